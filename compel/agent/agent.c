@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The agent: takes batches of system calls from memory shared with ckpt, carries them out,
+ * writes the results back, waits for more. It knows nothing about checkpoints. It is linked
+ * to run at any address, uses no vector registers (they stay the task's own) and no data of
+ * its own: all it has is a lane.
+ */
+#include <linux/futex.h>
+#include <stdbool.h>
+
+#include "agent-entry.h"
+#include "compel/lane.h"
+
+enum {
+        NR_futex = 202,
+        NR_exit_group = 231,
+        NR_clone3 = 435,
+        NR_futex_waitv = 449,
+        SPIN_ROUNDS = 400, /* some ten microseconds: a command often follows at once */
+        ENOSYS_RESULT = -38,
+        ETIMEDOUT_RESULT = -110,
+};
+
+/* struct futex_waitv of linux/futex.h (5.16), spelled out for older headers. */
+struct waitv {
+        uint64_t val, uaddr;
+        uint32_t flags, reserved;
+};
+
+static uint32_t load(const uint32_t *p) {
+        return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+
+static void store(uint32_t *p, uint32_t v) {
+        __atomic_store_n(p, v, __ATOMIC_SEQ_CST);
+}
+
+static int64_t futex(uint32_t *word, uint32_t op, uint32_t value, const void *timeout) {
+        uint64_t arg[6] = { (uint64_t)word, op, value, (uint64_t)timeout, 0, 0 };
+
+        return agent_syscall(NR_futex, arg);
+}
+
+static bool passed(const struct compel_op *op) {
+        if (op->check == COMPEL_CHECK_NOTHING)
+                return true;
+        if (op->check == COMPEL_CHECK_EQUAL)
+                return op->ret == op->want;
+        return (uint64_t)op->ret < (uint64_t)-4095;
+}
+
+static void run_op(struct compel_op *ops, uint32_t index) {
+        struct compel_op *op = &ops[index];
+        uint64_t arg[6];
+
+        for (int i = 0; i < 6; i++)
+                arg[i] = op->refs & (1 << i) ? (uint64_t)ops[op->arg[i]].ret : op->arg[i];
+
+        if (op->nr == NR_clone3)
+                op->ret = agent_clone3(arg[0], arg[1], (struct compel_lane *)arg[5]);
+        else
+                op->ret = agent_syscall(op->nr, arg);
+
+        if (op->store == 4)
+                *(uint32_t *)op->store_at = (uint32_t)op->ret;
+        else if (op->store == 8)
+                *(uint64_t *)op->store_at = (uint64_t)op->ret;
+}
+
+static void run_batch(struct compel_lane *lane) {
+        struct compel_op *ops = (struct compel_op *)lane->ops;
+        uint32_t i;
+
+        lane->status = 0;
+        for (i = 0; i < lane->nr_ops; i++) {
+                run_op(ops, i);
+                if (!passed(&ops[i])) {
+                        ops[i].failed = 1;
+                        lane->status = -1;
+                        i++;
+                        break;
+                }
+        }
+        lane->nr_done = i;
+}
+
+static void answer(struct compel_lane *lane, uint32_t command) {
+        store(&lane->done, command);
+        if (load(&lane->waiting))
+                futex(&lane->done, FUTEX_WAKE, 1, 0);
+}
+
+static bool guard_died(const uint32_t *guard) {
+        return load(guard) & FUTEX_OWNER_DIED;
+}
+
+/*
+ * The thread that will unmap this memory lets the others leave first. ckpt counts a thread before it sends
+ * it in, so the count may include one that never came: what they do here takes microseconds,
+ * hence the bound. A timeout that expires leaves restart_block alone.
+ */
+static void wait_for_others(uint32_t *inside) {
+        int64_t timeout[2] = { 2, 0 };
+        uint32_t count;
+
+        while ((count = load(inside)) != 0)
+                if (futex(inside, FUTEX_WAIT, count, timeout) == ETIMEDOUT_RESULT)
+                        return;
+}
+
+/* FUTEX_WAIT without a timeout leaves the thread's restart_block alone, which may hold its own interrupted call. */
+static void __attribute__((noreturn)) wait_to_leave(struct compel_lane *lane) {
+        uint32_t *guard = (uint32_t *)lane->guard;
+
+        while (!guard_died(guard))
+                futex(guard, FUTEX_WAIT, load(guard) & ~FUTEX_OWNER_DIED, 0);
+        if (lane->inside)
+                wait_for_others((uint32_t *)lane->inside);
+        agent_leave(lane->leave, lane->leave_arg);
+}
+
+/* The kernel wakes one waiter of a dead owner's futex; that one wakes the others. */
+static void __attribute__((noreturn)) die(uint32_t *guard) {
+        uint64_t arg[6] = { 1 };
+
+        futex(guard, FUTEX_WAKE, 0x7fffffff, 0);
+        for (;;)
+                agent_syscall(NR_exit_group, arg);
+}
+
+static void sleep_for_command(struct compel_lane *lane, uint32_t seen) {
+        uint32_t *guard = (uint32_t *)lane->guard;
+        struct waitv words[2] = {
+                { seen, (uint64_t)&lane->command, 2 /* 32 bits, shared */, 0 },
+                { load(guard) & ~FUTEX_OWNER_DIED, (uint64_t)guard, 2, 0 },
+        };
+        uint64_t arg[6] = { (uint64_t)words, 2 };
+        int64_t timeout[2] = { 0, 50 * 1000 * 1000 };
+
+        store(&lane->asleep, 1);
+        if (load(&lane->command) == seen && !guard_died(guard))
+                if (agent_syscall(NR_futex_waitv, arg) == ENOSYS_RESULT)
+                        futex(&lane->command, FUTEX_WAIT, seen, timeout);
+        store(&lane->asleep, 0);
+}
+
+static void wait_for_command(struct compel_lane *lane, uint32_t seen) {
+        uint32_t *guard = (uint32_t *)lane->guard;
+
+        for (int i = 0; i < SPIN_ROUNDS; i++) {
+                if (load(&lane->command) != seen)
+                        return;
+                agent_relax();
+        }
+        while (load(&lane->command) == seen) {
+                if (guard_died(guard))
+                        die(guard);
+                sleep_for_command(lane, seen);
+        }
+}
+
+void compel_agent_main(struct compel_lane *lane) {
+        uint32_t seen = load(&lane->done);
+
+        for (;;) {
+                if (lane->mode == COMPEL_MODE_HOST)
+                        wait_for_command(lane, seen);
+                seen = load(&lane->command);
+                run_batch(lane);
+                answer(lane, seen);
+                if (lane->mode == COMPEL_MODE_VISIT)
+                        wait_to_leave(lane);
+        }
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * compel: stop, drive and release tasks.
+ *
+ * A task is driven by the agent, a position-independent blob that carries out batches of
+ * system calls found in memory it shares with ckpt (lane.h). There are two ways to use it:
+ *
+ *  - A visit (compel_visit_*) to somebody else's process, stopped by ptrace: the agent is
+ *    mapped in, threads are sent through it, each for one batch, and everything is removed.
+ *    At every moment of it, the death of ckpt, SIGKILL included, leaves a process that goes
+ *    on by itself with the registers, signal mask, memory map and descriptors it had.
+ *  - A host (compel_host_*) for processes that ckpt makes: they are born in the agent, carry
+ *    out batch after batch and die with ckpt, until they are given registers of their own.
+ *
+ * ptrace belongs to the thread that seized: everything that takes a struct compel_thread is
+ * called from that one. Batches of a host may be run by any one thread at a time.
+ */
+#pragma once
+
+#include <linux/sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "compel/lane.h"
+#include "error.h"
+
+/* An address in another task. An integer, so that nobody dereferences it here. */
+typedef uint64_t raddr_t;
+
+/* ---- stopping ------------------------------------------------------------------------- */
+
+/*
+ * A thread stopped by ptrace and what it was doing then. Whoever stops it releases it, with
+ * compel_release() or by dying: the kernel detaches what a dead tracer traced.
+ */
+struct compel_thread {
+        pid_t tid;
+        bool seized;       /* attached by the calling thread */
+        bool stopped;      /* in a ptrace stop now */
+        bool stop_pending; /* a SIGSTOP came while it was ours; it is sent again on release */
+        int stop_signal;   /* the signal of the job-control stop it is in, 0 if in none */
+        uint64_t sigmask;  /* blocked signals when it was stopped, as bits signo - 1 */
+        struct user_regs_struct regs; /* when it was stopped */
+};
+
+/*
+ * Attach to a thread and ask it to stop (PTRACE_SEIZE, PTRACE_INTERRUPT; Linux 3.4), without
+ * waiting for it, so that many can be asked before the first is waited for. `options` are
+ * PTRACE_O_* in addition to PTRACE_O_TRACESYSGOOD. Errors: -ESRCH the thread is gone or a
+ * zombie, -EPERM no privileges or somebody traces it already; neither fills *err.
+ */
+int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options);
+
+/*
+ * Wait until a seized thread has stopped and read its registers and signal mask. Signals that
+ * arrive first are delivered. `timeout_ms` bounds the wait: -ETIMEDOUT means that it is in a
+ * sleep that nothing interrupts (its vfork child has not called exec yet, a disk does not
+ * answer); it stays seized. -ESRCH: it has exited. Neither fills *err.
+ *
+ * A thread in a restartable sequence (rseq(2)) is moved to the abort handler of that
+ * sequence, as the kernel does with a thread that it preempts there.
+ */
+int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms);
+
+/* Let a thread go on from the registers that it has now. Safe to call on one that died or was never seized. */
+void compel_release(struct compel_thread *t);
+
+/*
+ * The extended processor state (PTRACE_GETREGSET, NT_X86_XSTATE): the XSAVE area in the
+ * standard format. `size` in: room; out: bytes used.
+ */
+int compel_get_xstate(const struct compel_thread *t, void *buf, size_t *size);
+int compel_set_xstate(const struct compel_thread *t, const void *buf, size_t size);
+int compel_set_regs(const struct compel_thread *t, const struct user_regs_struct *regs);
+int compel_set_sigmask(const struct compel_thread *t, uint64_t sigmask);
+int compel_get_sigmask(const struct compel_thread *t, uint64_t *ret);
+
+/*
+ * Have a stopped thread carry out one system call at `insn`, the address of a system call
+ * instruction in its memory. Registers are changed and not put back; afterwards the thread is in
+ * a stop from which the kernel restarts interrupted calls. For tasks that die with ckpt:
+ * the death of ckpt in the middle leaves the thread behind that instruction.
+ */
+int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6],
+                          int64_t *ret, struct ckpt_error *err);
+
+/* ---- batches --------------------------------------------------------------------------- */
+
+/*
+ * Operations to be carried out by one thread, in memory shared with it. Adding never fails
+ * where it stands: when the memory does not suffice, a host's batch is run and started again,
+ * a visit's remembers -E2BIG, and the next compel_run() or compel_wait() returns it.
+ */
+struct compel_batch {
+        struct compel_lane *lane; /* our mapping of it */
+        struct compel_op *ops;    /* ours, too; ops[i].ret are the results after a run */
+        uint32_t n;
+        const char **what; /* of each operation; here, because the target could change it there */
+        uint32_t what_cap;
+        void *spill; /* what compel_data() returns once `error` is set */
+        char *data_start, *data; /* data grows downwards towards the operations */
+        raddr_t lane_remote;
+        pid_t tid; /* who carries it out */
+        int error; /* sticky, negative errno */
+        bool started;
+        struct ckpt_error failure; /* of a run that adding made necessary */
+        int (*overflow)(struct compel_batch *b); /* NULL in a visit */
+        struct compel_op scratch; /* what operations are written to once `error` is set */
+};
+
+/* Forget all operations and data. */
+void compel_reset(struct compel_batch *b);
+
+/* Free what the batch owns (not the lane). */
+void compel_batch_done(struct compel_batch *b);
+
+/*
+ * Add system call `nr`. `what` says in an error message what was tried ("map the heap"): a string that
+ * outlives the batch. The result must be no error; change op->check, ->want, ->refs,
+ * ->store of the returned operation for anything else. The pointer is valid until the next
+ * call that adds. Six arguments at the most; use compel_call().
+ */
+struct compel_op *compel_add(struct compel_batch *b, const char *what, uint32_t nr, const uint64_t *args,
+                             unsigned int nr_args);
+
+#define compel_call(b, what, nr, ...)                                               \
+        compel_add((b), (what), (nr), (const uint64_t[]){ 0, ##__VA_ARGS__ } + 1,   \
+                   sizeof((const uint64_t[]){ 0, ##__VA_ARGS__ }) / sizeof(uint64_t) - 1)
+
+/* For arguments that are our pointers into the batch's data, or any other pointer value. */
+#define compel_arg(p) ((uint64_t)(uintptr_t)(p))
+
+/* Index of an operation, for `refs`. */
+static inline uint32_t compel_index(const struct compel_batch *b, const struct compel_op *op) {
+        return op == &b->scratch ? 0 : (uint32_t)(op - b->ops);
+}
+
+/*
+ * Reserve `size` zeroed bytes for an operation to read or write; returns our address of it and
+ * the task's in *ret. Valid until the batch is reset or overflows; reserving also
+ * makes sure of room for eight operations, so that what belongs to the data follows it in
+ * the same batch. Ask with compel_room() first when an operation needs more than one area.
+ */
+void *compel_data(struct compel_batch *b, size_t size, raddr_t *ret);
+void compel_room(struct compel_batch *b, unsigned int nr_ops, size_t size);
+
+/* As compel_data(), filled with a copy. Returns the task's address. */
+raddr_t compel_copy(struct compel_batch *b, const void *data, size_t size);
+
+/* How many bytes one batch of this size can carry besides its operations. */
+size_t compel_capacity(const struct compel_batch *b);
+
+/* ---- visiting -------------------------------------------------------------------------- */
+
+struct compel_visit;
+
+/*
+ * Map the agent into the process of `threads`, all of which are stopped. The first of them becomes
+ * the driver: it stays inside until the end of the visit. compel_visit_free() ends it in any
+ * case, also half way through. -EAGAIN (and no message): a thread is still on its way out of the visit of a
+ * ckpt that died; let them run a moment and stop them again.
+ */
+int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
+                       struct ckpt_error *err);
+
+/* The batch of the visit; fill, run, read the results, reset. */
+struct compel_batch *compel_visit_batch(struct compel_visit *v);
+
+/* Send `t`, the driver or another stopped thread of the same process, through the batch. */
+int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err);
+
+/* Unmap the agent and put everything back; the driver is stopped as it was found. */
+int compel_visit_end(struct compel_visit *v, struct ckpt_error *err);
+void compel_visit_free(struct compel_visit **v);
+
+/* ---- hosting --------------------------------------------------------------------------- */
+
+struct compel_host;
+
+/*
+ * Reserve `size` bytes at `addr` (page aligned, free in ckpt and in every task to be made) for the
+ * agent and the lanes. The calling thread becomes the guard: its death is that of
+ * everything in the agent. compel_host_free() unmaps the region here and is for after the
+ * last task has left it, or been killed.
+ */
+int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, struct ckpt_error *err);
+void compel_host_free(struct compel_host **host);
+
+/* Bytes to reserve for the agent itself, on top of the lanes. */
+size_t compel_host_overhead(void);
+
+/* Where the region is, as every task sees it. */
+raddr_t compel_host_addr(const struct compel_host *host);
+size_t compel_host_size(const struct compel_host *host);
+
+/* Give a thread to be made a lane of `size` bytes (at least 8192, a multiple of a page). */
+int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch *ret, struct ckpt_error *err);
+
+/*
+ * Clone the first process from ckpt (clone3, args without stack) into the agent on `lane`. It starts
+ * with a copy of ckpt's address space and descriptors, and with all signals blocked, as everything
+ * does that is cloned from it.
+ */
+int compel_host_clone(struct compel_host *host, struct compel_batch *lane, struct clone_args *args,
+                      pid_t *ret, struct ckpt_error *err);
+
+/*
+ * Add the making of a process or thread to the batch of its parent. `args` is copied; the stack and
+ * the lane are filled in here. `child` may be run as soon as this batch has been.
+ */
+struct compel_op *compel_add_clone(struct compel_batch *b, const char *what, const struct clone_args *args,
+                                   struct compel_batch *child);
+
+/* Hand the operations over and return; nothing may be added before compel_wait(). */
+void compel_start(struct compel_batch *b);
+
+/*
+ * Wait for the end of what compel_start() began. The error names the pid, `what`, and the cause.
+ * -ESRCH: the task died.
+ */
+int compel_wait(struct compel_batch *b, struct ckpt_error *err);
+
+/* Start, wait, and reset if it went well. An empty batch costs nothing. */
+int compel_run(struct compel_batch *b, struct ckpt_error *err);

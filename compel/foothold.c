@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "compel/foothold.h"
+#include "macro.h"
+
+enum { SLOT_SIZE_MAX = 512, VDSO_SIZE_MAX = 64 * 1024 };
+
+static size_t slot_size(void) {
+        return (size_t)(compel_stub_end - compel_stub);
+}
+
+static size_t code_size(void) {
+        return (size_t)(compel_stub_data - compel_stub);
+}
+
+static size_t foothold_size(void) {
+        return FOOTHOLD_SLOT_MAX * slot_size();
+}
+
+static int open_in_proc(pid_t pid, const char *name, int flags) {
+        char path[64];
+        int fd;
+
+        snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+        fd = open(path, flags | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+static bool read_mem(const struct foothold *f, raddr_t addr, void *buf, size_t size) {
+        return pread(f->mem_fd, buf, size, (off_t)addr) == (ssize_t)size;
+}
+
+static int write_mem(const struct foothold *f, raddr_t addr, const void *buf, size_t size) {
+        ssize_t n = pwrite(f->mem_fd, buf, size, (off_t)addr);
+
+        return n < 0 ? -errno : n == (ssize_t)size ? 0 : -EFAULT;
+}
+
+static bool all_zero(const char *p, size_t size) {
+        return size == 0 || (p[0] == 0 && memcmp(p, p + 1, size - 1) == 0);
+}
+
+static uint64_t read_auxv(pid_t pid, uint64_t type) {
+        _cleanup_close_ int fd = open_in_proc(pid, "auxv", O_RDONLY);
+        uint64_t auxv[128][2];
+        ssize_t n = fd < 0 ? 0 : read(fd, auxv, sizeof(auxv));
+
+        for (ssize_t i = 0; i < n / (ssize_t)sizeof(auxv[0]); i++)
+                if (auxv[i][0] == type)
+                        return auxv[i][1];
+        return 0;
+}
+
+/* Are the last bytes of the page that ends at `end` unused, or full of a stub of ours? */
+static bool usable(struct foothold *f, raddr_t end, bool *ret_ours) {
+        char buf[FOOTHOLD_SLOT_MAX * SLOT_SIZE_MAX];
+        raddr_t addr = end - foothold_size();
+
+        ckpt_assert(slot_size() <= SLOT_SIZE_MAX);
+        if (!read_mem(f, addr, buf, foothold_size()))
+                return false;
+        *ret_ours = memcmp(buf, compel_stub, code_size()) == 0;
+        if (!*ret_ours && !all_zero(buf, foothold_size()))
+                return false;
+        f->addr = addr;
+        return true;
+}
+
+/* The vDSO's size is in its ELF header: the section headers stand at its end. */
+static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
+        raddr_t base = read_auxv(pid, AT_SYSINFO_EHDR);
+        Elf64_Ehdr ehdr;
+        uint64_t size;
+
+        if (base == 0 || base % PAGE_SIZE != 0 || !read_mem(f, base, &ehdr, sizeof(ehdr)) ||
+            memcmp(ehdr.e_ident, ELFMAG, SELFMAG) != 0 || ehdr.e_shoff > VDSO_SIZE_MAX)
+                return false;
+        size = ehdr.e_shoff + (uint64_t)ehdr.e_shnum * ehdr.e_shentsize;
+        if (size > VDSO_SIZE_MAX || page_align_up(size) - size < foothold_size())
+                return false;
+        return usable(f, base + page_align_up(size), ret_ours);
+}
+
+/* For tasks without a usable vDSO: any private executable mapping that ends in zeroes. */
+static bool find_in_maps(struct foothold *f, pid_t pid, bool *ret_ours) {
+        _cleanup_close_ int fd = open_in_proc(pid, "maps", O_RDONLY);
+        _cleanup_fclose_ FILE *maps = fd < 0 ? NULL : fdopen(fd, "re");
+        _cleanup_free_ char *line = NULL;
+        size_t cap = 0;
+
+        if (!maps)
+                return false;
+        TAKE_FD(fd);
+        while (getline(&line, &cap, maps) > 0) {
+                uint64_t start, end;
+                char perms[5];
+
+                if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, perms) != 3 || perms[2] != 'x' ||
+                    perms[3] != 'p' || strstr(line, "[vsyscall]") || strstr(line, "[uprobes]"))
+                        continue;
+                if (usable(f, end, ret_ours))
+                        return true;
+        }
+        return false;
+}
+
+static bool thread_within(const struct compel_thread *t, raddr_t addr, uint64_t size) {
+        return t->regs.rip - addr < size;
+}
+
+/* An earlier ckpt died and its stub is still there: has everybody left? */
+static int check_vacated(const struct foothold *f, const struct compel_thread *threads, size_t nr_threads) {
+        struct stub_regs data;
+
+        if (!read_mem(f, f->addr + code_size(), &data, sizeof(data)))
+                return -EFAULT;
+        for (size_t i = 0; i < nr_threads; i++)
+                if (thread_within(&threads[i], f->addr, foothold_size()) ||
+                    (data.map_addr && thread_within(&threads[i], data.map_addr, data.map_len)))
+                        return -EAGAIN;
+        return 0;
+}
+
+int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads) {
+        bool ours = false;
+
+        *f = (struct foothold){ .mem_fd = open_in_proc(threads[0].tid, "mem", O_RDWR) };
+        if (f->mem_fd < 0)
+                return f->mem_fd;
+        if (!find_in_vdso(f, threads[0].tid, &ours) && !find_in_maps(f, threads[0].tid, &ours))
+                return -ENOENT;
+        return ours ? check_vacated(f, threads, nr_threads) : 0;
+}
+
+int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t, uint64_t map_len) {
+        char buf[SLOT_SIZE_MAX];
+        struct stub_regs data;
+
+        arch_stub_regs(&t->regs, t->sigmask, &data);
+        data.map_len = map_len;
+        memcpy(buf, compel_stub, code_size());
+        memcpy(buf + code_size(), &data, sizeof(data));
+        f->dirty = true;
+        return write_mem(f, f->addr + slot * slot_size(), buf, slot_size());
+}
+
+int foothold_note_mapping(struct foothold *f, raddr_t addr) {
+        return write_mem(f, f->addr + code_size() + offsetof(struct stub_regs, map_addr), &addr, sizeof(addr));
+}
+
+raddr_t foothold_entry(const struct foothold *f, enum foothold_slot slot, const char *label) {
+        return f->addr + slot * slot_size() + (uint64_t)(label - compel_stub);
+}
+
+void foothold_close(struct foothold *f) {
+        static const char zeroes[FOOTHOLD_SLOT_MAX * SLOT_SIZE_MAX];
+
+        if (f->dirty)
+                write_mem(f, f->addr, zeroes, foothold_size());
+        f->dirty = false;
+        f->mem_fd = safe_close(f->mem_fd);
+}

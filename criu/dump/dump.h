@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#pragma once
+
+#include "cli/run.h"
+
+/*
+ * Checkpoint the tree opts->tree_pid into run->images_dirfd and kill it, or leave it as
+ * opts->leave_running and opts->leave_stopped say. Returns 0, or a negative errno with run->err
+ * filled; then the tree runs on as before and the directory is as it was.
+ */
+int dump_run(struct ckpt_run *run);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A tree being dumped. The stages (dump.c) fill it from top to bottom; what belongs to one room of
+ * the house hangs off it as a pointer to that room's own structure.
+ *
+ * Threads: `dump`, and everything that ptrace or the agent has a part in, belongs to the main thread. From
+ * the moment a task is handed to the pool (save stage), that task is its worker's; what
+ * several tasks share (files, image set, statistics) has locks of its own.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cli/run.h"
+#include "compel/compel.h"
+#include "image/image.h"
+#include "image/stats.h"
+#include "images/core.pb-c.h"
+#include "kernel/probe.h"
+#include "lib/arena.h"
+#include "lib/pool.h"
+#include "proc/maps.h"
+#include "proc/proc.h"
+#include "proc/stat.h"
+#include "proc/status.h"
+
+struct dump;
+struct dump_task;
+struct dump_mem;   /* mem/ */
+struct dump_fds;   /* fd/: one per descriptor table */
+struct dump_files; /* fd/: all open files of the tree */
+
+struct dump_thread {
+        struct dump_task *task;
+        pid_t tid;
+        struct compel_thread stop; /* while frozen */
+        struct proc_dir proc;      /* /proc/PID/task/TID */
+        struct proc_status status; /* read while frozen; cap_*, uids, sig_* */
+        Img__Core *core;           /* core-TID.img: made by collect, filled by the task kinds; in task->arena */
+};
+
+struct dump_task {
+        struct dump *dump;
+        struct dump_task *parent; /* NULL for the root */
+        pid_t pid;
+        struct proc_dir proc;
+        struct proc_stat stat;
+        char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
+        struct dump_thread *threads; /* living ones; the leader first unless it has exited */
+        size_t nr_threads;
+        bool leader_dead;        /* other threads live on; core of the leader is `leader_core` */
+        Img__Core *leader_core;  /* of threads[0], or of a dead leader or zombie */
+        Img__TaskKobjIds *ids;
+        struct arena arena;
+        struct proc_buf maps_buf;   /* names of `smaps` */
+        struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
+        struct dump_mem *mem;
+        struct dump_fds *fds;
+};
+
+struct dump {
+        struct ckpt_run *run;
+        const struct ckpt_options *opts;
+        struct kernel_features kernel;
+        struct pool *pool;
+        struct image_set *set;
+        struct dump_task **tasks; /* parents before children; zombies included */
+        size_t nr_tasks;
+        struct dump_files *files;
+        struct blockers *blockers;
+        struct dump_stats stats; /* fields counted by several threads: __atomic */
+        uint32_t self_ns[8];     /* inode numbers of ckpt's own namespaces, see dump/look.c */
+};
+
+/* The task with this pid, or NULL. */
+struct dump_task *dump_find_task(const struct dump *d, pid_t pid);
+
+/* For messages: "pid 812 (redis-server)"; in the task's arena. */
+const char *dump_task_name(struct dump_task *t);

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "lib/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "cleanup.h"
+#include "macro.h"
+
+struct pool_item {
+        struct pool_item *next;
+        pool_job job;
+        void *arg;
+};
+
+enum { THREADS_MAX = 64 };
+
+struct pool {
+        pthread_mutex_t lock;
+        pthread_cond_t work, idle;
+        struct pool_item *first, **last;
+        unsigned int nr_threads, pending; /* pending: queued or running */
+        bool stop;
+        int result;
+        struct ckpt_error err;
+        pthread_t threads[THREADS_MAX];
+};
+
+static void finish_item(struct pool *pool, int r, struct ckpt_error *err) {
+        if (r < 0 && pool->result == 0) {
+                pool->result = r;
+                pool->err = *err;
+                *err = CKPT_ERROR_INIT;
+        }
+        if (--pool->pending == 0)
+                pthread_cond_broadcast(&pool->idle);
+}
+
+static void run_item(struct pool *pool, struct pool_item *item) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        bool skip = pool->result < 0;
+        int r = 0;
+
+        pthread_mutex_unlock(&pool->lock);
+        if (!skip)
+                r = item->job(item->arg, &err);
+        free(item);
+        pthread_mutex_lock(&pool->lock);
+        finish_item(pool, r, &err);
+}
+
+static void *worker(void *arg) {
+        struct pool *pool = arg;
+
+        pthread_mutex_lock(&pool->lock);
+        for (;;) {
+                struct pool_item *item = pool->first;
+
+                if (item) {
+                        pool->first = item->next;
+                        if (!pool->first)
+                                pool->last = &pool->first;
+                        run_item(pool, item);
+                } else if (pool->stop)
+                        break;
+                else
+                        pthread_cond_wait(&pool->work, &pool->lock);
+        }
+        pthread_mutex_unlock(&pool->lock);
+        return NULL;
+}
+
+static unsigned int cpus_to_run_on(void) {
+        cpu_set_t set;
+
+        if (sched_getaffinity(0, sizeof(set), &set) < 0)
+                return 1;
+        return (unsigned int)CPU_COUNT(&set);
+}
+
+static int start_threads(struct pool *pool, unsigned int threads) {
+        sigset_t all, saved;
+        int r = 0;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &saved);
+        while (r == 0 && pool->nr_threads < threads) {
+                r = pthread_create(&pool->threads[pool->nr_threads], NULL, worker, pool);
+                if (r == 0)
+                        pool->nr_threads++;
+        }
+        pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        return pool->nr_threads > 0 ? 0 : -r;
+}
+
+int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err) {
+        _cleanup_pool_ struct pool *pool = calloc(1, sizeof(*pool));
+        int r;
+
+        if (!pool)
+                return ckpt_error_errno(err, -ENOMEM, "cannot start worker threads");
+        pthread_mutex_init(&pool->lock, NULL);
+        pthread_cond_init(&pool->work, NULL);
+        pthread_cond_init(&pool->idle, NULL);
+        pool->last = &pool->first;
+        if (threads == 0)
+                threads = cpus_to_run_on();
+        r = start_threads(pool, MIN(threads, (unsigned int)THREADS_MAX));
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot start worker threads");
+        *ret = TAKE_PTR(pool);
+        return 0;
+}
+
+unsigned int pool_threads(const struct pool *pool) {
+        return pool->nr_threads;
+}
+
+int pool_add(struct pool *pool, pool_job job, void *arg) {
+        struct pool_item *item = malloc(sizeof(*item));
+
+        if (!item)
+                return -ENOMEM;
+        *item = (struct pool_item){ .job = job, .arg = arg };
+        pthread_mutex_lock(&pool->lock);
+        *pool->last = item;
+        pool->last = &item->next;
+        pool->pending++;
+        pthread_cond_signal(&pool->work);
+        pthread_mutex_unlock(&pool->lock);
+        return 0;
+}
+
+int pool_wait(struct pool *pool, struct ckpt_error *err) {
+        int r;
+
+        pthread_mutex_lock(&pool->lock);
+        while (pool->pending > 0)
+                pthread_cond_wait(&pool->idle, &pool->lock);
+        r = pool->result;
+        if (r < 0)
+                ckpt_error(err, r, "%s", ckpt_error_message(&pool->err));
+        pool->result = 0;
+        ckpt_error_clear(&pool->err);
+        pthread_mutex_unlock(&pool->lock);
+        return r;
+}
+
+static void drop_queue(struct pool *pool) {
+        while (pool->first) {
+                struct pool_item *item = pool->first;
+
+                pool->first = item->next;
+                pool->pending--;
+                free(item);
+        }
+        pool->last = &pool->first;
+}
+
+void pool_free(struct pool **p) {
+        struct pool *pool = *p;
+
+        if (!pool)
+                return;
+        pthread_mutex_lock(&pool->lock);
+        drop_queue(pool);
+        pool->stop = true;
+        pthread_cond_broadcast(&pool->work);
+        pthread_mutex_unlock(&pool->lock);
+        for (unsigned int i = 0; i < pool->nr_threads; i++)
+                pthread_join(pool->threads[i], NULL);
+        pthread_mutex_destroy(&pool->lock);
+        pthread_cond_destroy(&pool->work);
+        pthread_cond_destroy(&pool->idle);
+        ckpt_error_clear(&pool->err);
+        free(pool);
+        *p = NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Worker threads for work that ptrace has no part in: copying memory, encoding and checking images.
+ * The first job that fails makes the rest be skipped.
+ */
+#pragma once
+
+#include "error.h"
+
+struct pool;
+
+/* What a job does; a negative errno, with *err filled, fails the pool. */
+typedef int (*pool_job)(void *arg, struct ckpt_error *err);
+
+/* Start `threads` workers; 0: as many as there are CPUs to run on. Signals are blocked in them. */
+int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err);
+
+unsigned int pool_threads(const struct pool *pool);
+
+/* Queue a job. Jobs begin in order; a job may queue more. -ENOMEM. */
+int pool_add(struct pool *pool, pool_job job, void *arg);
+
+/* Wait until all jobs are done. Returns, and moves to *err, the first failure. */
+int pool_wait(struct pool *pool, struct ckpt_error *err);
+
+/* Wait for running jobs, drop queued ones, end the threads. NULL is allowed. */
+void pool_free(struct pool **pool);
+
+#define _cleanup_pool_ __attribute__((cleanup(pool_free)))

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Memory of a process: areas, pages, mm fields, vDSO; both halves. Internal structure: mem/ *.h */
+#pragma once
+
+#include "dump/blockers.h"
+#include "dump/model.h"
+#include "restore/model.h"
+
+/* ---- dump ---- */
+
+/* Before the freeze: read t->smaps (slow for large processes), add blockers. */
+void mem_look(struct dump_task *t);
+
+/* Frozen: the areas as they are now (t->mem), shared anonymous memory registered, mapped files and the exe
+ * file registered with fd/ (files_add_path). New kinds of areas since look: an error that names them. */
+int mem_collect(struct dump_task *t, struct ckpt_error *err);
+
+/* Frozen, all tasks collected: what tasks share (anonymous shared memory, copy-on-write pages). */
+int mem_collect_shared(struct dump *d, struct ckpt_error *err);
+
+/* In the pool: mm-PID, pagemap-PID, pages-N. Queues further jobs for large memory. */
+int mem_save(struct dump_task *t, struct ckpt_error *err);
+
+/* Shared memory, once for the tree: pagemap-shmem-ID, pages-N. */
+int mem_save_shared(struct dump *d, struct ckpt_error *err);
+
+void mem_dump_free(struct dump_mem **mem);
+
+/* ---- restore ---- */
+
+/* Load stage: mm, pagemap, pages; everything checked: order, bounds, overlap, sizes of pages files. */
+int mem_load(struct restore_task *t, struct ckpt_error *err);
+
+/* After all tasks are loaded: a hole of `size` bytes, page aligned, in the address spaces of ckpt and all tasks. */
+int mem_find_hole(struct restore *r, size_t size, raddr_t *ret, struct ckpt_error *err);
+
+/* Before the root is cloned: shared anonymous memory is created and filled, mapped files opened,
+ * everything the tasks map by descriptor is handed to restore_inherit(). */
+int mem_prepare(struct restore *r, struct ckpt_error *err);
+
+/*
+ * Build the address space of a task that has just been cloned: `t` starts with a copy of its parent's final
+ * memory (the root: with ckpt's), keeps what both share copy-on-write, unmaps the rest, maps, fills.
+ * Adds to the batch of the leader's lane, running it as often as needed; the
+ * caller runs what is left. The host's region stays. mm fields and protections are
+ * final after mem_finish().
+ */
+int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
+
+/* After the task has cloned its children: what must come last (PR_SET_MM with the exe file, mlock, madvise of
+ * DONTFORK and WIPEONFORK, final protections where they were widened, ...). */
+int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
+
+/* Address of a system call instruction in the task's memory outside the host's region, for the last munmap; 0: none. */
+raddr_t mem_syscall_insn(struct restore_task *t);
+
+void mem_restore_free(struct restore_mem **mem);

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "proc/proc.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "macro.h"
+#include "proc/scan.h"
+#include "proc/stat.h"
+
+/* Every file but the long lists fits at once. */
+#define BUF_FIRST (16UL << 10)
+
+static int open_proc_root(void) {
+        _cleanup_close_ int fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        struct statfs sfs;
+
+        if (fd < 0)
+                return errno == ENOENT ? -ENODEV : -errno;
+        if (fstatfs(fd, &sfs) < 0)
+                return -errno;
+        if (sfs.f_type != PROC_SUPER_MAGIC)
+                return -ENODEV;
+        return TAKE_FD(fd);
+}
+
+int proc_open(pid_t pid, struct proc_dir *ret) {
+        char path[sizeof("/proc/") + 11];
+        _cleanup_close_ int fd = -EBADF;
+        struct statfs sfs;
+
+        if (pid <= 0)
+                return -EINVAL;
+        snprintf(path, sizeof(path), "/proc/%d", pid);
+        fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) {
+                _cleanup_close_ int root = -EBADF;
+
+                if (errno != ENOENT)
+                        return -errno;
+                root = open_proc_root();
+                return root < 0 ? root : -ESRCH;
+        }
+        if (fstatfs(fd, &sfs) < 0)
+                return -errno;
+        if (sfs.f_type != PROC_SUPER_MAGIC)
+                return -ENODEV;
+        *ret = (struct proc_dir){ .fd = TAKE_FD(fd), .pid = pid };
+        return 0;
+}
+
+int proc_open_thread(const struct proc_dir *dir, pid_t tid, struct proc_dir *ret) {
+        char path[sizeof("task/") + 11];
+        int fd;
+
+        if (tid <= 0)
+                return -EINVAL;
+        snprintf(path, sizeof(path), "task/%d", tid);
+        fd = openat(dir->fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? -ESRCH : -errno;
+        *ret = (struct proc_dir){ .fd = fd, .pid = tid };
+        return 0;
+}
+
+void proc_close(struct proc_dir *dir) {
+        dir->fd = safe_close(dir->fd);
+}
+
+bool proc_exists(const struct proc_dir *dir) {
+        return faccessat(dir->fd, "stat", F_OK, 0) == 0;
+}
+
+void proc_buf_done(struct proc_buf *buf) {
+        free(buf->data);
+        *buf = (struct proc_buf){ 0 };
+}
+
+static int buf_grow(struct proc_buf *buf) {
+        size_t cap = buf->cap ? buf->cap * 2 : BUF_FIRST;
+        char *data;
+
+        if (cap > PROC_BUF_MAX)
+                return -EFBIG;
+        data = realloc(buf->data, cap);
+        if (!data)
+                return -ENOMEM;
+        buf->data = data;
+        buf->cap = cap;
+        return 0;
+}
+
+static int read_fd(int fd, bool once, struct proc_buf *buf) {
+        buf->len = 0;
+        for (;;) {
+                size_t room;
+                ssize_t n;
+
+                if (buf->cap - buf->len < PAGE_SIZE + 1) {
+                        int r = buf_grow(buf);
+
+                        if (r < 0)
+                                return r;
+                }
+                room = buf->cap - buf->len - 1;
+                n = read(fd, buf->data + buf->len, room);
+                if (n < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return -errno;
+                }
+                buf->len += (size_t)n;
+                if (n == 0 || (once && (size_t)n < room))
+                        break;
+        }
+        buf->data[buf->len] = 0;
+        return 0;
+}
+
+int proc_openat(const struct proc_dir *dir, const char *path, int flags) {
+        int fd = openat(dir->fd, path, flags | O_CLOEXEC);
+
+        if (fd >= 0)
+                return fd;
+        if (errno == ENOENT && !proc_exists(dir))
+                return -ESRCH;
+        return -errno;
+}
+
+int proc_read(const struct proc_dir *dir, const char *path, struct proc_buf *buf) {
+        _cleanup_close_ int fd = proc_openat(dir, path, O_RDONLY);
+
+        return fd < 0 ? fd : read_fd(fd, false, buf);
+}
+
+int proc_read_once(const struct proc_dir *dir, const char *path, struct proc_buf *buf) {
+        _cleanup_close_ int fd = proc_openat(dir, path, O_RDONLY);
+
+        return fd < 0 ? fd : read_fd(fd, true, buf);
+}
+
+int proc_read_at(int dirfd, const char *path, struct proc_buf *buf) {
+        _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+
+        return fd < 0 ? -errno : read_fd(fd, false, buf);
+}
+
+int proc_readlink(const struct proc_dir *dir, const char *path, char **ret) {
+        char target[PATH_MAX + 1];
+        ssize_t n = readlinkat(dir->fd, path, target, sizeof(target));
+        char *copy;
+
+        if (n < 0) {
+                if (errno == ENOENT && !proc_exists(dir))
+                        return -ESRCH;
+                return -errno;
+        }
+        if ((size_t)n >= sizeof(target))
+                return -ENAMETOOLONG;
+        copy = strndup(target, (size_t)n);
+        if (!copy)
+                return -ENOMEM;
+        *ret = copy;
+        return 0;
+}
+
+static int compare_int(const void *a, const void *b) {
+        int x = *(const int *)a, y = *(const int *)b;
+
+        return (x > y) - (x < y);
+}
+
+/* The entries of the directory behind fd (consumed) that are decimal numbers. */
+static int list_numbers(int fd, struct proc_fd_vec *ret) {
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec vec = { 0 };
+        _cleanup_closedir_ DIR *d = fdopendir(fd);
+        bool sorted = true;
+
+        if (!d) {
+                int r = -errno;
+
+                close(fd);
+                return r;
+        }
+        for (;;) {
+                struct dirent *de;
+                struct scan s;
+                int number;
+
+                errno = 0;
+                de = readdir(d);
+                if (!de)
+                        break;
+                s = scan_text(de->d_name, strlen(de->d_name));
+                if (!scan_i32(&s, &number) || !scan_at_end(&s))
+                        continue;
+                sorted = sorted && (!vec.n || vec.v[vec.n - 1] < number);
+                if (proc_fd_vec_push(&vec, number) < 0)
+                        return -ENOMEM;
+        }
+        if (errno)
+                return errno == ENOENT ? -ESRCH : -errno;
+        if (!sorted)
+                qsort(vec.v, vec.n, sizeof(*vec.v), compare_int);
+        proc_fd_vec_done(ret);
+        *ret = vec;
+        vec = (struct proc_fd_vec){ 0 };
+        return 0;
+}
+
+int proc_fds(const struct proc_dir *dir, struct proc_fd_vec *ret) {
+        int fd = proc_openat(dir, "fd", O_RDONLY | O_DIRECTORY);
+
+        return fd < 0 ? fd : list_numbers(fd, ret);
+}
+
+static int list_pids(int fd, bool leader_first, pid_t leader, struct pid_vec *ret) {
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec numbers = { 0 };
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        int r = list_numbers(fd, &numbers);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < numbers.n; i++) {
+                if (pid_vec_push(&pids, numbers.v[i]) < 0)
+                        return -ENOMEM;
+                /* Thread ids wrap around: the leader need not be the smallest. */
+                if (leader_first && numbers.v[i] == leader && i) {
+                        memmove(pids.v + 1, pids.v, i * sizeof(*pids.v));
+                        pids.v[0] = leader;
+                }
+        }
+        pid_vec_done(ret);
+        *ret = pids;
+        pids = (struct pid_vec){ 0 };
+        return 0;
+}
+
+int proc_tids(const struct proc_dir *dir, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        int fd = proc_openat(dir, "task", O_RDONLY | O_DIRECTORY), r;
+
+        if (fd < 0)
+                return fd;
+        r = list_pids(fd, true, dir->pid, &tids);
+        if (r < 0)
+                return r;
+        if (!tids.n)
+                return -ESRCH;
+        pid_vec_done(ret);
+        *ret = tids;
+        tids = (struct pid_vec){ 0 };
+        return 0;
+}
+
+int proc_pids(struct pid_vec *ret) {
+        _cleanup_close_ int root = open_proc_root();
+        int fd;
+
+        if (root < 0)
+                return root;
+        fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -errno : list_pids(fd, false, 0, ret);
+}
+
+int proc_children_parse(const char *text, size_t len, struct pid_vec *ret) {
+        struct scan s = scan_text(text, len);
+        size_t before = ret->n;
+
+        while (!scan_at_end(&s)) {
+                int pid;
+
+                if (!scan_i32(&s, &pid) || pid <= 0 || !scan_char(&s, ' ')) {
+                        ret->n = before;
+                        return -EBADMSG;
+                }
+                if (pid_vec_push(ret, pid) < 0) {
+                        ret->n = before;
+                        return -ENOMEM;
+                }
+        }
+        return 0;
+}
+
+int proc_children(const struct proc_dir *dir, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 }, children = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r = proc_tids(dir, &tids);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < tids.n; i++) {
+                char path[sizeof("task//children") + 11];
+                _cleanup_proc_dir_ struct proc_dir thread = PROC_DIR_INIT;
+
+                snprintf(path, sizeof(path), "task/%d/children", tids.v[i]);
+                r = proc_read(dir, path, &buf);
+                if (r == -ENOENT) {
+                        r = proc_open_thread(dir, tids.v[i], &thread);
+                        if (r == 0)
+                                return proc_children_by_scan(dir, ret);
+                }
+                /* A thread that has exited meanwhile has given its children away. */
+                if (r == -ESRCH && proc_exists(dir))
+                        continue;
+                if (r < 0)
+                        return r;
+                r = proc_children_parse(buf.data, buf.len, &children);
+                if (r < 0)
+                        return r;
+        }
+        pid_vec_done(ret);
+        *ret = children;
+        children = (struct pid_vec){ 0 };
+        return 0;
+}
+
+int proc_children_by_scan(const struct proc_dir *dir, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec all = { 0 }, children = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r;
+
+        if (!proc_exists(dir))
+                return -ESRCH;
+        r = proc_pids(&all);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < all.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir other = PROC_DIR_INIT;
+                struct proc_stat st;
+
+                r = proc_open(all.v[i], &other);
+                if (r == 0)
+                        r = proc_stat_read(&other, &buf, &st);
+                if (r == -ESRCH)
+                        continue;
+                if (r < 0)
+                        return r;
+                if (st.ppid == dir->pid && pid_vec_push(&children, all.v[i]) < 0)
+                        return -ENOMEM;
+        }
+        pid_vec_done(ret);
+        *ret = children;
+        children = (struct pid_vec){ 0 };
+        return 0;
+}
+
+int proc_ns_inode(const struct proc_dir *dir, const char *name, ino_t *ret) {
+        char path[64];
+        struct stat st;
+        int n = snprintf(path, sizeof(path), "ns/%s", name);
+
+        if (n < 0 || (size_t)n >= sizeof(path) || strchr(name, '/'))
+                return -EINVAL;
+        if (fstatat(dir->fd, path, &st, 0) < 0) {
+                if (errno == ENOENT && !proc_exists(dir))
+                        return -ESRCH;
+                return -errno;
+        }
+        *ret = st.st_ino;
+        return 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A tree being restored. The load stage fills it from the images and checks all of it, then the
+ * stages of restore.c make it real. Only the main thread works on it, except that loading uses the pool.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cli/run.h"
+#include "compel/compel.h"
+#include "image/image.h"
+#include "image/stats.h"
+#include "images/core.pb-c.h"
+#include "images/fs.pb-c.h"
+#include "images/mm.pb-c.h"
+#include "images/pstree.pb-c.h"
+#include "kernel/probe.h"
+#include "lib/arena.h"
+#include "lib/pool.h"
+
+struct restore;
+struct restore_task;
+struct restore_mem;   /* mem/ */
+struct restore_fds;   /* fd/: one per descriptor table */
+struct restore_files; /* fd/: all open files of the set */
+
+enum restore_task_kind {
+        RESTORE_TASK_LIVE,
+        RESTORE_TASK_ZOMBIE,
+        RESTORE_TASK_HELPER, /* not in the images: holds a session or process group open until others have joined */
+};
+
+struct restore_thread {
+        struct restore_task *task;
+        pid_t tid;
+        Img__Core *core; /* owned */
+        struct compel_batch lane;
+        struct compel_thread stop; /* in the finish stage */
+};
+
+struct restore_task {
+        struct restore *restore;
+        struct restore_task *parent; /* NULL for the root */
+        enum restore_task_kind kind;
+        pid_t pid, pgid, sid;
+        unsigned int depth; /* 0: the root */
+        Img__Pstree *pstree; /* NULL for a helper; all messages are owned */
+        Img__TaskKobjIds *ids;
+        Img__Mm *mm;
+        Img__Fs *fs;
+        struct restore_thread *threads; /* the leader first, also a dead one */
+        size_t nr_threads;
+        bool leader_dead;
+        bool cloned;
+        struct arena arena;
+        struct restore_mem *mem;
+        struct restore_fds *fds; /* shared by the tasks that share a table */
+};
+
+struct restore {
+        struct ckpt_run *run;
+        const struct ckpt_options *opts;
+        struct kernel_features kernel;
+        struct pool *pool;
+        struct image_dir *dir;
+        struct restore_task **tasks; /* parents before children */
+        size_t nr_tasks;
+        struct restore_files *files;
+        struct compel_host *host;
+        struct restore_stats stats;
+        struct arena arena;
+        /*
+         * Descriptors that every task inherits from ckpt while it is being built, numbered from
+         * inherit_base on, which is above every descriptor of the images (restore/inherit.h).
+         */
+        int inherit_base, inherit_next;
+        int transport; /* ckpt's end of the socketpair over which descriptors reach a task */
+};
+
+struct restore_task *restore_find_task(const struct restore *r, pid_t pid);
+
+/* "pid 812 (redis-server)"; in the task's arena. */
+const char *restore_task_name(struct restore_task *t);
+
+static inline struct compel_batch *task_lane(struct restore_task *t) {
+        return &t->threads[0].lane;
+}

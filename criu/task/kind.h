@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a task or thread has besides memory and files: one file per kind, with both halves, and one row
+ * in the table of kinds.c. Every function may be NULL.
+ *
+ * Dump, for each thread (per_thread) or once per process with its first living thread:
+ *   look     before the freeze, once per task: add blockers
+ *   read     frozen, from outside (/proc, ptrace, system calls that take a tid): fill t->core
+ *   ask      frozen: add system calls that only the thread itself can make. Whatever answer() needs to find the
+ *            results again is returned (in the task's arena)
+ *   answer   after the batch has run: results into t->core. The memory is shared with the
+ *            target: copy, check, trust nothing
+ * Restore, in the order of the table, which is the order of `phase` first:
+ *   check    load stage, for every thread (or process): is what the image says possible here? Nothing exists yet
+ *   restore  add the system calls to the thread's batch; `b` is the lane of t
+ *   outside  what ckpt does itself once the batch of this phase has run (/proc/PID/..., setpriority ...)
+ *
+ * For kinds that are not per_thread, `t` is the first living thread (dump) or the first thread
+ * that will live (restore), and the process-wide part of the leader's core is
+ * t->task->leader_core (dump) or t->task->threads[0].core (restore).
+ */
+#pragma once
+
+#include "dump/blockers.h"
+#include "dump/model.h"
+#include "restore/model.h"
+
+enum task_phase {
+        TASK_PHASE_PROCESS,     /* once per process, with ckpt's credentials, before its threads' own */
+        TASK_PHASE_THREAD,      /* each thread, with ckpt's credentials */
+        TASK_PHASE_CREDENTIALS, /* each thread: from here on it is who it was */
+        TASK_PHASE_LAST,        /* each thread or process: what credentials would reset, timers, limits */
+        TASK_PHASE_MAX,
+        TASK_PHASE_INVALID = -1,
+};
+
+struct task_kind {
+        const char *name;
+        bool per_thread;
+        enum task_phase phase;
+
+        void (*look)(struct dump_task *t);
+        int (*read)(struct dump_thread *t, struct ckpt_error *err);
+        void *(*ask)(struct dump_thread *t, struct compel_batch *b);
+        int (*answer)(struct dump_thread *t, struct compel_batch *b, void *asked, struct ckpt_error *err);
+
+        int (*check)(struct restore_thread *t, struct ckpt_error *err);
+        int (*restore)(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err);
+        int (*outside)(struct restore_thread *t, struct ckpt_error *err);
+};
+
+/* The table, in order. Zombies have none of this but comm and exit code, which collect and tree care for. */
+extern const struct task_kind *const task_kinds[];
+extern const size_t nr_task_kinds;
+
+/* ---- for the stages (task/stage.c) ---- */
+
+/* All kinds' look(). */
+void task_look(struct dump_task *t);
+
+/* read, ask, visit, answer for all threads of a frozen live task. -EAGAIN as compel_visit_begin(). */
+int task_collect(struct dump_task *t, struct ckpt_error *err);
+
+/* All checks for a live task. */
+int task_check(struct restore_task *t, struct ckpt_error *err);
+
+/*
+ * Restore one phase of all live tasks: fills the batches of all tasks and threads, starts them all, waits for all,
+ * then does what is done from outside.
+ */
+int task_restore_phase(struct restore *r, enum task_phase phase, struct ckpt_error *err);
