@@ -30,9 +30,15 @@ raddr_t compel_remote(const struct compel_batch *b, const void *local) {
         return b->lane_remote + (uint64_t)((const char *)local - (const char *)b->lane);
 }
 
-void compel_reset(struct compel_batch *b) {
+static void forget(struct compel_batch *b) {
         b->n = 0;
         b->data = b->data_start;
+        b->reserved_ops = 0;
+        b->reserved_bytes = 0;
+}
+
+void compel_reset(struct compel_batch *b) {
+        forget(b);
         b->error = 0;
         ckpt_error_clear(&b->failure);
 }
@@ -49,15 +55,24 @@ static void overflow(struct compel_batch *b) {
 
         if (r < 0)
                 b->error = r;
+        else
+                forget(b);
 }
 
-void compel_room(struct compel_batch *b, unsigned int nr_ops, size_t size) {
-        size_t need = nr_ops * sizeof(struct compel_op) + size + nr_ops * DATA_ALIGN;
-
-        if (b->error == 0 && bytes_free(b) < need)
+static void need(struct compel_batch *b, size_t size) {
+        if (b->error == 0 && bytes_free(b) < size)
                 overflow(b);
-        if (b->error == 0 && bytes_free(b) < need)
+        if (b->error == 0 && bytes_free(b) < size)
                 b->error = -E2BIG;
+}
+
+/* What has been promised is not taken twice: within it, operations and data follow in any order without an overflow. */
+void compel_room(struct compel_batch *b, unsigned int nr_ops, size_t size) {
+        nr_ops = MAX(nr_ops, (unsigned int)OPS_WITH_DATA);
+        size += (size_t)nr_ops * DATA_ALIGN;
+        need(b, nr_ops * sizeof(struct compel_op) + size);
+        b->reserved_ops = nr_ops;
+        b->reserved_bytes = size;
 }
 
 static int grow_what(struct compel_batch *b) {
@@ -77,7 +92,10 @@ struct compel_op *compel_add(struct compel_batch *b, const char *what, uint32_t 
 
         ckpt_assert(nr_args <= 6);
         ckpt_assert(!b->started);
-        compel_room(b, 1, 0);
+        if (b->reserved_ops > 0)
+                b->reserved_ops--;
+        else
+                need(b, sizeof(*op));
         if (b->error == 0 && b->n == b->what_cap)
                 b->error = grow_what(b);
         if (b->error == 0)
@@ -93,10 +111,12 @@ struct compel_op *compel_add(struct compel_batch *b, const char *what, uint32_t 
 void *compel_data(struct compel_batch *b, size_t size, raddr_t *ret) {
         size_t room = (size + DATA_ALIGN - 1) & ~(size_t)(DATA_ALIGN - 1);
 
-        compel_room(b, OPS_WITH_DATA, room);
+        if (room > b->reserved_bytes || bytes_free(b) < room + b->reserved_ops * sizeof(struct compel_op))
+                compel_room(b, OPS_WITH_DATA, room);
+        b->reserved_bytes -= MIN(room, b->reserved_bytes);
         if (b->error != 0) {
                 free(b->spill);
-                b->spill = calloc(1, room);
+                b->spill = calloc(1, MAX(room, (size_t)DATA_ALIGN));
                 ckpt_assert(b->spill);
                 *ret = 0;
                 return b->spill;
@@ -119,23 +139,26 @@ size_t compel_capacity(const struct compel_batch *b) {
 }
 
 /* The error of the operation at which a batch ended. */
-static int batch_failed(const struct compel_batch *b, struct ckpt_error *err) {
-        const struct compel_op *op = &b->ops[b->lane->nr_done - 1];
-        const char *what = b->what[b->lane->nr_done - 1];
+static int batch_failed(const struct compel_batch *b, uint32_t index, struct ckpt_error *err) {
+        const struct compel_op *op = &b->ops[index];
+        const char *what = b->what[index];
+        int64_t ret = __atomic_load_n(&op->ret, __ATOMIC_RELAXED);
 
-        if ((uint64_t)op->ret >= (uint64_t)-4095)
-                return ckpt_error_errno(err, (int)op->ret, "pid %d: cannot %s", b->tid, what);
+        if ((uint64_t)ret >= (uint64_t)-4095)
+                return ckpt_error_errno(err, (int)ret, "pid %d: cannot %s", b->tid, what);
         return ckpt_error(err, -EIO, "pid %d: cannot %s: the kernel answered %#llx where %#llx was expected",
-                          b->tid, what, (unsigned long long)op->ret, (unsigned long long)op->want);
+                          b->tid, what, (unsigned long long)ret, (unsigned long long)op->want);
 }
 
 int compel_batch_result(const struct compel_batch *b, struct ckpt_error *err) {
-        /* The task could have written anything here. */
-        if (b->lane->status == 0 && b->lane->nr_done == b->n)
+        /* The task could have written anything here, and could do so between two looks. */
+        uint32_t nr_done = __atomic_load_n(&b->lane->nr_done, __ATOMIC_RELAXED);
+
+        if (__atomic_load_n(&b->lane->status, __ATOMIC_RELAXED) == 0 && nr_done == b->n)
                 return 0;
-        if (b->lane->nr_done == 0 || b->lane->nr_done > b->n)
+        if (nr_done == 0 || nr_done > b->n)
                 return ckpt_error(err, -EIO, "pid %d: its agent's answer makes no sense", b->tid);
-        return batch_failed(b, err);
+        return batch_failed(b, nr_done - 1, err);
 }
 
 int compel_run(struct compel_batch *b, struct ckpt_error *err) {

@@ -40,7 +40,7 @@ struct compel_thread {
         pid_t tid;
         bool seized;       /* attached by the calling thread */
         bool stopped;      /* in a ptrace stop now */
-        bool stop_pending; /* a SIGSTOP came while it was ours; it is sent again on release */
+        bool stop_pending; /* a SIGSTOP came while it was ours: released, it stops for job control */
         int stop_signal;   /* the signal of the job-control stop it is in, 0 if in none */
         uint64_t sigmask;  /* blocked signals when it was stopped, as bits signo - 1 */
         struct user_regs_struct regs; /* when it was stopped */
@@ -87,6 +87,12 @@ int compel_get_sigmask(const struct compel_thread *t, uint64_t *ret);
 int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6],
                           int64_t *ret, struct ckpt_error *err);
 
+/*
+ * The address of a system call instruction in the vDSO of a process, for compel_remote_syscall(). -ENOENT: it has
+ * no vDSO, or it was unmapped.
+ */
+int compel_find_syscall_insn(pid_t pid, raddr_t *ret);
+
 /* ---- batches --------------------------------------------------------------------------- */
 
 /*
@@ -109,6 +115,9 @@ struct compel_batch {
         struct ckpt_error failure; /* of a run that adding made necessary */
         int (*overflow)(struct compel_batch *b); /* NULL in a visit */
         struct compel_op scratch; /* what operations are written to once `error` is set */
+        uint32_t command;         /* of the run that has been started */
+        uint32_t reserved_ops;    /* promised by compel_room() ... */
+        size_t reserved_bytes;    /* ... and not used yet */
 };
 
 /* Forget all operations and data. */
@@ -188,6 +197,9 @@ struct compel_host;
  */
 int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, struct ckpt_error *err);
 void compel_host_free(struct compel_host **host);
+
+/* Have everything that waits in the agent exit, as if ckpt had died. What is inside a system call does not notice. */
+void compel_host_kill(struct compel_host *host);
 
 /* Bytes to reserve for the agent itself, on top of the lanes. */
 size_t compel_host_overhead(void);

@@ -5,13 +5,26 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "compel/foothold.h"
+#include "compel/internal.h"
 #include "macro.h"
 
 enum { SLOT_SIZE_MAX = 512, VDSO_SIZE_MAX = 64 * 1024 };
+
+/* struct procmap_query of linux/fs.h (Linux 6.11), for older headers. */
+struct vma_query {
+        uint64_t size, query_flags, query_addr, start, end, flags, page_size, offset, inode;
+        uint32_t dev_major, dev_minor, name_size, build_id_size;
+        uint64_t name, build_id;
+};
+
+#define VMA_QUERY _IOWR('f', 17, struct vma_query)
+
+enum { VMA_EXECUTABLE = 4, VMA_SHARED = 8 };
 
 static size_t slot_size(void) {
         return (size_t)(compel_stub_end - compel_stub);
@@ -74,6 +87,21 @@ static bool usable(struct foothold *f, raddr_t end, bool *ret_ours) {
         return true;
 }
 
+/*
+ * auxv tells where the vDSO was when the program started. What is there now must be private, so that nobody
+ * else sees what is written there, and executable. Kernels that cannot be asked are believed.
+ */
+static bool is_private_code(pid_t pid, raddr_t addr) {
+        _cleanup_close_ int fd = open_in_proc(pid, "maps", O_RDONLY);
+        struct vma_query q = { .size = sizeof(q), .query_addr = addr };
+
+        if (fd < 0)
+                return false;
+        if (ioctl(fd, VMA_QUERY, &q) < 0)
+                return errno == ENOTTY;
+        return (q.flags & (VMA_EXECUTABLE | VMA_SHARED)) == VMA_EXECUTABLE;
+}
+
 /* The vDSO's size is in its ELF header: the section headers stand at its end. */
 static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
         raddr_t base = read_auxv(pid, AT_SYSINFO_EHDR);
@@ -86,45 +114,59 @@ static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
         size = ehdr.e_shoff + (uint64_t)ehdr.e_shnum * ehdr.e_shentsize;
         if (size > VDSO_SIZE_MAX || page_align_up(size) - size < foothold_size())
                 return false;
-        return usable(f, base + page_align_up(size), ret_ours);
+        return is_private_code(pid, base + page_align_up(size) - 1) && usable(f, base + page_align_up(size), ret_ours);
+}
+
+/* A line of maps that describes private code. Memory without a file may be filled by a compiler at run time. */
+static bool is_code_line(const char *line, bool with_file, raddr_t *ret_end) {
+        uint64_t start, end, inode;
+        char perms[5];
+
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64, &start, &end, perms, &inode) != 4 ||
+            perms[2] != 'x' || perms[3] != 'p' || strstr(line, "[vsyscall]") || strstr(line, "[uprobes]"))
+                return false;
+        *ret_end = end;
+        return with_file == (inode != 0 || strstr(line, "[vdso]"));
+}
+
+static bool find_in_lines(struct foothold *f, FILE *maps, bool with_file, bool *ret_ours) {
+        _cleanup_free_ char *line = NULL;
+        size_t cap = 0;
+        raddr_t end;
+
+        rewind(maps);
+        while (getline(&line, &cap, maps) > 0)
+                if (is_code_line(line, with_file, &end) && usable(f, end, ret_ours))
+                        return true;
+        return false;
 }
 
 /* For tasks without a usable vDSO: any private executable mapping that ends in zeroes. */
 static bool find_in_maps(struct foothold *f, pid_t pid, bool *ret_ours) {
         _cleanup_close_ int fd = open_in_proc(pid, "maps", O_RDONLY);
         _cleanup_fclose_ FILE *maps = fd < 0 ? NULL : fdopen(fd, "re");
-        _cleanup_free_ char *line = NULL;
-        size_t cap = 0;
 
         if (!maps)
                 return false;
         TAKE_FD(fd);
-        while (getline(&line, &cap, maps) > 0) {
-                uint64_t start, end;
-                char perms[5];
-
-                if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, perms) != 3 || perms[2] != 'x' ||
-                    perms[3] != 'p' || strstr(line, "[vsyscall]") || strstr(line, "[uprobes]"))
-                        continue;
-                if (usable(f, end, ret_ours))
-                        return true;
-        }
-        return false;
+        return find_in_lines(f, maps, true, ret_ours) || find_in_lines(f, maps, false, ret_ours);
 }
 
-static bool thread_within(const struct compel_thread *t, raddr_t addr, uint64_t size) {
-        return t->regs.rip - addr < size;
-}
-
-/* An earlier ckpt died and its stub is still there: has everybody left? */
+/*
+ * A stub of an earlier ckpt is still there: has everybody left? Not while the agent is mapped: a process that
+ * shares this memory may be under a visit right now.
+ */
 static int check_vacated(const struct foothold *f, const struct compel_thread *threads, size_t nr_threads) {
+        char blob[PAGE_SIZE];
+        size_t size = MIN(compel_blob_size(), sizeof(blob));
         struct stub_regs data;
 
         if (!read_mem(f, f->addr + code_size(), &data, sizeof(data)))
                 return -EFAULT;
+        if (data.map_addr && read_mem(f, data.map_addr, blob, size) && memcmp(blob, compel_blob, size) == 0)
+                return -EAGAIN;
         for (size_t i = 0; i < nr_threads; i++)
-                if (thread_within(&threads[i], f->addr, foothold_size()) ||
-                    (data.map_addr && thread_within(&threads[i], data.map_addr, data.map_len)))
+                if (threads[i].regs.rip - f->addr < foothold_size())
                         return -EAGAIN;
         return 0;
 }
@@ -160,10 +202,10 @@ raddr_t foothold_entry(const struct foothold *f, enum foothold_slot slot, const 
         return f->addr + slot * slot_size() + (uint64_t)(label - compel_stub);
 }
 
-void foothold_close(struct foothold *f) {
+void foothold_close(struct foothold *f, bool keep) {
         static const char zeroes[FOOTHOLD_SLOT_MAX * SLOT_SIZE_MAX];
 
-        if (f->dirty)
+        if (f->dirty && !keep)
                 write_mem(f, f->addr, zeroes, foothold_size());
         f->dirty = false;
         f->mem_fd = safe_close(f->mem_fd);

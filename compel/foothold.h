@@ -35,5 +35,5 @@ int foothold_note_mapping(struct foothold *f, raddr_t addr);
 /* Address of a label of the stub, one of compel_stub*, in a slot. */
 raddr_t foothold_entry(const struct foothold *f, enum foothold_slot slot, const char *label);
 
-/* Put back the zeroes and close. */
-void foothold_close(struct foothold *f);
+/* Put back the zeroes, unless a thread may still need what stands there, and close. */
+void foothold_close(struct foothold *f, bool keep);

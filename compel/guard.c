@@ -1,39 +1,56 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "compel/internal.h"
+#include "macro.h"
 
 enum {
         SPIN_ROUNDS = 2000,
-        SLEEP_US = 5000, /* how often the life of the other side is looked at */
+        SLEEP_MIN_US = 100,
+        SLEEP_MAX_US = 5000, /* how often the life of the other side is looked at */
 };
 
-int compel_guard_take(pthread_mutex_t *guard) {
-        pthread_mutexattr_t attr;
-        int r;
+int compel_guard_take(struct compel_guard *guard, void *boundary) {
+        struct robust_list_head *head = NULL;
+        uintptr_t node, edge = (uintptr_t)boundary;
+        size_t len = 0;
 
-        r = pthread_mutexattr_init(&attr);
-        if (r == 0)
-                r = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-        if (r == 0)
-                r = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-        if (r == 0)
-                r = pthread_mutex_init(guard, &attr);
-        if (r == 0)
-                r = pthread_mutex_lock(guard);
-        if (r == 0)
-                /* The kernel wakes nobody unless it is told that somebody waits. */
-                __atomic_or_fetch((uint32_t *)&guard->__data.__lock, FUTEX_WAITERS, __ATOMIC_SEQ_CST);
-        pthread_mutexattr_destroy(&attr);
-        return -r;
+        if (syscall(SYS_get_robust_list, 0, &head, &len) < 0)
+                return -errno;
+        /* The C library's list is used as it is, with the distance between node and word of its own mutexes. */
+        if (!head || len != sizeof(*head) || head->futex_offset > -8 || head->futex_offset < -256 ||
+            head->futex_offset % 4 != 0)
+                return -EOPNOTSUPP;
+        node = (edge - 8 - (uintptr_t)head->futex_offset + 7) & ~(uintptr_t)7;
+        guard->word = (uint32_t *)(node + (uintptr_t)head->futex_offset);
+        guard->node = (struct robust_list *)node;
+        /* The kernel wakes nobody unless it is told that somebody waits. */
+        __atomic_store_n(guard->word, (uint32_t)syscall(SYS_gettid) | FUTEX_WAITERS, __ATOMIC_SEQ_CST);
+        guard->node->next = head->list.next;
+        __atomic_store_n(&head->list.next, guard->node, __ATOMIC_SEQ_CST);
+        return 0;
 }
 
-void compel_guard_drop(pthread_mutex_t *guard) {
-        pthread_mutex_unlock(guard);
+void compel_guard_drop(struct compel_guard *guard) {
+        struct robust_list_head *head = NULL;
+        struct robust_list *p;
+        size_t len = 0;
+
+        if (!guard->node)
+                return;
+        syscall(SYS_get_robust_list, 0, &head, &len);
+        for (p = head ? &head->list : NULL; p && p->next != guard->node; p = p->next)
+                ckpt_assert(p->next != &head->list);
+        ckpt_assert(p);
+        __atomic_store_n(&p->next, guard->node->next, __ATOMIC_SEQ_CST);
+        __atomic_store_n(guard->word, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, guard->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+        *guard = (struct compel_guard){ 0 };
 }
 
 void compel_futex_wait(uint32_t *word, uint32_t value, unsigned int timeout_us) {
@@ -46,22 +63,30 @@ void compel_futex_wake(uint32_t *word) {
         syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+static bool answered(const struct compel_lane *lane, uint32_t command) {
+        return __atomic_load_n(&lane->done, __ATOMIC_SEQ_CST) == command;
+}
+
 int compel_await(struct compel_lane *lane, uint32_t command, bool (*alive)(void *), void *arg) {
+        unsigned int sleep_us = SLEEP_MIN_US;
+        int r = 0;
+
         for (unsigned int i = 0; i < SPIN_ROUNDS; i++) {
-                if (__atomic_load_n(&lane->done, __ATOMIC_SEQ_CST) == command)
+                if (answered(lane, command))
                         return 0;
                 __builtin_ia32_pause();
         }
         __atomic_store_n(&lane->waiting, 1, __ATOMIC_SEQ_CST);
-        for (;;) {
+        while (r == 0 && !answered(lane, command)) {
                 uint32_t done = __atomic_load_n(&lane->done, __ATOMIC_SEQ_CST);
 
                 if (done == command)
                         break;
-                compel_futex_wait(&lane->done, done, SLEEP_US);
-                if (__atomic_load_n(&lane->done, __ATOMIC_SEQ_CST) != command && !alive(arg))
-                        return -ESRCH;
+                compel_futex_wait(&lane->done, done, sleep_us);
+                sleep_us = MIN(sleep_us * 2, (unsigned int)SLEEP_MAX_US);
+                if (!answered(lane, command) && !alive(arg))
+                        r = -ESRCH;
         }
         __atomic_store_n(&lane->waiting, 0, __ATOMIC_SEQ_CST);
-        return 0;
+        return r;
 }

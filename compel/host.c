@@ -3,7 +3,7 @@
  * Processes made by ckpt. The region has the same address in ckpt and in all of them, so that pointers
  * into it mean the same everywhere:
  *
- *   agent (read, execute) | head: guard | lanes ...
+ *   agent (read, execute) | guard | private page of the guard | lanes ...
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,8 +25,7 @@
 struct compel_host {
         char *base;
         size_t size, used;
-        pthread_mutex_t *guard;
-        bool guarded;
+        struct compel_guard guard;
 };
 
 static size_t blob_room(void) {
@@ -34,7 +33,7 @@ static size_t blob_room(void) {
 }
 
 size_t compel_host_overhead(void) {
-        return blob_room() + PAGE_SIZE;
+        return blob_room() + 2 * PAGE_SIZE;
 }
 
 raddr_t compel_host_addr(const struct compel_host *host) {
@@ -45,6 +44,18 @@ size_t compel_host_size(const struct compel_host *host) {
         return host->size;
 }
 
+static int set_up_region(struct compel_host *host) {
+        char *edge = host->base + blob_room() + PAGE_SIZE;
+
+        memcpy(host->base, compel_blob, compel_blob_size());
+        if (mprotect(host->base, blob_room(), PROT_READ | PROT_EXEC) < 0)
+                return -errno;
+        if (mmap(edge, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+                return -errno;
+        host->used = compel_host_overhead();
+        return compel_guard_take(&host->guard, edge);
+}
+
 int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, struct ckpt_error *err) {
         _cleanup_(compel_host_free) struct compel_host *host = calloc(1, sizeof(*host));
         void *p;
@@ -52,6 +63,7 @@ int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, stru
 
         if (!host)
                 return ckpt_error_errno(err, -ENOMEM, "cannot reserve memory for the agent");
+        ckpt_assert(size >= compel_host_overhead());
         p = mmap((void *)(uintptr_t)addr, size, PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
         if (p == MAP_FAILED)
@@ -59,15 +71,9 @@ int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, stru
                                         (unsigned long long)addr);
         host->base = p;
         host->size = size;
-        memcpy(host->base, compel_blob, compel_blob_size());
-        if (mprotect(host->base, blob_room(), PROT_READ | PROT_EXEC) < 0)
-                return ckpt_error_errno(err, -errno, "cannot make the agent executable");
-        host->guard = (pthread_mutex_t *)(host->base + blob_room());
-        host->used = compel_host_overhead();
-        r = compel_guard_take(host->guard);
+        r = set_up_region(host);
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot set up the guard of the agent");
-        host->guarded = true;
+                return ckpt_error_errno(err, r, "cannot set up the agent's memory at %#llx", (unsigned long long)addr);
         *ret = TAKE_PTR(host);
         return 0;
 }
@@ -75,45 +81,26 @@ int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, stru
 void compel_host_free(struct compel_host **host) {
         if (!*host)
                 return;
-        if ((*host)->guarded)
-                compel_guard_drop((*host)->guard);
+        compel_guard_drop(&(*host)->guard);
         if ((*host)->base)
                 munmap((*host)->base, (*host)->size);
         free(*host);
         *host = NULL;
 }
 
-/* Tasks below ckpt's children are nobody's to wait for here: ask the kernel whether the pid is alive. */
+void compel_host_kill(struct compel_host *host) {
+        compel_guard_drop(&host->guard);
+}
+
 static bool task_alive(void *arg) {
         const struct compel_batch *b = arg;
-        _cleanup_close_ int fd = -EBADF;
-        char path[48], buf[512], *p;
-        ssize_t n;
 
-        if (b->tid <= 0)
-                return true;
-        snprintf(path, sizeof(path), "/proc/%d/stat", b->tid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-                return errno != ENOENT;
-        n = read(fd, buf, sizeof(buf) - 1);
-        if (n <= 0)
-                return n == 0 || errno != ESRCH;
-        buf[n] = '\0';
-        p = strrchr(buf, ')');
-        return !p || (p[1] == ' ' && p[2] != 'Z' && p[2] != 'X');
+        return b->tid <= 0 || compel_tid_alive(b->tid);
 }
 
 static int run_full_batch(struct compel_batch *b) {
-        int r;
-
         compel_start(b);
-        r = compel_wait(b, &b->failure);
-        if (r < 0)
-                return r;
-        b->n = 0;
-        b->data = b->data_start;
-        return 0;
+        return compel_wait(b, &b->failure);
 }
 
 int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch *ret, struct ckpt_error *err) {
@@ -126,7 +113,7 @@ int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch 
         compel_batch_init(ret, lane, compel_arg(lane), size);
         ret->overflow = run_full_batch;
         ret->lane->mode = COMPEL_MODE_HOST;
-        ret->lane->guard = compel_arg(&host->guard->__data.__lock);
+        ret->lane->guard = compel_arg(host->guard.word);
         return 0;
 }
 
@@ -181,7 +168,7 @@ struct compel_op *compel_add_clone(struct compel_batch *b, const char *what, con
         raddr_t set_tid = 0;
         struct compel_op *op;
 
-        compel_room(b, 2, sizeof(copy) + args->set_tid_size * sizeof(pid_t));
+        compel_room(b, 1, sizeof(copy) + args->set_tid_size * sizeof(pid_t));
         if (args->set_tid_size > 0)
                 set_tid = compel_copy(b, (const void *)(uintptr_t)args->set_tid, args->set_tid_size * sizeof(pid_t));
         copy.set_tid = set_tid;
@@ -200,7 +187,8 @@ void compel_start(struct compel_batch *b) {
         lane->nr_ops = b->n;
         lane->nr_done = 0;
         lane->ops = compel_arg(b->ops);
-        __atomic_add_fetch(&lane->command, 1, __ATOMIC_SEQ_CST);
+        b->command++;
+        __atomic_store_n(&lane->command, b->command, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&lane->asleep, __ATOMIC_SEQ_CST))
                 compel_futex_wake(&lane->command);
 }
@@ -209,7 +197,7 @@ int compel_wait(struct compel_batch *b, struct ckpt_error *err) {
         int r;
 
         ckpt_assert(b->started);
-        r = compel_await(b->lane, b->lane->command, task_alive, b);
+        r = compel_await(b->lane, b->command, task_alive, b);
         b->started = false;
         if (r < 0)
                 return ckpt_error(err, r, "pid %d died while it was being restored", b->tid);

@@ -2,7 +2,7 @@
 /* What the files of compel share among themselves. */
 #pragma once
 
-#include <pthread.h>
+#include <linux/futex.h>
 
 #include "compel/compel.h"
 
@@ -23,12 +23,24 @@ raddr_t compel_remote(const struct compel_batch *b, const void *local);
 int compel_batch_result(const struct compel_batch *b, struct ckpt_error *err);
 
 /*
- * A guard: a robust futex in shared memory. While the thread that took it lives, its word holds
- * the tid; when it dies, the kernel sets FUTEX_OWNER_DIED and wakes a waiter
- * (Documentation/locking/robust-futex-ABI.rst). Taken and dropped by the same thread.
+ * A guard: a robust futex in shared memory. While the thread that took it lives, its word holds the tid;
+ * when it dies, the kernel sets FUTEX_OWNER_DIED and wakes a waiter
+ * (Documentation/locking/robust-futex-ABI.rst). The kernel finds the word at a fixed distance from the
+ * node of a list. The node is private: whoever can write to it can write anywhere in ckpt.
  */
-int compel_guard_take(pthread_mutex_t *guard);
-void compel_guard_drop(pthread_mutex_t *guard);
+struct compel_guard {
+        struct robust_list *node; /* NULL: not taken */
+        uint32_t *word;
+};
+
+/*
+ * Take a guard around `boundary`, a page boundary with a shared page before and a private one after it,
+ * which stays until the guard is dropped. The last 8 bytes of the shared page and the start of the
+ * private one become the guard's. The calling thread must own no robust mutex of the C library, and can own some two
+ * thousand guards (ROBUST_LIST_LIMIT); it is the one to drop it, which looks to the others as if it had died.
+ */
+int compel_guard_take(struct compel_guard *guard, void *boundary);
+void compel_guard_drop(struct compel_guard *guard);
 
 /* FUTEX_WAIT on a shared word for at most `timeout_us`; FUTEX_WAKE. Errors are of no interest: callers check words. */
 void compel_futex_wait(uint32_t *word, uint32_t value, unsigned int timeout_us);
@@ -37,10 +49,20 @@ void compel_futex_wake(uint32_t *word);
 /* Spin, then sleep, until the lane's agent has answered `command`. -ESRCH when `alive` says no. */
 int compel_await(struct compel_lane *lane, uint32_t command, bool (*alive)(void *), void *arg);
 
+/* Is there a thread `tid`, and is it not a zombie? */
+bool compel_tid_alive(pid_t tid);
+
+/* Why `t`, which is stopped, cannot carry out system calls for ckpt; NULL if it can. */
+const char *compel_unenterable(const struct compel_thread *t);
+
 /* Resume a thread in a ptrace stop; it runs freely. */
 int compel_resume(struct compel_thread *t);
 
-/* Stop a running thread with an event stop, in which the kernel has still to look at interrupted calls. */
+/*
+ * Stop a running thread with an event stop, in which the kernel has still to look at interrupted calls.
+ * As of the two functions below, errors: -ESRCH it died, -EFAULT it stopped for a fault,
+ * -ETIMEDOUT it runs on, traced.
+ */
 int compel_interrupt(struct compel_thread *t);
 
 /* From any ptrace stop to an event stop without letting it run any code of its own. */
@@ -52,10 +74,10 @@ int compel_to_syscall_stop(struct compel_thread *t);
 int compel_get_regs(const struct compel_thread *t, struct user_regs_struct *ret);
 
 /*
- * A thread that should be running reports something. A SIGSTOP, which cannot be blocked, is kept for later
- * and the thread goes on; anything else is an error: -ESRCH it died, -EFAULT it faulted.
+ * A thread that should be running reports something. SIGSTOP, which cannot be blocked, is delivered, so that the
+ * kernel keeps account of it, and the thread goes on nevertheless: ptrace allows that. Errors as above.
  */
-int compel_hold_stop_signal(struct compel_thread *t);
+int compel_go_on(struct compel_thread *t);
 
 /* Is a thread that was resumed neither dead nor stopped again? */
 bool compel_is_running(const struct compel_thread *t);

@@ -35,6 +35,20 @@ enum compel_mode {
         COMPEL_MODE_HOST,
 };
 
+/* Which signal handlers end the system call that a visited thread was interrupted in with -EINTR. */
+enum compel_intr {
+        COMPEL_INTR_NONE,       /* none, or it is in no such call */
+        COMPEL_INTR_ANY,        /* every one */
+        COMPEL_INTR_NO_RESTART, /* those installed without SA_RESTART */
+};
+
+/* Is a guest, a thread other than the driver, in the memory of a visit? compel_lane.inside. */
+enum compel_inside {
+        COMPEL_INSIDE_NOBODY,
+        COMPEL_INSIDE_MAYBE, /* between two steps of ckpt, whose death there leaves it open */
+        COMPEL_INSIDE_GUEST,
+};
+
 /*
  * The words at the start are futexes. `guard` is owned by a thread of ckpt as a robust futex
  * is: the kernel sets FUTEX_OWNER_DIED in it when that thread dies, however it dies.
@@ -52,8 +66,14 @@ struct compel_lane {
         uint64_t guard;       /* address of the guard word, as the agent sees it */
         uint64_t leave;       /* visit: where to jump when ckpt has died ... */
         uint64_t leave_arg;   /* ... with this in the first result register */
-        uint64_t inside;      /* visit: address of the count of other threads inside, for whom to wait first; or 0 */
-        uint64_t reserved[7];
+        uint64_t inside;      /* visit: address of an enum compel_inside in 32 bits: the driver waits for a guest */
+        uint64_t sigmask;     /* visit: the thread's own blocked signals, as bits signo - 1 */
+        uint32_t intr;        /* visit: enum compel_intr */
+        uint32_t is_guest;    /* visit: not the driver */
+        uint64_t map_len;     /* visit, driver: bytes mapped at leave_arg */
+        uint32_t job_stopped; /* visit: its process is in a job-control stop */
+        uint32_t pad;
+        uint64_t reserved[3];
 };
 
 #define COMPEL_LANE_STACK 4096 /* bytes of stack at the end of a lane */

@@ -2,8 +2,10 @@
 #include <elf.h>
 #include <errno.h>
 #include <linux/ptrace.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -11,16 +13,44 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cleanup.h"
 #include "compel/arch.h"
 #include "compel/internal.h"
+#include "macro.h"
+
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG /* Linux 6.4 */
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#endif
+#ifndef NT_X86_SHSTK /* Linux 6.6 */
+#define NT_X86_SHSTK 0x204
+#endif
 
 enum {
         SYSCALL_STOP = SIGTRAP | 0x80, /* with PTRACE_O_TRACESYSGOOD */
         POLL_SPINS = 200,
+        LOOK_EVERY = 32,       /* naps between two looks whether a thread is alive */
+        STEP_TIMEOUT_MS = 10000, /* for what takes microseconds, but may wait for mmap_lock, or a CPU */
 };
 
 static long ptrace_(unsigned int request, pid_t tid, uint64_t addr, uint64_t data) {
         return syscall(SYS_ptrace, request, tid, addr, data) < 0 ? -errno : 0;
+}
+
+bool compel_tid_alive(pid_t tid) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[48], buf[512], *p;
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return errno != ENOENT;
+        n = read(fd, buf, sizeof(buf) - 1);
+        if (n <= 0)
+                return n == 0 || errno != ESRCH;
+        buf[n] = '\0';
+        p = strrchr(buf, ')');
+        return !p || (p[1] == ' ' && p[2] != 'Z' && p[2] != 'X');
 }
 
 int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options) {
@@ -28,6 +58,9 @@ int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options) {
 
         *t = (struct compel_thread){ .tid = tid };
         r = ptrace_(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD | options);
+        /* The kernel does not tell a zombie from a thread that is somebody else's. */
+        if (r == -EPERM && !compel_tid_alive(tid))
+                r = -ESRCH;
         if (r < 0)
                 return (int)r;
         t->seized = true;
@@ -38,125 +71,148 @@ static bool is_event_stop(int status) {
         return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP;
 }
 
-/* One status change of a tracee, with a bound on the wait. */
-static int wait_change(pid_t tid, unsigned int timeout_ms, int *ret_status) {
-        struct timespec start, now, nap = { 0, 100 * 1000 };
+static bool is_signal_stop(int status) {
+        return WIFSTOPPED(status) && status >> 16 == 0 && WSTOPSIG(status) != SYSCALL_STOP;
+}
 
-        clock_gettime(CLOCK_MONOTONIC, &start);
+static uint64_t now_ms(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/*
+ * The state of a tracee as waitpid(2) would tell it, or 0. A signal that waitpid() has told of is lost if the tracer
+ * dies before it has resumed the tracee with it, so that one is only looked at: resuming is enough.
+ */
+static int look(pid_t tid, int *ret_status) {
+        siginfo_t si = { 0 };
+        int status;
+
+        if (waitid(P_PID, (id_t)tid, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) < 0)
+                return -errno;
+        if (si.si_pid == 0)
+                return 0;
+        if (si.si_code == CLD_TRAPPED || si.si_code == CLD_STOPPED) {
+                *ret_status = (int)((unsigned int)si.si_status << 8) | 0x7f;
+                if (is_signal_stop(*ret_status))
+                        return 1;
+        }
+        return waitpid(tid, &status, __WALL | WNOHANG) == tid ? (*ret_status = status, 1) : 0;
+}
+
+/*
+ * One status change of a tracee, until `deadline`. A dead thread does not always report: the leader of a
+ * group says nothing before its last thread has been waited for.
+ */
+static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_status) {
+        struct timespec nap = { 0, 100 * 1000 };
+
         for (unsigned int i = 0;; i++) {
-                pid_t r = waitpid(tid, ret_status, __WALL | WNOHANG);
+                int r = look(t->tid, ret_status);
 
-                if (r == tid)
-                        return WIFSTOPPED(*ret_status) ? 0 : -ESRCH;
-                if (r < 0 && errno != EINTR)
-                        return errno == ECHILD ? -ESRCH : -errno;
+                if (r > 0 && WIFSTOPPED(*ret_status)) {
+                        t->stopped = true;
+                        return 0;
+                }
+                if (r > 0 || r == -ECHILD) {
+                        t->seized = false;
+                        return -ESRCH;
+                }
+                if (r < 0 && r != -EINTR)
+                        return r;
                 if (i < POLL_SPINS) {
                         sched_yield();
                         continue;
                 }
-                clock_gettime(CLOCK_MONOTONIC, &now);
-                if ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 >= timeout_ms)
+                if (i % LOOK_EVERY == 0 && !compel_tid_alive(t->tid))
+                        return -ESRCH;
+                if (now_ms() >= deadline)
                         return -ETIMEDOUT;
                 nanosleep(&nap, NULL);
         }
 }
 
-/*
- * Resume until the next event stop, or the next system call stop if `request` is PTRACE_SYSCALL.
- * SIGSTOP cannot be blocked: one that arrives meanwhile is kept for later.
- */
-static int resume_until_stop(struct compel_thread *t, unsigned int request, bool *ret_syscall) {
+/* Resume a thread from the stop reported by `status` (0: it has been resumed before). */
+static int resume(struct compel_thread *t, unsigned int request, int status) {
+        bool stop = is_signal_stop(status) && WSTOPSIG(status) == SIGSTOP;
+        int r;
+
+        r = (int)ptrace_(request, t->tid, 0, stop ? SIGSTOP : 0);
+        if (r < 0)
+                return r;
+        t->stopped = false;
+        t->stop_pending |= stop;
+        return 0;
+}
+
+/* SIGSTOP is the only signal that can come: the others are blocked, but a fault is not. */
+static bool is_fault(int status) {
+        return !is_event_stop(status) && WSTOPSIG(status) != SYSCALL_STOP &&
+               !(is_signal_stop(status) && WSTOPSIG(status) == SIGSTOP);
+}
+
+/* Wait for an event stop, or a system call stop if `request` is PTRACE_SYSCALL, going on from any other. */
+static int run_to_stop(struct compel_thread *t, unsigned int request) {
+        uint64_t deadline = now_ms() + STEP_TIMEOUT_MS;
         int status, r;
 
         for (;;) {
-                r = (int)ptrace_(request, t->tid, 0, 0);
+                r = wait_change(t, deadline, &status);
                 if (r < 0)
                         return r;
-                t->stopped = false;
-                do
-                        r = wait_change(t->tid, 10000, &status);
-                while (r == -ETIMEDOUT && request == PTRACE_SYSCALL);
+                if (is_fault(status))
+                        return -EFAULT;
+                if (request == PTRACE_SYSCALL ? WSTOPSIG(status) == SYSCALL_STOP : is_event_stop(status))
+                        return 0;
+                r = resume(t, request, status);
                 if (r < 0)
                         return r;
-                t->stopped = true;
-                if (WSTOPSIG(status) == SYSCALL_STOP) {
-                        *ret_syscall = true;
-                        return 0;
-                }
-                if (is_event_stop(status)) {
-                        *ret_syscall = false;
-                        if (request != PTRACE_SYSCALL)
-                                return 0;
-                } else if (WSTOPSIG(status) == SIGSTOP)
-                        t->stop_pending = true;
-                else
-                        return -EFAULT; /* a fault in the agent or in what it was made to do */
         }
-}
-
-int compel_park(struct compel_thread *t) {
-        bool in_syscall;
-        int r;
-
-        r = (int)ptrace_(PTRACE_INTERRUPT, t->tid, 0, 0);
-        while (r == 0) {
-                r = resume_until_stop(t, PTRACE_CONT, &in_syscall);
-                if (r == 0 && !in_syscall)
-                        return 0;
-        }
-        return r;
 }
 
 int compel_resume(struct compel_thread *t) {
-        int r = (int)ptrace_(PTRACE_CONT, t->tid, 0, 0);
-
-        if (r == 0)
-                t->stopped = false;
-        return r;
+        return resume(t, PTRACE_CONT, 0);
 }
 
-/* Wait for the next stop; go on from those that only announce a SIGSTOP. 1: an event stop, 0: went on. */
-static int next_stop(struct compel_thread *t) {
-        int status, r;
+int compel_park(struct compel_thread *t) {
+        int r;
 
-        r = wait_change(t->tid, 10000, &status);
-        if (r < 0)
-                return r;
-        t->stopped = true;
-        if (is_event_stop(status))
-                return 1;
-        if (WSTOPSIG(status) != SIGSTOP)
-                return -EFAULT;
-        t->stop_pending = true;
-        return compel_resume(t);
+        r = (int)ptrace_(PTRACE_INTERRUPT, t->tid, 0, 0);
+        if (r == 0)
+                r = compel_resume(t);
+        return r < 0 ? r : run_to_stop(t, PTRACE_CONT);
+}
+
+int compel_to_syscall_stop(struct compel_thread *t) {
+        int r;
+
+        r = resume(t, PTRACE_SYSCALL, 0);
+        return r < 0 ? r : run_to_stop(t, PTRACE_SYSCALL);
 }
 
 int compel_interrupt(struct compel_thread *t) {
         int r;
 
         r = (int)ptrace_(PTRACE_INTERRUPT, t->tid, 0, 0);
-        while (r == 0)
-                r = next_stop(t);
-        return r < 0 ? r : 0;
+        return r < 0 ? r : run_to_stop(t, PTRACE_CONT);
 }
 
-int compel_hold_stop_signal(struct compel_thread *t) {
-        int r = next_stop(t);
+int compel_go_on(struct compel_thread *t) {
+        int status, r;
 
-        return r == 1 ? compel_resume(t) : r;
+        r = wait_change(t, now_ms() + STEP_TIMEOUT_MS, &status);
+        if (r < 0)
+                return r;
+        return is_fault(status) ? -EFAULT : resume(t, PTRACE_CONT, status);
 }
 
 bool compel_is_running(const struct compel_thread *t) {
         siginfo_t si = { 0 };
 
         return waitid(P_PID, (id_t)t->tid, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-               si.si_pid == 0;
-}
-
-int compel_to_syscall_stop(struct compel_thread *t) {
-        bool in_syscall;
-
-        return resume_until_stop(t, PTRACE_SYSCALL, &in_syscall);
+               si.si_pid == 0 && compel_tid_alive(t->tid);
 }
 
 int compel_get_regs(const struct compel_thread *t, struct user_regs_struct *ret) {
@@ -222,6 +278,35 @@ static int abort_rseq(struct compel_thread *t) {
         return compel_set_regs(t, &t->regs);
 }
 
+/* Syscall user dispatch lets through what comes from one range of addresses, or all while its selector byte says so. */
+static bool dispatches_syscalls(const struct compel_thread *t) {
+        struct {
+                uint64_t mode, selector, offset, len;
+        } conf = { 0 };
+        char selector;
+
+        if (ptrace_(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, t->tid, sizeof(conf), compel_arg(&conf)) < 0 || conf.mode == 0)
+                return false;
+        return conf.selector == 0 || peek(t, conf.selector, &selector, 1) < 0 || selector != 0;
+}
+
+static bool has_shadow_stack(const struct compel_thread *t) {
+        uint64_t ssp;
+        struct iovec iov = { &ssp, sizeof(ssp) };
+
+        return ptrace_(PTRACE_GETREGSET, t->tid, NT_X86_SHSTK, compel_arg(&iov)) == 0;
+}
+
+const char *compel_unenterable(const struct compel_thread *t) {
+        if (t->regs.cs != USER64_CS)
+                return "it runs 32-bit code";
+        if (dispatches_syscalls(t))
+                return "its system calls are intercepted (PR_SET_SYSCALL_USER_DISPATCH)";
+        if (has_shadow_stack(t))
+                return "it has a shadow stack";
+        return NULL;
+}
+
 static int read_state(struct compel_thread *t) {
         int r;
 
@@ -230,25 +315,25 @@ static int read_state(struct compel_thread *t) {
                 r = compel_get_sigmask(t, &t->sigmask);
         if (r == 0 && (int64_t)t->regs.orig_rax < 0)
                 r = abort_rseq(t);
+        if (r == 0 && arch_restart_interrupted(&t->regs))
+                r = compel_set_regs(t, &t->regs);
         return r;
 }
 
 int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
+        uint64_t deadline = now_ms() + timeout_ms;
         int status, r;
 
         for (;;) {
-                r = wait_change(t->tid, timeout_ms, &status);
-                if (r == -ESRCH)
-                        t->seized = false;
+                r = wait_change(t, deadline, &status);
                 if (r < 0)
                         return r;
-                t->stopped = true;
                 if (is_event_stop(status)) {
                         t->stop_signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
                         return read_state(t);
                 }
                 /* A signal on its way to the thread: it is delivered, and the stop comes next. */
-                r = (int)ptrace_(PTRACE_CONT, t->tid, 0, (uint64_t)WSTOPSIG(status));
+                r = (int)ptrace_(PTRACE_CONT, t->tid, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0);
                 if (r < 0)
                         return r;
                 t->stopped = false;
@@ -256,15 +341,16 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
 }
 
 void compel_release(struct compel_thread *t) {
-        int status;
+        int status = 0, r = 0;
 
-        if (!t->seized)
-                return;
-        if (!t->stopped && wait_change(t->tid, 1000, &status) < 0)
-                return; /* dead, or in a sleep from which the end of ckpt will release it */
-        if (t->stop_pending)
-                syscall(SYS_tkill, t->tid, SIGSTOP);
-        ptrace_(PTRACE_DETACH, t->tid, 0, 0);
+        if (t->seized && !t->stopped)
+                r = wait_change(t, now_ms() + 1000, &status);
+        if (r == -ETIMEDOUT)
+                return; /* in a sleep from which the end of ckpt will release it */
+        /* One that was killed in its stop is waited for, so that its parent gets to see that. */
+        if (t->seized && t->stopped &&
+            ptrace_(PTRACE_DETACH, t->tid, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0) < 0)
+                waitpid(t->tid, &status, __WALL | WNOHANG);
         *t = (struct compel_thread){ .tid = t->tid };
 }
 

@@ -11,6 +11,9 @@
  *   registers -> stub, munmap
  *   mask, registers as found             it goes on as if nothing had been
  *   clear the foothold
+ *
+ * Other threads go in and out one at a time, as guests, by the same kind of steps. Whoever does not come
+ * back under control (it hangs in the kernel) is left to the way out that the death of ckpt would take.
  */
 #include <elf.h>
 #include <errno.h>
@@ -31,14 +34,14 @@
 enum {
         SHARED_SIZE = 128 * 1024,
         HEAD_SIZE = PAGE_SIZE,
+        GUARD_ROOM = 64, /* at the end: the word of the guard */
 };
 
-/* The page in front of the blob. */
+/* The page behind the agent. */
 struct head {
-        pthread_mutex_t guard;
-        uint32_t inside;
         struct compel_lane driver;
         struct compel_lane guest;
+        uint32_t inside; /* enum compel_inside */
 };
 
 _Static_assert(sizeof(struct head) <= HEAD_SIZE, "the head of a visit outgrew its page");
@@ -46,49 +49,70 @@ _Static_assert(sizeof(struct head) <= HEAD_SIZE, "the head of a visit outgrew it
 struct compel_visit {
         struct compel_thread *driver;
         struct foothold foothold;
-        struct head *head;  /* our mapping of the shared memory */
-        raddr_t remote;     /* the target's; 0: not mapped */
-        bool guarded;
+        char *local;    /* our mapping of the shared memory, and a private page of the guard */
+        raddr_t remote; /* the target's; 0: not mapped */
+        struct compel_guard guard;
         bool entered; /* the driver's registers are not its own */
+        bool lost;    /* a thread in the agent or the stub is out of control */
         struct compel_batch batch;
 };
 
-/* Layout of the shared memory: head, agent, stack of the driver, stack of the guest, batch. */
-static raddr_t agent_of(const struct compel_visit *v) {
-        return v->remote + HEAD_SIZE;
+/*
+ * Layout of the shared memory: agent, head, stack of the guest, batch, which ends with the stack of the
+ * driver, guard. The agent comes first, because of targets that must have no memory both writable and executable.
+ */
+static size_t agent_room(void) {
+        return page_align_up(compel_blob_size());
 }
 
-static size_t stacks_offset(void) {
-        return HEAD_SIZE + page_align_up(compel_blob_size());
+static struct head *head_of(const struct compel_visit *v) {
+        return (struct head *)(v->local + agent_room());
+}
+
+static size_t guest_stack_end(void) {
+        return agent_room() + HEAD_SIZE + COMPEL_LANE_STACK;
 }
 
 static raddr_t remote_of(const struct compel_visit *v, const void *local) {
-        return v->remote + (uint64_t)((const char *)local - (const char *)v->head);
+        return v->remote + (uint64_t)((const char *)local - v->local);
 }
 
-static int inject_mmap(struct compel_visit *v) {
-        const uint64_t arg[6] = { 0, SHARED_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
-                                  MAP_SHARED | MAP_ANONYMOUS, (uint64_t)-1, 0 };
+/* One system call of the driver, at `entry` in the stub. Leaves it in the stop behind that. */
+static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6], int64_t *ret) {
         struct user_regs_struct regs = v->driver->regs;
         int r;
 
-        arch_set_syscall(&regs, foothold_entry(&v->foothold, FOOTHOLD_DRIVER, compel_stub), SYS_mmap, arg);
+        arch_set_syscall(&regs, foothold_entry(&v->foothold, FOOTHOLD_DRIVER, entry), nr, arg);
         r = compel_set_regs(v->driver, &regs);
         if (r < 0)
                 return r;
-        v->entered = true;
-        r = compel_set_sigmask(v->driver, ~0ULL);
+        if (!v->entered) {
+                v->entered = true;
+                r = compel_set_sigmask(v->driver, ~0ULL);
+        }
         if (r == 0)
                 r = compel_to_syscall_stop(v->driver);
         if (r == 0)
                 r = compel_to_syscall_stop(v->driver);
         if (r == 0)
                 r = compel_get_regs(v->driver, &regs);
+        if (r == 0)
+                *ret = arch_result(&regs);
+        return r;
+}
+
+static int inject_mmap(struct compel_visit *v, int prot) {
+        const uint64_t arg[6] = { 0, SHARED_SIZE, (uint64_t)prot, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+                                  (uint64_t)-1, 0 };
+        int64_t addr = 0;
+        int r;
+
+        r = inject(v, compel_stub, SYS_mmap, arg, &addr);
         if (r < 0)
                 return r;
-        if ((uint64_t)arch_result(&regs) >= (uint64_t)-4095)
-                return (int)arch_result(&regs);
-        v->remote = (raddr_t)arch_result(&regs);
+        if ((uint64_t)addr >= (uint64_t)-4095)
+                return (int)addr == -EAGAIN ? -ENOMEM : (int)addr; /* of mmap: RLIMIT_MEMLOCK */
+        v->remote = (raddr_t)addr;
         return foothold_note_mapping(&v->foothold, v->remote);
 }
 
@@ -103,37 +127,66 @@ static int map_shared(struct compel_visit *v) {
         fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
-        p = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        p = mmap(NULL, SHARED_SIZE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED)
                 return -errno;
-        v->head = p;
+        v->local = p;
+        if (mmap(p, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+                return -errno;
         return 0;
 }
 
-static void init_lane(const struct compel_visit *v, struct compel_lane *lane, raddr_t leave, uint64_t leave_arg) {
+/* Memory that is writable and executable is refused to targets with PR_SET_MDWE or a policy to that effect. */
+static int map_agent(struct compel_visit *v) {
+        int64_t result = 0;
+        bool strict;
+        int r;
+
+        r = inject_mmap(v, PROT_READ | PROT_WRITE | PROT_EXEC);
+        strict = r == -EACCES || r == -EPERM;
+        if (strict)
+                r = inject_mmap(v, PROT_READ | PROT_EXEC);
+        if (r == 0)
+                r = map_shared(v);
+        if (r == 0 && strict) {
+                const uint64_t arg[6] = { v->remote + agent_room(), SHARED_SIZE - agent_room(),
+                                          PROT_READ | PROT_WRITE };
+
+                r = inject(v, compel_stub_protect, SYS_mprotect, arg, &result);
+        }
+        return r < 0 ? r : (int)result;
+}
+
+static void init_lane(const struct compel_visit *v, struct compel_lane *lane, const char *leave, raddr_t leave_arg) {
+        bool guest = lane == &head_of(v)->guest;
+
         *lane = (struct compel_lane){
                 .mode = COMPEL_MODE_VISIT,
-                .guard = remote_of(v, &v->head->guard.__data.__lock),
-                .leave = leave,
+                .guard = remote_of(v, v->guard.word),
+                .leave = foothold_entry(&v->foothold, guest ? FOOTHOLD_GUEST : FOOTHOLD_DRIVER, leave),
                 .leave_arg = leave_arg,
+                .inside = remote_of(v, &head_of(v)->inside),
+                .is_guest = guest,
+                .map_len = SHARED_SIZE,
         };
 }
 
 static int prepare_shared(struct compel_visit *v) {
-        char *base = (char *)v->head;
-        size_t start = stacks_offset() + 2 * COMPEL_LANE_STACK;
+        size_t start = guest_stack_end();
         int r;
 
-        memcpy(base + HEAD_SIZE, compel_blob, compel_blob_size());
-        init_lane(v, &v->head->driver, foothold_entry(&v->foothold, FOOTHOLD_DRIVER, compel_stub_leave), v->remote);
-        v->head->driver.inside = remote_of(v, &v->head->inside);
-        init_lane(v, &v->head->guest, foothold_entry(&v->foothold, FOOTHOLD_GUEST, compel_stub_guest),
-                  remote_of(v, &v->head->inside));
-        compel_batch_init(&v->batch, base + start, v->remote + start, SHARED_SIZE - start);
+        memcpy(v->local, compel_blob, compel_blob_size());
+        /* The stacks are touched here, so that it is not the target's memory cgroup that has to pay for them. */
+        v->local[start - 1] = 0;
+        v->local[SHARED_SIZE - GUARD_ROOM - 1] = 0;
+        r = compel_guard_take(&v->guard, v->local + SHARED_SIZE);
+        if (r < 0)
+                return r;
+        init_lane(v, &head_of(v)->driver, compel_stub_leave, v->remote);
+        init_lane(v, &head_of(v)->guest, compel_stub_guest, remote_of(v, &head_of(v)->inside));
+        compel_batch_init(&v->batch, v->local + start, v->remote + start, SHARED_SIZE - start);
         v->batch.tid = v->driver->tid;
-        r = compel_guard_take(&v->head->guard);
-        v->guarded = r == 0;
-        return r;
+        return 0;
 }
 
 static int begin(struct compel_visit *v, struct compel_thread *threads, size_t nr_threads) {
@@ -144,17 +197,21 @@ static int begin(struct compel_visit *v, struct compel_thread *threads, size_t n
                 return r;
         r = foothold_write(&v->foothold, FOOTHOLD_DRIVER, v->driver, SHARED_SIZE);
         if (r == 0)
-                r = inject_mmap(v);
-        if (r == 0)
-                r = map_shared(v);
+                r = map_agent(v);
         if (r == 0)
                 r = prepare_shared(v);
-        return r;
+        return r == -EAGAIN ? -EIO : r;
+}
+
+static int refuse(const struct compel_thread *t, const char *reason, struct ckpt_error *err) {
+        return ckpt_error(err, -ENOTSUP, "pid %d: ckpt cannot enter it: %s; the process continues unchanged", t->tid,
+                          reason);
 }
 
 int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
                        struct ckpt_error *err) {
         _cleanup_(compel_visit_free) struct compel_visit *v = calloc(1, sizeof(*v));
+        const char *reason;
         int r;
 
         if (!v)
@@ -162,17 +219,20 @@ int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct 
         ckpt_assert(nr_threads > 0 && threads[0].stopped);
         v->driver = &threads[0];
         v->foothold.mem_fd = -EBADF;
+        reason = compel_unenterable(v->driver);
+        if (reason)
+                return refuse(v->driver, reason, err);
         r = begin(v, threads, nr_threads);
         if (r == -EAGAIN)
                 return r;
-        if (r == -ENOENT)
-                return ckpt_error(err, -ENOTSUP,
-                                  "pid %d: no executable page of it has the few hundred unused bytes that ckpt needs "
-                                  "to enter it; the process continues unchanged",
-                                  threads[0].tid);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "pid %d: cannot bring the agent in; the process continues unchanged",
-                                        threads[0].tid);
+        if (r == -ENOENT && !v->entered)
+                return refuse(v->driver, "no executable page of it has the few hundred unused bytes that takes", err);
+        if (r < 0) {
+                int r2 = compel_visit_end(v, err);
+
+                return r2 < 0 ? r2 : ckpt_error_errno(err, r, "pid %d continues unchanged, because the agent cannot "
+                                                      "be mapped in it", threads[0].tid);
+        }
         *ret = TAKE_PTR(v);
         return 0;
 }
@@ -188,31 +248,43 @@ static bool still_there(void *arg) {
         return compel_is_running(t);
 }
 
-/* Run the batch on `t`, which stands in a ptrace stop, and stop it again inside the agent. */
-static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane, raddr_t stack) {
+/* Run the batch on `t`, which stands in a ptrace stop with signals blocked, and stop it again inside the agent. */
+static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane, size_t stack) {
         struct user_regs_struct regs = t->regs;
         uint32_t command = lane->done + 1;
         int r;
 
         v->batch.lane = lane;
+        v->batch.lane_remote = remote_of(v, lane);
+        v->batch.tid = t->tid;
         lane->ops = remote_of(v, v->batch.ops);
         lane->nr_ops = v->batch.n;
         lane->nr_done = 0;
         lane->command = command;
-        arch_set_call(&regs, agent_of(v), remote_of(v, lane), stack);
+        lane->sigmask = t->sigmask;
+        lane->intr = arch_intr(&t->regs);
+        lane->job_stopped = t->stop_signal != 0 || t->stop_pending;
+        arch_set_call(&regs, v->remote, remote_of(v, lane), v->remote + stack);
         r = compel_set_regs(t, &regs);
-        if (r == 0)
-                r = compel_set_sigmask(t, ~0ULL);
         if (r == 0)
                 r = compel_resume(t);
         if (r < 0)
                 return r;
         while ((r = compel_await(lane, command, still_there, t)) == -ESRCH) {
-                r = compel_hold_stop_signal(t);
+                r = compel_go_on(t);
                 if (r < 0)
                         return r;
         }
         return compel_interrupt(t);
+}
+
+/* Put `t`, which has its own stack pointer and flags, somewhere into the stub. */
+static int put_in_stub(const struct compel_visit *v, struct compel_thread *t, enum foothold_slot slot,
+                       const char *label, uint64_t value) {
+        struct user_regs_struct regs = t->regs;
+
+        arch_set_stub(&regs, foothold_entry(&v->foothold, slot, label), value);
+        return compel_set_regs(t, &regs);
 }
 
 static int put_back(struct compel_thread *t) {
@@ -224,26 +296,65 @@ static int put_back(struct compel_thread *t) {
         return r;
 }
 
-static int pass_guest(struct compel_visit *v, struct compel_thread *t) {
-        int r, r2;
+static void set_inside(struct compel_visit *v, enum compel_inside inside) {
+        __atomic_store_n(&head_of(v)->inside, inside, __ATOMIC_SEQ_CST);
+}
+
+/* The registers of `t` lead to its own work by way of the stub at every step, as those of the driver do. */
+static int enter_guest(struct compel_visit *v, struct compel_thread *t) {
+        int r;
 
         r = foothold_write(&v->foothold, FOOTHOLD_GUEST, t, 0);
-        if (r < 0)
-                return r;
-        __atomic_add_fetch(&v->head->inside, 1, __ATOMIC_SEQ_CST);
-        r = pass_through(v, t, &v->head->guest, v->remote + stacks_offset() + 2 * COMPEL_LANE_STACK);
-        r2 = t->stopped ? put_back(t) : 0;
-        __atomic_sub_fetch(&v->head->inside, 1, __ATOMIC_SEQ_CST);
+        if (r == 0)
+                r = put_in_stub(v, t, FOOTHOLD_GUEST, compel_stub_resume, 0);
+        if (r == 0)
+                r = compel_set_sigmask(t, ~0ULL);
+        return r;
+}
+
+static int leave_guest(struct compel_visit *v, struct compel_thread *t) {
+        int r;
+
+        /* The agent said that it was in. From now on it may be out, for all that the driver can know. */
+        set_inside(v, COMPEL_INSIDE_MAYBE);
+        r = put_in_stub(v, t, FOOTHOLD_GUEST, compel_stub_guest_out, remote_of(v, &head_of(v)->inside));
+        if (r == 0)
+                r = put_back(t);
+        return r;
+}
+
+static int pass_guest(struct compel_visit *v, struct compel_thread *t) {
+        int r, r2 = 0;
+
+        r = enter_guest(v, t);
+        if (r == 0) {
+                set_inside(v, COMPEL_INSIDE_MAYBE);
+                r = pass_through(v, t, &head_of(v)->guest, guest_stack_end());
+        }
+        if (t->stopped)
+                r2 = leave_guest(v, t);
+        if (t->stopped || r == -ESRCH)
+                set_inside(v, COMPEL_INSIDE_NOBODY);
         return r < 0 ? r : r2;
 }
 
 int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err) {
+        const char *reason = t == v->driver ? NULL : compel_unenterable(t);
         int r = v->batch.error;
 
-        if (r == 0 && t == v->driver)
-                r = pass_through(v, t, &v->head->driver, v->remote + stacks_offset() + COMPEL_LANE_STACK);
-        else if (r == 0)
+        if (reason)
+                return refuse(t, reason, err);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", t->tid);
+        if (!t->stopped || !v->driver->stopped || v->lost)
+                r = -ESRCH;
+        else if (t == v->driver)
+                r = pass_through(v, t, &head_of(v)->driver, SHARED_SIZE - GUARD_ROOM);
+        else
                 r = pass_guest(v, t);
+        v->lost |= r < 0 && r != -ESRCH && !t->stopped;
+        if (r == -ESRCH)
+                return ckpt_error(err, r, "pid %d died while it was carrying out system calls", t->tid);
         if (r < 0)
                 return ckpt_error_errno(err, r, "pid %d: cannot have it carry out system calls", t->tid);
         return compel_batch_result(&v->batch, err);
@@ -252,12 +363,10 @@ int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckp
 /* The driver leaves through the stub, but ptrace stops it behind the munmap. */
 static int leave(struct compel_visit *v) {
         struct compel_thread *t = v->driver;
-        struct user_regs_struct regs = t->regs;
-        int r = 0;
+        int r = 0, r2;
 
         if (v->remote) {
-                arch_set_stub(&regs, foothold_entry(&v->foothold, FOOTHOLD_DRIVER, compel_stub_leave), v->remote);
-                r = compel_set_regs(t, &regs);
+                r = put_in_stub(v, t, FOOTHOLD_DRIVER, compel_stub_unmap, v->remote);
                 if (r == 0)
                         r = compel_to_syscall_stop(t);
                 if (r == 0)
@@ -265,11 +374,19 @@ static int leave(struct compel_visit *v) {
                 if (r == 0)
                         v->remote = 0;
         }
-        if (r == 0)
-                r = compel_park(t);
-        if (r == 0)
-                r = put_back(t);
-        return r;
+        if (!t->stopped)
+                return r;
+        r2 = compel_park(t);
+        if (r2 == 0)
+                r2 = put_back(t);
+        return r < 0 ? r : r2;
+}
+
+static void free_shared(struct compel_visit *v) {
+        compel_guard_drop(&v->guard);
+        if (v->local)
+                munmap(v->local, SHARED_SIZE + PAGE_SIZE);
+        v->local = NULL;
 }
 
 int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
@@ -278,16 +395,20 @@ int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
 
         if (v->entered) {
                 v->entered = false;
-                r = v->driver->stopped ? leave(v) : -ESRCH;
+                if (v->lost || (!v->driver->stopped && compel_tid_alive(pid)))
+                        r = -ETIMEDOUT;
+                else
+                        r = v->driver->stopped ? leave(v) : -ESRCH;
         }
+        /* Where threads still are, or may be, is left as it is: they find their way out by themselves. */
+        v->lost |= r == -ETIMEDOUT;
         if (v->foothold.mem_fd >= 0)
-                foothold_close(&v->foothold);
-        if (v->guarded)
-                compel_guard_drop(&v->head->guard);
-        v->guarded = false;
-        if (v->head)
-                munmap(v->head, SHARED_SIZE);
-        v->head = NULL;
+                foothold_close(&v->foothold, v->lost);
+        free_shared(v);
+        if (v->lost)
+                return ckpt_error(err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself", pid);
+        if (r == -ESRCH)
+                return ckpt_error(err, r, "pid %d died while it was being looked at", pid);
         if (r < 0)
                 return ckpt_error_errno(err, r, "pid %d: cannot take the agent out again", pid);
         return 0;

@@ -13,6 +13,7 @@
 #include "cli/report.h"
 #include "cli/run.h"
 #include "cmd/cmd.h"
+#include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
 #include "version.h"
@@ -168,8 +169,15 @@ int main(int argc, char *argv[]) {
         if (open_standard_fds() < 0)
                 return EXIT_FAILURE;
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);
 
-        r = ckpt_options_parse(argc, argv, &env, &opts, &run.err);
+        r = fault_init(secure_getenv("CKPT_FAULT"), &run.err);
+        if (r > 0) {
+                fault_list(stdout);
+                return EXIT_SUCCESS;
+        }
+        if (r == 0)
+                r = ckpt_options_parse(argc, argv, &env, &opts, &run.err);
         if (r == 0)
                 r = answer(&opts, &run.err);
         if (r > 0)

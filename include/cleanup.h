@@ -48,9 +48,9 @@ static inline void cleanup_closedir(DIR **d) {
                 (p) = NULL;                  \
                 _taken_;                     \
         })
-#define TAKE_FD(fd)             \
-        ({                      \
-                int _fd_ = (fd);\
-                (fd) = -EBADF;  \
-                _fd_;           \
+#define TAKE_FD(fd)              \
+        ({                       \
+                int _fd_ = (fd); \
+                (fd) = -EBADF;   \
+                _fd_;            \
         })

@@ -30,7 +30,8 @@ struct ckpt_error {
 int ckpt_error(struct ckpt_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As ckpt_error(), with ": <text of errno>" appended to the message. */
-int ckpt_error_errno(struct ckpt_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int ckpt_error_errno(struct ckpt_error *err, int code, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 
 /* Put "text: " in front of what is already recorded. Returns err->code. */
 int ckpt_error_prefix(struct ckpt_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -31,10 +31,10 @@ bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_at(level, ...)                              \
-        do {                                            \
-                if (log_enabled(level))                 \
-                        log_write(level, __VA_ARGS__);  \
+#define log_at(level, ...)                             \
+        do {                                           \
+                if (log_enabled(level))                \
+                        log_write(level, __VA_ARGS__); \
         } while (0)
 
 #define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -14,36 +14,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFINE_VEC(name, type)                                                      \
-        struct name {                                                               \
-                type *v;                                                            \
-                size_t n, cap;                                                      \
-        };                                                                          \
-        __attribute__((unused)) static inline type *name##_add(struct name *vec) {  \
-                if (vec->n == vec->cap) {                                           \
-                        size_t cap = vec->cap ? vec->cap * 2 : 16;                  \
-                        type *v = reallocarray(vec->v, cap, sizeof(type));          \
-                                                                                    \
-                        if (!v)                                                     \
-                                return NULL;                                        \
-                        vec->v = v;                                                 \
-                        vec->cap = cap;                                             \
-                }                                                                   \
-                memset(&vec->v[vec->n], 0, sizeof(type));                           \
-                return &vec->v[vec->n++];                                           \
-        }                                                                           \
+#define DEFINE_VEC(name, type)                                                                \
+        struct name {                                                                         \
+                type *v;                                                                      \
+                size_t n, cap;                                                                \
+        };                                                                                    \
+        __attribute__((unused)) static inline type *name##_add(struct name *vec) {            \
+                if (vec->n == vec->cap) {                                                     \
+                        size_t cap = vec->cap ? vec->cap * 2 : 16;                            \
+                        type *v = reallocarray(vec->v, cap, sizeof(type));                    \
+                                                                                              \
+                        if (!v)                                                               \
+                                return NULL;                                                  \
+                        vec->v = v;                                                           \
+                        vec->cap = cap;                                                       \
+                }                                                                             \
+                memset(&vec->v[vec->n], 0, sizeof(type));                                     \
+                return &vec->v[vec->n++];                                                     \
+        }                                                                                     \
         __attribute__((unused)) static inline int name##_push(struct name *vec, type value) { \
-                type *p = name##_add(vec);                                          \
-                                                                                    \
-                if (!p)                                                             \
-                        return -ENOMEM;                                             \
-                *p = value;                                                         \
-                return 0;                                                           \
-        }                                                                           \
-        __attribute__((unused)) static inline void name##_done(struct name *vec) {  \
-                free(vec->v);                                                       \
-                *vec = (struct name){ 0 };                                          \
-        }                                                                           \
+                type *p = name##_add(vec);                                                    \
+                                                                                              \
+                if (!p)                                                                       \
+                        return -ENOMEM;                                                       \
+                *p = value;                                                                   \
+                return 0;                                                                     \
+        }                                                                                     \
+        __attribute__((unused)) static inline void name##_done(struct name *vec) {            \
+                free(vec->v);                                                                 \
+                *vec = (struct name){ 0 };                                                    \
+        }                                                                                     \
         struct name
 
 DEFINE_VEC(pid_vec, pid_t);

@@ -12,13 +12,23 @@
 #include "compel/lane.h"
 
 enum {
+        NR_rt_sigaction = 13,
+        NR_rt_sigpending = 127,
+        NR_madvise = 28,
         NR_futex = 202,
+        NR_clock_gettime = 228,
         NR_exit_group = 231,
+        NR_ppoll = 271,
         NR_clone3 = 435,
         NR_futex_waitv = 449,
         SPIN_ROUNDS = 400, /* some ten microseconds: a command often follows at once */
         ENOSYS_RESULT = -38,
-        ETIMEDOUT_RESULT = -110,
+        MONOTONIC = 1,
+        DONTFORK = 10,
+        SIG_IGN_HANDLER = 1,
+        SA_RESTART_FLAG = 0x10000000,
+        MAYBE_MS = 1000,
+        DETACH_MS = 300,
 };
 
 /* struct futex_waitv of linux/futex.h (5.16), spelled out for older headers. */
@@ -94,32 +104,90 @@ static bool guard_died(const uint32_t *guard) {
         return load(guard) & FUTEX_OWNER_DIED;
 }
 
-/*
- * The thread that will unmap this memory lets the others leave first. ckpt counts a thread before it sends
- * it in, so the count may include one that never came: what they do here takes microseconds,
- * hence the bound. A timeout that expires leaves restart_block alone.
- */
-static void wait_for_others(uint32_t *inside) {
-        int64_t timeout[2] = { 2, 0 };
-        uint32_t count;
+/* ppoll(2) leaves restart_block alone, unlike poll and nanosleep: it may hold the thread's own interrupted call. */
+static void nap_1ms(void) {
+        int64_t timeout[2] = { 0, 1000 * 1000 };
+        uint64_t arg[6] = { 0, 0, (uint64_t)timeout, 0, 8 };
 
-        while ((count = load(inside)) != 0)
-                if (futex(inside, FUTEX_WAIT, count, timeout) == ETIMEDOUT_RESULT)
-                        return;
+        agent_syscall(NR_ppoll, arg);
 }
 
-/* FUTEX_WAIT without a timeout leaves the thread's restart_block alone, which may hold its own interrupted call. */
+/*
+ * The thread that will unmap this memory lets the guest leave first. ckpt announces a guest before it
+ * sends it in, so after the death of ckpt in between nobody comes, hence the bound.
+ */
+static void wait_for_guest(const uint32_t *inside) {
+        for (int ms = 0; ms < MAYBE_MS;) {
+                switch (load(inside)) {
+                case COMPEL_INSIDE_NOBODY:
+                        return;
+                case COMPEL_INSIDE_MAYBE:
+                        ms++;
+                        break;
+                default:
+                        break;
+                }
+                nap_1ms();
+        }
+}
+
+static bool handler_interrupts(const struct compel_lane *lane, uint64_t signo) {
+        uint64_t action[4] = { 0 }; /* handler, flags, restorer, mask */
+        uint64_t arg[6] = { signo, 0, (uint64_t)action, 8 };
+
+        if (agent_syscall(NR_rt_sigaction, arg) != 0 || action[0] <= SIG_IGN_HANDLER)
+                return false;
+        return lane->intr == COMPEL_INTR_ANY || !(action[1] & SA_RESTART_FLAG);
+}
+
+/*
+ * Once the thread has its own signal mask back, handlers of the signals that came meanwhile run. The system
+ * call it was in must know that: started again, it would wait for what has been.
+ */
+static bool call_ends(const struct compel_lane *lane) {
+        uint64_t pending = 0, arg[6] = { (uint64_t)&pending, 8 };
+
+        if (lane->intr == COMPEL_INTR_NONE || agent_syscall(NR_rt_sigpending, arg) != 0)
+                return false;
+        for (pending &= ~lane->sigmask; pending != 0; pending &= pending - 1)
+                if (handler_interrupts(lane, (uint64_t)__builtin_ctzll(pending) + 1))
+                        return true;
+        return false;
+}
+
+/* The other threads run already. A child that one of them forks now must not inherit this memory. */
+static void keep_from_children(const struct compel_lane *lane) {
+        uint64_t arg[6] = { lane->leave_arg, lane->map_len, DONTFORK };
+
+        agent_syscall(NR_madvise, arg);
+}
+
+/*
+ * A process that job control has stopped runs only because ptrace makes it, and stops again when ckpt is
+ * detached. That happens later in the death of ckpt than what the guard tells.
+ */
+static void wait_for_job_stop(void) {
+        for (int ms = 0; ms < DETACH_MS; ms++)
+                nap_1ms();
+}
+
+/* FUTEX_WAIT without a timeout leaves restart_block alone, too. */
 static void __attribute__((noreturn)) wait_to_leave(struct compel_lane *lane) {
         uint32_t *guard = (uint32_t *)lane->guard;
 
         while (!guard_died(guard))
                 futex(guard, FUTEX_WAIT, load(guard) & ~FUTEX_OWNER_DIED, 0);
-        if (lane->inside)
-                wait_for_others((uint32_t *)lane->inside);
-        agent_leave(lane->leave, lane->leave_arg);
+        /* The kernel wakes one waiter of a dead owner's futex; that one wakes the others. */
+        futex(guard, FUTEX_WAKE, 0x7fffffff, 0);
+        if (lane->job_stopped)
+                wait_for_job_stop();
+        if (!lane->is_guest) {
+                keep_from_children(lane);
+                wait_for_guest((uint32_t *)lane->inside);
+        }
+        agent_leave(lane->leave, lane->leave_arg, call_ends(lane));
 }
 
-/* The kernel wakes one waiter of a dead owner's futex; that one wakes the others. */
 static void __attribute__((noreturn)) die(uint32_t *guard) {
         uint64_t arg[6] = { 1 };
 
@@ -128,15 +196,26 @@ static void __attribute__((noreturn)) die(uint32_t *guard) {
                 agent_syscall(NR_exit_group, arg);
 }
 
+/*
+ * With a timeout, because of the one waiter of the guard whom the kernel wakes: it can be killed before it has
+ * woken the others.
+ */
 static void sleep_for_command(struct compel_lane *lane, uint32_t seen) {
         uint32_t *guard = (uint32_t *)lane->guard;
         struct waitv words[2] = {
                 { seen, (uint64_t)&lane->command, 2 /* 32 bits, shared */, 0 },
                 { load(guard) & ~FUTEX_OWNER_DIED, (uint64_t)guard, 2, 0 },
         };
-        uint64_t arg[6] = { (uint64_t)words, 2 };
-        int64_t timeout[2] = { 0, 50 * 1000 * 1000 };
+        int64_t until[2] = { 0, 0 }, timeout[2] = { 0, 50 * 1000 * 1000 };
+        uint64_t arg[6] = { (uint64_t)words, 2, 0, (uint64_t)until, MONOTONIC };
+        uint64_t clock_arg[6] = { MONOTONIC, (uint64_t)until };
 
+        agent_syscall(NR_clock_gettime, clock_arg);
+        until[1] += 400 * 1000 * 1000;
+        if (until[1] >= 1000 * 1000 * 1000) {
+                until[1] -= 1000 * 1000 * 1000;
+                until[0]++;
+        }
         store(&lane->asleep, 1);
         if (load(&lane->command) == seen && !guard_died(guard))
                 if (agent_syscall(NR_futex_waitv, arg) == ENOSYS_RESULT)
@@ -162,6 +241,8 @@ static void wait_for_command(struct compel_lane *lane, uint32_t seen) {
 void compel_agent_main(struct compel_lane *lane) {
         uint32_t seen = load(&lane->done);
 
+        if (lane->mode == COMPEL_MODE_VISIT && lane->is_guest)
+                store((uint32_t *)lane->inside, COMPEL_INSIDE_GUEST);
         for (;;) {
                 if (lane->mode == COMPEL_MODE_HOST)
                         wait_for_command(lane, seen);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "cli/interrupt.h"
 #include "cli/pidfile.h"
 #include "cmd/cmd.h"
 #include "log.h"
@@ -31,6 +32,7 @@ int cmd_dump(struct ckpt_run *run) {
         if (r < 0)
                 return r;
 
+        interrupt_says_tree_runs_on();
         progress_start(&run->progress, "dumping", !run->log_on_stderr || !log_enabled(LOG_LEVEL_INFO));
         r = dump_run(run);
         progress_stop(&run->progress);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "cli/interrupt.h"
 #include "cli/pidfile.h"
 #include "cmd/cmd.h"
 #include "log.h"
@@ -119,9 +120,11 @@ int cmd_restore(struct ckpt_run *run) {
         if (r < 0)
                 return r;
 
+        interrupt_says_nothing_left();
         progress_start(&run->progress, "restoring", !run->log_on_stderr || !log_enabled(LOG_LEVEL_INFO));
         r = restore_run(run);
         progress_stop(&run->progress);
+        interrupt_over();
         if (r < 0) {
                 pidfile_undo(run);
                 return r;

@@ -19,7 +19,8 @@ void blockers_free(struct blockers **b);
  * "pid 812 (redis): fd 7 is an io_uring instance, which cannot be checkpointed". The same message
  * is kept only once.
  */
-void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 
 size_t blockers_count(const struct blockers *b);
 

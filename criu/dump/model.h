@@ -30,6 +30,8 @@ struct dump_task;
 struct dump_mem;   /* mem/ */
 struct dump_fds;   /* fd/: one per descriptor table */
 struct dump_files; /* fd/: all open files of the tree */
+struct task_waits; /* task/: what threads were waiting for before the freeze */
+struct task_self;  /* task/: what ckpt itself is and has */
 
 struct dump_thread {
         struct dump_task *task;
@@ -37,7 +39,7 @@ struct dump_thread {
         struct compel_thread stop; /* while frozen */
         struct proc_dir proc;      /* /proc/PID/task/TID */
         struct proc_status status; /* read while frozen; cap_*, uids, sig_* */
-        Img__Core *core;           /* core-TID.img: made by collect, filled by the task kinds; in task->arena */
+        Img__Core *core; /* core-TID.img: made by collect, filled by the task kinds; in task->arena */
 };
 
 struct dump_task {
@@ -49,12 +51,15 @@ struct dump_task {
         char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
-        bool leader_dead;        /* other threads live on; core of the leader is `leader_core` */
-        Img__Core *leader_core;  /* of threads[0], or of a dead leader or zombie */
+        bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
+        Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
         struct arena arena;
         struct proc_buf maps_buf;   /* names of `smaps` */
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
+        int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
+        bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
+        struct task_waits *waits;   /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;
 };
@@ -70,6 +75,7 @@ struct dump {
         struct dump_files *files;
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
+        struct task_self *self;  /* made by task/ when first needed; free(3) it */
         uint32_t self_ns[8];     /* inode numbers of ckpt's own namespaces, see dump/look.c */
 };
 

@@ -50,7 +50,13 @@ int fd_highest(const struct restore *r);
 /* Open a regular file of files.img for mapping with these flags; the descriptor is the caller's. */
 int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, struct ckpt_error *err);
 
-/* Whole tree: open every file once, fill every task's table (sends, runs batches), cwd, root, umask; closes what was inherited. */
+/*
+ * Whole tree: open every file once, fill every task's table (sends, runs batches), cwd, root, umask; closes what was
+ * inherited; takes file locks, so nothing may close a descriptor of a task afterwards.
+ */
 int fd_restore(struct restore *r, struct ckpt_error *err);
+
+/* When all threads exist: the owners of SIGIO (F_SETOWN_EX) that are threads. */
+int fd_restore_owners(struct restore *r, struct ckpt_error *err);
 
 void fd_restore_free(struct restore *r);

@@ -28,9 +28,9 @@ void arena_done(struct arena *a);
 #define arena_new_array(a, type, n) ((type *)arena_alloc((a), sizeof(type) * (n)))
 
 /* A protobuf message with its defaults: arena_message(a, Img__Sa, img__sa__init). */
-#define arena_message(a, type, init)            \
-        ({                                      \
+#define arena_message(a, type, init)              \
+        ({                                        \
                 type *_msg_ = arena_new(a, type); \
-                init(_msg_);                    \
-                _msg_;                          \
+                init(_msg_);                      \
+                _msg_;                            \
         })

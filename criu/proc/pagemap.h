@@ -70,7 +70,9 @@ void proc_pagemap_close(struct proc_pagemap *pm);
  *    content is zeros.
  *  - A category that is not in pm->categories is on no page. `any_of` must not name one.
  *
- * What to save of a private area: any_of = PRESENT | SWAPPED, none_of = PFNZERO | FILE | GUARD.
+ * What to save of a private file area: any_of = PRESENT | SWAPPED, none_of = PFNZERO | FILE |
+ * GUARD; of an anonymous one the same without FILE, as the kernel must look at each page's
+ * descriptor for it: 1 GiB takes 10 ms with FILE and 3 ms without (Linux 6.18).
  *
  * -EINVAL: not page aligned, start > end, any_of empty, or any_of and none_of overlap;
  * -EFAULT: beyond the address space (also the vsyscall page); -EOPNOTSUPP: see any_of;

@@ -22,9 +22,11 @@
 
 struct restore;
 struct restore_task;
-struct restore_mem;   /* mem/ */
+struct restore_clocks; /* ns/time.c */
+struct restore_mem;    /* mem/ */
 struct restore_fds;   /* fd/: one per descriptor table */
 struct restore_files; /* fd/: all open files of the set */
+struct task_self;     /* task/: what ckpt itself is and has */
 
 enum restore_task_kind {
         RESTORE_TASK_LIVE,
@@ -45,7 +47,7 @@ struct restore_task {
         struct restore_task *parent; /* NULL for the root */
         enum restore_task_kind kind;
         pid_t pid, pgid, sid;
-        unsigned int depth; /* 0: the root */
+        unsigned int depth;  /* 0: the root */
         Img__Pstree *pstree; /* NULL for a helper; all messages are owned */
         Img__TaskKobjIds *ids;
         Img__Mm *mm;
@@ -53,7 +55,15 @@ struct restore_task {
         struct restore_thread *threads; /* the leader first, also a dead one */
         size_t nr_threads;
         bool leader_dead;
-        bool cloned;
+        /*
+         * Whose memory it starts with a copy of: the parent's, or that of the leader of its session if only from
+         * there it can be cloned; NULL: ckpt's.
+         */
+        struct restore_task *donor;
+        unsigned int step;        /* enum tree_step */
+        struct restore_task *via; /* who clones it, when it is not the parent */
+        pid_t born_sid;           /* the session it is cloned into; it may make its own afterwards */
+        bool cloned, filled, settled;
         struct arena arena;
         struct restore_mem *mem;
         struct restore_fds *fds; /* shared by the tasks that share a table */
@@ -68,15 +78,18 @@ struct restore {
         struct restore_task **tasks; /* parents before children */
         size_t nr_tasks;
         struct restore_files *files;
+        struct restore_clocks *clocks; /* ns/time.c; NULL: the images say nothing */
         struct compel_host *host;
         struct restore_stats stats;
         struct arena arena;
+        struct task_self *self;  /* made by task/ when first needed; free(3) it */
         /*
          * Descriptors that every task inherits from ckpt while it is being built, numbered from
          * inherit_base on, which is above every descriptor of the images (restore/inherit.h).
          */
         int inherit_base, inherit_next;
-        int transport; /* ckpt's end of the socketpair over which descriptors reach a task */
+        int transport;      /* ckpt's end of the socketpair over which descriptors reach a task */
+        int transport_task; /* number of the other end in the tasks */
 };
 
 struct restore_task *restore_find_task(const struct restore *r, pid_t pid);

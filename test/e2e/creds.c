@@ -13,7 +13,8 @@ enum { IDS, GROUPS, CAPS, BOUNDING, SECUREBITS, NO_NEW_PRIVS, NOBODY, NO_CAPS, N
 
 static struct gate ready, go;
 
-static const char *const lines[] = { "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs" };
+static const char *const lines[] = { "Uid",    "Gid",    "Groups", "CapInh",    "CapPrm",
+                                     "CapEff", "CapBnd", "CapAmb", "NoNewPrivs" };
 
 struct creds {
         char text[ELEMENTS(lines)][256];
@@ -30,8 +31,8 @@ static void get_creds(struct creds *c) {
 static void set_caps(uint64_t eff, uint64_t prm, uint64_t inh) {
         struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
         struct __user_cap_data_struct d[2] = {
-                { (uint32_t) eff, (uint32_t) prm, (uint32_t) inh },
-                { (uint32_t) (eff >> 32), (uint32_t) (prm >> 32), (uint32_t) (inh >> 32) },
+                { (uint32_t)eff, (uint32_t)prm, (uint32_t)inh },
+                { (uint32_t)(eff >> 32), (uint32_t)(prm >> 32), (uint32_t)(inh >> 32) },
         };
 
         CHECK(syscall(SYS_capset, &h, d) == 0, "capset: %m");
@@ -40,11 +41,12 @@ static void set_caps(uint64_t eff, uint64_t prm, uint64_t inh) {
 #define CAP(c) (1ULL << (c))
 
 static void setup(int which) {
-        const uint64_t some = CAP(CAP_CHOWN) | CAP(CAP_KILL) | CAP(CAP_SYS_ADMIN) | CAP(CAP_SETUID) | CAP(CAP_SYSLOG);
+        const uint64_t some =
+                CAP(CAP_CHOWN) | CAP(CAP_KILL) | CAP(CAP_SYS_ADMIN) | CAP(CAP_SETUID) | CAP(CAP_SYSLOG);
         gid_t groups[100];
 
         for (size_t i = 0; i < ELEMENTS(groups); i++)
-                groups[i] = (gid_t) (70000 + i * 3);
+                groups[i] = (gid_t)(70000 + i * 3);
         switch (which) {
         case IDS:
                 CHECK(setresgid(2001, 2002, 2003) == 0 && setresuid(1001, 0, 1003) == 0, "setresuid: %m");
@@ -56,14 +58,17 @@ static void setup(int which) {
                 break;
         case CAPS:
                 set_caps(CAP(CAP_CHOWN), some, some);
-                CHECK(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0) == 0, "raise an ambient one: %m");
+                CHECK(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_KILL, 0, 0) == 0,
+                      "raise an ambient one: %m");
                 break;
         case BOUNDING:
-                CHECK(prctl(PR_CAPBSET_DROP, CAP_NET_RAW) == 0 && prctl(PR_CAPBSET_DROP, CAP_SYS_TIME) == 0, "drop: %m");
+                CHECK(prctl(PR_CAPBSET_DROP, CAP_NET_RAW) == 0 && prctl(PR_CAPBSET_DROP, CAP_SYS_TIME) == 0,
+                      "drop: %m");
                 break;
         case SECUREBITS:
-                CHECK(prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-                                                       SECBIT_KEEP_CAPS | SECBIT_NO_CAP_AMBIENT_RAISE) == 0,
+                CHECK(prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
+                                                       SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS |
+                                                       SECBIT_NO_CAP_AMBIENT_RAISE) == 0,
                       "securebits: %m");
                 break;
         case NO_NEW_PRIVS:
@@ -84,8 +89,9 @@ static void check_binding(int which) {
 
         switch (which) {
         case IDS:
-                CHECK(setresuid((uid_t) -1, 1003, (uid_t) -1) == 0 && geteuid() == 1003, "become the saved user: %m");
-                CHECK(setresuid((uid_t) -1, 1002, (uid_t) -1) < 0 && errno == EPERM, "become any user");
+                CHECK(setresuid((uid_t)-1, 1003, (uid_t)-1) == 0 && geteuid() == 1003,
+                      "become the saved user: %m");
+                CHECK(setresuid((uid_t)-1, 1002, (uid_t)-1) < 0 && errno == EPERM, "become any user");
                 break;
         case GROUPS:
                 CHECK(getgroups(0, NULL) == 100, "%d groups", getgroups(0, NULL));
@@ -96,7 +102,8 @@ static void check_binding(int which) {
                 CHECK(chown("of-root", 1, 1) == 0, "a capability that is there: %m");
                 break;
         case BOUNDING:
-                CHECK(prctl(PR_CAPBSET_READ, CAP_NET_RAW) == 0 && prctl(PR_CAPBSET_READ, CAP_CHOWN) == 1, "bounding set");
+                CHECK(prctl(PR_CAPBSET_READ, CAP_NET_RAW) == 0 && prctl(PR_CAPBSET_READ, CAP_CHOWN) == 1,
+                      "bounding set");
                 break;
         case SECUREBITS:
                 CHECK(prctl(PR_SET_SECUREBITS, 0) < 0 && errno == EPERM, "a locked bit could be changed");
@@ -123,10 +130,11 @@ static void run(int which) {
         gate_pass(&go, 1);
         get_creds(&now);
         for (size_t i = 0; i < ELEMENTS(lines); i++)
-                CHECK(strcmp(was.text[i], now.text[i]) == 0, "child %d: %s was '%s', is '%s'", which, lines[i], was.text[i],
-                      now.text[i]);
-        CHECK(was.securebits == now.securebits && was.keepcaps == now.keepcaps, "child %d: securebits 0x%x, were 0x%x",
-              which, (unsigned) now.securebits, (unsigned) was.securebits);
+                CHECK(strcmp(was.text[i], now.text[i]) == 0, "child %d: %s was '%s', is '%s'", which,
+                      lines[i], was.text[i], now.text[i]);
+        CHECK(was.securebits == now.securebits && was.keepcaps == now.keepcaps,
+              "child %d: securebits 0x%x, were 0x%x", which, (unsigned)now.securebits,
+              (unsigned)was.securebits);
         check_binding(which);
         check_fork();
         _exit(20 + which);

@@ -8,7 +8,8 @@
 
 enum { PLAIN, USER, NO_CAPS, GROUP, NNP, N_THREADS };
 
-static const char *const lines[] = { "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs" };
+static const char *const lines[] = { "Uid",    "Gid",    "Groups", "CapInh",    "CapPrm",
+                                     "CapEff", "CapBnd", "CapAmb", "NoNewPrivs" };
 
 static struct gate ready, go;
 static int changed = -1;
@@ -20,7 +21,9 @@ static void setup(int which) {
 
         switch (which) {
         case USER:
-                CHECK(syscall(SYS_setresgid, 301, 302, 303) == 0 && syscall(SYS_setresuid, 201, 202, 203) == 0, "ids: %m");
+                CHECK(syscall(SYS_setresgid, 301, 302, 303) == 0 &&
+                              syscall(SYS_setresuid, 201, 202, 203) == 0,
+                      "ids: %m");
                 break;
         case NO_CAPS:
                 CHECK(syscall(SYS_capset, &h, none) == 0, "capset: %m");
@@ -38,7 +41,7 @@ static void setup(int which) {
 
 static void *run(void *arg) {
         char was[ELEMENTS(lines)][128], now[ELEMENTS(lines)][128];
-        int which = *(int *) arg;
+        int which = *(int *)arg;
 
         setup(which);
         for (size_t i = 0; i < ELEMENTS(lines); i++)
@@ -49,7 +52,8 @@ static void *run(void *arg) {
                 setup((which + 1) % N_THREADS);
         for (size_t i = 0; i < ELEMENTS(lines); i++) {
                 status_text(xgettid(), lines[i], now[i], sizeof(now[i]));
-                CHECK(strcmp(was[i], now[i]) == 0, "thread %d: %s was '%s', is '%s'", which, lines[i], was[i], now[i]);
+                CHECK(strcmp(was[i], now[i]) == 0, "thread %d: %s was '%s', is '%s'", which, lines[i],
+                      was[i], now[i]);
         }
         if (which == USER)
                 CHECK(syscall(SYS_setresuid, -1, 0, -1) < 0 && errno == EPERM, "root again");
@@ -67,7 +71,8 @@ int main(int argc, char **argv) {
         test_init(argc, argv);
         gate_init(&ready);
         gate_init(&go);
-        CHECK(mkdir("closed", 0700) == 0 && (fd = open("closed/file", O_CREAT | O_WRONLY, 0600)) >= 0, "create: %m");
+        CHECK(mkdir("closed", 0700) == 0 && (fd = open("closed/file", O_CREAT | O_WRONLY, 0600)) >= 0,
+              "create: %m");
         close(fd);
         for (int i = 0; i < N_THREADS; i++) {
                 which[i] = i;

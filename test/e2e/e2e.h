@@ -3,7 +3,7 @@
 
 /* What the end-to-end programs share besides testlib: gates between processes, /proc readers, clocks.
  *
- * A line "break: STATEMENT" in a comment of a test program is a mutant: test/e2e/prove.py puts the
+ * A line "break: STATEMENT" in a comment of a test program is a mutant: test/e2e/_prove.py puts the
  * statement in and demands that the program then fails, so that no check is one that cannot fail. */
 
 #include <errno.h>
@@ -27,10 +27,10 @@
 
 #include "testlib.h"
 
-#define E2E_UNUSED __attribute__((unused))
+#define E2E_UNUSED  __attribute__((unused))
 #define ELEMENTS(a) (sizeof(a) / sizeof((a)[0]))
-#define PAGE ((size_t) 4096)
-#define NS_PER_S 1000000000LL
+#define PAGE        ((size_t)4096)
+#define NS_PER_S    1000000000LL
 
 /* A pipe on which processes or threads wait for each other: one byte lets one of them through. */
 struct gate {
@@ -77,8 +77,8 @@ static inline void xwait(pid_t pid, int status) {
         pid_t r = waitpid(pid, &st, 0);
 
         CHECK(r == pid, "waitpid(%d) gave %d: %m", pid, r);
-        CHECK(WIFEXITED(st) && WEXITSTATUS(st) == status, "child %d ended with wait status 0x%x, wanted exit %d",
-              pid, (unsigned) st, status);
+        CHECK(WIFEXITED(st) && WEXITSTATUS(st) == status,
+              "child %d ended with wait status 0x%x, wanted exit %d", pid, (unsigned)st, status);
 }
 
 /* Life goes on: fork, exit, wait. */
@@ -124,17 +124,17 @@ static inline int64_t now_ns(clockid_t clock) {
 static inline void tick(void) {
         struct timespec ts = { .tv_nsec = 1000000 };
 
-        (void) nanosleep(&ts, NULL);
+        (void)nanosleep(&ts, NULL);
 }
 
 /* For state that only /proc shows: asks again every millisecond, gives up after ten seconds. */
-#define WAIT_FOR(cond, fmt, ...)                                                                                \
-        do {                                                                                                   \
-                int64_t _end = now_ns(CLOCK_MONOTONIC) + 10 * NS_PER_S;                                         \
-                while (!(cond)) {                                                                              \
-                        CHECK(now_ns(CLOCK_MONOTONIC) < _end, "never: " #cond ": " fmt, ##__VA_ARGS__);         \
-                        tick();                                                                                \
-                }                                                                                              \
+#define WAIT_FOR(cond, fmt, ...)                                                                        \
+        do {                                                                                            \
+                int64_t _end = now_ns(CLOCK_MONOTONIC) + 10 * NS_PER_S;                                 \
+                while (!(cond)) {                                                                       \
+                        CHECK(now_ns(CLOCK_MONOTONIC) < _end, "never: " #cond ": " fmt, ##__VA_ARGS__); \
+                        tick();                                                                         \
+                }                                                                                       \
         } while (0)
 
 /* Reads a whole file of /proc into buf, NUL-terminated; returns its length or -1. Uses no descriptor below
@@ -150,11 +150,11 @@ static inline ssize_t read_file(const char *path, char *buf, size_t size) {
 
                 if (r <= 0)
                         break;
-                n += (size_t) r;
+                n += (size_t)r;
         }
         buf[n] = 0;
         close(fd);
-        return (ssize_t) n;
+        return (ssize_t)n;
 }
 
 /* The text after "KEY:" in /proc/PID/task/TID/status, without leading blanks. */
@@ -172,7 +172,7 @@ static inline void status_text(pid_t tid, const char *key, char *out, size_t siz
         CHECK(p, "no %s in %s", key, path);
         p += len + 1;
         p += strspn(p, " \t");
-        snprintf(out, size, "%.*s", (int) strcspn(p, "\n"), p);
+        snprintf(out, size, "%.*s", (int)strcspn(p, "\n"), p);
 }
 
 static inline uint64_t status_u64(pid_t tid, const char *key, int base) {
@@ -194,7 +194,7 @@ static inline void stat_field(pid_t pid, int n, char *out, size_t size) {
                 p = strchr(p + 1, ' ');
         CHECK(p, "%s has no field %d", path, n);
         p++;
-        snprintf(out, size, "%.*s", (int) strcspn(p, " \n"), p);
+        snprintf(out, size, "%.*s", (int)strcspn(p, " \n"), p);
 }
 
 static inline uint64_t stat_u64(pid_t pid, int n) {
@@ -220,7 +220,7 @@ struct vma {
 
 /* Finds the VMA that holds addr; false when there is none. Linear: not for thousands of calls. */
 static inline bool find_vma(const void *addr, struct vma *ret) {
-        uint64_t a = (uint64_t) (uintptr_t) addr;
+        uint64_t a = (uint64_t)(uintptr_t)addr;
         char line[512];
         bool in = false;
         FILE *f = fopen("/proc/self/smaps", "re");
@@ -229,8 +229,8 @@ static inline bool find_vma(const void *addr, struct vma *ret) {
         while (fgets(line, sizeof(line), f)) {
                 struct vma v = { 0 };
 
-                if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %255[^\n]", &v.start, &v.end,
-                           v.perms, &v.off, v.path) >= 4) {
+                if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %255[^\n]", &v.start,
+                           &v.end, v.perms, &v.off, v.path) >= 4) {
                         if (in)
                                 break;
                         in = a >= v.start && a < v.end;
@@ -240,13 +240,13 @@ static inline bool find_vma(const void *addr, struct vma *ret) {
                 }
                 if (!in)
                         continue;
-                (void) sscanf(line, "Rss: %" SCNu64, &ret->rss_kb);
-                (void) sscanf(line, "Pss: %" SCNu64, &ret->pss_kb);
-                (void) sscanf(line, "Anonymous: %" SCNu64, &ret->anon_kb);
-                (void) sscanf(line, "Swap: %" SCNu64, &ret->swap_kb);
-                (void) sscanf(line, "Locked: %" SCNu64, &ret->locked_kb);
-                (void) sscanf(line, "AnonHugePages: %" SCNu64, &ret->huge_kb);
-                (void) sscanf(line, "VmFlags: %127[^\n]", ret->flags);
+                (void)sscanf(line, "Rss: %" SCNu64, &ret->rss_kb);
+                (void)sscanf(line, "Pss: %" SCNu64, &ret->pss_kb);
+                (void)sscanf(line, "Anonymous: %" SCNu64, &ret->anon_kb);
+                (void)sscanf(line, "Swap: %" SCNu64, &ret->swap_kb);
+                (void)sscanf(line, "Locked: %" SCNu64, &ret->locked_kb);
+                (void)sscanf(line, "AnonHugePages: %" SCNu64, &ret->huge_kb);
+                (void)sscanf(line, "VmFlags: %127[^\n]", ret->flags);
         }
         fclose(f);
         return in;
@@ -278,7 +278,7 @@ static inline void check_filled(const void *mem, size_t size, uint64_t seed, con
 
         for (size_t i = 0; i < size / 8; i++)
                 CHECK(p[i] == pattern(seed, i), "%s: word %zu (at %p) is 0x%" PRIx64, what, i,
-                      (const void *) (p + i), p[i]);
+                      (const void *)(p + i), p[i]);
 }
 
 static inline void check_zero(const void *mem, size_t size, const char *what) {
@@ -294,7 +294,7 @@ static inline bool can_access(const void *addr, bool write_too) {
         int st;
 
         if (pid == 0) {
-                volatile char *p = (volatile char *) (uintptr_t) addr;
+                volatile char *p = (volatile char *)(uintptr_t)addr;
                 char c;
 
                 signal(SIGSEGV, SIG_DFL);
@@ -309,7 +309,7 @@ static inline bool can_access(const void *addr, bool write_too) {
 }
 
 static inline pid_t xgettid(void) {
-        return (pid_t) syscall(SYS_gettid);
+        return (pid_t)syscall(SYS_gettid);
 }
 
 /* A fresh file in the current directory (the runner's private one), named after the program's pid. */
@@ -320,6 +320,6 @@ static inline int make_file(char path[64], const char *tag, const void *data, si
         fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
         CHECK(fd >= 0, "create %s: %m", path);
         if (size > 0)
-                CHECK(write(fd, data, size) == (ssize_t) size, "write %s: %m", path);
+                CHECK(write(fd, data, size) == (ssize_t)size, "write %s: %m", path);
         return fd;
 }

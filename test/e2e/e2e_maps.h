@@ -54,8 +54,8 @@ static inline void maps_read(struct maps *m) {
                 struct area a = { 0 };
                 char path[256] = "";
 
-                if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %255[^\n]", &a.start, &a.end,
-                           a.perms, &a.off, path) >= 4) {
+                if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %255[^\n]", &a.start,
+                           &a.end, a.perms, &a.off, path) >= 4) {
                         CHECK(m->n < ELEMENTS(m->a), "too many areas for this test");
                         snprintf(a.path, sizeof(a.path), "%s", path);
                         if (m->n > 0)
@@ -78,8 +78,8 @@ static inline void maps_check_same(const struct maps *was) {
                 CHECK(a->start == b->start && a->end == b->end && a->off == b->off &&
                               strcmp(a->perms, b->perms) == 0 && strcmp(a->path, b->path) == 0 &&
                               strcmp(a->flags, b->flags) == 0,
-                      "area %zu was %" PRIx64 "-%" PRIx64 " %s %" PRIx64 " '%s' %s, is now %" PRIx64 "-%" PRIx64
-                      " %s %" PRIx64 " '%s' %s",
+                      "area %zu was %" PRIx64 "-%" PRIx64 " %s %" PRIx64 " '%s' %s, is now %" PRIx64
+                      "-%" PRIx64 " %s %" PRIx64 " '%s' %s",
                       i, a->start, a->end, a->perms, a->off, a->path, a->flags, b->start, b->end, b->perms,
                       b->off, b->path, b->flags);
         }

@@ -8,7 +8,8 @@
 enum { NULL_, ZERO, FULL, RANDOM, URANDOM, N };
 
 int main(int argc, char **argv) {
-        static const char *const names[N] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom" };
+        static const char *const names[N] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random",
+                                              "/dev/urandom" };
         static const unsigned minors[N] = { 3, 5, 7, 8, 9 };
         int rd[N], wr[N], flags[N], shared;
         unsigned char buf[4096], other[4096];
@@ -29,11 +30,16 @@ int main(int argc, char **argv) {
         /* break: fcntl(rd[RANDOM], F_SETFL, 0); */
         /* break: dup2(rd[RANDOM], rd[URANDOM]); */
         for (int i = 0; i < N; i++) {
-                CHECK(fstat(rd[i], &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, minors[i]), "%s to read: "
-                      "device %u:%u", names[i], major(st.st_rdev), minor(st.st_rdev));
-                CHECK(fstat(wr[i], &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, minors[i]), "%s to write: "
-                      "device %u:%u", names[i], major(st.st_rdev), minor(st.st_rdev));
-                CHECK((fcntl(rd[i], F_GETFL) & (O_ACCMODE | O_NONBLOCK)) == (O_RDONLY | O_NONBLOCK), "%s: flags", names[i]);
+                CHECK(fstat(rd[i], &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, minors[i]),
+                      "%s to read: "
+                      "device %u:%u",
+                      names[i], major(st.st_rdev), minor(st.st_rdev));
+                CHECK(fstat(wr[i], &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, minors[i]),
+                      "%s to write: "
+                      "device %u:%u",
+                      names[i], major(st.st_rdev), minor(st.st_rdev));
+                CHECK((fcntl(rd[i], F_GETFL) & (O_ACCMODE | O_NONBLOCK)) == (O_RDONLY | O_NONBLOCK),
+                      "%s: flags", names[i]);
                 CHECK(fcntl(wr[i], F_GETFL) == flags[i], "%s: flags", names[i]);
                 CHECK(fcntl(rd[i], F_GETFD) == (i % 2 ? FD_CLOEXEC : 0), "%s: close-on-exec", names[i]);
         }

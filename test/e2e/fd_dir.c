@@ -24,7 +24,7 @@ static int read_some(int fd, size_t size) {
 
         CHECK(n >= 0, "getdents64: %m");
         for (long pos = 0; pos < n;) {
-                const struct entry *e = (const struct entry *) (const void *) (buf + pos);
+                const struct entry *e = (const struct entry *)(const void *)(buf + pos);
 
                 if (sscanf(e->name, "name-%d", &number) == 1 && number >= 0 && number < N) {
                         seen[number]++;

@@ -55,7 +55,8 @@ int main(int argc, char **argv) {
         /* break: fcntl(rdwr, F_SETPIPE_SZ, 4096); */
         /* break: read(split_r, &c, 1); */
         /* break: dup2(empty, alone); */
-        CHECK(fstat(both_r, &st) == 0 && stat("both", &by_name) == 0 && st.st_ino == by_name.st_ino, "inode");
+        CHECK(fstat(both_r, &st) == 0 && stat("both", &by_name) == 0 && st.st_ino == by_name.st_ino,
+              "inode");
         CHECK((fcntl(both_r, F_GETFL) & O_NONBLOCK) && !(fcntl(both_w, F_GETFL) & O_NONBLOCK) &&
                       !(fcntl(two_r, F_GETFL) & O_NONBLOCK),
               "O_NONBLOCK");

@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
         }
         close(33);
         CHECK(open("/dev/null", O_RDONLY) == 33, "open: %m");
-        CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur == LIMIT && rl.rlim_max == LIMIT, "the limit");
+        CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur == LIMIT && rl.rlim_max == LIMIT,
+              "the limit");
         test_pass();
 }

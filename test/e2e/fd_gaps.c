@@ -16,7 +16,7 @@ int main(int argc, char **argv) {
         test_init(argc, argv);
         CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0, "setrlimit: %m");
         for (size_t i = ELEMENTS(numbers); i-- > 0;) {
-                char text[2] = { (char) ('a' + (int) i), 0 }, tag[16];
+                char text[2] = { (char)('a' + (int)i), 0 }, tag[16];
                 int fd;
 
                 snprintf(tag, sizeof(tag), "file-%zu", i);
@@ -39,9 +39,11 @@ int main(int argc, char **argv) {
                 n += fcntl(fd, F_GETFD) >= 0;
         CHECK(n == ELEMENTS(numbers) + 2, "%zu descriptors", n);
         for (size_t i = 0; i < ELEMENTS(numbers); i++)
-                CHECK(pread(numbers[i], &c, 1, 0) == 1 && c == (char) ('a' + (int) i), "fd %d: %m", numbers[i]);
+                CHECK(pread(numbers[i], &c, 1, 0) == 1 && c == (char)('a' + (int)i), "fd %d: %m",
+                      numbers[i]);
         CHECK(fcntl(0, F_GETFD) < 0 && errno == EBADF, "fd 0 is open");
-        CHECK(open("/dev/null", O_RDONLY) == 0 && open("/dev/null", O_RDONLY) == 4 && open("/dev/null", O_RDONLY) == 6,
+        CHECK(open("/dev/null", O_RDONLY) == 0 && open("/dev/null", O_RDONLY) == 4 &&
+                      open("/dev/null", O_RDONLY) == 6,
               "not the lowest");
         CHECK(dup2(1, LIMIT) < 0 && errno == EBADF, "the limit");
         test_pass();

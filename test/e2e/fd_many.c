@@ -5,7 +5,7 @@
 
 #include <sys/resource.h>
 
-#define N 5000
+#define N       5000
 #define N_FILES 50
 
 static int fds[N];
@@ -17,7 +17,7 @@ static off_t want(int i) {
 static void check_all(int from, int step, const char *who) {
         for (int i = from; i < N; i += step)
                 CHECK(lseek(fds[i], 0, SEEK_CUR) == want(i), "%s: offset of number %d is %lld", who, i,
-                      (long long) lseek(fds[i], 0, SEEK_CUR));
+                      (long long)lseek(fds[i], 0, SEEK_CUR));
 }
 
 int main(int argc, char **argv) {
@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
         rl.rlim_cur = rl.rlim_max;
         CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0, "setrlimit: %m");
         if (rl.rlim_max < N + 100)
-                test_skip("RLIMIT_NOFILE is only %llu", (unsigned long long) rl.rlim_max);
+                test_skip("RLIMIT_NOFILE is only %llu", (unsigned long long)rl.rlim_max);
         gate_init(&ready);
         gate_init(&go);
         for (int i = 0; i < N; i++) {
@@ -58,11 +58,13 @@ int main(int argc, char **argv) {
         /* break: close(fds[77]); fds[77] = open("file-15", O_RDWR); lseek(fds[77], 77, SEEK_SET); dup2(fds[0], fds[300]); */
         check_all(0, 1, "root");
         for (int i = 0; i < N; i++)
-                CHECK(fstat(fds[i], &now) == 0 && now.st_ino == st[i / 5 % N_FILES].st_ino, "file of number %d", i);
+                CHECK(fstat(fds[i], &now) == 0 && now.st_ino == st[i / 5 % N_FILES].st_ino,
+                      "file of number %d", i);
         gate_open(&go, 1);
         xwait(kid, 6);
         for (int i = 0; i < N; i += 100)
-                CHECK(lseek(fds[i], 0, SEEK_CUR) == 1000000 + i, "number %d is not shared with the child", i);
+                CHECK(lseek(fds[i], 0, SEEK_CUR) == 1000000 + i, "number %d is not shared with the child",
+                      i);
         check_all(1, 100, "root");
         test_pass();
 }

@@ -32,7 +32,8 @@ int main(int argc, char **argv) {
         closed_w = open_mode("closed/other", O_WRONLY | O_APPEND, 0600);
         kid = xfork();
         if (kid == 0) {
-                CHECK(setresgid(nobody, nobody, nobody) == 0 && setresuid(nobody, nobody, nobody) == 0, "setresuid: %m");
+                CHECK(setresgid(nobody, nobody, nobody) == 0 && setresuid(nobody, nobody, nobody) == 0,
+                      "setresuid: %m");
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
                 CHECK(getuid() == nobody && geteuid() == nobody && getgid() == nobody, "ids");

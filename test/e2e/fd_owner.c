@@ -30,8 +30,8 @@ static void *run(void *arg) {
 static void check_owner(int fd, enum __pid_type type, pid_t pid, int sig, const char *what) {
         struct f_owner_ex o = { 0 };
 
-        CHECK(fcntl(fd, F_GETOWN_EX, &o) == 0 && o.type == type && o.pid == pid, "%s: owner type %u pid %d, not %u %d",
-              what, o.type, o.pid, type, pid);
+        CHECK(fcntl(fd, F_GETOWN_EX, &o) == 0 && o.type == type && o.pid == pid,
+              "%s: owner type %u pid %d, not %u %d", what, o.type, o.pid, type, pid);
         CHECK(fcntl(fd, F_GETSIG) == sig, "%s: signal %d", what, fcntl(fd, F_GETSIG));
 }
 
@@ -47,7 +47,7 @@ static void check_sigio(int w, int r, int sig, int fd) {
         CHECK(sigtimedwait(&set, &si, &ts) == sig, "no signal %d: %m", sig);
         CHECK(sig == SIGIO || si.si_fd == fd, "signal for fd %d, not %d", si.si_fd, fd);
         CHECK(read(r, &c, 1) == 1, "read: %m");
-        while (sigtimedwait(&set, &si, &(struct timespec) { 0 }) > 0)
+        while (sigtimedwait(&set, &si, &(struct timespec){ 0 }) > 0)
                 ; /* reading may signal, too */
 }
 
@@ -72,17 +72,21 @@ int main(int argc, char **argv) {
         CHECK(pipe2(fd_process, O_NONBLOCK) == 0 && pipe2(fd_thread, O_NONBLOCK) == 0 &&
                       pipe2(fd_group, O_NONBLOCK) == 0 && pipe2(fd_plain, 0) == 0,
               "pipe: %m");
-        CHECK(fcntl(fd_process[0], F_SETOWN, self) == 0 && fcntl(fd_process[0], F_SETSIG, SIGRTMIN + 1) == 0 &&
+        CHECK(fcntl(fd_process[0], F_SETOWN, self) == 0 &&
+                      fcntl(fd_process[0], F_SETSIG, SIGRTMIN + 1) == 0 &&
                       fcntl(fd_process[0], F_SETFL, O_ASYNC | O_NONBLOCK) == 0,
               "fcntl: %m");
-        o = (struct f_owner_ex) { F_OWNER_TID, thread_tid };
-        CHECK(fcntl(fd_thread[0], F_SETOWN_EX, &o) == 0 && fcntl(fd_thread[0], F_SETSIG, SIGRTMIN + 3) == 0 &&
+        o = (struct f_owner_ex){ F_OWNER_TID, thread_tid };
+        CHECK(fcntl(fd_thread[0], F_SETOWN_EX, &o) == 0 &&
+                      fcntl(fd_thread[0], F_SETSIG, SIGRTMIN + 3) == 0 &&
                       fcntl(fd_thread[0], F_SETFL, O_ASYNC | O_NONBLOCK) == 0,
               "fcntl: %m");
-        CHECK(fcntl(fd_group[0], F_SETOWN, -getpgrp()) == 0 && fcntl(fd_group[0], F_SETFL, O_ASYNC | O_NONBLOCK) == 0,
+        CHECK(fcntl(fd_group[0], F_SETOWN, -getpgrp()) == 0 &&
+                      fcntl(fd_group[0], F_SETFL, O_ASYNC | O_NONBLOCK) == 0,
               "fcntl: %m");
-        o = (struct f_owner_ex) { F_OWNER_PID, self };
-        CHECK(fcntl(fd_plain[1], F_SETOWN_EX, &o) == 0 && fcntl(fd_plain[1], F_SETSIG, SIGRTMIN + 2) == 0, "fcntl: %m");
+        o = (struct f_owner_ex){ F_OWNER_PID, self };
+        CHECK(fcntl(fd_plain[1], F_SETOWN_EX, &o) == 0 && fcntl(fd_plain[1], F_SETSIG, SIGRTMIN + 2) == 0,
+              "fcntl: %m");
         test_ready();
         test_wait();
         /* break: fcntl(fd_process[0], F_SETOWN, 1); */
@@ -99,7 +103,7 @@ int main(int argc, char **argv) {
         check_sigio(fd_group[1], fd_group[0], SIGIO, 0);
         CHECK(write(fd_thread[1], "x", 1) == 1, "write: %m");
         WAIT_FOR(thread_hits > 0, "the thread gets its signal");
-        CHECK(thread_fd == fd_thread[0], "for fd %d", (int) thread_fd);
+        CHECK(thread_fd == fd_thread[0], "for fd %d", (int)thread_fd);
         gate_open(&go, 1);
         CHECK(pthread_join(t, NULL) == 0, "pthread_join");
         test_pass();

@@ -14,7 +14,8 @@ int main(int argc, char **argv) {
 
         test_init(argc, argv);
         f = make_file(path, "file", "content", 7);
-        CHECK(mkdir("dir", 0755) == 0 && symlink("nowhere", "link") == 0 && mkfifo("fifo", 0600) == 0, "make: %m");
+        CHECK(mkdir("dir", 0755) == 0 && symlink("nowhere", "link") == 0 && mkfifo("fifo", 0600) == 0,
+              "make: %m");
         close(f);
         CHECK((f = open("dir/inside", O_CREAT | O_WRONLY, 0600)) >= 0, "create: %m");
         close(f);
@@ -35,11 +36,12 @@ int main(int argc, char **argv) {
         /* break: fcntl(fd[FILE_], F_SETFD, 0); */
         /* break: dup2(open(".", O_PATH | O_DIRECTORY), fd[DIR_]); */
         for (int i = 0; i < N; i++) {
-                CHECK(fcntl(fd[i], F_GETFL) == flags[i], "%d: flags 0%o, not 0%o", i, (unsigned) fcntl(fd[i], F_GETFL),
-                      (unsigned) flags[i]);
+                CHECK(fcntl(fd[i], F_GETFL) == flags[i], "%d: flags 0%o, not 0%o", i,
+                      (unsigned)fcntl(fd[i], F_GETFL), (unsigned)flags[i]);
                 CHECK(flags[i] & O_PATH, "%d: no O_PATH", i);
                 CHECK(fcntl(fd[i], F_GETFD) == (i == FILE_ ? FD_CLOEXEC : 0), "%d: close-on-exec", i);
-                CHECK(fstat(fd[i], &now) == 0 && now.st_ino == st[i].st_ino && now.st_dev == st[i].st_dev, "%d: inode", i);
+                CHECK(fstat(fd[i], &now) == 0 && now.st_ino == st[i].st_ino && now.st_dev == st[i].st_dev,
+                      "%d: inode", i);
                 CHECK((now.st_mode & S_IFMT) == kind[i], "%d: mode 0%o", i, now.st_mode);
                 CHECK(read(fd[i], &c, 1) < 0 && errno == EBADF, "%d: can be read", i);
         }

@@ -13,7 +13,7 @@ static struct pipe_end make_pipe(int flags, int capacity) {
         int fd[2];
 
         CHECK(pipe2(fd, flags) == 0, "pipe2: %m");
-        p = (struct pipe_end) { fd[0], fd[1] };
+        p = (struct pipe_end){ fd[0], fd[1] };
         if (capacity)
                 CHECK(fcntl(p.w, F_SETPIPE_SZ, capacity) == capacity, "F_SETPIPE_SZ: %m");
         return p;
@@ -24,7 +24,7 @@ static void put(const struct pipe_end *p, size_t size, uint64_t seed) {
 
         CHECK(buf, "malloc");
         fill(buf, size, seed);
-        CHECK(write(p->w, buf, size) == (ssize_t) size, "write %zu bytes: %m", size);
+        CHECK(write(p->w, buf, size) == (ssize_t)size, "write %zu bytes: %m", size);
         free(buf);
 }
 
@@ -36,7 +36,7 @@ static void get(const struct pipe_end *p, size_t size, uint64_t seed, const char
                 ssize_t r = read(p->r, buf + n, size - n);
 
                 CHECK(r > 0, "%s: read at %zu of %zu gave %zd: %m", what, n, size, r);
-                n += (size_t) r;
+                n += (size_t)r;
         }
         check_filled(buf, size, seed, what);
         free(buf);
@@ -53,7 +53,8 @@ static void check_empty(const struct pipe_end *p, const char *what) {
 }
 
 int main(int argc, char **argv) {
-        struct pipe_end empty, data, small, large, packets, full, half, no_writer, no_reader, mixed, big_packets;
+        struct pipe_end empty, data, small, large, packets, full, half, no_writer, no_reader, mixed,
+                big_packets;
         const size_t sizes[] = { 1, 4096, 17, 100, 4000, 8 };
         char buf[8192];
         int kept, packet_flags[2];
@@ -70,8 +71,8 @@ int main(int argc, char **argv) {
         put(&large, 1 << 20, 4);
         packets = make_pipe(O_DIRECT, 0);
         for (size_t i = 0; i < ELEMENTS(sizes); i++) {
-                memset(buf, 'a' + (int) i, sizes[i]);
-                CHECK(write(packets.w, buf, sizes[i]) == (ssize_t) sizes[i], "write a packet: %m");
+                memset(buf, 'a' + (int)i, sizes[i]);
+                CHECK(write(packets.w, buf, sizes[i]) == (ssize_t)sizes[i], "write a packet: %m");
         }
         packet_flags[0] = fcntl(packets.r, F_GETFL);
         packet_flags[1] = fcntl(packets.w, F_GETFL);
@@ -93,7 +94,8 @@ int main(int argc, char **argv) {
         no_reader = make_pipe(0, 0);
         close(no_reader.r);
         mixed = make_pipe(0, 0);
-        CHECK(fcntl(mixed.r, F_SETFL, O_NONBLOCK) == 0 && fcntl(mixed.w, F_SETFD, FD_CLOEXEC) == 0, "fcntl: %m");
+        CHECK(fcntl(mixed.r, F_SETFL, O_NONBLOCK) == 0 && fcntl(mixed.w, F_SETFD, FD_CLOEXEC) == 0,
+              "fcntl: %m");
         kept = dup(mixed.w);
         test_ready();
         test_wait();
@@ -122,17 +124,18 @@ int main(int argc, char **argv) {
         get(&large, 1 << 20, 4, "large pipe");
         check_empty(&large, "large pipe");
 
-        CHECK(fcntl(packets.r, F_GETFL) == packet_flags[0] && fcntl(packets.w, F_GETFL) == packet_flags[1], "O_DIRECT");
+        CHECK(fcntl(packets.r, F_GETFL) == packet_flags[0] && fcntl(packets.w, F_GETFL) == packet_flags[1],
+              "O_DIRECT");
         for (size_t i = 0; i < ELEMENTS(sizes); i++) {
                 ssize_t n = read(packets.r, buf, sizeof(buf));
 
-                CHECK(n == (ssize_t) sizes[i], "packet %zu has %zd bytes, not %zu", i, n, sizes[i]);
+                CHECK(n == (ssize_t)sizes[i], "packet %zu has %zd bytes, not %zu", i, n, sizes[i]);
                 for (ssize_t j = 0; j < n; j++)
-                        CHECK(buf[j] == 'a' + (int) i, "packet %zu holds '%c'", i, buf[j]);
+                        CHECK(buf[j] == 'a' + (int)i, "packet %zu holds '%c'", i, buf[j]);
         }
         check_empty(&packets, "packets");
-        CHECK(write(packets.w, "abc", 3) == 3 && write(packets.w, "de", 2) == 2 && read(packets.r, buf, 2) == 2 &&
-                      read(packets.r, buf, 10) == 2 && buf[0] == 'd',
+        CHECK(write(packets.w, "abc", 3) == 3 && write(packets.w, "de", 2) == 2 &&
+                      read(packets.r, buf, 2) == 2 && read(packets.r, buf, 10) == 2 && buf[0] == 'd',
               "new packets");
         CHECK(write(big_packets.w, buf, 3) < 0 && errno == EAGAIN, "full of packets: takes more");
         for (int i = 0; i < 16; i++)
@@ -147,13 +150,15 @@ int main(int argc, char **argv) {
                 char want[8000];
 
                 fill(want, sizeof(want), 7);
-                CHECK(read(half.r, buf, sizeof(buf)) == 4997 && memcmp(buf, want + 3003, 4997) == 0, "half read");
+                CHECK(read(half.r, buf, sizeof(buf)) == 4997 && memcmp(buf, want + 3003, 4997) == 0,
+                      "half read");
         }
         get(&no_writer, 64, 8, "without writers");
         CHECK(read(no_writer.r, buf, 1) == 0, "no end of file");
         CHECK(write(no_reader.w, buf, 1) < 0 && errno == EPIPE, "no EPIPE");
         CHECK((fcntl(mixed.r, F_GETFL) & O_NONBLOCK) && !(fcntl(mixed.w, F_GETFL) & O_NONBLOCK) &&
-                      fcntl(mixed.w, F_GETFD) == FD_CLOEXEC && fcntl(mixed.r, F_GETFD) == 0 && fcntl(kept, F_GETFD) == 0,
+                      fcntl(mixed.w, F_GETFD) == FD_CLOEXEC && fcntl(mixed.r, F_GETFD) == 0 &&
+                      fcntl(kept, F_GETFD) == 0,
               "flags of each end");
         CHECK(read(mixed.r, buf, 1) < 0 && errno == EAGAIN, "it has a writer");
         close(mixed.w);

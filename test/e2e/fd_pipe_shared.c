@@ -20,13 +20,13 @@ static void produce(int fd) {
                 size_t size, n = 0;
 
                 for (size_t i = 0; i < ELEMENTS(buf); i++)
-                        buf[i] = (uint32_t) (next + i);
+                        buf[i] = (uint32_t)(next + i);
                 size = sizeof(buf);
                 while (n < size) {
-                        ssize_t w = write(fd, (char *) buf + n, size - n);
+                        ssize_t w = write(fd, (char *)buf + n, size - n);
 
                         CHECK(w > 0, "write gave %zd: %m", w);
-                        n += (size_t) w;
+                        n += (size_t)w;
                 }
                 next += ELEMENTS(buf);
         }
@@ -41,12 +41,12 @@ static void filter(int in, int out, const struct gate *go) {
         gate_open(&ready, 1);
         gate_pass(go, 1);
         for (;;) {
-                ssize_t r = read(in, (char *) &word + n, sizeof(word) - n);
+                ssize_t r = read(in, (char *)&word + n, sizeof(word) - n);
 
                 CHECK(r >= 0, "read: %m");
                 if (r == 0)
                         break;
-                n += (size_t) r;
+                n += (size_t)r;
                 if (n < sizeof(word))
                         continue;
                 n = 0;
@@ -71,10 +71,10 @@ static void consume(int fd, size_t n) {
                 size_t have = 0;
 
                 while (have < sizeof(word)) {
-                        ssize_t r = read(fd, (char *) &word + have, sizeof(word) - have);
+                        ssize_t r = read(fd, (char *)&word + have, sizeof(word) - have);
 
                         CHECK(r > 0, "read: %m");
-                        have += (size_t) r;
+                        have += (size_t)r;
                 }
                 CHECK(word == i + 1, "word %zu is %u", i, word);
         }
@@ -136,7 +136,8 @@ int main(int argc, char **argv) {
                 gate_open(&ready, 1);
                 gate_pass(&go2, 1);
                 CHECK(wait(NULL) > 0, "wait: %m");
-                CHECK(read(kids[0], buf, 100) == 17 && memcmp(buf, "kept by children!", 17) == 0, "children's pipe");
+                CHECK(read(kids[0], buf, 100) == 17 && memcmp(buf, "kept by children!", 17) == 0,
+                      "children's pipe");
                 CHECK(read(kids[0], buf, 100) == 0, "children's pipe: no end of file");
                 _exit(14);
         }
@@ -153,13 +154,14 @@ int main(int argc, char **argv) {
         /* break: kill(holder, SIGKILL); */
         /* break: fcntl(again, F_SETFL, 0); */
         CHECK(proc_state(blocked) == 'S', "the blocked writer is in state %c", proc_state(blocked));
-        CHECK(syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (long) again, (long) full[0]) != 0,
+        CHECK(syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (long)again, (long)full[0]) != 0,
               "two descriptions became one");
-        CHECK((fcntl(again, F_GETFL) & O_NONBLOCK) && !(fcntl(full[0], F_GETFL) & O_NONBLOCK), "flags of each");
+        CHECK((fcntl(again, F_GETFL) & O_NONBLOCK) && !(fcntl(full[0], F_GETFL) & O_NONBLOCK),
+              "flags of each");
         while ((r = read(again, buf, 5000)) > 0) {
                 for (ssize_t i = 0; i < r; i++)
                         CHECK(buf[i] == (all + i < 65536 ? 'f' : 'b'), "byte %zd is '%c'", all + i, buf[i]);
-                all += (int) r;
+                all += (int)r;
                 if (all == 65536)
                         break;
         }
@@ -168,7 +170,7 @@ int main(int argc, char **argv) {
         while (all < 65536 + 4096) {
                 r = read(full[0], buf, sizeof(buf));
                 CHECK(r > 0, "read: %m");
-                all += (int) r;
+                all += (int)r;
         }
         CHECK(all == 65536 + 4096 && read(again, buf, 1) < 0 && errno == EAGAIN, "%d bytes in all", all);
         gate_open(&go, 1);

@@ -51,13 +51,14 @@ static void check_one(size_t i, int fd, int was_flags, const struct stat *was) {
         struct stat st, by_name;
 
         fill(want, sizeof(want), i);
-        CHECK(fcntl(fd, F_GETFL) == was_flags, "%s: flags 0%o, not 0%o", name, (unsigned) fcntl(fd, F_GETFL),
-              (unsigned) was_flags);
+        CHECK(fcntl(fd, F_GETFL) == was_flags, "%s: flags 0%o, not 0%o", name, (unsigned)fcntl(fd, F_GETFL),
+              (unsigned)was_flags);
         CHECK(fcntl(fd, F_GETFD) == table[i].fd_flags, "%s: close-on-exec", name);
-        CHECK(lseek(fd, 0, SEEK_CUR) == off, "%s: offset %lld", name, (long long) lseek(fd, 0, SEEK_CUR));
+        CHECK(lseek(fd, 0, SEEK_CUR) == off, "%s: offset %lld", name, (long long)lseek(fd, 0, SEEK_CUR));
         CHECK(fstat(fd, &st) == 0 && stat(name, &by_name) == 0, "%s: stat: %m", name);
-        CHECK(st.st_ino == was->st_ino && st.st_dev == was->st_dev && st.st_ino == by_name.st_ino, "%s: inode", name);
-        CHECK(st.st_size == SIZE, "%s: size %lld", name, (long long) st.st_size);
+        CHECK(st.st_ino == was->st_ino && st.st_dev == was->st_dev && st.st_ino == by_name.st_ino,
+              "%s: inode", name);
+        CHECK(st.st_size == SIZE, "%s: size %lld", name, (long long)st.st_size);
         if ((table[i].flags & O_ACCMODE) != O_WRONLY) {
                 CHECK(read(fd, &byte, 1) == (off < SIZE), "%s: read: %m", name);
                 CHECK(off >= SIZE || byte == want[off], "%s: read byte %d, not %d", name, byte, want[off]);
@@ -74,7 +75,8 @@ static void check_one(size_t i, int fd, int was_flags, const struct stat *was) {
         CHECK(write(fd, "NEW", 3) == 3, "%s: write: %m", name);
         CHECK(fstat(fd, &st) == 0, "fstat: %m");
         if (table[i].flags & O_APPEND)
-                CHECK(st.st_size == SIZE + 3 && lseek(fd, 0, SEEK_CUR) == SIZE + 3, "%s: did not append", name);
+                CHECK(st.st_size == SIZE + 3 && lseek(fd, 0, SEEK_CUR) == SIZE + 3, "%s: did not append",
+                      name);
         else
                 CHECK(st.st_size == SIZE && lseek(fd, 0, SEEK_CUR) == off + 3, "%s: wrote elsewhere", name);
 }
@@ -94,8 +96,10 @@ int main(int argc, char **argv) {
         moved = make_file(path, "old-name", "content", 7);
         CHECK(mkdir("dir", 0755) == 0 && rename(path, "dir/new-name") == 0, "rename: %m");
         CHECK(fstat(moved, &st_moved) == 0, "fstat: %m");
-        CHECK(link("dir/new-name", "other-link") == 0 && symlink("dir/new-name", "soft-link") == 0, "link: %m");
-        CHECK((hard = open("other-link", O_RDWR)) >= 0 && (soft = open("soft-link", O_RDWR)) >= 0, "open: %m");
+        CHECK(link("dir/new-name", "other-link") == 0 && symlink("dir/new-name", "soft-link") == 0,
+              "link: %m");
+        CHECK((hard = open("other-link", O_RDWR)) >= 0 && (soft = open("soft-link", O_RDWR)) >= 0,
+              "open: %m");
         test_ready();
         test_wait();
         /* break: lseek(fds[3], 1, SEEK_SET); */
@@ -116,6 +120,7 @@ int main(int argc, char **argv) {
         strcat(want, "/other-link");
         CHECK(strcmp(text, want) == 0, "the hard link is now open as '%s'", text);
         CHECK(lseek(moved, 0, SEEK_CUR) == 7 && lseek(hard, 0, SEEK_CUR) == 0, "offsets");
-        CHECK(write(moved, "+", 1) == 1 && pread(hard, text, 10, 0) == 8 && text[7] == '+', "one file, two links");
+        CHECK(write(moved, "+", 1) == 1 && pread(hard, text, 10, 0) == 8 && text[7] == '+',
+              "one file, two links");
         test_pass();
 }

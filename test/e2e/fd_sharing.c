@@ -9,7 +9,7 @@
 static struct gate ready, go, done;
 
 static int kcmp_file(pid_t a, pid_t b, int fd_a, int fd_b) {
-        return (int) syscall(SYS_kcmp, a, b, KCMP_FILE, (unsigned long) fd_a, (unsigned long) fd_b);
+        return (int)syscall(SYS_kcmp, a, b, KCMP_FILE, (unsigned long)fd_a, (unsigned long)fd_b);
 }
 
 static void move_to(int *fd, int to) {
@@ -35,7 +35,8 @@ int main(int argc, char **argv) {
         fd_dir = open(".", O_RDONLY | O_DIRECTORY);
         fd_dir2 = dup(fd_dir);
         CHECK(copy >= 0 && high == 200 && again >= 0 && only_kids >= 0 && fd_dir2 >= 0, "open: %m");
-        CHECK(lseek(fd, 3, SEEK_SET) == 3 && lseek(again, 9, SEEK_SET) == 9 && lseek(only_kids, 12, SEEK_SET) == 12,
+        CHECK(lseek(fd, 3, SEEK_SET) == 3 && lseek(again, 9, SEEK_SET) == 9 &&
+                      lseek(only_kids, 12, SEEK_SET) == 12,
               "lseek: %m");
         kid = xfork();
         if (kid == 0) {
@@ -43,10 +44,11 @@ int main(int argc, char **argv) {
                 move_to(&fd, 77);
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(lseek(fd, 0, SEEK_CUR) == 4, "offset in the child: %d", (int) lseek(fd, 0, SEEK_CUR));
+                CHECK(lseek(fd, 0, SEEK_CUR) == 4, "offset in the child: %d", (int)lseek(fd, 0, SEEK_CUR));
                 CHECK(read(fd, &c, 1) == 1 && c == '4', "the child read '%c'", c);
                 CHECK(fcntl(fd, F_SETFL, O_NONBLOCK) == 0, "F_SETFL: %m");
-                CHECK(lseek(only_kids, 0, SEEK_CUR) == 12 && read(only_kids, &c, 1) == 1 && c == 'c', "siblings' file");
+                CHECK(lseek(only_kids, 0, SEEK_CUR) == 12 && read(only_kids, &c, 1) == 1 && c == 'c',
+                      "siblings' file");
                 gate_open(&done, 1);
                 gate_pass(&ready, 1);
                 CHECK(lseek(only_kids, 0, SEEK_CUR) == 14, "offset shared by siblings");
@@ -73,10 +75,12 @@ int main(int argc, char **argv) {
         /* break: dup2(fd, again); */
         /* break: fcntl(high, F_SETFD, 0); */
         /* break: lseek(fd, 0, SEEK_SET); */
-        CHECK(kcmp_file(root, root, fd, copy) == 0 && kcmp_file(root, root, fd, high) == 0, "dup'ed: not the same");
+        CHECK(kcmp_file(root, root, fd, copy) == 0 && kcmp_file(root, root, fd, high) == 0,
+              "dup'ed: not the same");
         CHECK(kcmp_file(root, root, fd, again) != 0, "opened twice: the same");
         CHECK(kcmp_file(root, root, fd_dir, fd_dir2) == 0, "directory dup'ed: not the same");
-        CHECK(kcmp_file(root, kid, fd, 77) == 0 && kcmp_file(root, kid2, copy, 93) == 0, "forked: not the same");
+        CHECK(kcmp_file(root, kid, fd, 77) == 0 && kcmp_file(root, kid2, copy, 93) == 0,
+              "forked: not the same");
         CHECK(kcmp_file(kid, kid2, high, high) == 0, "forked: not the same");
         CHECK(fcntl(high, F_GETFD) == FD_CLOEXEC && fcntl(fd, F_GETFD) == 0 && fcntl(copy, F_GETFD) == 0,
               "close-on-exec");

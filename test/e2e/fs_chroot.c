@@ -14,7 +14,8 @@ int main(int argc, char **argv) {
         gate_init(&ready);
         gate_init(&go);
         outside = make_file(path, "outside", "from outside", 12);
-        CHECK(mkdir("jail", 0755) == 0 && mkdir("jail/dir", 0755) == 0 && mkdir("jail/inside", 0755) == 0, "mkdir: %m");
+        CHECK(mkdir("jail", 0755) == 0 && mkdir("jail/dir", 0755) == 0 && mkdir("jail/inside", 0755) == 0,
+              "mkdir: %m");
         ready_start(&helper);
         CHECK(chroot("jail") == 0 && chdir("/dir") == 0, "chroot: %m");
         kid = xfork();
@@ -22,7 +23,8 @@ int main(int argc, char **argv) {
                 CHECK(chdir("/inside") == 0, "chdir: %m");
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(getcwd(text, sizeof(text)) && strcmp(text, "/inside") == 0, "working directory '%s'", text);
+                CHECK(getcwd(text, sizeof(text)) && strcmp(text, "/inside") == 0, "working directory '%s'",
+                      text);
                 _exit(4);
         }
         gate_pass(&ready, 1);
@@ -32,7 +34,8 @@ int main(int argc, char **argv) {
         /* break: chroot("/dir"); */
         /* break: lseek(outside, 0, SEEK_SET); */
         CHECK(getcwd(text, sizeof(text)) && strcmp(text, "/dir") == 0, "working directory '%s'", text);
-        CHECK(access("/inside", F_OK) == 0 && access("/proc", F_OK) < 0 && access("/../jail", F_OK) < 0, "the root");
+        CHECK(access("/inside", F_OK) == 0 && access("/proc", F_OK) < 0 && access("/../jail", F_OK) < 0,
+              "the root");
         CHECK(lseek(outside, 0, SEEK_CUR) == 12 && pread(outside, text, 20, 0) == 12 &&
                       memcmp(text, "from outside", 12) == 0,
               "the file outside");

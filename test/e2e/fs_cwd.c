@@ -12,10 +12,11 @@ static void check_umask(mode_t want, const char *name) {
         struct stat st;
         int fd;
 
-        CHECK(status_u64(getpid(), "Umask", 8) == want, "umask is 0%o", (unsigned) status_u64(getpid(), "Umask", 8));
+        CHECK(status_u64(getpid(), "Umask", 8) == want, "umask is 0%o",
+              (unsigned)status_u64(getpid(), "Umask", 8));
         fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0777);
-        CHECK(fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 07777) == (0777 & ~want), "a file of mode 0%o: %m",
-              st.st_mode & 07777);
+        CHECK(fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 07777) == (0777 & ~want),
+              "a file of mode 0%o: %m", st.st_mode & 07777);
         close(fd);
         unlink(name);
 }
@@ -24,7 +25,8 @@ static void check_umask(mode_t want, const char *name) {
 static void check_file(const char *path, const char *want) {
         char buf[64];
 
-        CHECK(read_file(path, buf, sizeof(buf)) > 0 && strcmp(buf, want) == 0, "%s holds '%s': %m", path, buf);
+        CHECK(read_file(path, buf, sizeof(buf)) > 0 && strcmp(buf, want) == 0, "%s holds '%s': %m", path,
+              buf);
 }
 
 static void jail(const char *cwd) {
@@ -51,7 +53,8 @@ static void run(int which) {
                 umask(0);
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(getcwd(now, sizeof(now)) && strcmp(now, was) == 0, "working directory '%s', not '%s'", now, was);
+                CHECK(getcwd(now, sizeof(now)) && strcmp(now, was) == 0, "working directory '%s', not '%s'",
+                      now, was);
                 check_file("mark", "other");
                 check_umask(0, "new");
                 break;
@@ -77,7 +80,7 @@ static void run(int which) {
 static void mark(const char *path, const char *text) {
         int fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
 
-        CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t) strlen(text), "write %s: %m", path);
+        CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text), "write %s: %m", path);
         close(fd);
 }
 
@@ -108,7 +111,8 @@ int main(int argc, char **argv) {
         /* break: umask(0022); */
         /* break: kill(kids[JAILED], SIGKILL); */
         /* break: unlink("../jail/deep/mark"); */
-        CHECK(getcwd(now, sizeof(now)) && strcmp(now, was) == 0, "working directory '%s', not '%s'", now, was);
+        CHECK(getcwd(now, sizeof(now)) && strcmp(now, was) == 0, "working directory '%s', not '%s'", now,
+              was);
         CHECK(access("../jail", F_OK) == 0 && access("/proc/self", F_OK) == 0, "access: %m");
         check_umask(0027, "new");
         gate_open(&go, N_KIDS);

@@ -13,14 +13,15 @@ static struct gate ready, go;
 static void limit(__rlimit_resource_t what, rlim_t value) {
         struct rlimit rl = { value, value };
 
-        CHECK(setrlimit(what, &rl) == 0, "setrlimit(%d, %llu): %m", (int) what, (unsigned long long) value);
+        CHECK(setrlimit(what, &rl) == 0, "setrlimit(%d, %llu): %m", (int)what, (unsigned long long)value);
 }
 
 static void check_limit(__rlimit_resource_t what, rlim_t value) {
         struct rlimit rl;
 
-        CHECK(getrlimit(what, &rl) == 0 && rl.rlim_cur == value && rl.rlim_max == value, "limit %d is %llu/%llu, not %llu",
-              (int) what, (unsigned long long) rl.rlim_cur, (unsigned long long) rl.rlim_max, (unsigned long long) value);
+        CHECK(getrlimit(what, &rl) == 0 && rl.rlim_cur == value && rl.rlim_max == value,
+              "limit %d is %llu/%llu, not %llu", (int)what, (unsigned long long)rl.rlim_cur,
+              (unsigned long long)rl.rlim_max, (unsigned long long)value);
 }
 
 /* Sleeps at the gate; messages and gates stay usable as far as the limits allow. */
@@ -65,7 +66,7 @@ static void run_nproc(void) {
         CHECK(fork() < 0 && errno == EAGAIN, "it can fork");
         sleep_here();
         check_limit(RLIMIT_NPROC, 1);
-        CHECK(getuid() == 54321, "uid %d", (int) getuid());
+        CHECK(getuid() == 54321, "uid %d", (int)getuid());
         CHECK(fork() < 0 && errno == EAGAIN, "it can fork");
 }
 
@@ -77,7 +78,8 @@ static void run_as(void) {
         limit(RLIMIT_AS, address_space());
         CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED, "it can map");
         sleep_here();
-        CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM,
+        CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+                      errno == ENOMEM,
               "it can map");
         check_limit(RLIMIT_AS, address_space());
         check_filled(p, 8 * PAGE, 1, "memory");
@@ -97,13 +99,13 @@ static void __attribute__((noinline)) run_stack(void) {
 static void run_data(void) {
         char *p = sbrk(1 << 20);
 
-        CHECK(p != (char *) -1, "sbrk: %m");
+        CHECK(p != (char *)-1, "sbrk: %m");
         fill(p, 1 << 20, 10);
         limit(RLIMIT_DATA, 4096);
         sleep_here();
         check_limit(RLIMIT_DATA, 4096);
         check_filled(p, 1 << 20, 10, "heap");
-        CHECK(sbrk(4096) == (void *) -1 && errno == ENOMEM, "the heap can grow");
+        CHECK(sbrk(4096) == (void *)-1 && errno == ENOMEM, "the heap can grow");
 }
 
 static void run_memlock(void) {
@@ -115,7 +117,8 @@ static void run_memlock(void) {
         sleep_here();
         check_limit(RLIMIT_MEMLOCK, 0);
         CHECK(mlock(p + PAGE, PAGE) < 0, "it can lock");
-        CHECK(status_u64(getpid(), "VmLck", 10) == 16, "locked: %d KiB", (int) status_u64(getpid(), "VmLck", 10));
+        CHECK(status_u64(getpid(), "VmLck", 10) == 16, "locked: %d KiB",
+              (int)status_u64(getpid(), "VmLck", 10));
 }
 
 static void run_sigpending(void) {
@@ -123,17 +126,19 @@ static void run_sigpending(void) {
 
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, NULL);
-        CHECK(sigqueue(getpid(), SIGRTMIN + 1, (union sigval) { .sival_int = 5 }) == 0, "sigqueue: %m");
+        CHECK(sigqueue(getpid(), SIGRTMIN + 1, (union sigval){ .sival_int = 5 }) == 0, "sigqueue: %m");
         limit(RLIMIT_SIGPENDING, 0);
         CHECK(setresuid(54323, 54323, 54323) == 0, "setresuid: %m");
         sleep_here();
         check_limit(RLIMIT_SIGPENDING, 0);
-        CHECK(sigqueue(getpid(), SIGRTMIN + 1, (union sigval) { .sival_int = 6 }) < 0 && errno == EAGAIN, "it can queue");
+        CHECK(sigqueue(getpid(), SIGRTMIN + 1, (union sigval){ .sival_int = 6 }) < 0 && errno == EAGAIN,
+              "it can queue");
         CHECK(status_u64(getpid(), "ShdPnd", 16) & 1ULL << SIGRTMIN, "the pending signal is lost");
 }
 
 static void run_all(void) {
-        CHECK(dup2(go.r, 0) == 0 && dup2(ready.w, 2) == 2 && syscall(SYS_close_range, 3, ~0U, 0) == 0, "dup2: %m");
+        CHECK(dup2(go.r, 0) == 0 && dup2(ready.w, 2) == 2 && syscall(SYS_close_range, 3, ~0U, 0) == 0,
+              "dup2: %m");
         go.r = 0;
         ready.w = 2;
         CHECK(setresgid(54324, 54324, 54324) == 0, "setresgid: %m");
@@ -153,7 +158,7 @@ static void run_all(void) {
         check_limit(RLIMIT_AS, PAGE);
         check_limit(RLIMIT_STACK, PAGE);
         check_limit(RLIMIT_NPROC, 0);
-        CHECK(getuid() == 54324, "uid %d", (int) getuid());
+        CHECK(getuid() == 54324, "uid %d", (int)getuid());
 }
 
 static void run(int which) {

@@ -12,13 +12,13 @@ int main(int argc, char **argv) {
 
         test_init(argc, argv);
         start = sbrk(1 << 20);
-        CHECK(start != (void *) -1, "sbrk: %m");
+        CHECK(start != (void *)-1, "sbrk: %m");
         fill(start, 1 << 20, 1);
         for (int i = 0; i < N_BLOCKS; i++) {
-                sizes[i] = 16 + (size_t) (i * 7919 % 30000) / 8 * 8;
+                sizes[i] = 16 + (size_t)(i * 7919 % 30000) / 8 * 8;
                 blocks[i] = malloc(sizes[i]);
                 CHECK(blocks[i], "malloc");
-                fill(blocks[i], sizes[i], (uint64_t) i);
+                fill(blocks[i], sizes[i], (uint64_t)i);
         }
         for (int i = 0; i < N_BLOCKS; i += 3) {
                 free(blocks[i]);
@@ -30,12 +30,12 @@ int main(int argc, char **argv) {
         /* break: start[4096 * 5] ^= 1; */
         /* break: sbrk(4096); */
         /* break: blocks[100][8]++; */
-        CHECK(sbrk(0) == end, "the break is %p, not %p", sbrk(0), (void *) end);
+        CHECK(sbrk(0) == end, "the break is %p, not %p", sbrk(0), (void *)end);
         CHECK(find_vma(start, &v) && strcmp(v.path, "[heap]") == 0, "the heap is now '%s'", v.path);
         check_filled(start, 1 << 20, 1, "sbrk area");
         for (int i = 0; i < N_BLOCKS; i++) {
                 if (blocks[i])
-                        check_filled(blocks[i], sizes[i], (uint64_t) i, "malloc block");
+                        check_filled(blocks[i], sizes[i], (uint64_t)i, "malloc block");
                 else
                         CHECK((blocks[i] = malloc(sizes[i])), "malloc after a restore");
         }

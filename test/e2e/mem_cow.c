@@ -4,7 +4,7 @@
  * is not seen by the others, and the restore does not double what was shared (page frames, Pss). */
 #include "e2e.h"
 
-#define N 2048 /* pages: 8 MiB */
+#define N      2048 /* pages: 8 MiB */
 #define N_KIDS 3
 
 static struct gate ready, go, done, finish;
@@ -19,7 +19,8 @@ static uint64_t frame_of(pid_t pid, const char *p) {
         snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         CHECK(fd >= 0, "open %s: %m", path);
-        CHECK(pread(fd, &e, sizeof(e), (off_t) ((uintptr_t) p / PAGE * sizeof(e))) == sizeof(e), "pagemap: %m");
+        CHECK(pread(fd, &e, sizeof(e), (off_t)((uintptr_t)p / PAGE * sizeof(e))) == sizeof(e),
+              "pagemap: %m");
         close(fd);
         return e >> 63 ? e & ((1ULL << 55) - 1) : 0;
 }
@@ -36,7 +37,8 @@ static uint64_t pss_kb(pid_t pid) {
 
 /* Child i has written every page whose number is i modulo 16; the grandchild also those that are 8. */
 static bool is_own(int who, size_t page) {
-        return page % 16 == (size_t) who || (who == N_KIDS && page % 16 == 8) || (who == N_KIDS && page % 16 == 0);
+        return page % 16 == (size_t)who || (who == N_KIDS && page % 16 == 8) ||
+               (who == N_KIDS && page % 16 == 0);
 }
 
 static void check_mem(int who, bool after_writes) {
@@ -45,7 +47,7 @@ static void check_mem(int who, bool after_writes) {
 
                 /* The grandchild came from child 0, with that one's pages. */
                 if (after_writes && i == 15)
-                        seed = 7000 + (uint64_t) (who + 1);
+                        seed = 7000 + (uint64_t)(who + 1);
                 check_filled(mem + i * PAGE, PAGE, seed, "private page");
         }
 }
@@ -54,7 +56,7 @@ static void run(int who, pid_t grandchild) {
         gate_open(&ready, 1);
         gate_pass(&go, 1);
         check_mem(who, false);
-        fill(mem + 15 * PAGE, PAGE, 7000 + (uint64_t) (who + 1));
+        fill(mem + 15 * PAGE, PAGE, 7000 + (uint64_t)(who + 1));
         gate_open(&done, 1);
         gate_pass(&finish, 1);
         check_mem(who, true);
@@ -112,7 +114,8 @@ int main(int argc, char **argv) {
         gate_pass(&ready, N_KIDS + 1);
         for (size_t i = 12; i < N; i += 16)
                 fill(mem + i * PAGE, PAGE, 9000 + i);
-        CHECK(frame_of(getpid(), mem + 3 * PAGE) == frame_of(kids[1], mem + 3 * PAGE), "not shared to begin with");
+        CHECK(frame_of(getpid(), mem + 3 * PAGE) == frame_of(kids[1], mem + 3 * PAGE),
+              "not shared to begin with");
         before = total_pss(kids);
         test_ready();
         test_wait();
@@ -120,7 +123,8 @@ int main(int argc, char **argv) {
         /* break: for (size_t i = 0; i < N; i++) *(volatile char *) (mem + i * PAGE) += 0; */
         /* break: mem[PAGE * 12]++; */
         after = total_pss(kids);
-        CHECK(after <= before + before / 10 + 2048, "Pss of all was %" PRIu64 " KiB, is %" PRIu64, before, after);
+        CHECK(after <= before + before / 10 + 2048, "Pss of all was %" PRIu64 " KiB, is %" PRIu64, before,
+              after);
         for (size_t i = 4; i < N; i += 16)
                 same += frame_of(getpid(), mem + i * PAGE) != 0 &&
                         frame_of(getpid(), mem + i * PAGE) == frame_of(kids[2], mem + i * PAGE);

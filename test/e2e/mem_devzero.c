@@ -34,7 +34,8 @@ int main(int argc, char **argv) {
         test_wait();
         /* break: priv[0] = 1; */
         /* break: mmap(shared, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); */
-        CHECK(find_vma(priv, &v) && strcmp(v.path, "/dev/zero") == 0, "the private mapping is of '%s'", v.path);
+        CHECK(find_vma(priv, &v) && strcmp(v.path, "/dev/zero") == 0, "the private mapping is of '%s'",
+              v.path);
         check_zero(priv, 2 * PAGE, "private, untouched");
         check_filled(priv + 2 * PAGE, PAGE, 1, "private");
         check_zero(priv + 3 * PAGE, 5 * PAGE, "private, untouched");

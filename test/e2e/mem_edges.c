@@ -8,10 +8,10 @@
 static struct maps before;
 
 static char *map_at(uint64_t at, size_t pages, int flags, int fd) {
-        char *p = mmap((void *) (uintptr_t) at, pages * PAGE, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, fd,
-                       0);
+        char *p = mmap((void *)(uintptr_t)at, pages * PAGE, PROT_READ | PROT_WRITE,
+                       flags | MAP_FIXED_NOREPLACE, fd, 0);
 
-        CHECK(p == (void *) (uintptr_t) at, "mmap at 0x%" PRIx64 ": %m", at);
+        CHECK(p == (void *)(uintptr_t)at, "mmap at 0x%" PRIx64 ": %m", at);
         return p;
 }
 

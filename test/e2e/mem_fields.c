@@ -31,18 +31,21 @@ static void read_mm(struct mm *m) {
 static void check_mm(void) {
         read_mm(&after);
         for (size_t i = 0; i < ELEMENTS(fields); i++)
-                CHECK(before.field[i] == after.field[i], "field %d of /proc/self/stat: 0x%" PRIx64 ", not 0x%" PRIx64,
-                      fields[i], after.field[i], before.field[i]);
-        CHECK(before.n_cmdline == after.n_cmdline && !memcmp(before.cmdline, after.cmdline, sizeof(after.cmdline)),
+                CHECK(before.field[i] == after.field[i],
+                      "field %d of /proc/self/stat: 0x%" PRIx64 ", not 0x%" PRIx64, fields[i],
+                      after.field[i], before.field[i]);
+        CHECK(before.n_cmdline == after.n_cmdline &&
+                      !memcmp(before.cmdline, after.cmdline, sizeof(after.cmdline)),
               "command line: '%s', not '%s'", after.cmdline, before.cmdline);
-        CHECK(before.n_environ == after.n_environ && !memcmp(before.environ, after.environ, sizeof(after.environ)),
+        CHECK(before.n_environ == after.n_environ &&
+                      !memcmp(before.environ, after.environ, sizeof(after.environ)),
               "environment: '%s'", after.environ);
         CHECK(before.n_auxv == after.n_auxv && !memcmp(before.auxv, after.auxv, sizeof(after.auxv)),
               "auxiliary vector");
         CHECK(before.n_exe == after.n_exe && !memcmp(before.exe, after.exe, sizeof(after.exe)), "exe: '%s'",
               after.exe);
         CHECK(getauxval(AT_PAGESZ) == PAGE, "AT_PAGESZ");
-        CHECK(strcmp((const char *) getauxval(AT_EXECFN), "") != 0, "AT_EXECFN");
+        CHECK(strcmp((const char *)getauxval(AT_EXECFN), "") != 0, "AT_EXECFN");
 }
 
 static void copy_self(const char *to) {
@@ -52,7 +55,7 @@ static void copy_self(const char *to) {
 
         CHECK(in >= 0 && out >= 0, "copy the executable: %m");
         while ((n = read(in, buf, sizeof(buf))) > 0)
-                CHECK(write(out, buf, (size_t) n) == n, "copy the executable: %m");
+                CHECK(write(out, buf, (size_t)n) == n, "copy the executable: %m");
         close(in);
         close(out);
 }
@@ -71,7 +74,7 @@ static int run_child(char **argv) {
 }
 
 int main(int argc, char **argv) {
-        char fd_go[16], fd_ready[16], *args[] = { argv[0], (char *) "child", fd_go, fd_ready, NULL };
+        char fd_go[16], fd_ready[16], *args[] = { argv[0], (char *)"child", fd_go, fd_ready, NULL };
         struct gate ready, go;
         pid_t kid;
 

@@ -10,7 +10,7 @@
 static struct maps before;
 
 static char *map(int fd, size_t pages, int prot, int flags, size_t first) {
-        char *p = mmap(NULL, pages * PAGE, prot, flags, fd, (off_t) (first * PAGE));
+        char *p = mmap(NULL, pages * PAGE, prot, flags, fd, (off_t)(first * PAGE));
 
         CHECK(p != MAP_FAILED, "mmap: %m");
         return p;
@@ -84,7 +84,8 @@ int main(int argc, char **argv) {
 
         /* The private copies did not reach the file; the shared writes did, and go on doing so. */
         CHECK((fd = open(name, O_RDONLY)) >= 0, "open %s: %m", name);
-        CHECK(pread(fd, page, PAGE, 2 * (off_t) PAGE) == (ssize_t) PAGE && memcmp(page, data + 2 * PAGE, PAGE) == 0,
+        CHECK(pread(fd, page, PAGE, 2 * (off_t)PAGE) == (ssize_t)PAGE &&
+                      memcmp(page, data + 2 * PAGE, PAGE) == 0,
               "the file has changed");
         close(fd);
         check_filled(part + 2 * PAGE, PAGE, 60, "written before the dump");
@@ -95,7 +96,7 @@ int main(int argc, char **argv) {
         xwait(kid, 9);
         check_filled(shared + 8 * PAGE, PAGE, 62, "what the child wrote");
         CHECK((fd = open(shared_name, O_RDONLY)) >= 0, "open %s: %m", shared_name);
-        CHECK(pread(fd, page, PAGE, 7 * (off_t) PAGE) == (ssize_t) PAGE, "pread: %m");
+        CHECK(pread(fd, page, PAGE, 7 * (off_t)PAGE) == (ssize_t)PAGE, "pread: %m");
         check_filled(page, PAGE, 61, "the file itself");
         CHECK(mprotect(ro_rw, PAGE, rw) == 0, "a mapping of a writable descriptor may become writable: %m");
         CHECK(mprotect(ro, PAGE, rw) < 0 && errno == EACCES, "a mapping of a read-only one may not");

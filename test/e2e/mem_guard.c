@@ -4,7 +4,7 @@
 #include "e2e.h"
 
 #define GUARD_INSTALL 102
-#define GUARD_REMOVE 103
+#define GUARD_REMOVE  103
 
 int main(int argc, char **argv) {
         char *p;
@@ -24,7 +24,8 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < 32; i++) {
                 bool guarded = i == 4 || i == 5 || i == 31;
 
-                CHECK(can_access(p + i * PAGE, true) == !guarded, "page %zu is%s guarded", i, guarded ? " not" : "");
+                CHECK(can_access(p + i * PAGE, true) == !guarded, "page %zu is%s guarded", i,
+                      guarded ? " not" : "");
         }
         check_filled(p, 4 * PAGE, 1, "below the guard");
         CHECK(madvise(p, 32 * PAGE, GUARD_REMOVE) == 0, "madvise: %m");

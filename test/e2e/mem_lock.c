@@ -22,8 +22,8 @@ static void run_future(void) {
         gate_pass(&go, 1);
         /* break: munlockall(); */
         p = map(4);
-        CHECK(find_vma(p, &v) && vma_has_flag(&v, "lo") && v.locked_kb == 16, "a new mapping: %s, %" PRIu64 " KiB",
-              v.flags, v.locked_kb);
+        CHECK(find_vma(p, &v) && vma_has_flag(&v, "lo") && v.locked_kb == 16,
+              "a new mapping: %s, %" PRIu64 " KiB", v.flags, v.locked_kb);
         CHECK(munlockall() == 0, "munlockall: %m");
         p = map(4);
         CHECK(find_vma(p, &v) && !vma_has_flag(&v, "lo"), "after munlockall: %s", v.flags);
@@ -59,11 +59,12 @@ int main(int argc, char **argv) {
         /* break: mlock(plain, PAGE); */
         after = status_u64(getpid(), "VmLck", 10);
         CHECK(before == after, "VmLck was %" PRIu64 ", is %" PRIu64, before, after);
-        CHECK(find_vma(locked + 8 * PAGE, &v) && vma_has_flag(&v, "lo") && !vma_has_flag(&v, "lf"), "locked: %s",
-              v.flags);
+        CHECK(find_vma(locked + 8 * PAGE, &v) && vma_has_flag(&v, "lo") && !vma_has_flag(&v, "lf"),
+              "locked: %s", v.flags);
         CHECK(v.end - v.start == 16 * PAGE && v.rss_kb == 64, "locked: %" PRIu64 " KiB resident", v.rss_kb);
         CHECK(find_vma(locked, &v) && !vma_has_flag(&v, "lo"), "beside locked: %s", v.flags);
-        CHECK(find_vma(onfault, &v) && vma_has_flag(&v, "lo") && vma_has_flag(&v, "lf"), "onfault: %s", v.flags);
+        CHECK(find_vma(onfault, &v) && vma_has_flag(&v, "lo") && vma_has_flag(&v, "lf"), "onfault: %s",
+              v.flags);
         CHECK(v.rss_kb <= 8, "MLOCK_ONFAULT: %" PRIu64 " KiB resident", v.rss_kb);
         CHECK(find_vma(plain, &v) && !vma_has_flag(&v, "lo"), "plain: %s", v.flags);
         check_filled(plain, 4 * PAGE, 4, "plain");

@@ -8,9 +8,9 @@ static const struct {
         const char *flag, *name;
         bool optional; /* needs a kernel option */
 } table[] = {
-        { MADV_NORMAL, "  ", "NORMAL", false },        { MADV_HUGEPAGE, "hg", "HUGEPAGE", true },
-        { MADV_NOHUGEPAGE, "nh", "NOHUGEPAGE", true }, { MADV_DONTFORK, "dc", "DONTFORK", false },
-        { MADV_DONTDUMP, "dd", "DONTDUMP", false },    { MADV_MERGEABLE, "mg", "MERGEABLE", true },
+        { MADV_NORMAL, "  ", "NORMAL", false },         { MADV_HUGEPAGE, "hg", "HUGEPAGE", true },
+        { MADV_NOHUGEPAGE, "nh", "NOHUGEPAGE", true },  { MADV_DONTFORK, "dc", "DONTFORK", false },
+        { MADV_DONTDUMP, "dd", "DONTDUMP", false },     { MADV_MERGEABLE, "mg", "MERGEABLE", true },
         { MADV_WIPEONFORK, "wf", "WIPEONFORK", false }, { MADV_SEQUENTIAL, "sr", "SEQUENTIAL", false },
         { MADV_RANDOM, "rr", "RANDOM", false },
 };
@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
                 check_flags(i, &v);
                 check_filled(p[i], 2 * PAGE, i, table[i].name);
         }
-        CHECK(find_vma(both, &v) && vma_has_flag(&v, "dd") && vma_has_flag(&v, "wf") && vma_has_flag(&v, "rr"),
+        CHECK(find_vma(both, &v) && vma_has_flag(&v, "dd") && vma_has_flag(&v, "wf") &&
+                      vma_has_flag(&v, "rr"),
               "three at once: %s", v.flags);
         check_filled(both, PAGE, 99, "three at once");
         kid = xfork();

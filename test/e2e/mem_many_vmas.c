@@ -15,9 +15,9 @@ static size_t count_areas(const char *from, const char *to) {
                 uint64_t start = strtoull(line, NULL, 16);
                 const char *perms = strchr(line, ' ');
 
-                if (start < (uint64_t) (uintptr_t) from || start >= (uint64_t) (uintptr_t) to)
+                if (start < (uint64_t)(uintptr_t)from || start >= (uint64_t)(uintptr_t)to)
                         continue;
-                CHECK(perms && perms[2] == ((start - (uint64_t) (uintptr_t) from) / PAGE % 2 ? '-' : 'w'),
+                CHECK(perms && perms[2] == ((start - (uint64_t)(uintptr_t)from) / PAGE % 2 ? '-' : 'w'),
                       "protection: %s", line);
                 n++;
         }

@@ -58,7 +58,10 @@ int main(int argc, char **argv) {
         mixed = map(10, rw, 0);
         fill(mixed, 10 * PAGE, 1004);
         for (size_t i = 0; i < 10; i++)
-                CHECK(mprotect(mixed + i * PAGE, PAGE, i % 3 == 0 ? rw : i % 3 == 1 ? PROT_READ : PROT_NONE) == 0,
+                CHECK(mprotect(mixed + i * PAGE, PAGE,
+                               i % 3 == 0   ? rw
+                               : i % 3 == 1 ? PROT_READ
+                                            : PROT_NONE) == 0,
                       "mprotect: %m");
         noreserve = map(16, rw, MAP_NORESERVE | MAP_STACK);
         fill(noreserve, 16 * PAGE, 1005);

@@ -28,7 +28,7 @@ static void in_rounds(int who, char *view, size_t first, size_t n, bool writes) 
         gate_open(&done, 1);
         step(who);
         if (writes)
-                fill(view + ((size_t) who + 8 - first) * PAGE, PAGE, 200 + (uint64_t) who);
+                fill(view + ((size_t)who + 8 - first) * PAGE, PAGE, 200 + (uint64_t)who);
         gate_open(&done, 1);
         step(who);
         for (size_t w = WHOLE; w <= PARTIAL; w++)

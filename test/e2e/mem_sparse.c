@@ -6,7 +6,7 @@
 
 int main(int argc, char **argv) {
         const char *env = getenv("CKPT_TEST_SPARSE_MIB");
-        size_t size = (size_t) (env ? strtoul(env, NULL, 10) : 256) << 20, n = size / PAGE;
+        size_t size = (size_t)(env ? strtoul(env, NULL, 10) : 256) << 20, n = size / PAGE;
         struct vma before, after;
         char *p;
 

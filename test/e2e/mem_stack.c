@@ -12,7 +12,7 @@ static uint64_t __attribute__((noinline)) recurse(int depth) {
         volatile uint64_t frame[512];
 
         for (size_t i = 0; i < ELEMENTS(frame); i++)
-                frame[i] = (uint64_t) depth + i;
+                frame[i] = (uint64_t)depth + i;
         if (depth == 0)
                 return frame[100];
         return recurse(depth - 1) + frame[0] - frame[0];
@@ -28,7 +28,7 @@ static void make_growing(void) {
         fill(grows, 16 * PAGE, 5);
         for (int i = 0; i < 8; i++) {
                 grows -= PAGE;
-                fill(grows, PAGE, 100 + (uint64_t) i);
+                fill(grows, PAGE, 100 + (uint64_t)i);
         }
 }
 
@@ -46,16 +46,16 @@ static void __attribute__((noinline)) with_deep_stack(void) {
         CHECK(find_vma(deep, &v) && strcmp(v.path, "[stack]") == 0 && vma_has_flag(&v, "gd"),
               "stack is '%s' with flags %s", v.path, v.flags);
         CHECK(find_vma(grows, &v) && vma_has_flag(&v, "gd"), "the growing mapping has flags %s", v.flags);
-        CHECK(v.start == (uint64_t) (uintptr_t) grows && strcmp(v.perms, "rw-p") == 0, "it begins at %" PRIx64,
+        CHECK(v.start == (uint64_t)(uintptr_t)grows && strcmp(v.perms, "rw-p") == 0, "it begins at %" PRIx64,
               v.start);
         for (int i = 7; i >= 0; i--)
-                check_filled(grows + PAGE * (size_t) (7 - i), PAGE, 100 + (uint64_t) i, "grown page");
+                check_filled(grows + PAGE * (size_t)(7 - i), PAGE, 100 + (uint64_t)i, "grown page");
         check_filled(grows + PAGE * 8, 16 * PAGE, 5, "MAP_GROWSDOWN");
         for (int i = 0; i < 64; i++) {
                 grows -= PAGE;
                 grows[0] = 1;
         }
-        CHECK(find_vma(grows, &v) && v.start == (uint64_t) (uintptr_t) grows, "it did not grow");
+        CHECK(find_vma(grows, &v) && v.start == (uint64_t)(uintptr_t)grows, "it did not grow");
 }
 
 int main(int argc, char **argv) {

@@ -4,7 +4,7 @@
 #include "e2e.h"
 #include "e2e_maps.h"
 
-#define HUGE ((size_t) 2 << 20)
+#define HUGE ((size_t)2 << 20)
 
 static struct maps before;
 
@@ -15,8 +15,9 @@ int main(int argc, char **argv) {
         test_init(argc, argv);
         room = mmap(NULL, 12 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(room != MAP_FAILED, "mmap: %m");
-        p = (char *) (((uintptr_t) room + HUGE - 1) & ~(HUGE - 1));
-        CHECK(mmap(p, 6 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p, "mmap: %m");
+        p = (char *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1));
+        CHECK(mmap(p, 6 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p,
+              "mmap: %m");
         if (madvise(p, 6 * HUGE, MADV_HUGEPAGE) < 0)
                 test_skip("this kernel has no transparent huge pages");
         for (size_t i = 0; i < 6; i++)

@@ -16,9 +16,9 @@ static volatile uint64_t rounds[2];
 
 /* Finds a function of the vDSO by its own symbol table, as libc does. */
 static void *vdso_symbol(const char *name) {
-        const char *base = (const char *) getauxval(AT_SYSINFO_EHDR), *strings = NULL;
-        const ElfW(Ehdr) *eh = (const void *) base;
-        const ElfW(Phdr) *ph = (const void *) (base + eh->e_phoff);
+        const char *base = (const char *)getauxval(AT_SYSINFO_EHDR), *strings = NULL;
+        const ElfW(Ehdr) *eh = (const void *)base;
+        const ElfW(Phdr) *ph = (const void *)(base + eh->e_phoff);
         const ElfW(Sym) *symbols = NULL;
         const ElfW(Dyn) *dyn = NULL;
         const char *load = NULL;
@@ -27,19 +27,19 @@ static void *vdso_symbol(const char *name) {
                 if (ph[i].p_type == PT_LOAD && !load)
                         load = base + ph[i].p_offset - ph[i].p_vaddr;
                 if (ph[i].p_type == PT_DYNAMIC)
-                        dyn = (const void *) (base + ph[i].p_offset);
+                        dyn = (const void *)(base + ph[i].p_offset);
         }
         CHECK(load && dyn, "the vDSO's headers");
         for (; dyn->d_tag != DT_NULL; dyn++) {
                 if (dyn->d_tag == DT_STRTAB)
                         strings = load + dyn->d_un.d_ptr;
                 if (dyn->d_tag == DT_SYMTAB)
-                        symbols = (const void *) (load + dyn->d_un.d_ptr);
+                        symbols = (const void *)(load + dyn->d_un.d_ptr);
         }
         CHECK(strings && symbols, "the vDSO's symbols");
         for (int i = 1; i < 64; i++)
                 if (strcmp(strings + symbols[i].st_name, name) == 0)
-                        return (void *) (uintptr_t) (load + symbols[i].st_value);
+                        return (void *)(uintptr_t)(load + symbols[i].st_value);
         CHECK(false, "no %s in the vDSO", name);
         return NULL;
 }
@@ -62,13 +62,13 @@ static void *loop(void *arg) {
 int main(int argc, char **argv) {
         int (*gettime)(clockid_t, struct timespec *), (*cpu)(unsigned *, unsigned *, void *);
         int (*timeofday)(struct timeval *, void *);
-        const clockid_t clocks[] = { CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_BOOTTIME,
-                                     CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE };
+        const clockid_t clocks[] = { CLOCK_REALTIME, CLOCK_MONOTONIC,       CLOCK_MONOTONIC_RAW,
+                                     CLOCK_BOOTTIME, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE };
         unsigned n, node;
         uint64_t seen[2];
         pthread_t t[2];
         struct timeval tv;
-        void *p, *ehdr = (void *) getauxval(AT_SYSINFO_EHDR);
+        void *p, *ehdr = (void *)getauxval(AT_SYSINFO_EHDR);
         struct vma v;
 
         test_init(argc, argv);
@@ -100,8 +100,8 @@ int main(int argc, char **argv) {
                 CHECK(syscall(SYS_clock_gettime, clocks[i], &c) == 0, "clock_gettime: %m");
                 CHECK(a.tv_sec * NS_PER_S + a.tv_nsec <= b.tv_sec * NS_PER_S + b.tv_nsec &&
                               b.tv_sec * NS_PER_S + b.tv_nsec <= c.tv_sec * NS_PER_S + c.tv_nsec,
-                      "clock %d: %ld.%09ld is not between %ld.%09ld and %ld.%09ld", clocks[i], b.tv_sec, b.tv_nsec,
-                      a.tv_sec, a.tv_nsec, c.tv_sec, c.tv_nsec);
+                      "clock %d: %ld.%09ld is not between %ld.%09ld and %ld.%09ld", clocks[i], b.tv_sec,
+                      b.tv_nsec, a.tv_sec, a.tv_nsec, c.tv_sec, c.tv_nsec);
         }
         CHECK(cpu(&n, &node, NULL) == 0 && n < CPU_SETSIZE, "the vDSO's getcpu");
         CHECK(timeofday(&tv, NULL) == 0 && tv.tv_sec > 0, "the vDSO's gettimeofday");

@@ -4,7 +4,7 @@
  * resident. That they cost nothing in the images is checked by zero_pages.py. */
 #include "e2e.h"
 
-#define SIZE ((size_t) 64 << 20)
+#define SIZE ((size_t)64 << 20)
 
 static char *map(int flags) {
         char *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);

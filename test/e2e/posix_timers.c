@@ -40,7 +40,7 @@ static int64_t since[N_TIMERS];
 static pid_t thread_tid;
 
 static struct timespec ts_of(int64_t ns) {
-        return (struct timespec) { ns / NS_PER_S, ns % NS_PER_S };
+        return (struct timespec){ ns / NS_PER_S, ns % NS_PER_S };
 }
 
 static int64_t ns_of(struct timespec ts) {
@@ -54,14 +54,17 @@ static void set_timer(int id, int flags, int64_t value, int64_t interval) {
 }
 
 static void make_timer(int i) {
-        struct kernel_sigevent ev = { 0x1122334400000000ULL + (uint64_t) i, table[i].signo, table[i].notify, 0, { 0 } };
+        struct kernel_sigevent ev = {
+                0x1122334400000000ULL + (uint64_t)i, table[i].signo, table[i].notify, 0, { 0 }
+        };
         int64_t value = table[i].value;
 
         ev.tid = table[i].notify == SIGEV_THREAD_ID ? thread_tid : 0;
         CHECK(syscall(SYS_timer_create, table[i].clock, &ev, &ids[i]) == 0, "timer_create %d: %m", i);
         since[i] = now_ns(table[i].clock);
         if (value)
-                set_timer(ids[i], table[i].flags, table[i].flags & ABS ? since[i] + value : value, table[i].interval);
+                set_timer(ids[i], table[i].flags, table[i].flags & ABS ? since[i] + value : value,
+                          table[i].interval);
 }
 
 static siginfo_t wait_signal(int sig) {
@@ -69,15 +72,16 @@ static siginfo_t wait_signal(int sig) {
         uint64_t set = 1ULL << (sig - 1);
         siginfo_t si = { 0 };
 
-        CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, sizeof(set)) == sig, "signal %d did not come: %m", sig);
+        CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, sizeof(set)) == sig,
+              "signal %d did not come: %m", sig);
         return si;
 }
 
 static void check_fired(siginfo_t si, int i) {
-        CHECK(si.si_code == SI_TIMER && si.si_timerid == ids[i], "timer %d: code %d, id %d, not %d", i, si.si_code,
-              si.si_timerid, ids[i]);
-        CHECK((uint64_t) (uintptr_t) si.si_value.sival_ptr == 0x1122334400000000ULL + (uint64_t) i, "timer %d: value %p",
-              i, si.si_value.sival_ptr);
+        CHECK(si.si_code == SI_TIMER && si.si_timerid == ids[i], "timer %d: code %d, id %d, not %d", i,
+              si.si_code, si.si_timerid, ids[i]);
+        CHECK((uint64_t)(uintptr_t)si.si_value.sival_ptr == 0x1122334400000000ULL + (uint64_t)i,
+              "timer %d: value %p", i, si.si_value.sival_ptr);
 }
 
 static void check_timer(int i) {
@@ -86,18 +90,20 @@ static void check_timer(int i) {
 
         CHECK(syscall(SYS_timer_gettime, ids[i], &its) == 0, "timer %d (id %d) is gone: %m", i, ids[i]);
         left = ns_of(its.it_value);
-        CHECK(ns_of(its.it_interval) == table[i].interval, "timer %d: interval %" PRId64, i, ns_of(its.it_interval));
+        CHECK(ns_of(its.it_interval) == table[i].interval, "timer %d: interval %" PRId64, i,
+              ns_of(its.it_interval));
         if (table[i].value == 0) {
                 CHECK(left == 0, "timer %d is armed", i);
         } else if (i == OVERRUN) {
                 CHECK(left > 0 && left <= table[i].interval, "timer %d: %" PRId64 " left", i, left);
         } else {
                 CHECK(left <= table[i].value && left >= table[i].value - passed - NS_PER_S / 10,
-                      "timer %d: %" PRId64 " ns left of %" PRId64 ", %" PRId64 " passed", i, left, table[i].value, passed);
+                      "timer %d: %" PRId64 " ns left of %" PRId64 ", %" PRId64 " passed", i, left,
+                      table[i].value, passed);
                 /* An absolute one must not be late by the time in which the process did not exist. */
                 if (table[i].flags & ABS)
-                        CHECK(left <= table[i].value - passed + NS_PER_S / 10, "timer %d: %" PRId64 " ns left, %" PRId64
-                              " passed", i, left, passed);
+                        CHECK(left <= table[i].value - passed + NS_PER_S / 10,
+                              "timer %d: %" PRId64 " ns left, %" PRId64 " passed", i, left, passed);
         }
 }
 
@@ -126,7 +132,8 @@ int main(int argc, char **argv) {
         gate_pass(&ready, 1);
         for (int i = 0; i < N_TIMERS; i++)
                 make_timer(i);
-        CHECK(syscall(SYS_timer_delete, ids[GAP]) == 0 && syscall(SYS_timer_delete, ids[GAP2]) == 0, "timer_delete: %m");
+        CHECK(syscall(SYS_timer_delete, ids[GAP]) == 0 && syscall(SYS_timer_delete, ids[GAP2]) == 0,
+              "timer_delete: %m");
         /* It has fired and is pending; once taken it reports how often it would have. */
         WAIT_FOR(status_u64(getpid(), "ShdPnd", 16) & 1ULL << 45, "the short timer fires");
         CHECK(read_file("/proc/self/timers", timers, sizeof(timers)) > 0, "read timers: %m");
@@ -144,7 +151,8 @@ int main(int argc, char **argv) {
                 struct itimerspec its;
 
                 if (i == GAP || i == GAP2)
-                        CHECK(syscall(SYS_timer_gettime, ids[i], &its) < 0 && errno == EINVAL, "timer %d is back", i);
+                        CHECK(syscall(SYS_timer_gettime, ids[i], &its) < 0 && errno == EINVAL,
+                              "timer %d is back", i);
                 else
                         check_timer(i);
         }
@@ -161,7 +169,8 @@ int main(int argc, char **argv) {
         set_timer(ids[LAST], 0, 1000000, 0);
         check_fired(wait_signal(SIGALRM), LAST);
         set_timer(ids[THREAD_CPU], 0, 1000000, 0);
-        while (!(status_u64(getpid(), "SigPnd", 16) & 1ULL << 43) && !(status_u64(getpid(), "ShdPnd", 16) & 1ULL << 43))
+        while (!(status_u64(getpid(), "SigPnd", 16) & 1ULL << 43) &&
+               !(status_u64(getpid(), "ShdPnd", 16) & 1ULL << 43))
                 ;
         check_fired(wait_signal(44), THREAD_CPU);
         CHECK(syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, &id) == 0, "timer_create: %m");

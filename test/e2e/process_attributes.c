@@ -8,7 +8,20 @@
 #include <sys/personality.h>
 #include <sys/utsname.h>
 
-enum { ODD_NAME, NOT_DUMPABLE, SUBREAPER, DEATH_SIGNAL, OOM, SLACK, NO_THP, NO_RANDOM, READ_EXEC, UNAME26_, EMPTY_NAME, N_KIDS };
+enum {
+        ODD_NAME,
+        NOT_DUMPABLE,
+        SUBREAPER,
+        DEATH_SIGNAL,
+        OOM,
+        SLACK,
+        NO_THP,
+        NO_RANDOM,
+        READ_EXEC,
+        UNAME26_,
+        EMPTY_NAME,
+        N_KIDS
+};
 
 struct attributes {
         char comm[16];
@@ -87,21 +100,23 @@ static void run(int which) {
         gate_pass(&go, 1);
         get_attributes(&now);
         CHECK(memcmp(was.comm, now.comm, 16) == 0, "child %d: name '%s'", which, now.comm);
-        CHECK(was.dumpable == now.dumpable && was.subreaper == now.subreaper && was.pdeathsig == now.pdeathsig &&
-                      was.oom == now.oom && was.thp == now.thp && was.slack == now.slack &&
-                      was.personality == now.personality,
+        CHECK(was.dumpable == now.dumpable && was.subreaper == now.subreaper &&
+                      was.pdeathsig == now.pdeathsig && was.oom == now.oom && was.thp == now.thp &&
+                      was.slack == now.slack && was.personality == now.personality,
               "child %d: dumpable %d subreaper %d pdeathsig %d oom_score_adj %d thp_disable %d slack %ld personality 0x%x, "
               "was %d %d %d %d %d %ld 0x%x",
               which, now.dumpable, now.subreaper, now.pdeathsig, now.oom, now.thp, now.slack,
-              (unsigned) now.personality, was.dumpable, was.subreaper, was.pdeathsig, was.oom, was.thp, was.slack,
-              (unsigned) was.personality);
+              (unsigned)now.personality, was.dumpable, was.subreaper, was.pdeathsig, was.oom, was.thp,
+              was.slack, (unsigned)was.personality);
         /* What the personality does, now and only to what it should. */
-        CHECK(find_vma(p, &v) && (strcmp(v.perms, "r-xp") == 0) == (which == READ_EXEC), "a mapping is %s", v.perms);
+        CHECK(find_vma(p, &v) && (strcmp(v.perms, "r-xp") == 0) == (which == READ_EXEC), "a mapping is %s",
+              v.perms);
         CHECK(find_vma(&was, &v) && strcmp(v.perms, "rw-p") == 0, "the stack is %s", v.perms);
         p = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(p != MAP_FAILED && find_vma(p, &v) && (strcmp(v.perms, "r-xp") == 0) == (which == READ_EXEC),
               "a new mapping is %s", v.perms);
-        CHECK(uname(&u) == 0 && (strncmp(u.release, "2.6.", 4) == 0) == (which == UNAME26_), "release %s", u.release);
+        CHECK(uname(&u) == 0 && (strncmp(u.release, "2.6.", 4) == 0) == (which == UNAME26_), "release %s",
+              u.release);
         _exit(20 + which);
 }
 
@@ -114,7 +129,8 @@ static void *death_thread(void *arg) {
         CHECK(prctl(PR_SET_PDEATHSIG, SIGRTMIN + 5) == 0, "PR_SET_PDEATHSIG: %m");
         gate_open(&ready, 1);
         gate_pass(&go, 1);
-        CHECK(prctl(PR_GET_PDEATHSIG, &sig) == 0 && sig == SIGRTMIN + 5, "parent-death signal of the thread: %d", sig);
+        CHECK(prctl(PR_GET_PDEATHSIG, &sig) == 0 && sig == SIGRTMIN + 5,
+              "parent-death signal of the thread: %d", sig);
         gate_open(&gone, 1); /* the parent may die now */
         sigemptyset(&set);
         sigaddset(&set, SIGRTMIN + 5);
@@ -172,6 +188,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < N_KIDS; i++)
                 xwait(kids[i], 20 + i);
         xwait(parent, 43);
-        CHECK(wait(&st) > 0 && WIFEXITED(st) && WEXITSTATUS(st) == 44, "the orphan ended with 0x%x", (unsigned) st);
+        CHECK(wait(&st) > 0 && WIFEXITED(st) && WEXITSTATUS(st) == 44, "the orphan ended with 0x%x",
+              (unsigned)st);
         test_pass();
 }

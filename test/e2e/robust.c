@@ -19,9 +19,10 @@ static bool no_lists;
 static void init_mutex(pthread_mutex_t *m, int protocol, int robust) {
         pthread_mutexattr_t a;
 
-        CHECK(pthread_mutexattr_init(&a) == 0 && pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) == 0 &&
-                      pthread_mutexattr_setrobust(&a, robust) == 0 && pthread_mutexattr_setprotocol(&a, protocol) == 0 &&
-                      pthread_mutex_init(m, &a) == 0,
+        CHECK(pthread_mutexattr_init(&a) == 0 &&
+                      pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED) == 0 &&
+                      pthread_mutexattr_setrobust(&a, robust) == 0 &&
+                      pthread_mutexattr_setprotocol(&a, protocol) == 0 && pthread_mutex_init(m, &a) == 0,
               "a mutex");
 }
 
@@ -41,7 +42,8 @@ static void run_holder(void) {
         gate_open(&ready, 1);
         gate_pass(&go, 1);
         get_list(&head_now, &len_now);
-        CHECK(head == head_now && len == len_now && head, "robust list %p %zu, was %p %zu", head_now, len_now, head, len);
+        CHECK(head == head_now && len == len_now && head, "robust list %p %zu, was %p %zu", head_now,
+              len_now, head, len);
         CHECK(pthread_mutex_unlock(&sh->pi) == 0, "unlock with priority inheritance");
         _exit(9);
 }
@@ -52,7 +54,8 @@ static void run_waiter(void) {
         gate_open(&ready, 1);
         r = pthread_mutex_lock(&sh->contended);
         CHECK(r == EOWNERDEAD, "the waiter got %d (%s)", r, strerror(r));
-        CHECK(pthread_mutex_consistent(&sh->contended) == 0 && pthread_mutex_unlock(&sh->contended) == 0, "unlock");
+        CHECK(pthread_mutex_consistent(&sh->contended) == 0 && pthread_mutex_unlock(&sh->contended) == 0,
+              "unlock");
         r = pthread_mutex_lock(&sh->pi);
         CHECK(r == 0, "priority inheritance: %s", strerror(r));
         CHECK(pthread_mutex_unlock(&sh->pi) == 0, "unlock");
@@ -74,7 +77,7 @@ static void *run_thread(void *arg) {
         gate_open(&ready, 1);
         gate_pass(&thread_go, 1);
         if (no_lists)
-                CHECK(syscall(SYS_set_robust_list, NULL, (size_t) 24) == 0, "set_robust_list: %m");
+                CHECK(syscall(SYS_set_robust_list, NULL, (size_t)24) == 0, "set_robust_list: %m");
         return arg; /* holding it */
 }
 
@@ -113,8 +116,10 @@ int main(int argc, char **argv) {
         /* break: no_lists = true; */
         /* break: kill(waiter, SIGKILL); */
         /* break: pthread_mutex_init(&sh->by_process, NULL); */
-        CHECK(pthread_mutex_trylock(&sh->by_process) == EBUSY && pthread_mutex_trylock(&sh->by_thread) == EBUSY &&
-                      pthread_mutex_trylock(&sh->contended) == EBUSY && pthread_mutex_trylock(&sh->pi) == EBUSY,
+        CHECK(pthread_mutex_trylock(&sh->by_process) == EBUSY &&
+                      pthread_mutex_trylock(&sh->by_thread) == EBUSY &&
+                      pthread_mutex_trylock(&sh->contended) == EBUSY &&
+                      pthread_mutex_trylock(&sh->pi) == EBUSY,
               "a mutex was released");
         gate_open(&go, 1);
         xwait(holder, 9);

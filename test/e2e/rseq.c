@@ -18,7 +18,7 @@ static uint64_t per_cpu[1024][8];
 static uint64_t done[N_THREADS];
 
 static struct rseq *area(void) {
-        return (struct rseq *) (void *) ((char *) __builtin_thread_pointer() + __rseq_offset);
+        return (struct rseq *)(void *)((char *)__builtin_thread_pointer() + __rseq_offset);
 }
 
 static uint32_t cpu_id(void) {
@@ -30,33 +30,35 @@ static uint32_t cpu_id(void) {
 static bool add_on_cpu(void) {
         struct rseq *rs = area();
         uint32_t cpu = cpu_id();
+        uint64_t *counter = per_cpu[cpu];
+        void *cs = &rs->rseq_cs, *id = &rs->cpu_id;
         bool ok;
 
-        __asm__ goto(".pushsection __rseq_cs, \"aw\"\n"
-                     ".balign 32\n"
-                     "3:\n"
-                     ".long 0, 0\n"
-                     ".quad 1f, 2f - 1f, 4f\n"
-                     ".popsection\n"
-                     "leaq 3b(%%rip), %%rax\n"
-                     "movq %%rax, %[cs]\n"
-                     "1:\n"
-                     "cmpl %[cpu], %[cpu_id]\n"
-                     "jnz 4f\n"
-                     "movq %[counter], %%rax\n"
-                     "incq %%rax\n"
-                     "movq %%rax, %[counter]\n"
-                     "2:\n"
-                     "jmp 5f\n"
-                     ".long %c[sig]\n"
-                     "4:\n"
-                     "jmp %l[aborted]\n"
-                     "5:\n"
-                     :
-                     : [cs] "m"(rs->rseq_cs), [cpu] "r"(cpu), [cpu_id] "m"(rs->cpu_id), [counter] "m"(per_cpu[cpu][0]),
-                       [sig] "i"(RSEQ_SIG)
-                     : "rax", "memory", "cc"
-                     : aborted);
+        __asm__ goto(
+                ".pushsection __rseq_cs, \"aw\"\n"
+                ".balign 32\n"
+                "3:\n"
+                ".long 0, 0\n"
+                ".quad 1f, 2f - 1f, 4f\n"
+                ".popsection\n"
+                "leaq 3b(%%rip), %%rax\n"
+                "movq %%rax, (%[cs])\n"
+                "1:\n"
+                "cmpl %[cpu], (%[cpu_id])\n"
+                "jnz 4f\n"
+                "movq (%[counter]), %%rax\n"
+                "incq %%rax\n"
+                "movq %%rax, (%[counter])\n"
+                "2:\n"
+                "jmp 5f\n"
+                ".long %c[sig]\n"
+                "4:\n"
+                "jmp %l[aborted]\n"
+                "5:\n"
+                :
+                : [cs] "r"(cs), [cpu] "r"(cpu), [cpu_id] "r"(id), [counter] "r"(counter), [sig] "i"(RSEQ_SIG)
+                : "rax", "memory", "cc"
+                : aborted);
         ok = true;
         if (0) {
         aborted:
@@ -83,14 +85,16 @@ static void *follow(void *arg) {
         gate_open(&ready, 1);
         gate_pass(&go, 1);
         if (unregister)
-                CHECK(syscall(SYS_rseq, area(), __rseq_size > 32 ? __rseq_size : 32, 1, RSEQ_SIG) == 0, "rseq: %m");
+                CHECK(syscall(SYS_rseq, area(), __rseq_size > 32 ? __rseq_size : 32, 1, RSEQ_SIG) == 0,
+                      "rseq: %m");
         for (uint32_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
                 if (!CPU_ISSET(cpu, &allowed))
                         continue;
                 CPU_ZERO(&one);
                 CPU_SET(cpu, &one);
                 CHECK(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity: %m");
-                CHECK(cpu_id() == cpu && area()->cpu_id_start == cpu, "on CPU %u: cpu_id is %u", cpu, cpu_id());
+                CHECK(cpu_id() == cpu && area()->cpu_id_start == cpu, "on CPU %u: cpu_id is %u", cpu,
+                      cpu_id());
         }
         CHECK(sched_setaffinity(0, sizeof(allowed), &allowed) == 0, "sched_setaffinity: %m");
         return arg;
@@ -112,8 +116,8 @@ int main(int argc, char **argv) {
         test_ready();
         test_wait();
         /* break: unregister = true; */
-        seen = *(volatile uint64_t *) &done[0];
-        WAIT_FOR(*(volatile uint64_t *) &done[0] > seen, "the counting goes on");
+        seen = *(volatile uint64_t *)&done[0];
+        WAIT_FOR(*(volatile uint64_t *)&done[0] > seen, "the counting goes on");
         stop = 1;
         for (int i = 0; i < N_THREADS; i++) {
                 CHECK(pthread_join(t[i], NULL) == 0, "pthread_join");

@@ -55,7 +55,8 @@ int main(int argc, char **argv) {
                 CPU_ZERO(&one);
                 CPU_SET(cpu, &one);
                 CHECK(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity: %m");
-                CHECK(__atomic_load_n(&own.cpu_id, __ATOMIC_RELAXED) == cpu, "on CPU %u: cpu_id is %u", cpu, own.cpu_id);
+                CHECK(__atomic_load_n(&own.cpu_id, __ATOMIC_RELAXED) == cpu, "on CPU %u: cpu_id is %u", cpu,
+                      own.cpu_id);
         }
         CHECK(syscall(SYS_rseq, &own, 32, 0, OWN_SIGNATURE) < 0 && errno == EBUSY, "registered twice: %m");
         CHECK(syscall(SYS_rseq, &own, 32, RSEQ_FLAG_UNREGISTER, OWN_SIGNATURE + 1) < 0 && errno == EPERM,

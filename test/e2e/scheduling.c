@@ -15,9 +15,9 @@
 static const struct {
         int policy, priority, nice;
 } table[] = {
-        { SCHED_OTHER, 0, 0 },  { SCHED_OTHER, 0, 19 },  { SCHED_OTHER, 0, -11 },
-        { SCHED_BATCH, 0, 5 },  { SCHED_IDLE, 0, 3 },    { SCHED_OTHER | SCHED_RESET_ON_FORK, 0, -5 },
-        { SCHED_FIFO, 7, 0 },   { SCHED_RR, 3, 2 },      { SCHED_FIFO | SCHED_RESET_ON_FORK, 1, -1 },
+        { SCHED_OTHER, 0, 0 }, { SCHED_OTHER, 0, 19 }, { SCHED_OTHER, 0, -11 },
+        { SCHED_BATCH, 0, 5 }, { SCHED_IDLE, 0, 3 },   { SCHED_OTHER | SCHED_RESET_ON_FORK, 0, -5 },
+        { SCHED_FIFO, 7, 0 },  { SCHED_RR, 3, 2 },     { SCHED_FIFO | SCHED_RESET_ON_FORK, 1, -1 },
 };
 
 #define N ELEMENTS(table)
@@ -27,11 +27,11 @@ static bool skipped[N];
 static size_t changed = N;
 
 static void *run(void *arg) {
-        size_t i = *(size_t *) arg;
+        size_t i = *(size_t *)arg;
         struct sched_param p = { .sched_priority = table[i].priority }, now;
         pid_t tid = xgettid();
 
-        CHECK(setpriority(PRIO_PROCESS, (id_t) tid, table[i].nice) == 0, "setpriority: %m");
+        CHECK(setpriority(PRIO_PROCESS, (id_t)tid, table[i].nice) == 0, "setpriority: %m");
         if (sched_setscheduler(tid, table[i].policy, &p) < 0) {
                 CHECK(errno == EPERM && table[i].priority > 0, "sched_setscheduler: %m");
                 skipped[i] = true;
@@ -39,15 +39,15 @@ static void *run(void *arg) {
         gate_open(&ready, 1);
         gate_pass(&go, 1);
         if (changed == i)
-                CHECK(sched_setscheduler(tid, SCHED_BATCH, &(struct sched_param) { 0 }) == 0, "break: %m");
-        CHECK(getpriority(PRIO_PROCESS, (id_t) tid) == table[i].nice, "thread %zu: nice %d, not %d", i,
-              getpriority(PRIO_PROCESS, (id_t) tid), table[i].nice);
+                CHECK(sched_setscheduler(tid, SCHED_BATCH, &(struct sched_param){ 0 }) == 0, "break: %m");
+        CHECK(getpriority(PRIO_PROCESS, (id_t)tid) == table[i].nice, "thread %zu: nice %d, not %d", i,
+              getpriority(PRIO_PROCESS, (id_t)tid), table[i].nice);
         if (skipped[i])
                 return arg;
         CHECK(sched_getscheduler(tid) == table[i].policy, "thread %zu: policy 0x%x, not 0x%x", i,
-              (unsigned) sched_getscheduler(tid), (unsigned) table[i].policy);
-        CHECK(sched_getparam(tid, &now) == 0 && now.sched_priority == table[i].priority, "thread %zu: priority %d", i,
-              now.sched_priority);
+              (unsigned)sched_getscheduler(tid), (unsigned)table[i].policy);
+        CHECK(sched_getparam(tid, &now) == 0 && now.sched_priority == table[i].priority,
+              "thread %zu: priority %d", i, now.sched_priority);
         return arg;
 }
 
@@ -65,7 +65,8 @@ int main(int argc, char **argv) {
                 CHECK(nice(4) == 4, "nice: %m");
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(getpriority(PRIO_PROCESS, 0) == 4, "nice of the child: %d", getpriority(PRIO_PROCESS, 0));
+                CHECK(getpriority(PRIO_PROCESS, 0) == 4, "nice of the child: %d",
+                      getpriority(PRIO_PROCESS, 0));
                 _exit(2);
         }
         for (size_t i = 0; i < N; i++) {

@@ -8,7 +8,7 @@ struct kernel_sigaction {
         uint64_t handler, flags, restorer, mask;
 };
 
-#define SIG_BIT(s) (1ULL << ((s) - 1))
+#define SIG_BIT(s) (1ULL << ((s)-1))
 
 static volatile sig_atomic_t last_sig, last_kind, count;
 static volatile uint64_t mask_inside;
@@ -44,32 +44,39 @@ static bool ours(int sig) {
 
 /* A different action for each signal, another variety for each `shift`. */
 static void set_all(int shift, uint64_t libc_restorer) {
-        static const uint64_t flag_sets[] = { 0,          SA_RESTART, SA_NODEFER | SA_ONSTACK, SA_RESETHAND | SA_RESTART,
-                                              SA_NOCLDSTOP, SA_NOCLDWAIT, SA_ONSTACK | SA_RESTART };
+        static const uint64_t flag_sets[] = { 0,
+                                              SA_RESTART,
+                                              SA_NODEFER | SA_ONSTACK,
+                                              SA_RESETHAND | SA_RESTART,
+                                              SA_NOCLDSTOP,
+                                              SA_NOCLDWAIT,
+                                              SA_ONSTACK | SA_RESTART };
 
         for (int s = 1; s <= 64; s++) {
-                struct kernel_sigaction a = { .flags = flag_sets[(s + shift) % 7], .mask = pattern((uint64_t) shift, (uint64_t) s) };
+                struct kernel_sigaction a = { .flags = flag_sets[(s + shift) % 7],
+                                              .mask = pattern((uint64_t)shift, (uint64_t)s) };
 
                 a.mask &= ~(SIG_BIT(SIGKILL) | SIG_BIT(SIGSTOP));
                 if (!ours(s))
                         continue;
                 switch ((s + shift) % 4) {
                 case 0:
-                        a.handler = (uint64_t) (uintptr_t) SIG_IGN;
+                        a.handler = (uint64_t)(uintptr_t)SIG_IGN;
                         break;
                 case 1:
                         break; /* SIG_DFL, with flags and mask */
                 case 2:
-                        a.handler = (uint64_t) (uintptr_t) plain;
+                        a.handler = (uint64_t)(uintptr_t)plain;
                         a.flags |= 0x04000000; /* SA_RESTORER */
                         a.restorer = libc_restorer;
                         break;
                 default:
-                        a.handler = (uint64_t) (uintptr_t) with_info;
+                        a.handler = (uint64_t)(uintptr_t)with_info;
                         a.flags |= 0x04000000 | SA_SIGINFO;
                         a.restorer = libc_restorer;
                 }
-                CHECK(syscall(SYS_rt_sigaction, s, &a, NULL, sizeof(uint64_t)) == 0, "rt_sigaction(%d): %m", s);
+                CHECK(syscall(SYS_rt_sigaction, s, &a, NULL, sizeof(uint64_t)) == 0, "rt_sigaction(%d): %m",
+                      s);
         }
 }
 
@@ -86,8 +93,8 @@ static void check_same(const struct kernel_sigaction was[65]) {
                 CHECK(memcmp(&a, &was[s], sizeof(a)) == 0,
                       "signal %d: handler %" PRIx64 " flags %" PRIx64 " restorer %" PRIx64 " mask %" PRIx64
                       ", was %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64,
-                      s, a.handler, a.flags, a.restorer, a.mask, was[s].handler, was[s].flags, was[s].restorer,
-                      was[s].mask);
+                      s, a.handler, a.flags, a.restorer, a.mask, was[s].handler, was[s].flags,
+                      was[s].restorer, was[s].mask);
         }
 }
 
@@ -102,8 +109,10 @@ static void deliver(const struct kernel_sigaction was[65]) {
                 if (!ours(s) || a->handler < 2)
                         continue;
                 CHECK(syscall(SYS_tgkill, getpid(), xgettid(), s) == 0, "tgkill: %m");
-                CHECK(count == before + 1 && last_sig == s, "signal %d ran the handler of %d", s, (int) last_sig);
-                CHECK(last_kind == (a->flags & SA_SIGINFO ? 2 : 1), "signal %d ran handler kind %d", s, (int) last_kind);
+                CHECK(count == before + 1 && last_sig == s, "signal %d ran the handler of %d", s,
+                      (int)last_sig);
+                CHECK(last_kind == (a->flags & SA_SIGINFO ? 2 : 1), "signal %d ran handler kind %d", s,
+                      (int)last_kind);
                 CHECK(mask_inside == (outside | a->mask | (a->flags & SA_NODEFER ? 0 : SIG_BIT(s))),
                       "signal %d: mask %" PRIx64 " in the handler", s, mask_inside);
                 CHECK(own_mask() == outside, "mask after signal %d", s);

@@ -25,29 +25,32 @@ static struct gate ready, go;
 static __thread struct thread *me;
 
 static bool inside(const void *p) {
-        return (const char *) p >= me->stack && (const char *) p < me->stack + sizeof(me->stack);
+        return (const char *)p >= me->stack && (const char *)p < me->stack + sizeof(me->stack);
 }
 
 static void check_stack(void *sp, size_t size, int flags) {
         stack_t now;
 
         CHECK(sigaltstack(NULL, &now) == 0, "sigaltstack: %m");
-        CHECK(now.ss_flags == flags, "thread %d: flags 0x%x, not 0x%x", me->kind, (unsigned) now.ss_flags, (unsigned) flags);
+        CHECK(now.ss_flags == flags, "thread %d: flags 0x%x, not 0x%x", me->kind, (unsigned)now.ss_flags,
+              (unsigned)flags);
         if (flags != SS_DISABLE)
-                CHECK(now.ss_sp == sp && now.ss_size == size, "thread %d: stack %p %zu", me->kind, now.ss_sp, now.ss_size);
+                CHECK(now.ss_sp == sp && now.ss_size == size, "thread %d: stack %p %zu", me->kind, now.ss_sp,
+                      now.ss_size);
 }
 
 static void wait_inside(void) {
         uint64_t local[100];
         sigset_t mask;
 
-        fill(local, sizeof(local), (uint64_t) me->kind);
+        fill(local, sizeof(local), (uint64_t)me->kind);
         CHECK(inside(local), "thread %d: the handler is not on its stack", me->kind);
         gate_open(&ready, 1);
         gate_pass(&go, 1);
-        check_filled(local, sizeof(local), (uint64_t) me->kind, "local variables of a handler");
+        check_filled(local, sizeof(local), (uint64_t)me->kind, "local variables of a handler");
         pthread_sigmask(SIG_SETMASK, NULL, &mask);
-        CHECK(sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGHUP), "thread %d: mask in the handler", me->kind);
+        CHECK(sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGHUP), "thread %d: mask in the handler",
+              me->kind);
         if (me->kind == AUTODISARM) {
                 check_stack(NULL, 0, SS_DISABLE);
         } else {
@@ -84,9 +87,9 @@ static void *run(void *arg) {
 
         me = arg;
         me->tid = xgettid();
-        ss = (stack_t) { .ss_sp = me->stack, .ss_size = sizeof(me->stack) };
+        ss = (stack_t){ .ss_sp = me->stack, .ss_size = sizeof(me->stack) };
         if (me->kind == AUTODISARM)
-                ss.ss_flags = (int) SS_AUTODISARM;
+                ss.ss_flags = (int)SS_AUTODISARM;
         if (me->kind == DISABLED)
                 ss.ss_flags = SS_DISABLE;
         CHECK(sigaltstack(&ss, NULL) == 0, "sigaltstack: %m");
@@ -105,7 +108,7 @@ static void *run(void *arg) {
         CHECK(me->handled == (me->kind == NESTED ? 2 : 1), "thread %d: %d handlers", me->kind, me->handled);
         pthread_sigmask(SIG_SETMASK, NULL, &after);
         CHECK(memcmp(&before, &after, 8) == 0, "mask after the handler");
-        check_stack(me->stack, sizeof(me->stack), me->kind == AUTODISARM ? (int) SS_AUTODISARM : 0);
+        check_stack(me->stack, sizeof(me->stack), me->kind == AUTODISARM ? (int)SS_AUTODISARM : 0);
         return me;
 }
 

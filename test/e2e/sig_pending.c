@@ -17,7 +17,7 @@ static int poll_signal(int sig, siginfo_t *ret) {
         struct timespec zero = { 0 };
         uint64_t set = 1ULL << (sig - 1);
 
-        return (int) syscall(SYS_rt_sigtimedwait, &set, ret, &zero, sizeof(set));
+        return (int)syscall(SYS_rt_sigtimedwait, &set, ret, &zero, sizeof(set));
 }
 
 /* Takes one pending signal without waiting. */
@@ -36,9 +36,10 @@ static void check_none(int sig) {
 
 static void check_info(siginfo_t si, int code, pid_t pid, int value, const char *what) {
         CHECK(si.si_code == code, "%s: si_code %d, not %d", what, si.si_code, code);
-        CHECK(si.si_pid == pid && si.si_uid == getuid(), "%s: si_pid %d si_uid %u", what, si.si_pid, si.si_uid);
-        CHECK(code != SI_QUEUE || si.si_value.sival_int == value, "%s: value %d, not %d", what, si.si_value.sival_int,
-              value);
+        CHECK(si.si_pid == pid && si.si_uid == getuid(), "%s: si_pid %d si_uid %u", what, si.si_pid,
+              si.si_uid);
+        CHECK(code != SI_QUEUE || si.si_value.sival_int == value, "%s: value %d, not %d", what,
+              si.si_value.sival_int, value);
 }
 
 static void queue_thread(pid_t tid, int sig, int value) {
@@ -51,7 +52,7 @@ static void queue_thread(pid_t tid, int sig, int value) {
 }
 
 static void queue_process(int sig, int value) {
-        CHECK(sigqueue(getpid(), sig, (union sigval) { .sival_int = value }) == 0, "sigqueue: %m");
+        CHECK(sigqueue(getpid(), sig, (union sigval){ .sival_int = value }) == 0, "sigqueue: %m");
 }
 
 static void *run(void *arg) {
@@ -123,11 +124,11 @@ int main(int argc, char **argv) {
         /* break: queue_thread(thread_tid, SIGTRAP, 1); gate_open(&go, 1); tick(); queue_thread(self, RT2, 1); */
         status_text(self, "ShdPnd", shared_now, sizeof(shared_now));
         status_text(self, "SigPnd", own_now, sizeof(own_now));
-        CHECK(strcmp(shared, shared_now) == 0 && strcmp(own, own_now) == 0, "pending: process %s thread %s, was %s %s",
-              shared_now, own_now, shared, own);
+        CHECK(strcmp(shared, shared_now) == 0 && strcmp(own, own_now) == 0,
+              "pending: process %s thread %s, was %s %s", shared_now, own_now, shared, own);
         si = take(SIGCHLD);
-        CHECK(si.si_code == CLD_EXITED && si.si_pid == zombie && si.si_status == 12, "SIGCHLD: code %d pid %d status %d",
-              si.si_code, si.si_pid, si.si_status);
+        CHECK(si.si_code == CLD_EXITED && si.si_pid == zombie && si.si_status == 12,
+              "SIGCHLD: code %d pid %d status %d", si.si_code, si.si_pid, si.si_status);
         check_info(take(RT2), SI_QUEUE, self, 300, "the leader's own");
         check_info(take(SIGUSR1), SI_TKILL, self, 0, "the leader's own SIGUSR1");
         for (int i = 0; i < 3; i++)

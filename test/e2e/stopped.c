@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
                 CHECK(kill(kids[i], i == THREADED ? SIGTSTP : SIGSTOP) == 0, "kill: %m");
                 if (i == NEW_STOP) {
                         /* Its stop is left for the parent to be told of later. */
-                        CHECK(waitid(P_PID, (id_t) kids[i], &si, WSTOPPED | WNOWAIT) == 0, "waitid: %m");
+                        CHECK(waitid(P_PID, (id_t)kids[i], &si, WSTOPPED | WNOWAIT) == 0, "waitid: %m");
                         continue;
                 }
                 CHECK(waitpid(kids[i], &st, WUNTRACED) == kids[i] && WIFSTOPPED(st), "no stop: %m");
@@ -123,16 +123,18 @@ int main(int argc, char **argv) {
         /* break: waitpid(kids[NEW_STOP], NULL, WUNTRACED); */
         check_stopped(kids);
         memset(&si, 0, sizeof(si));
-        CHECK(waitid(P_PID, (id_t) kids[NEW_STOP], &si, WSTOPPED | WNOHANG) == 0 && si.si_pid == kids[NEW_STOP],
+        CHECK(waitid(P_PID, (id_t)kids[NEW_STOP], &si, WSTOPPED | WNOHANG) == 0 &&
+                      si.si_pid == kids[NEW_STOP],
               "the stop of a child was not reported: %m");
         CHECK(si.si_code == CLD_STOPPED && si.si_status == SIGSTOP, "code %d status %d", si.si_code,
               si.si_status);
-        CHECK(WIFSTOPPED(st), "wait status 0x%x", (unsigned) st);
+        CHECK(WIFSTOPPED(st), "wait status 0x%x", (unsigned)st);
 
         c = sh->counter;
         for (int i = 0; i < N_KIDS; i++)
                 CHECK(kill(kids[i], SIGCONT) == 0, "SIGCONT: %m");
-        CHECK(waitpid(kids[SPINNER], &st, WCONTINUED) == kids[SPINNER] && WIFCONTINUED(st), "no continue: %m");
+        CHECK(waitpid(kids[SPINNER], &st, WCONTINUED) == kids[SPINNER] && WIFCONTINUED(st),
+              "no continue: %m");
         WAIT_FOR(sh->counter > c, "the spinner goes on");
         /* It can be stopped and continued again. */
         CHECK(kill(kids[SPINNER], SIGSTOP) == 0, "kill: %m");

@@ -46,8 +46,8 @@ static void *run(void *arg) {
         uint64_t *slot = &tls_word;
 
         me->tid = xgettid();
-        tls_word = 1000 + (uint64_t) me->i;
-        fill(tls_array, sizeof(tls_array), (uint64_t) me->i);
+        tls_word = 1000 + (uint64_t)me->i;
+        fill(tls_array, sizeof(tls_array), (uint64_t)me->i);
         snprintf(want, sizeof(want), "thread %d", me->i);
         CHECK(prctl(PR_SET_NAME, want) == 0, "PR_SET_NAME: %m");
         CHECK(sigaltstack(&ss, NULL) == 0, "sigaltstack: %m");
@@ -60,16 +60,16 @@ static void *run(void *arg) {
         CHECK(errno == 10000 + me->i, "errno of thread %d is %d", me->i, errno);
         CHECK(xgettid() == me->tid, "tid %d is now %d", me->tid, xgettid());
         CHECK(pthread_self() == me->t, "pthread_self of thread %d", me->i);
-        CHECK(slot == &tls_word && tls_word == 1000 + (uint64_t) me->i, "TLS of thread %d", me->i);
-        check_filled(tls_array, sizeof(tls_array), (uint64_t) me->i, "TLS array");
+        CHECK(slot == &tls_word && tls_word == 1000 + (uint64_t)me->i, "TLS of thread %d", me->i);
+        check_filled(tls_array, sizeof(tls_array), (uint64_t)me->i, "TLS array");
         CHECK(prctl(PR_GET_NAME, name) == 0 && strcmp(name, want) == 0, "name '%s', not '%s'", name, want);
         CHECK(sigaltstack(NULL, &old) == 0 && old.ss_sp == me->alt && old.ss_size == sizeof(me->alt) &&
                       old.ss_flags == 0,
               "alternate stack of thread %d: %p %zu %d", me->i, old.ss_sp, old.ss_size, old.ss_flags);
         pthread_sigmask(SIG_SETMASK, NULL, &now);
         for (int s = 1; s < 65; s++)
-                CHECK(sigismember(&now, s) == sigismember(&mask, s), "thread %d: signal %d in its mask: %d", me->i,
-                      s, sigismember(&now, s));
+                CHECK(sigismember(&now, s) == sigismember(&mask, s), "thread %d: signal %d in its mask: %d",
+                      me->i, s, sigismember(&now, s));
         CHECK(syscall(SYS_tgkill, getpid(), me->tid, SIGUSR1) == 0, "tgkill: %m");
         CHECK(on_altstack[me->i] == 1, "thread %d: the handler did not run on its stack", me->i);
         pthread_barrier_wait(&barrier);
@@ -105,7 +105,8 @@ int main(int argc, char **argv) {
         }
         WAIT_FOR(status_u64(getpid(), "Threads", 10) == 1, "the threads end");
         /* New ones can be made. */
-        CHECK(pthread_barrier_destroy(&barrier) == 0 && pthread_barrier_init(&barrier, NULL, 1) == 0, "barrier");
+        CHECK(pthread_barrier_destroy(&barrier) == 0 && pthread_barrier_init(&barrier, NULL, 1) == 0,
+              "barrier");
         CHECK(pthread_create(&threads[0].t, NULL, run, &threads[0]) == 0, "pthread_create");
         gate_pass(&ready, 1);
         gate_open(&go, 1);

@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
         /* break: tids[999] = 1; */
         /* break: awake = 1; */
         CHECK(status_u64(getpid(), "Threads", 10) == N_THREADS + 1, "%d threads",
-              (int) status_u64(getpid(), "Threads", 10));
+              (int)status_u64(getpid(), "Threads", 10));
         pthread_mutex_lock(&lock);
         CHECK(awake == 0, "%d threads woke up too early", awake);
         go = 1;

@@ -29,7 +29,7 @@ static void be_orphan(int kind, pid_t root) {
         signal(SIGUSR1, on_usr1);
         if (parent != root)
                 WAIT_FOR(getppid() == root, "adopted by the root");
-        me = (struct orphan) { getpid(), getpgrp(), getsid(0) };
+        me = (struct orphan){ getpid(), getpgrp(), getsid(0) };
         orphans[kind] = me;
         gate_open(&ready, 1);
         gate_pass(&go, 1);
@@ -39,7 +39,7 @@ static void be_orphan(int kind, pid_t root) {
         CHECK(getsid(0) == me.sid, "kind %d: session %d is now %d", kind, me.sid, getsid(0));
         sigprocmask(SIG_SETMASK, &old, NULL);
         CHECK(hits == (kind == PLAIN || kind == NESTED ? 0 : 1), "kind %d got %d signals to its group", kind,
-              (int) hits);
+              (int)hits);
         check_fork();
         _exit(50 + kind);
 }

@@ -25,7 +25,7 @@ static void on_usr1(int sig E2E_UNUSED) {
 }
 
 static struct ids ids_now(void) {
-        return (struct ids) { .pid = getpid(), .ppid = getppid(), .pgrp = getpgrp(), .sid = getsid(0) };
+        return (struct ids){ .pid = getpid(), .ppid = getppid(), .pgrp = getpgrp(), .sid = getsid(0) };
 }
 
 static pid_t spawn(int who, void (*fn)(void)) {
@@ -50,7 +50,7 @@ static void stay(int who, const pid_t *kids, int n_kids) {
         sigemptyset(&empty);
         sigprocmask(SIG_SETMASK, &empty, NULL);
         table[who].status = hits;
-        CHECK(memcmp(&was, &(struct ids) { getpid(), getppid(), getpgrp(), getsid(0), 0 }, sizeof(was)) == 0,
+        CHECK(memcmp(&was, &(struct ids){ getpid(), getppid(), getpgrp(), getsid(0), 0 }, sizeof(was)) == 0,
               "process %d: pid %d ppid %d group %d session %d became %d %d %d %d", who, was.pid, was.ppid,
               was.pgrp, was.sid, getpid(), getppid(), getpgrp(), getsid(0));
         gate_open(&done, 1);
@@ -167,8 +167,8 @@ int main(int argc, char **argv) {
         gate_open(&go, N_PROCS);
         gate_pass(&done, N_PROCS);
         for (int i = 0; i < N_PROCS; i++)
-                CHECK(table[i].status == expected[i], "process %d saw %d signals, not %d", i, table[i].status,
-                      expected[i]);
+                CHECK(table[i].status == expected[i], "process %d saw %d signals, not %d", i,
+                      table[i].status, expected[i]);
         check_table(root);
         /* A new process can join the group that only B2 and B3 are in. */
         kid = xfork();

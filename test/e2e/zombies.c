@@ -18,8 +18,14 @@ struct zombie {
 };
 
 static struct zombie zombies[] = {
-        { .code = 0 },          { .code = 7 },           { .code = 255 },         { .signo = SIGKILL },
-        { .signo = SIGTERM },   { .signo = SIGSEGV },    { .signo = 40 }, { .code = 9, .uid = 65534 },
+        { .code = 0 },
+        { .code = 7 },
+        { .code = 255 },
+        { .signo = SIGKILL },
+        { .signo = SIGTERM },
+        { .signo = SIGSEGV },
+        { .signo = 40 },
+        { .code = 9, .uid = 65534 },
         { .code = 3, .comm = "dead ) leader" },
 };
 
@@ -48,7 +54,7 @@ static void make_zombie(struct zombie *z) {
                 raise(z->signo);
                 _exit(99);
         }
-        CHECK(waitid(P_PID, (id_t) z->pid, &si, WEXITED | WNOWAIT) == 0, "waitid: %m");
+        CHECK(waitid(P_PID, (id_t)z->pid, &si, WEXITED | WNOWAIT) == 0, "waitid: %m");
         CHECK(proc_state(z->pid) == 'Z', "state %c", proc_state(z->pid));
 }
 
@@ -63,14 +69,15 @@ static void check_zombie(const struct zombie *z) {
                 CHECK(strcmp(comm, z->comm) == 0, "name of %d is '%s'", z->pid, comm);
                 CHECK(getsid(z->pid) == z->pid && getpgid(z->pid) == z->pid, "session of %d", z->pid);
         }
-        CHECK(waitid(P_PID, (id_t) z->pid, &si, WEXITED | WNOWAIT | WNOHANG) == 0, "waitid(%d): %m", z->pid);
+        CHECK(waitid(P_PID, (id_t)z->pid, &si, WEXITED | WNOWAIT | WNOHANG) == 0, "waitid(%d): %m", z->pid);
         CHECK(si.si_pid == z->pid, "waitid gave pid %d", si.si_pid);
         CHECK(si.si_code == (z->signo ? CLD_KILLED : CLD_EXITED), "si_code %d of %d", si.si_code, z->pid);
         CHECK(si.si_status == (z->signo ? z->signo : z->code), "si_status %d", si.si_status);
         CHECK(si.si_uid == z->uid, "uid %u, not %u", si.si_uid, z->uid);
         CHECK(waitpid(z->pid, &st, WNOHANG) == z->pid, "waitpid(%d): %m", z->pid);
-        CHECK(z->signo ? WIFSIGNALED(st) && WTERMSIG(st) == z->signo : WIFEXITED(st) && WEXITSTATUS(st) == z->code,
-              "wait status 0x%x", (unsigned) st);
+        CHECK(z->signo ? WIFSIGNALED(st) && WTERMSIG(st) == z->signo
+                       : WIFEXITED(st) && WEXITSTATUS(st) == z->code,
+              "wait status 0x%x", (unsigned)st);
         CHECK(kill(z->pid, 0) < 0 && errno == ESRCH, "%d is still there", z->pid);
 }
 

@@ -24,6 +24,8 @@
 
 #define HEAD "pos:\t0\nflags:\t02000002\nmnt_id:\t17\nino:\t1038\n"
 
+#define WATCH HEAD "inotify wd:2 ino:1 sdev:1 mask:2 ignored_mask:0 "
+
 /* One of each kind, as Linux 6.18 prints them. */
 static const char *const recorded[] = {
         HEAD,
@@ -156,24 +158,27 @@ static void test_hostile(void **state) {
                 HEAD "it_value: (1, 2)\n",
                 HEAD
                 "clockid: 1\nticks: 3\nsettime flags: 03\nit_value: (99, 1000000000)\nit_interval: (1, 0)\n",
-                HEAD
-                "inotify wd:2 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:81 fhandle-type:1 f_handle:00\n",
-                HEAD
-                "inotify wd:2 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:2 fhandle-type:1 f_handle:000\n",
-                HEAD
-                "inotify wd:2 ino:1 sdev:1 mask:2 ignored_mask:0 fhandle-bytes:1 fhandle-type:1 f_handle:0000\n",
+                WATCH "fhandle-bytes:81 fhandle-type:1 f_handle:00\n",
+                WATCH "fhandle-bytes:2 fhandle-type:1 f_handle:000\n",
+                WATCH "fhandle-bytes:1 fhandle-type:1 f_handle:0000\n",
                 HEAD "fanotify ino:1 sdev:1 mflags:0 mask:0 ignored_mask:8\n",
                 HEAD "Pid:\t1\nPid:\t1\n",
                 HEAD "lock:\t1: FLOCK  ADVISORY  WRITE 4790 fe:00:10952904 9 5\n",
                 HEAD "lock:\t1: FLECK  ADVISORY  WRITE 4790 fe:00:10952904 0 EOF\n",
         };
         char copy[1024];
+        size_t n;
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
                 snprintf(copy, sizeof(copy), "%s", bad[i]);
                 if (parse(copy, strlen(copy)) != -EBADMSG)
                         fail_msg("accepted: %s", bad[i]);
         }
+        /* A handle that is all there, but larger than any can be. */
+        n = (size_t)snprintf(copy, sizeof(copy), "%s", WATCH "fhandle-bytes:81 fhandle-type:1 f_handle:");
+        memset(copy + n, '0', 2 * 0x81);
+        copy[n + 2 * 0x81] = '\n';
+        assert_int_equal(parse(copy, n + 2 * 0x81 + 1), -EBADMSG);
         for (size_t i = 0; i < sizeof(recorded) / sizeof(recorded[0]); i++)
                 hostile_check(parse, recorded[i], strlen(recorded[i]), true);
 }

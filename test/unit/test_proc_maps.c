@@ -277,10 +277,13 @@ static void test_many(void **state) {
 
         assert_true(pid >= 0);
         if (pid == 0) {
-                for (int i = 0; i < 20000; i++)
-                        if (mmap(NULL, 4096, i & 1 ? PROT_READ : PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+                for (int i = 0; i < 20000; i++) {
+                        int prot = i & 1 ? PROT_READ : PROT_READ | PROT_WRITE;
+                        const void *p = mmap(NULL, 4096, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+                        if (p == MAP_FAILED)
                                 _exit(1);
+                }
                 raise(SIGSTOP);
                 _exit(0);
         }

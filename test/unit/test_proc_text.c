@@ -52,6 +52,8 @@ static void test_scan(void **state) {
         assert_true(scan_i32(&s, &i32) && i32 == INT32_MIN && scan_char(&s, ' '));
         assert_false(scan_i32(&s, &i32));
         assert_true(scan_u32(&s, &u32) && u32 == 1U << 31);
+        s = scan_text("18446744073709551620", 20); /* the product overflows, not the sum */
+        assert_false(scan_u64(&s, &u));
         s = scan_text("00ffffffffffffffff", 18);
         assert_true(scan_hex64(&s, &u) && u == UINT64_MAX && scan_at_end(&s));
         s = scan_text("10000000000000000", 17);
@@ -70,8 +72,10 @@ static void test_scan(void **state) {
 /* --- stat --- */
 
 static const char stat_text[] =
-        "4459 (a) b\n) R 1 (x) S 4455 4450 2499 34816 -1 4194304 104 0 0 0 7 8 9 10 20 -5 3 0 83079 3133440 360 "
-        "18446744073709551615 94300300890112 94300300909993 140728466227632 0 0 0 0 0 0 0 0 0 17 1 99 2 0 0 0 "
+        "4459 (a) b\n) R 1 (x) S 4455 4450 2499 34816 -1 4194304 104 0 0 0 7 8 9 10 20 -5 3 0 83079 "
+        "3133440 360 "
+        "18446744073709551615 94300300890112 94300300909993 140728466227632 0 0 0 0 0 0 0 0 0 17 1 99 2 "
+        "0 0 0 "
         "94300300926000 94300300927616 94300416004096 140728466229626 140728466229720 140728466229721 "
         "140728466231275 256\n";
 
@@ -157,12 +161,16 @@ static void test_stat_self(void **state) {
 /* --- status --- */
 
 static const char status_text[] =
-        "Name:\ta\\nState:\\tX\nUmask:\t0022\nState:\tT (stopped)\nTgid:\t4459\nNgid:\t3\nPid:\t4460\nPPid:\t4455\n"
-        "TracerPid:\t9\nUid:\t1000\t1001\t1002\t4294967294\nGid:\t5\t6\t7\t8\nFDSize:\t256\nGroups:\t0 4 24 65534 \n"
+        "Name:\ta\\nState:\\tX\nUmask:\t0022\nState:\tT (stopped)\nTgid:\t4459\nNgid:\t3\nPid:\t4460\n"
+        "PPid:\t4455\n"
+        "TracerPid:\t9\nUid:\t1000\t1001\t1002\t4294967294\nGid:\t5\t6\t7\t8\nFDSize:\t256\nGroups:\t0 "
+        "4 24 65534 \n"
         "NStgid:\t4459\t12\t1\nNSpid:\t4460\t13\t2\nNSpgid:\t4455\t0\t0\nNSsid:\t2499\t0\t0\nKthread:\t0\n"
-        "VmPeak:\t    3060 kB\nVmSize:\t    3059 kB\nVmLck:\t      16 kB\nVmPin:\t       0 kB\nVmHWM:\t    1616 kB\n"
+        "VmPeak:\t    3060 kB\nVmSize:\t    3059 kB\nVmLck:\t      16 kB\nVmPin:\t       0 kB\nVmHWM:\t "
+        "   1616 kB\n"
         "VmRSS:\t    1616 kB\nRssAnon:\t     112 kB\nRssFile:\t    1504 kB\nRssShmem:\t       0 kB\n"
-        "VmData:\t     360 kB\nVmStk:\t     132 kB\nVmExe:\t      20 kB\nVmLib:\t    1528 kB\nVmPTE:\t      52 kB\n"
+        "VmData:\t     360 kB\nVmStk:\t     132 kB\nVmExe:\t      20 kB\nVmLib:\t    1528 kB\nVmPTE:\t  "
+        "    52 kB\n"
         "VmSwap:\t       4 kB\nHugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1\n"
         "untag_mask:\t0xffffffffffffffff\nThreads:\t2\nSigQ:\t1/96365\nSigPnd:\t0000000000000001\n"
         "ShdPnd:\t8000000000000000\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000000004\n"

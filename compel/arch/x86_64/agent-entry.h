@@ -57,9 +57,9 @@ static inline int64_t agent_clone3(uint64_t args, uint64_t size, struct compel_l
         return ret;
 }
 
-/* Jump to `where` with `value` in rax; see stub.S for what stands there. */
-static inline void __attribute__((noreturn)) agent_leave(uint64_t where, uint64_t value) {
-        __asm__ volatile("jmp *%0" : : "r"(where), "a"(value) : "memory");
+/* Jump to `where` with `value` in rax and `flag` in rbp; see stub.S for what stands there. */
+static inline void __attribute__((noreturn)) agent_leave(uint64_t where, uint64_t value, uint64_t flag) {
+        __asm__ volatile("mov %1, %%rbp\n\tjmp *%0" : : "D"(where), "S"(flag), "a"(value) : "memory");
         __builtin_unreachable();
 }
 

@@ -2,10 +2,12 @@
 /* What compel needs to know of x86-64 registers (asm/ptrace.h, the System V ABI). */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/user.h>
 
+#include "compel/lane.h"
 #include "stub.h"
 
 /* In-kernel results of interrupted system calls; ptrace shows them, user space never sees them. */
@@ -16,12 +18,14 @@ enum {
         ERESTART_RESTARTBLOCK_ = 516,
         NR_RESTART_SYSCALL = 219,
         SYSCALL_INSN_SIZE = 2,
+        USER64_CS = 0x33, /* code segment of 64-bit user space */
 };
 
 /* orig_rax -1: "not in a system call", so that the kernel restarts nothing. */
 static inline void arch_set_syscall(struct user_regs_struct *regs, uint64_t insn, uint64_t nr,
                                     const uint64_t arg[6]) {
         regs->rip = insn;
+        regs->rbp = 0; /* for the stub that follows */
         regs->rax = nr;
         regs->orig_rax = (uint64_t)-1;
         regs->rdi = arg[0];
@@ -54,8 +58,19 @@ static inline void __attribute__((noreturn)) compel_enter(uint64_t entry, uint64
 static inline void arch_set_stub(struct user_regs_struct *regs, uint64_t entry, uint64_t value) {
         regs->rip = entry;
         regs->rax = value;
+        regs->rbp = 0;
         regs->orig_rax = (uint64_t)-1;
 }
+
+/* Which signal handlers make an interrupted system call end with -EINTR instead of being started again. */
+enum compel_intr arch_intr(const struct user_regs_struct *regs);
+
+/*
+ * Some system calls return -EINTR for any stop, also one that no signal caused (signal(7), "Interruption of
+ * system calls and library functions by stop signals"). Turn that into the result with which the kernel
+ * starts them again unless a signal handler runs. Returns whether there was something to turn.
+ */
+bool arch_restart_interrupted(struct user_regs_struct *regs);
 
 /*
  * The registers with which a thread goes on without help: an interrupted system call is started

@@ -30,7 +30,8 @@
 #define STUB_REGS_SIGMASK 144
 #define STUB_REGS_MAPLEN  152
 #define STUB_REGS_MAPADDR 160
-#define STUB_REGS_SIZE    168
+#define STUB_REGS_INTRRIP 168
+#define STUB_REGS_SIZE    176
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>
@@ -42,16 +43,23 @@ struct stub_regs {
         uint64_t sigmask; /* blocked signals, as rt_sigprocmask takes them */
         uint64_t map_len;  /* length of the mapping that compel_stub_leave removes */
         uint64_t map_addr; /* where it is, for a later ckpt that finds this slot; 0 while not known */
+        uint64_t intr_rip; /* where to go on with -EINTR instead of starting the system call again */
 };
 
 _Static_assert(offsetof(struct stub_regs, map_len) == STUB_REGS_MAPLEN, "stub.S and struct stub_regs differ");
 _Static_assert(sizeof(struct stub_regs) == STUB_REGS_SIZE, "stub.S and struct stub_regs differ");
 
-/* One slot as assembled; its labels are offsets from compel_stub. */
-extern const char compel_stub[];        /* a system call instruction, then as compel_stub_leave */
-extern const char compel_stub_leave[];  /* unmap the memory at rax, then as compel_stub_resume */
-extern const char compel_stub_guest[];  /* count down and wake the futex at rax, then as compel_stub_resume */
-extern const char compel_stub_resume[]; /* signal mask, registers, and on */
-extern const char compel_stub_data[];   /* struct stub_regs */
+/*
+ * One slot as assembled; its labels are offsets from compel_stub. At all of them, rbp says whether the
+ * interrupted system call ends with -EINTR (1), because a signal handler will run, or goes on (0).
+ */
+extern const char compel_stub[];           /* a system call (mmap), then as compel_stub_unmap */
+extern const char compel_stub_protect[];   /* a system call, then as compel_stub_unmap with map_addr */
+extern const char compel_stub_leave[];     /* rflags, then as compel_stub_unmap */
+extern const char compel_stub_unmap[];     /* unmap the memory at rax, then as compel_stub_resume */
+extern const char compel_stub_guest[];     /* rflags, then as compel_stub_guest_out */
+extern const char compel_stub_guest_out[]; /* store 0 to the word at rax, then as compel_stub_resume */
+extern const char compel_stub_resume[];    /* signal mask, registers, and on */
+extern const char compel_stub_data[];      /* struct stub_regs */
 extern const char compel_stub_end[];
 #endif

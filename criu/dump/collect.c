@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Everything about the tasks but the bytes of their memory. */
+#include <errno.h>
+
+#include "dump/stages.h"
+#include "fd/fd.h"
+#include "image/wire_values.h"
+#include "lib/fault.h"
+#include "mem/mem.h"
+#include "task/kind.h"
+
+/* The namespaces are ckpt's own; equal numbers in the inventory's root_ids say so. */
+void collect_namespace_ids(Img__TaskKobjIds *ids) {
+        uint32_t id = 1;
+
+        ids->has_pid_ns_id = ids->has_net_ns_id = ids->has_ipc_ns_id = ids->has_uts_ns_id = true;
+        ids->has_mnt_ns_id = ids->has_user_ns_id = ids->has_cgroup_ns_id = ids->has_time_ns_id = true;
+        ids->pid_ns_id = id++;
+        ids->net_ns_id = id++;
+        ids->ipc_ns_id = id++;
+        ids->uts_ns_id = id++;
+        ids->mnt_ns_id = id++;
+        ids->user_ns_id = id++;
+        ids->cgroup_ns_id = id++;
+        ids->time_ns_id = id++;
+}
+
+/* Memory and signal handlers are each task's own (look and freeze see to it); files_id and fs_id are fd/'s. */
+static void make_ids(struct dump_task *t, size_t index) {
+        t->ids = arena_message(&t->arena, Img__TaskKobjIds, img__task_kobj_ids__init);
+        t->ids->vm_id = (uint32_t)index + 1;
+        t->ids->sighand_id = (uint32_t)index + 1;
+        t->ids->files_id = (uint32_t)index + 1;
+        t->ids->fs_id = (uint32_t)index + 1;
+        collect_namespace_ids(t->ids);
+}
+
+static uint32_t task_state(const struct dump_task *t) {
+        if (t->state == 'Z')
+                return WIRE_TASK_DEAD;
+        return t->state == 'T' ? WIRE_TASK_STOPPED : WIRE_TASK_ALIVE;
+}
+
+/* The leader's core exists also when the leader, or the whole process, is dead. */
+static void fill_leader_core(struct dump_task *t) {
+        Img__TaskCore *tc;
+
+        if (!t->leader_core) {
+                t->leader_core = arena_message(&t->arena, Img__Core, img__core__init);
+                t->leader_core->mtype = IMG__CORE__MARCH__X86_64;
+        }
+        if (!t->leader_core->tc)
+                t->leader_core->tc = arena_message(&t->arena, Img__TaskCore, img__task_core__init);
+        tc = t->leader_core->tc;
+        tc->task_state = task_state(t);
+        tc->exit_code = (uint32_t)t->stat.exit_code;
+        tc->flags = t->stat.flags;
+        if (!tc->comm || !*tc->comm)
+                tc->comm = arena_strdup(&t->arena, t->stat.comm);
+        if (t->state == 'T') {
+                tc->has_stop_signo = true;
+                tc->stop_signo = (uint32_t)t->threads[0].stop.stop_signal;
+        }
+        if (t->state != 'Z')
+                t->leader_core->ids = t->ids;
+}
+
+static int collect_task(struct dump_task *t, struct ckpt_error *err) {
+        int r = 0;
+
+        if (t->state != 'Z')
+                r = task_collect(t, err);
+        if (r == 0 && t->state != 'Z')
+                r = mem_collect(t, err);
+        if (r == 0 && t->state != 'Z')
+                r = fd_collect(t, err);
+        if (r == 0)
+                fill_leader_core(t);
+        return r;
+}
+
+int collect(struct dump *d, struct ckpt_error *err) {
+        int r;
+
+        r = fd_dump_init(d, err);
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
+                make_ids(d->tasks[i], i);
+                r = collect_task(d->tasks[i], err);
+        }
+        if (r == 0)
+                r = mem_collect_shared(d, err);
+        if (r == 0)
+                r = fault_point_error(FAULT_DUMP_COLLECT, err);
+        return r;
+}

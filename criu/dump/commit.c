@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The end of a dump: the images become the checkpoint, and then the tree is killed or goes on. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "dump/stages.h"
+#include "images/inventory.pb-c.h"
+#include "cleanup.h"
+#include "lib/fault.h"
+#include "lib/kill_guard.h"
+#include "log.h"
+#include "macro.h"
+#include "vec.h"
+
+/* Steps of image_set_commit() that have a fault point of their own. A hook cannot fail. */
+static void pass_step(void *userdata __attribute__((unused)), const char *step) {
+        if (strcmp(step, "committed") == 0)
+                fault_point(FAULT_DUMP_COMMIT_HALF);
+        else if (strcmp(step, "inventory-moved") == 0)
+                fault_point(FAULT_DUMP_COMMIT_RENAMED);
+}
+
+const struct image_hooks dump_image_hooks = { .step = pass_step };
+
+static uint64_t uptime_us(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_BOOTTIME, &ts);
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+int commit(struct dump *d, struct ckpt_error *err) {
+        Img__Inventory inventory = IMG__INVENTORY__INIT;
+        Img__TaskKobjIds root_ids = IMG__TASK_KOBJ_IDS__INIT;
+        int r;
+
+        /* Those of the dumping process; a task with other ones has namespaces of its own. */
+        collect_namespace_ids(&root_ids);
+        inventory.root_ids = &root_ids;
+        inventory.has_lsmtype = true;
+        inventory.lsmtype = IMG__LSMTYPE__NO_LSM;
+        inventory.has_dump_uptime = true;
+        inventory.dump_uptime = uptime_us();
+        r = fault_point_error(FAULT_DUMP_BEFORE_COMMIT, err);
+        if (r == 0)
+                r = image_set_commit(d->set, &inventory, err);
+        if (r == 0)
+                r = fault_point_error(FAULT_DUMP_COMMITTED, err);
+        return r;
+}
+
+/* The pid is free as soon as its parent, which is stopped, has been made to reap it. */
+static void reap_by_parent(struct dump_task *t) {
+        const uint64_t arg[6] = { (uint64_t)t->pid, 0, 0x40000000 /* __WALL */, 0, 0, 0 };
+        struct dump_thread *parent;
+        raddr_t insn;
+        int64_t ret;
+
+        if (!t->parent || t->parent->nr_threads == 0)
+                return;
+        parent = &t->parent->threads[0];
+        if (compel_find_syscall_insn(parent->tid, &insn) < 0 ||
+            compel_remote_syscall(&parent->stop, insn, SYS_wait4, arg, &ret, NULL) < 0)
+                log_debug("pid %d stays a zombie until its new parent reaps it", t->pid);
+}
+
+/* The tracer gets to know of each thread's end first, then the parent of the leader's. */
+static void wait_threads(struct dump_task *t) {
+        int status;
+
+        for (size_t i = t->nr_threads; i-- > 0;)
+                while (waitpid(t->threads[i].tid, &status, __WALL) >= 0 && !WIFEXITED(status) &&
+                       !WIFSIGNALED(status))
+                        ;
+}
+
+/* If ckpt dies from here on, the rest of the tree is killed all the same: half a tree is no tree. */
+static int arm_guard(struct dump *d, struct kill_guard *guard, struct ckpt_error *err) {
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+
+        for (size_t i = d->nr_tasks; i-- > 0;)
+                if (d->tasks[i]->nr_threads > 0 && pid_vec_push(&pids, d->tasks[i]->pid) < 0)
+                        return ckpt_error_errno(err, -ENOMEM,
+                                                "the checkpoint is complete, but the tree cannot be killed");
+        return kill_guard_arm(pids.v, pids.n, guard, err);
+}
+
+/* Children before parents, so that no zombie keeps a pid. */
+static int kill_tasks(struct dump *d, struct ckpt_error *err) {
+        for (size_t i = d->nr_tasks; i-- > 0;) {
+                struct dump_task *t = d->tasks[i];
+
+                if (i == d->nr_tasks / 2) {
+                        int r = fault_point_error(FAULT_DUMP_KILL_HALF, err);
+
+                        if (r < 0)
+                                return r;
+                }
+                if (t->nr_threads > 0 && kill(t->pid, SIGKILL) < 0 && errno != ESRCH)
+                        return ckpt_error_errno(err, -errno,
+                                                "the checkpoint is complete, but %s cannot be killed",
+                                                dump_task_name(t));
+                wait_threads(t);
+                reap_by_parent(t);
+        }
+        return 0;
+}
+
+static int kill_tree(struct dump *d, struct ckpt_error *err) {
+        struct kill_guard guard = KILL_GUARD_INIT;
+        int r;
+
+        r = arm_guard(d, &guard, err);
+        if (r == 0)
+                r = kill_tasks(d, err);
+        kill_guard_disarm(&guard);
+        return r;
+}
+
+/* SIGSTOP takes effect when ptrace lets go of the first thread. */
+static void stop_tree(struct dump *d) {
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                if (d->tasks[i]->nr_threads > 0 && d->tasks[i]->state != 'T')
+                        kill(d->tasks[i]->pid, SIGSTOP);
+}
+
+int dispose(struct dump *d, struct ckpt_error *err) {
+        int r;
+
+        if (!d->opts->leave_running && !d->opts->leave_stopped)
+                return kill_tree(d, err);
+        r = fault_point_error(FAULT_DUMP_BEFORE_RESUME, err);
+        if (d->opts->leave_stopped)
+                stop_tree(d);
+        thaw(d);
+        return r;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The table of contents of a dump. */
+#include "dump/dump.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "cli/action.h"
+#include "cli/interrupt.h"
+#include "cleanup.h"
+#include "dump/stages.h"
+#include "fd/fd.h"
+#include "log.h"
+#include "macro.h"
+
+static uint64_t now_us(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static int look(struct dump *d, struct ckpt_error *err) {
+        int r;
+
+        r = tree_read(d, d->opts->tree_pid, err);
+        if (r == 0)
+                r = look_tasks(d, 0, err);
+        if (r < 0)
+                return r;
+        look_sessions(d);
+        return blockers_to_error(d->blockers, "nothing was stopped or changed", err);
+}
+
+static int run_action(struct dump *d, enum action action, struct ckpt_error *err) {
+        return action_run(d->run, action, d->opts->tree_pid, err);
+}
+
+/* From the first stop to the last resume; a failure lets the tree go on. */
+static int dump_frozen(struct dump *d, struct ckpt_error *err) {
+        uint64_t start = now_us(), memory;
+        int r;
+
+        r = freeze(d, err);
+        d->stats.freezing_time = now_us() - start;
+        if (r == 0)
+                r = collect(d, err);
+        memory = now_us();
+        if (r == 0)
+                r = save(d, err);
+        d->stats.memdump_time = now_us() - memory;
+        if (r == 0)
+                r = run_action(d, ACTION_POST_DUMP, err);
+        interrupt_not_now();
+        if (r == 0)
+                r = commit(d, err);
+        if (r == 0)
+                r = dispose(d, err);
+        if (r < 0)
+                thaw(d);
+        d->stats.frozen_time = now_us() - start;
+        return r;
+}
+
+static void show_stats(const struct dump_stats *s) {
+        printf("Froze the tree in %" PRIu64 " us, kept it frozen for %" PRIu64 " us\n"
+               "Memory: %" PRIu64 " us; scanned %" PRIu64 " pages, wrote %" PRIu64 " (and %" PRIu64
+               " of shared memory)\n",
+               s->freezing_time, s->frozen_time, s->memdump_time, s->pages_scanned, s->pages_written,
+               s->shpages_written);
+}
+
+static int finish_stats(struct dump *d, struct ckpt_error *err) {
+        if (d->opts->display_stats)
+                show_stats(&d->stats);
+        return stats_write_dump(d->run->work_dirfd, &d->stats, err);
+}
+
+static int run_stages(struct dump *d, struct ckpt_error *err) {
+        int r;
+
+        r = kernel_probe_for_dump(&d->kernel, err);
+        if (r == 0)
+                r = look(d, err);
+        if (r == 0)
+                r = image_set_create(d->run->images_dirfd, &dump_image_hooks, &d->set, err);
+        if (r == 0)
+                r = pool_create(0, &d->pool, err);
+        if (r == 0)
+                r = run_action(d, ACTION_PRE_DUMP, err);
+        if (r == 0)
+                r = dump_frozen(d, err);
+        if (r == 0)
+                r = finish_stats(d, err);
+        return r;
+}
+
+int dump_run(struct ckpt_run *run) {
+        struct dump d = { .run = run, .opts = run->opts };
+        int r;
+
+        kernel_features_init(&d.kernel);
+        d.blockers = blockers_new();
+        r = run_stages(&d, &run->err);
+        pool_free(&d.pool);
+        image_set_abort(d.set);
+        fd_dump_free(&d);
+        tree_free(&d);
+        blockers_free(&d.blockers);
+        kernel_features_done(&d.kernel);
+        if (r == 0)
+                log_info("dumped the tree of pid %d", run->opts->tree_pid);
+        return r;
+}
+
+int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
+        struct dump d = { .run = run, .opts = run->opts };
+        int r;
+
+        kernel_features_init(&d.kernel);
+        d.blockers = blockers_new();
+        r = kernel_probe_for_dump(&d.kernel, &run->err);
+        if (r == 0)
+                r = tree_read(&d, root, &run->err);
+        if (r == 0)
+                r = look_tasks(&d, 0, &run->err);
+        if (r == 0) {
+                look_sessions(&d);
+                *ret = TAKE_PTR(d.blockers);
+        }
+        tree_free(&d);
+        blockers_free(&d.blockers);
+        kernel_features_done(&d.kernel);
+        return r;
+}

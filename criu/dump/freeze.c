@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Stopping the tree and letting it go. */
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <linux/ptrace.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "dump/blockers.h"
+#include "dump/stages.h"
+#include "lib/fault.h"
+#include "log.h"
+#include "macro.h"
+
+enum {
+        STOP_TIMEOUT_MS =
+                200, /* how long a thread in an uninterruptible sleep is waited for before all are let go */
+        RETRY_PAUSE_MS = 10,
+};
+
+static uint64_t now_ms(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* Somebody else traces the thread, or it is just dying. */
+static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_proc_status_ struct proc_status status = { 0 };
+
+        if (r == -ESRCH || proc_status_read(&t->proc, &buf, &status) < 0 || status.state == 'Z' ||
+            status.state == 'X')
+                return 0;
+        if (status.tracer_pid > 0) {
+                ckpt_error(err, -EBUSY,
+                           "%s is traced by pid %d, and a task has one tracer at most; the tree runs on",
+                           dump_task_name(t->task), status.tracer_pid);
+                return ckpt_error_hint(err, "End the debugger or strace first");
+        }
+        ckpt_error_errno(err, r, "%s: cannot stop its thread %d; the tree runs on", dump_task_name(t->task),
+                         t->tid);
+        return ckpt_error_hint(err, "ckpt needs CAP_SYS_PTRACE over the tree: run it as root");
+}
+
+static void remove_thread(struct dump_task *t, size_t i) {
+        proc_close(&t->threads[i].proc);
+        proc_status_done(&t->threads[i].status);
+        memmove(&t->threads[i], &t->threads[i + 1], (t->nr_threads - i - 1) * sizeof(*t->threads));
+        t->nr_threads--;
+}
+
+/* Seize threads [first, nr_threads): all are asked before the first is waited for. */
+static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *err) {
+        size_t i = first;
+        int r;
+
+        while (i < t->nr_threads) {
+                struct dump_thread *th = &t->threads[i];
+
+                r = compel_seize(&th->stop, th->tid, 0);
+                if (r == 0) {
+                        i++;
+                        r = fault_point_error(FAULT_DUMP_SEIZE_EACH, err);
+                } else {
+                        r = cannot_seize(th, r, err);
+                        if (r == 0)
+                                remove_thread(t, i);
+                }
+                if (r < 0)
+                        return r;
+        }
+        i = first;
+        while (i < t->nr_threads) {
+                struct dump_thread *th = &t->threads[i];
+
+                r = compel_wait_stop(&th->stop, STOP_TIMEOUT_MS);
+                if (r == -ESRCH)
+                        remove_thread(t, i);
+                else if (r < 0)
+                        return r;
+                else
+                        i++;
+        }
+        return 0;
+}
+
+/* All threads of a process, also those that the others made meanwhile. Returns how many were new. */
+static int freeze_task(struct dump_task *t, struct ckpt_error *err) {
+        int r, total = 0;
+
+        for (;;) {
+                size_t first = t->nr_threads;
+
+                r = tree_refresh_threads(t, err);
+                if (r <= 0)
+                        return r < 0 ? r : total;
+                total += r;
+                r = seize_threads(t, first, err);
+                if (r < 0)
+                        return r;
+        }
+}
+
+/*
+ * A child that has not called exec since vfork(2) uses its parent's memory, and the parent sleeps until then:
+ * neither can be dumped, but it lasts only moments. 1: they share it.
+ */
+static int shares_memory(const struct dump_task *t) {
+        if (!t->parent || t->nr_threads == 0 || t->parent->nr_threads == 0)
+                return 0;
+        return syscall(SYS_kcmp, t->threads[0].tid, t->parent->threads[0].tid, KCMP_VM, 0, 0) == 0;
+}
+
+static int check_vfork(struct dump *d, struct ckpt_error *err) {
+        for (size_t i = 1; i < d->nr_tasks; i++)
+                if (shares_memory(d->tasks[i]))
+                        return ckpt_error(
+                                err, -EAGAIN,
+                                "%s shares its memory with its parent (vfork or CLONE_VM), which is not "
+                                "supported yet; the tree runs on",
+                                dump_task_name(d->tasks[i]));
+        return 0;
+}
+
+/* One attempt. -ETIMEDOUT, -EAGAIN: try again. */
+static int freeze_once(struct dump *d, struct ckpt_error *err) {
+        int r;
+
+        for (;;) {
+                size_t known = d->nr_tasks;
+                int added = 0;
+
+                for (size_t i = 0; i < d->nr_tasks; i++) {
+                        r = freeze_task(d->tasks[i], err);
+                        if (r == -ETIMEDOUT)
+                                return ckpt_error(
+                                        err, r,
+                                        "%s sleeps in the kernel where nothing can interrupt it, and cannot "
+                                        "be stopped; the tree runs on",
+                                        dump_task_name(d->tasks[i]));
+                        if (r < 0)
+                                return ckpt_error_errno(err, r, "%s: cannot stop it; the tree runs on",
+                                                        dump_task_name(d->tasks[i]));
+                        added += r;
+                }
+                r = tree_refresh(d, err);
+                if (r < 0)
+                        return r;
+                if (r > 0) {
+                        log_info("%d processes appeared while the tree was being stopped", r);
+                        r = look_tasks(d, known, err);
+                        if (r < 0)
+                                return r;
+                } else if (added == 0)
+                        return check_vfork(d, err);
+        }
+}
+
+void thaw(struct dump *d) {
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                for (size_t j = 0; j < d->tasks[i]->nr_threads; j++)
+                        compel_release(&d->tasks[i]->threads[j].stop);
+}
+
+/* Forget what the attempt found out; threads are read anew by the next one. */
+static void let_go(struct dump *d) {
+        struct timespec pause = { 0, RETRY_PAUSE_MS * 1000000L };
+
+        thaw(d);
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                while (d->tasks[i]->nr_threads > 0)
+                        remove_thread(d->tasks[i], d->tasks[i]->nr_threads - 1);
+        nanosleep(&pause, NULL);
+}
+
+static void note_states(struct dump *d) {
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                struct dump_task *t = d->tasks[i];
+
+                t->leader_dead = t->nr_threads > 0 && t->threads[0].tid != t->pid;
+                if (t->nr_threads == 0)
+                        t->state = 'Z';
+                else if (t->threads[0].stop.stop_signal)
+                        t->state = 'T';
+                else
+                        t->state = 'R';
+        }
+}
+
+int freeze(struct dump *d, struct ckpt_error *err) {
+        uint64_t deadline = now_ms() + 1000 * (uint64_t)d->opts->timeout;
+        int r;
+
+        for (;;) {
+                _cleanup_error_ struct ckpt_error attempt = CKPT_ERROR_INIT;
+
+                r = freeze_once(d, &attempt);
+                if (r == 0)
+                        break;
+                if ((r != -ETIMEDOUT && r != -EAGAIN) || now_ms() >= deadline) {
+                        *err = attempt;
+                        attempt = CKPT_ERROR_INIT;
+                        return r;
+                }
+                log_debug("%s; trying again", ckpt_error_message(&attempt));
+                let_go(d);
+        }
+        if (d->tasks[0]->nr_threads == 0)
+                return ckpt_error(err, -ESRCH, "pid %d is a zombie: it has exited and waits for its parent",
+                                  d->tasks[0]->pid);
+        note_states(d);
+        look_sessions(d);
+        r = blockers_to_error(d->blockers, "the tree runs on as before", err);
+        if (r < 0)
+                return r;
+        return fault_point_error(FAULT_DUMP_FROZEN, err);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What stands against a dump; nothing is stopped for it. */
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "dump/stages.h"
+#include "fd/fd.h"
+#include "lib/fault.h"
+#include "macro.h"
+#include "mem/mem.h"
+#include "ns/time.h"
+#include "task/kind.h"
+
+struct namespace_row {
+        const char *name; /* below /proc/PID/ns */
+        const char *text;
+};
+
+/* Later issues carry these over; until then a tree shares all of them with ckpt. */
+static const struct namespace_row namespace_rows[] = {
+        { "mnt", "mount" }, { "net", "network" },
+        { "pid", "pid" },   { "pid_for_children", "pid" },
+        { "user", "user" }, { "uts", "UTS" },
+        { "ipc", "IPC" },   { "cgroup", "cgroup" },
+};
+
+static void look_namespaces(struct dump_task *t, const struct proc_dir *self) {
+        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
+                const struct namespace_row *row = &namespace_rows[i];
+                ino_t own, theirs;
+
+                if (proc_ns_inode(self, row->name, &own) < 0 ||
+                    proc_ns_inode(&t->proc, row->name, &theirs) < 0)
+                        continue;
+                if (own != theirs)
+                        blocker_add(t->dump->blockers, "Run ckpt in the same namespaces as the tree",
+                                    "%s is in another %s namespace than ckpt, which is not supported yet",
+                                    dump_task_name(t), row->text);
+        }
+}
+
+static void look_tracer(struct dump_task *t, const struct proc_status *status) {
+        if (status->tracer_pid > 0)
+                blocker_add(t->dump->blockers, "End the debugger or strace first",
+                            "%s is traced by pid %d, and a task has one tracer at most", dump_task_name(t),
+                            status->tracer_pid);
+}
+
+static bool same_object(pid_t a, pid_t b, int type) {
+        return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
+}
+
+/* What fork(2) never shares but clone(2) can. A shared address space is looked at after the freeze (vfork). */
+static void look_sharing(struct dump_task *t) {
+        if (!t->parent || t->parent->stat.state == 'Z')
+                return;
+        if (same_object(t->pid, t->parent->pid, KCMP_SIGHAND))
+                blocker_add(
+                        t->dump->blockers, NULL,
+                        "%s shares its signal handlers with its parent (CLONE_SIGHAND), which is not supported yet",
+                        dump_task_name(t));
+}
+
+/* A parent that is told of its child's end in an unusual way. */
+static void look_exit_signal(struct dump_task *t) {
+        if (t->parent && t->stat.exit_signal != 17)
+                blocker_add(
+                        t->dump->blockers, NULL,
+                        "%s was cloned with exit signal %d instead of SIGCHLD, which is not supported yet",
+                        dump_task_name(t), t->stat.exit_signal);
+}
+
+static int look_task(struct dump_task *t, const struct proc_dir *self, struct ckpt_error *err) {
+        _cleanup_proc_status_ struct proc_status status = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r;
+
+        r = proc_status_read(&t->proc, &buf, &status);
+        if (r == -ESRCH)
+                return 0;
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its status", dump_task_name(t));
+        /* A dead leader's /proc entry is that of a zombie, though other threads live on. */
+        if (t->stat.state == 'Z' && t->stat.num_threads <= 1)
+                return 0;
+        look_namespaces(t, self);
+        time_look(t);
+        look_tracer(t, &status);
+        look_sharing(t);
+        look_exit_signal(t);
+        task_look(t);
+        mem_look(t);
+        fd_look(t);
+        return 0;
+}
+
+int look_tasks(struct dump *d, size_t first, struct ckpt_error *err) {
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        int r;
+
+        r = proc_open(getpid(), &self);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot read /proc/self");
+        r = fault_point_error(FAULT_DUMP_LOOK, err);
+        for (size_t i = first; r == 0 && i < d->nr_tasks; i++)
+                r = look_task(d->tasks[i], &self, err);
+        return r;
+}
+
+static bool is_in_tree(const struct dump *d, pid_t pid) {
+        return dump_find_task(d, pid) != NULL;
+}
+
+/* Does a process outside the tree belong to this session or group? */
+static bool used_outside(const struct dump *d, pid_t sid, pid_t pgid) {
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        if (proc_pids(&pids) < 0)
+                return true;
+        for (size_t i = 0; i < pids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                struct proc_stat stat;
+
+                if (is_in_tree(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
+                    proc_stat_read(&dir, &buf, &stat) < 0)
+                        continue;
+                if (stat.sid == sid || stat.pgid == pgid)
+                        return true;
+        }
+        return false;
+}
+
+/*
+ * A session or group whose leader has died comes back by a helper that leads it for a moment; that takes its
+ * number, so nobody outside may still be in it. With --shell-job the root's are replaced by ckpt's own on restore.
+ */
+void look_sessions(struct dump *d) {
+        const struct proc_stat *root = &d->tasks[0]->stat;
+
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                struct dump_task *t = d->tasks[i];
+                bool foreign_sid = !is_in_tree(d, t->stat.sid), foreign_pgid = !is_in_tree(d, t->stat.pgid);
+
+                if (d->opts->shell_job && t->stat.sid == root->sid)
+                        foreign_sid = false;
+                if (d->opts->shell_job && t->stat.pgid == root->pgid)
+                        foreign_pgid = false;
+                if (foreign_sid && (t->stat.sid == 0 || used_outside(d, t->stat.sid, -1)))
+                        blocker_add(
+                                d->blockers,
+                                "Use -j/--shell-job for a program started from a shell, or start it with setsid(1)",
+                                "%s belongs to session %d, which is shared with processes outside the tree",
+                                dump_task_name(t), t->stat.sid);
+                else if (foreign_pgid && (t->stat.pgid == 0 || used_outside(d, -1, t->stat.pgid)))
+                        blocker_add(
+                                d->blockers,
+                                "Use -j/--shell-job for a program started from a shell, or start it with setsid(1)",
+                                "%s belongs to process group %d, which is shared with processes outside the tree",
+                                dump_task_name(t), t->stat.pgid);
+        }
+}

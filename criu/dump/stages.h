@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The stages of a dump, in order. Each returns 0 or a negative errno with *err filled. */
+#pragma once
+
+#include "dump/model.h"
+
+/* ---- tree.c ---- */
+
+/* Read the tree below `root` from /proc: d->tasks, parents before children. Nothing is stopped. */
+int tree_read(struct dump *d, pid_t root, struct ckpt_error *err);
+
+/*
+ * The tree is stopped, perhaps not all of it: find what is new. Returns the number of tasks that were
+ * added; tasks that are gone are removed.
+ */
+int tree_refresh(struct dump *d, struct ckpt_error *err);
+
+/* Read the tids of a process that `t->threads` does not have yet; dead ones are left out. Returns their number. */
+int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err);
+
+void tree_free(struct dump *d);
+
+/* ---- look.c ---- */
+
+/* Find what stands against dumping tasks [first, d->nr_tasks). Fills d->blockers. */
+int look_tasks(struct dump *d, size_t first, struct ckpt_error *err);
+
+/* Sessions and process groups of the whole tree. */
+void look_sessions(struct dump *d);
+
+/* ---- freeze.c ---- */
+
+/* Stop every thread of the tree, also those that appear meanwhile. */
+int freeze(struct dump *d, struct ckpt_error *err);
+
+/* Let everything run on from where it is. */
+void thaw(struct dump *d);
+
+/* ---- collect.c ---- */
+
+/* Numbers for the namespaces of ckpt, which are those of the tree. */
+void collect_namespace_ids(Img__TaskKobjIds *ids);
+
+/* Everything but the bytes of memory. */
+int collect(struct dump *d, struct ckpt_error *err);
+
+/* ---- save.c ---- */
+
+/* All images but the inventory. */
+int save(struct dump *d, struct ckpt_error *err);
+
+/* ---- commit.c ---- */
+
+/* Fault points inside image_set_commit(). */
+extern const struct image_hooks dump_image_hooks;
+
+/* Make the images the checkpoint of the directory. */
+int commit(struct dump *d, struct ckpt_error *err);
+
+/* Kill the tree, leave it stopped or let it run, as the options say. */
+int dispose(struct dump *d, struct ckpt_error *err);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Who outside of the tree has its pipes open. Looked for once, in /proc, and only if the tree has a pipe at all. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "fd/pipe.h"
+#include "macro.h"
+
+static int compare_foreign(const void *a, const void *b) {
+        const struct foreign_pipe *x = a, *y = b;
+
+        if (x->dev != y->dev)
+                return x->dev < y->dev ? -1 : 1;
+        return (x->ino > y->ino) - (x->ino < y->ino);
+}
+
+static void note(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid) {
+        struct foreign_pipe *f = foreign_pipe_vec_add(&files->foreign);
+
+        ckpt_assert(f);
+        *f = (struct foreign_pipe){ .dev = dev, .ino = ino, .pid = pid };
+}
+
+static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd, bool fifos) {
+        char path[32], link[16 + 24];
+        unsigned long long ino;
+        struct statx st;
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "fd/%d", fd);
+        n = readlinkat(dir->fd, path, link, sizeof(link) - 1);
+        if (n <= 0)
+                return;
+        link[n] = 0;
+        if (!fifos && sscanf(link, "pipe:[%llu]", &ino) == 1)
+                note(files, 0, ino, dir->pid);
+        else if (fifos && link[0] == '/' &&
+                 statx(dir->fd, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0 &&
+                 S_ISFIFO(st.stx_mode))
+                note(files, statx_dev(&st), st.stx_ino, dir->pid);
+}
+
+static void scan(struct dump *d, bool fifos) {
+        struct dump_files *files = dump_files(d);
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+
+        if (proc_pids(&pids) < 0)
+                return;
+        for (size_t i = 0; i < pids.n; i++) {
+                _cleanup_(proc_fd_vec_done) struct proc_fd_vec fds = { 0 };
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                /* ckpt itself will not keep a pipe alive for long. */
+                if (pids.v[i] == getpid() || dump_find_task(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
+                    proc_fds(&dir, &fds) < 0)
+                        continue;
+                for (size_t j = 0; j < fds.n; j++)
+                        scan_fd(files, &dir, fds.v[j], fifos);
+        }
+        if (files->foreign.n > 0)
+                qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
+}
+
+pid_t pipe_foreign_holder(const struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
+        bool fifo = p->link[0] == '/', *known = fifo ? &files->fifos_known : &files->pipes_known;
+        struct foreign_pipe key = { .dev = fifo ? statx_dev(&p->st) : 0, .ino = p->st.stx_ino }, *found;
+
+        if (!*known) {
+                scan(p->task->dump, fifo);
+                *known = true;
+        }
+        if (files->foreign.n == 0)
+                return 0;
+        found = bsearch(&key, files->foreign.v, files->foreign.n, sizeof(key), compare_foreign);
+        return found ? found->pid : 0;
+}

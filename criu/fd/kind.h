@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Kinds of files: what stands behind a descriptor. A kind is one file with both halves and a row in the
+ * table of kinds.c. Rows that only refuse have a text and no functions; they keep the place of what comes
+ * later.
+ *
+ * Dump, in this order:
+ *   match    is the descriptor of this kind? The first row that says yes has it
+ *   look     add what stands against it to `b`. Called before the freeze and again in it
+ *   dump     fill file->msg; once for each open file description
+ *   save     once for the tree, when all descriptions are known: further images
+ * Restore:
+ *   check    the message of one file: -EBADMSG through image_damaged() if it makes no sense. What is wrong
+ *            with this machine rather than with the image goes to files->blockers
+ *   load     once, when all files are known and checked: further images
+ *   open     the open file description, in ckpt, or one of several that are opened together. Called when the
+ *            first task needs it. May call fd_file_open() for a file it is made of
+ *   finish   when all files are open and in their tables: what needs others (members of an epoll instance,
+ *            descriptors in a socket's queue). A kind with finish keeps its files open until then
+ *   free     what the kind keeps in files->state
+ */
+#pragma once
+
+#include <linux/limits.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "fd/fd.h"
+#include "images/file-lock.pb-c.h"
+#include "vec.h"
+
+struct fd_kind;
+
+/* ---- dump ---- */
+
+/* A descriptor of a task, or another reference to a file (working directory, mapping), seen from outside. */
+struct fd_probe {
+        struct dump_task *task;
+        const struct proc_dir *proc; /* of a living thread */
+        int fd;                      /* -1: not a descriptor */
+        const char *where;           /* below proc: "fd/7", "cwd" */
+        const char *what;            /* NULL for a descriptor: "its working directory" */
+        const char *link;            /* target of the link `where`; in *link_buf unless it was known */
+        char *link_buf;              /* PATH_MAX bytes, the caller's */
+        struct statx st;             /* of what it leads to */
+        bool has_info;
+        struct proc_fdinfo info; /* if has_info: fd_probe_info(); its texts are in *buf */
+        struct proc_buf *buf;
+        int *pidfd; /* of that thread, opened when needed */
+};
+
+/* An open file description of the tree. */
+struct dump_file {
+        const struct fd_kind *kind;
+        uint32_t id;
+        struct dump_task *task; /* one of those that have it ... */
+        pid_t tid;              /* ... by this thread ... */
+        int fd;                 /* ... as this descriptor */
+        Img__File *msg;
+        Img__RegFile *path; /* of a named pipe: under which it was opened */
+        const struct file_group *group;
+        bool locks_collected;
+};
+
+DEFINE_VEC(dump_file_vec, struct dump_file *);
+
+/* Descriptions of one inode, in the order of kcmp(2). */
+struct file_group {
+        struct file_group *next;
+        uint64_t dev, ino;
+        struct dump_file_vec files;
+};
+
+/* A file registered by path: mapped, executed, or a directory of fs-PID. */
+struct dump_path {
+        struct dump_path *next;
+        uint64_t dev, ino;
+        uint32_t flags, id;
+        const char *path;
+};
+
+struct fs_type {
+        uint64_t dev;
+        long type; /* f_type of statfs(2) */
+};
+DEFINE_VEC(fs_type_vec, struct fs_type);
+
+/* A pipe that somebody outside of the tree has open. */
+struct foreign_pipe {
+        uint64_t dev, ino; /* dev is 0 for pipes without a name */
+        pid_t pid;
+};
+DEFINE_VEC(foreign_pipe_vec, struct foreign_pipe);
+
+DEFINE_VEC(table_vec, struct dump_fds *);
+
+/* A file known to hold locks, from /proc/locks. */
+struct locked_file {
+        uint64_t ino;
+};
+DEFINE_VEC(locked_file_vec, struct locked_file);
+
+enum { FILE_BUCKETS = 4096 };
+
+struct dump_files {
+        pthread_mutex_t lock; /* of all below; fd_collect() and files_add_path() may run in several threads */
+        struct arena arena;
+        uint32_t last_id;
+        struct file_group **groups; /* FILE_BUCKETS of them, by inode */
+        struct dump_path **paths;
+        struct dump_file_vec all;  /* descriptions and paths, by id */
+        struct table_vec tables;   /* in the order of kcmp(2) for KCMP_FILES */
+        struct table_vec fs;       /* ... and for KCMP_FS */
+        struct fs_type_vec fs_types;
+        bool pipes_known, fifos_known, locked_known;
+        struct foreign_pipe_vec foreign; /* sorted */
+        struct locked_file_vec locked;   /* sorted */
+};
+
+struct dump_fd {
+        int fd;
+        bool cloexec;
+        struct dump_file *file;
+};
+
+/* What look found out about a descriptor, so that the freeze is shorter. */
+struct seen_fd {
+        int fd;
+        const struct fd_kind *kind;
+        const char *link; /* NULL: nothing that spares work */
+        uint64_t dev, ino, mnt_id;
+};
+
+struct dump_lock {
+        struct dump_lock *next;
+        int fd;
+        bool takeable; /* by this descriptor */
+        const struct dump_file *file;
+        struct proc_lock lock;
+};
+
+/* A descriptor table, and the working directory and root that go with it; in the task's arena. */
+struct dump_fds {
+        struct dump_task *task;
+        pid_t tid; /* the living thread through which it was read */
+        struct seen_fd *seen; /* by fd */
+        size_t nr_seen;
+        struct dump_fd *v;
+        size_t n;
+        uint32_t cwd_id, root_id, umask;
+        struct dump_lock *locks;
+};
+
+/* The registry, made at the first call. */
+struct dump_files *dump_files(struct dump *d);
+
+/* "pid 812 (redis): fd 7", "pid 812 (redis): its working directory"; in the task's arena. */
+const char *fd_probe_name(const struct fd_probe *p);
+
+/* Read fdinfo, once. Errors are those of proc_fdinfo_read(). */
+int fd_probe_info(struct fd_probe *p);
+
+/* The f_type of the filesystem it is on; 0: not known. */
+long fd_probe_fs_type(const struct fd_probe *p);
+
+/* Fill link and st by `where`. */
+int fd_probe_path(struct fd_probe *p);
+void fd_probe_done(struct fd_probe *p);
+#define _cleanup_fd_probe_ _cleanup_(fd_probe_done)
+
+/* A copy of the descriptor in ckpt (pidfd_getfd); the caller closes it. */
+int fd_probe_get(const struct fd_probe *p);
+
+/* Open flags as fcntl(F_GETFL) gives them, O_LARGEFILE included; 0 for what is no descriptor. */
+uint32_t fd_probe_flags(struct fd_probe *p);
+
+static inline uint64_t statx_dev(const struct statx *st) {
+        return (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor;
+}
+
+/* As fd_probe_get(), for a description that was collected. */
+int dump_file_get(const struct dump_file *f);
+
+/* The description that the probe refers to, or NULL and where it would be in its group. `files` is locked. */
+int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group, size_t *ret_at,
+                   struct dump_file **ret);
+
+/* Add `t` unless it shares its table (KCMP_FILES) or fs (KCMP_FS) with one that is there: *ret_shared. */
+int table_add(struct table_vec *vec, struct dump_fds *t, int type, struct dump_fds **ret_shared);
+
+/* A directory or mapped file: an id in files.img. Adds blockers. */
+int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret);
+
+/* A new entry of files.img with an id, registered. `files` is locked. */
+struct dump_file *dump_file_new(struct dump_files *files, const struct fd_kind *kind);
+
+/* ---- owner of SIGIO (owner.c) ---- */
+
+/* Fill `ret` from a descriptor in ckpt. `flags` are those of the file; *ret_outside: the owner is not in the tree. */
+int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside);
+
+/* Is the owner outside of the tree? Adds a blocker. */
+void fown_look(struct fd_probe *p, struct blockers *b);
+
+/* ---- restore ---- */
+
+struct restore_file {
+        uint32_t id;
+        const struct fd_kind *kind;
+        Img__File *msg; /* owned */
+        uint32_t nr_slots; /* descriptors that still wait for it */
+        int fd;            /* in ckpt, while something needs it; -EBADF */
+        uint32_t dir_users;
+        int dir; /* O_PATH, of a directory that tasks work in */
+        bool owner_waits;
+};
+
+struct restore_lock {
+        Img__FileLock *msg; /* owned */
+        bool owned;         /* by a task of the tree */
+};
+DEFINE_VEC(restore_lock_vec, struct restore_lock);
+
+enum fd_state {
+        FD_STATE_PIPES,
+        FD_STATE_FIFOS,
+        FD_STATE_HOLDERS, /* holder.c */
+        FD_STATE_MAX,
+};
+
+struct restore_files {
+        struct restore_file *v; /* sorted by id */
+        size_t n, cap;
+        struct blockers *blockers;
+        void *state[FD_STATE_MAX];
+        struct restore_lock_vec locks;
+};
+
+struct restore_slot {
+        int fd;
+        bool cloexec;
+        struct restore_file *file;
+};
+DEFINE_VEC(restore_slot_vec, struct restore_slot);
+
+/* A descriptor table. */
+struct restore_fds {
+        struct restore_slot_vec slots; /* sorted by fd */
+        struct restore_file *cwd, *root;
+};
+
+struct restore_slot *restore_find_slot(const struct restore_fds *fds, int fd);
+struct restore_file *restore_find_file(const struct restore_files *files, uint32_t id);
+
+/* Have file->fd open; it stays the file's. */
+int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+
+/* The Fown of a file's message, or NULL; RegFile of a fifo included. */
+const Img__Fown *fown_of(const struct restore_files *files, const struct restore_file *file);
+
+/* Status flags of a file's message (F_GETFL). */
+uint32_t fd_flags_of(const struct restore_files *files, const struct restore_file *file);
+
+/* Give file->fd the owner that it had. -ESRCH (no message): the owner does not exist yet. */
+int fown_restore(const struct restore_files *files, struct restore_file *file, struct ckpt_error *err);
+
+/* Open a path with exactly these flags, as fcntl(F_GETFL) gave them; what open(2) acts on once is left out. */
+int fd_open_exactly(const char *path, uint32_t flags);
+
+/* ---- the table ---- */
+
+struct fd_kind {
+        const char *name;
+        Img__FdTypes type;
+
+        /* Rows that refuse: what the link begins with, and a phrase: "is an io_uring instance". */
+        const char *link;
+        const char *what, *hint;
+
+        bool (*match)(struct fd_probe *p);
+        void (*look)(struct fd_probe *p, struct blockers *b);
+        int (*dump)(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err);
+        int (*save)(struct dump *d, struct ckpt_error *err);
+
+        int (*check)(struct restore *r, struct restore_file *file, struct image_file *image,
+                     struct ckpt_error *err);
+        int (*load)(struct restore *r, struct ckpt_error *err);
+        int (*open)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+        int (*finish)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+        void (*free)(struct restore_files *files);
+};
+
+extern const struct fd_kind fd_kind_reg, fd_kind_pipe, fd_kind_fifo;
+
+/* What a probe is; never NULL: the last row takes everything. */
+const struct fd_kind *fd_kind_of(struct fd_probe *p);
+
+/* The kind that restores this type, or a row that only has a name, or NULL for a number that is no type. */
+const struct fd_kind *fd_kind_by_type(Img__FdTypes type);
+
+/* The i-th row, NULL behind the last. */
+const struct fd_kind *fd_kind_row(size_t i);
+
+/* Add what stands against a probe of this kind, whether its row refuses or looks. */
+void fd_kind_look(const struct fd_kind *kind, struct fd_probe *p, struct blockers *b);
+
+/* ---- what reg.c has for others ---- */
+
+/* Is this what the path in p->link leads to? Adds a blocker if not. On success *ret is the stat of the path. */
+bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *ret);
+
+/* Fill a RegFile; the name is copied to the registry's arena. */
+void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const char *path, uint32_t flags,
+              uint64_t pos, const struct statx *st, Img__Fown *fown);
+
+/* Is a recorded file there, and what it was? Adds to files->blockers. */
+void reg_check_path(struct restore *r, const Img__RegFile *reg);
+
+/* ---- locks (lock.c) ---- */
+
+/* Refuse what cannot be carried over: leases and the like. */
+void lock_look(struct fd_probe *p, struct blockers *b);
+
+/* Note the locks that fdinfo shows with a descriptor of `file`. */
+void lock_collect(struct dump_fds *fds, struct dump_file *file, const struct fd_probe *p);
+int lock_save(struct dump *d, struct ckpt_error *err);
+
+int lock_load(struct restore *r, struct ckpt_error *err);
+
+/* When the task's table is loaded: those that are the task's. */
+int lock_load_task(struct restore_task *t, struct ckpt_error *err);
+
+/* Add the taking of a task's locks to its batch: when nothing is left to close. */
+int lock_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
+void lock_free(struct restore_files *files);
+
+/* ---- sock/ ---- */
+
+/* Refuse a socket by its family, type, protocol and addresses. */
+void sock_look(struct fd_probe *p, struct blockers *b);

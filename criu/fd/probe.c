@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Looking at a descriptor of another task, from the cheap questions to the dear ones. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "fd/kind.h"
+#include "macro.h"
+
+#ifndef PIDFD_THREAD /* 6.9 */
+#define PIDFD_THREAD O_EXCL
+#endif
+
+const char *fd_probe_name(const struct fd_probe *p) {
+        struct dump_task *t = p->task;
+
+        if (p->what)
+                return arena_printf(&t->arena, "%s: %s", dump_task_name(t), p->what);
+        return arena_printf(&t->arena, "%s: fd %d", dump_task_name(t), p->fd);
+}
+
+int fd_probe_path(struct fd_probe *p) {
+        ssize_t n = readlinkat(p->proc->fd, p->where, p->link_buf, PATH_MAX - 1);
+
+        if (n < 0)
+                return -errno;
+        p->link_buf[n] = 0;
+        p->link = p->link_buf;
+        if (statx(p->proc->fd, p->where, AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &p->st) < 0)
+                return -errno;
+        return 0;
+}
+
+int fd_probe_info(struct fd_probe *p) {
+        int r;
+
+        if (p->has_info || p->fd < 0)
+                return 0;
+        r = proc_fdinfo_read(p->proc, p->fd, p->buf, &p->info);
+        if (r < 0)
+                return r;
+        p->has_info = true;
+        return 0;
+}
+
+void fd_probe_done(struct fd_probe *p) {
+        if (p->has_info)
+                proc_fdinfo_done(&p->info);
+        p->has_info = false;
+}
+
+uint32_t fd_probe_flags(struct fd_probe *p) {
+        if (fd_probe_info(p) < 0 || !p->has_info)
+                return 0;
+        return p->info.flags & ~(uint32_t)O_CLOEXEC;
+}
+
+long fd_probe_fs_type(const struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
+        uint64_t dev = statx_dev(&p->st);
+        struct fs_type *known;
+        struct statfs sfs;
+        char path[96];
+
+        for (size_t i = 0; i < files->fs_types.n; i++)
+                if (files->fs_types.v[i].dev == dev)
+                        return files->fs_types.v[i].type;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", p->proc->fd, p->where);
+        if (statfs(path, &sfs) < 0)
+                return 0;
+        known = fs_type_vec_add(&files->fs_types);
+        ckpt_assert(known);
+        *known = (struct fs_type){ .dev = dev, .type = (long)sfs.f_type };
+        return known->type;
+}
+
+/* A dead leader has no descriptors any more; the pidfd must be that of a living thread then. */
+static int open_pidfd(pid_t pid, pid_t tid) {
+        int fd = (int)syscall(SYS_pidfd_open, tid, tid == pid ? 0 : PIDFD_THREAD);
+
+        return fd < 0 ? -errno : fd;
+}
+
+static int get_fd(int pidfd, int fd) {
+        int copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+
+        return copy < 0 ? -errno : copy;
+}
+
+int fd_probe_get(const struct fd_probe *p) {
+        if (*p->pidfd < 0) {
+                int fd = open_pidfd(p->task->pid, p->proc->pid);
+
+                if (fd < 0)
+                        return fd;
+                *p->pidfd = fd;
+        }
+        return get_fd(*p->pidfd, p->fd);
+}
+
+int dump_file_get(const struct dump_file *f) {
+        _cleanup_close_ int pidfd = open_pidfd(f->task->pid, f->tid);
+
+        return pidfd < 0 ? pidfd : get_fd(pidfd, f->fd);
+}

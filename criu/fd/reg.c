@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Files that come back by their path: regular files, directories, a few devices, and anything that is only O_PATH. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "fd/kind.h"
+#include "macro.h"
+
+/* The kernel's bits; glibc defines O_LARGEFILE as 0 on 64-bit machines. */
+enum {
+        FLAG_LARGEFILE = 0100000,
+        FLAG_TMPFILE = 020000000,
+        /* What open(2) acts on once, and close-on-exec, which is the descriptor's. */
+        FLAGS_ONCE = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC | FLAG_TMPFILE,
+        FLAGS_KNOWN = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_ASYNC | O_DIRECT | FLAG_LARGEFILE | O_DIRECTORY |
+                      O_NOFOLLOW | O_NOATIME | O_SYNC | O_PATH,
+};
+
+/* Devices without a state: /dev/null, zero, full, random, urandom. */
+static bool is_plain_device(unsigned int dev_major, unsigned int dev_minor) {
+        return dev_major == 1 && (dev_minor == 3 || dev_minor == 5 || (dev_minor >= 7 && dev_minor <= 9));
+}
+
+static bool reg_match(struct fd_probe *p) {
+        if (p->link[0] != '/')
+                return false;
+        switch (p->st.stx_mode & S_IFMT) {
+        case S_IFREG:
+        case S_IFDIR:
+                return true;
+        case S_IFCHR:
+                if (is_plain_device(p->st.stx_rdev_major, p->st.stx_rdev_minor))
+                        return true;
+                break;
+        }
+        return fd_probe_flags(p) & O_PATH;
+}
+
+/* NFS keeps a file that was removed while open under a name of its own, until it is closed. */
+static bool is_silly_renamed(const struct fd_probe *p) {
+        const char *base = strrchr(p->link, '/');
+
+        return base && strncmp(base, "/.nfs", 5) == 0 && fd_probe_fs_type(p) == NFS_SUPER_MAGIC;
+}
+
+static const char *noun(uint32_t mode) {
+        switch (mode & S_IFMT) {
+        case S_IFDIR:
+                return "directory";
+        case S_IFLNK:
+                return "symbolic link";
+        case S_IFCHR:
+        case S_IFBLK:
+                return "device";
+        case S_IFIFO:
+                return "named pipe";
+        case S_IFSOCK:
+                return "socket";
+        default:
+                return "file";
+        }
+}
+
+bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *ret) {
+        static const char suffix[] = " (deleted)";
+        size_t len = strlen(p->link), tail = sizeof(suffix) - 1;
+        struct statx st;
+        int r;
+
+        r = statx(AT_FDCWD, p->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st);
+        if (r == 0 && st.stx_ino == p->st.stx_ino && statx_dev(&st) == statx_dev(&p->st) && !is_silly_renamed(p)) {
+                *ret = st;
+                return true;
+        }
+        if (len > tail && strcmp(p->link + len - tail, suffix) == 0)
+                len -= tail;
+        if (p->st.stx_nlink == 0 || len < strlen(p->link) || is_silly_renamed(p))
+                blocker_add(b, "Have the program close it, or restart the program so that it opens what is there now",
+                            "%s is the deleted %s %.*s, which cannot be checkpointed yet", fd_probe_name(p),
+                            noun(p->st.stx_mode), (int)len, p->link);
+        else if (r < 0)
+                blocker_add(b, NULL, "%s is the %s %s, but there is nothing under that name: %s", fd_probe_name(p),
+                            noun(p->st.stx_mode), p->link, strerror(errno));
+        else
+                blocker_add(b, "Move or unmount what took its place",
+                            "%s is the %s %s, but another %s has that name now, by a mount or a rename",
+                            fd_probe_name(p), noun(p->st.stx_mode), p->link, noun(st.stx_mode));
+        return false;
+}
+
+static void reg_look(struct fd_probe *p, struct blockers *b) {
+        struct statx st;
+
+        if (reg_path_leads_there(p, b, &st))
+                lock_look(p, b);
+}
+
+void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const char *path, uint32_t flags,
+              uint64_t pos, const struct statx *st, Img__Fown *fown) {
+        img__reg_file__init(reg);
+        reg->id = id;
+        reg->flags = flags;
+        reg->pos = pos;
+        reg->fown = fown;
+        reg->name = arena_strdup(&files->arena, path);
+        reg->has_mode = true;
+        reg->mode = st->stx_mode;
+        if (S_ISREG(st->stx_mode)) {
+                reg->has_size = true;
+                reg->size = st->stx_size;
+        }
+}
+
+static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
+        struct dump_files *files = dump_files(d);
+        Img__Fown *fown = arena_message(&files->arena, Img__Fown, img__fown__init);
+        uint32_t flags = fd_probe_flags(p);
+        uint64_t pos = p->info.pos > 0 && !(flags & O_PATH) ? (uint64_t)p->info.pos : 0;
+        _cleanup_close_ int fd = -EBADF;
+        pid_t outside = 0;
+        int r;
+
+        /* F_GETOWN_EX is one of those that O_PATH forbids: it has no owner. */
+        if (!(flags & O_PATH)) {
+                fd = fd_probe_get(p);
+                r = fd < 0 ? fd : fown_dump(d, fd, fown, &outside);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
+                if (outside > 0)
+                        return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
+                                          fd_probe_name(p), outside);
+        }
+        file->msg->reg = arena_new(&files->arena, Img__RegFile);
+        reg_fill(files, file->msg->reg, file->id, p->link, flags, pos, &p->st, fown);
+        return 0;
+}
+
+/* ---- restore ---- */
+
+static int reg_check(struct restore *r, struct restore_file *file, struct image_file *image, struct ckpt_error *err) {
+        const Img__RegFile *reg = file->msg->reg;
+
+        if (reg->name[0] != '/' || strlen(reg->name) >= PATH_MAX)
+                return image_damaged(image, err, "file %u has a name that is no absolute path", file->id);
+        if (reg->pos > INT64_MAX)
+                return image_damaged(image, err, "file %u stands at the impossible offset %llu", file->id,
+                                     (unsigned long long)reg->pos);
+        reg_check_path(r, reg);
+        return 0;
+}
+
+static bool differs(const Img__RegFile *reg, const struct stat *st) {
+        return reg->has_mode && (reg->mode & S_IFMT) != 0 && (reg->mode & S_IFMT) != (st->st_mode & S_IFMT);
+}
+
+void reg_check_path(struct restore *r, const Img__RegFile *reg) {
+        struct blockers *b = r->files->blockers;
+        bool link = (reg->flags & O_PATH) && (reg->flags & O_NOFOLLOW);
+        struct stat st;
+
+        if (reg->has_ext && reg->ext) {
+                blocker_add(b, NULL, "%s is to be supplied by the caller (--external file[...]), which is not supported yet",
+                            reg->name);
+                return;
+        }
+        if (fstatat(AT_FDCWD, reg->name, &st, link ? AT_SYMLINK_NOFOLLOW : 0) < 0) {
+                blocker_add(b, "Put the files back as they were when the checkpoint was made",
+                            errno == ENOENT ? "%s %s is missing" : "%s %s cannot be reached: %s",
+                            noun(reg->has_mode ? reg->mode : 0), reg->name, strerror(errno));
+                return;
+        }
+        if (differs(reg, &st))
+                blocker_add(b, "Put the files back as they were when the checkpoint was made",
+                            "%s is a %s now, it was a %s", reg->name, noun(st.st_mode), noun(reg->mode));
+        else if ((S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) && !(reg->flags & O_PATH) &&
+                 !(S_ISCHR(st.st_mode) && is_plain_device(major(st.st_rdev), minor(st.st_rdev))))
+                blocker_add(b, NULL, "%s is a device that ckpt does not know", reg->name);
+        else if (reg->has_size && S_ISREG(st.st_mode) && (uint64_t)st.st_size != reg->size)
+                blocker_add(b, "Put the files back as they were when the checkpoint was made",
+                            "file %s has %lld bytes, it had %llu", reg->name, (long long)st.st_size,
+                            (unsigned long long)reg->size);
+        else if (reg->has_mode && !r->opts->skip_file_rwx_check && ((reg->mode ^ st.st_mode) & 0777) != 0)
+                blocker_add(b, "Use --skip-file-rwx-check to accept files with other permissions",
+                            "%s %s has the permissions %04o, it had %04o", noun(st.st_mode), reg->name,
+                            st.st_mode & 0777, reg->mode & 0777);
+}
+
+int fd_open_exactly(const char *path, uint32_t flags) {
+        struct open_how how = { .flags = flags & FLAGS_KNOWN & ~(uint32_t)(FLAGS_ONCE | O_ASYNC) };
+        int fd;
+
+        if (how.flags & O_PATH)
+                how.flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW;
+        /* openat(2) would add O_LARGEFILE, openat2(2) takes flags as they are. */
+        how.flags |= O_CLOEXEC;
+        fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+        return fd < 0 ? -errno : fd;
+}
+
+static int reg_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+        const Img__RegFile *reg = file->msg->reg;
+        bool file_proper = reg->has_mode && S_ISREG(reg->mode);
+        _cleanup_close_ int fd = -EBADF;
+
+        /* A file of O_TMPFILE keeps the O_DIRECTORY that is part of it. */
+        fd = fd_open_exactly(reg->name, file_proper ? reg->flags & ~(uint32_t)O_DIRECTORY : reg->flags);
+        if (fd < 0)
+                return ckpt_error_errno(err, fd, "cannot open %s %s", noun(reg->has_mode ? reg->mode : 0), reg->name);
+        if (reg->pos > 0 && !(reg->flags & O_PATH)) {
+                off_t at = lseek(fd, (off_t)reg->pos, SEEK_SET);
+
+                /* Devices that cannot be moved in were not. */
+                if (at != (off_t)reg->pos && !(reg->has_mode && S_ISCHR(reg->mode)))
+                        return ckpt_error_errno(err, at < 0 ? -errno : -EIO, "cannot move to offset %llu of %s",
+                                                (unsigned long long)reg->pos, reg->name);
+        }
+        file->fd = TAKE_FD(fd);
+        return 0;
+}
+
+const struct fd_kind fd_kind_reg = {
+        .type = IMG__FD_TYPES__REG,
+        .name = "file",
+        .match = reg_match,
+        .look = reg_look,
+        .dump = reg_dump,
+        .check = reg_check,
+        .open = reg_open,
+};

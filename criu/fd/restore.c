@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Opening every file once, in ckpt, and filling the tables of the tasks. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "fd/kind.h"
+#include "fd/plan.h"
+#include "lib/fault.h"
+#include "macro.h"
+#include "restore/inherit.h"
+
+/* Descriptors that ckpt opens before it closes those that nobody else needs. */
+enum { SEND_AT_ONCE = 1024 };
+
+int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, struct ckpt_error *err) {
+        const struct restore_file *file = restore_find_file(r->files, id);
+        int fd;
+
+        if (!file || file->msg->type != IMG__FD_TYPES__REG)
+                return ckpt_error(err, -EBADMSG, "file %u, which is mapped, is no file with a path", id);
+        fd = fd_open_exactly(file->msg->reg->name, flags);
+        if (fd < 0)
+                return ckpt_error_errno(err, fd, "cannot open %s", file->msg->reg->name);
+        *ret_fd = fd;
+        return 0;
+}
+
+int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
+        int rc;
+
+        if (file->fd >= 0)
+                return 0;
+        rc = file->kind->open(r, file, err);
+        if (rc < 0)
+                return rc;
+        rc = fown_restore(r->files, file, err);
+        if (rc == -ESRCH)
+                file->owner_waits = true; /* a thread that is still to be made */
+        else if (rc < 0)
+                return rc;
+        return 0;
+}
+
+/* `n` of the descriptors that wait for it have it. */
+static void file_served(struct restore_file *file, uint32_t n) {
+        ckpt_assert(file->nr_slots >= n);
+        file->nr_slots -= n;
+        if (file->nr_slots == 0 && !file->kind->finish && !file->owner_waits)
+                file->fd = safe_close(file->fd);
+}
+
+/* ---- directories ---- */
+
+static int open_directory(struct restore_file *file, struct ckpt_error *err) {
+        if (file->dir >= 0)
+                return 0;
+        file->dir = open(file->msg->reg->name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return file->dir < 0 ? ckpt_error_errno(err, -errno, "cannot open the directory %s", file->msg->reg->name) : 0;
+}
+
+static void directory_served(struct restore_file *file) {
+        if (--file->dir_users == 0)
+                file->dir = safe_close(file->dir);
+}
+
+static bool is_own_root(int dir) {
+        struct stat own, other;
+
+        return stat("/", &own) == 0 && fstat(dir, &other) == 0 && own.st_dev == other.st_dev &&
+               own.st_ino == other.st_ino;
+}
+
+/* The table is empty yet, so what is received first is 0 and 1. */
+static int add_fs(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
+        struct restore_fds *fds = t->fds;
+        int r, dirs[2];
+        size_t n = 1;
+
+        r = open_directory(fds->cwd, err);
+        if (r == 0)
+                r = open_directory(fds->root, err);
+        if (r < 0)
+                return r;
+        dirs[0] = fds->cwd->dir;
+        if (!is_own_root(fds->root->dir))
+                dirs[n++] = fds->root->dir;
+        r = restore_send_fds(t, b, dirs, n, err);
+        if (r < 0)
+                return r;
+        if (n > 1) {
+                compel_call(b, "enter its root directory", SYS_fchdir, 1);
+                compel_call(b, "change its root directory", SYS_chroot, compel_copy(b, ".", 2));
+        }
+        compel_call(b, "enter its working directory", SYS_fchdir, 0);
+        compel_call(b, "close directories", SYS_close_range, 0, n - 1, 0);
+        if (t->fs->has_umask)
+                compel_call(b, "set its umask", SYS_umask, t->fs->umask);
+        directory_served(fds->cwd);
+        directory_served(fds->root);
+        return 0;
+}
+
+/* ---- tables ---- */
+
+struct table_plan {
+        struct fd_plan plan;
+        struct restore_file **files; /* the distinct files of the table */
+        uint32_t *nr_slots;          /* descriptors of this table, for each */
+        size_t *last;                /* where in plan.send it comes last */
+};
+
+static int compare_pointers(const void *a, const void *b) {
+        const struct restore_file *x = *(struct restore_file *const *)a, *y = *(struct restore_file *const *)b;
+
+        return (x > y) - (x < y);
+}
+
+static struct table_plan make_plan(const struct restore_slot_vec *slots, struct arena *arena) {
+        struct plan_slot *plan_slots = arena_new_array(arena, struct plan_slot, slots->n);
+        struct table_plan p = { .files = arena_new_array(arena, struct restore_file *, slots->n) };
+        uint32_t n = 0;
+
+        for (size_t i = 0; i < slots->n; i++)
+                p.files[i] = slots->v[i].file;
+        if (slots->n > 0)
+                qsort(p.files, slots->n, sizeof(*p.files), compare_pointers);
+        for (size_t i = 0; i < slots->n; i++)
+                if (n == 0 || p.files[n - 1] != p.files[i])
+                        p.files[n++] = p.files[i];
+        p.nr_slots = arena_new_array(arena, uint32_t, n);
+        p.last = arena_new_array(arena, size_t, n);
+        for (size_t i = 0; i < slots->n; i++) {
+                struct restore_file **found = bsearch(&slots->v[i].file, p.files, n, sizeof(*p.files), compare_pointers);
+
+                plan_slots[i] = (struct plan_slot){ slots->v[i].fd, slots->v[i].cloexec, (uint32_t)(found - p.files) };
+                p.nr_slots[found - p.files]++;
+        }
+        fd_plan_make(plan_slots, slots->n, n, arena, &p.plan);
+        for (size_t i = 0; i < p.plan.nr_send; i++)
+                p.last[p.plan.send[i]] = i;
+        return p;
+}
+
+/* Opened just before and closed just after: a table may have nearly as many files as ckpt may open. */
+static int send_files(struct restore_task *t, struct compel_batch *b, const struct table_plan *p,
+                      struct ckpt_error *err) {
+        int fds[SEND_AT_ONCE], r;
+
+        for (size_t at = 0; at < p->plan.nr_send;) {
+                size_t n = MIN(p->plan.nr_send - at, (size_t)SEND_AT_ONCE);
+
+                for (size_t i = 0; i < n; i++) {
+                        struct restore_file *file = p->files[p->plan.send[at + i]];
+
+                        r = fd_file_open(t->restore, file, err);
+                        if (r < 0)
+                                return r;
+                        fds[i] = file->fd;
+                }
+                r = restore_send_fds(t, b, fds, n, err);
+                if (r < 0)
+                        return r;
+                for (size_t i = 0; i < n; i++) {
+                        uint32_t file = p->plan.send[at + i];
+
+                        if (p->last[file] == at + i)
+                                file_served(p->files[file], p->nr_slots[file]);
+                }
+                at += n;
+        }
+        return 0;
+}
+
+static void add_ops(struct compel_batch *b, const struct fd_plan *plan) {
+        for (size_t i = 0; i < plan->nr_ops; i++) {
+                const struct plan_op *op = &plan->ops[i];
+                struct compel_op *call;
+
+                switch (op->kind) {
+                case PLAN_DUP:
+                        call = compel_call(b, "give a descriptor its number", SYS_dup3, op->from, op->to,
+                                           op->cloexec ? O_CLOEXEC : 0);
+                        call->check = COMPEL_CHECK_EQUAL;
+                        call->want = op->to;
+                        break;
+                case PLAN_CLOSE:
+                        compel_call(b, "close what filled holes", SYS_close_range, op->from, op->to, 0);
+                        break;
+                case PLAN_CLOEXEC:
+                        compel_call(b, "set close-on-exec", SYS_close_range, op->from, op->to, CLOSE_RANGE_CLOEXEC);
+                        break;
+                }
+        }
+}
+
+static int fill_table(struct restore_task *t, struct ckpt_error *err) {
+        struct compel_batch *b = task_lane(t);
+        struct arena arena = { 0 };
+        struct table_plan plan;
+        int r;
+
+        /* What the task still has of ckpt or of its parent would take numbers. */
+        compel_call(b, "empty its descriptor table", SYS_close_range, 0, (uint64_t)t->restore->inherit_base - 1, 0);
+        r = add_fs(t, b, err);
+        if (r < 0)
+                return r;
+        plan = make_plan(&t->fds->slots, &arena);
+        r = send_files(t, b, &plan, err);
+        if (r == 0) {
+                add_ops(b, &plan.plan);
+                restore_close_inherited(t, b);
+                r = lock_restore(t, b, err);
+        }
+        arena_done(&arena);
+        if (r == 0)
+                r = compel_run(b, err);
+        return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t)) : fault_point_error(FAULT_RESTORE_FILES, err);
+}
+
+int fd_restore(struct restore *r, struct ckpt_error *err) {
+        int rc = 0;
+
+        for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
+                        rc = fill_table(r->tasks[i], err);
+        for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
+                struct restore_file *file = &r->files->v[i];
+
+                if (!file->kind->finish || file->fd < 0)
+                        continue;
+                rc = file->kind->finish(r, file, err);
+                if (!file->owner_waits)
+                        file->fd = safe_close(file->fd);
+        }
+        return rc;
+}
+
+int fd_restore_owners(struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->files->n; i++) {
+                struct restore_file *file = &r->files->v[i];
+                int rc;
+
+                if (!file->owner_waits)
+                        continue;
+                rc = fown_restore(r->files, file, err);
+                if (rc == -ESRCH)
+                        return ckpt_error(err, -ESRCH, "file %u sends its SIGIO to pid %u, which is not in the images",
+                                          file->id, fown_of(r->files, file)->pid);
+                if (rc < 0)
+                        return rc;
+                file->owner_waits = false;
+                file->fd = safe_close(file->fd);
+        }
+        return 0;
+}

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Descriptor tables, working directory, root and umask of the tasks that are dumped. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "fd/kind.h"
+#include "images/fs.pb-c.h"
+#include "lib/fault.h"
+#include "macro.h"
+
+enum { FLAG_LARGEFILE = 0100000 };
+
+static const struct {
+        const char *where, *what;
+} fs_rows[] = {
+        { "cwd", "its working directory" },
+        { "root", "its root directory" },
+        { "exe", "its program" },
+};
+
+/* Everything that is the same for all probes of a task. */
+struct walk {
+        struct dump_task *task;
+        struct dump_fds *fds;
+        const struct proc_dir *proc;
+        struct blockers *blockers;
+        int pidfd;
+        struct proc_buf buf;
+        char link[PATH_MAX], where[16];
+};
+
+static struct fd_probe probe_of(struct walk *w, int fd) {
+        if (fd >= 0)
+                snprintf(w->where, sizeof(w->where), "fd/%d", fd);
+        return (struct fd_probe){
+                .task = w->task,
+                .proc = w->proc,
+                .fd = fd,
+                .where = w->where,
+                .link_buf = w->link,
+                .buf = &w->buf,
+                .pidfd = &w->pidfd,
+        };
+}
+
+static void walk_done(struct walk *w) {
+        w->pidfd = safe_close(w->pidfd);
+        proc_buf_done(&w->buf);
+}
+
+/* ---- look ---- */
+
+/* The leader may be dead; its files are then seen through another thread. */
+static int open_living(struct dump_task *t, struct proc_dir *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r;
+
+        r = proc_tids(&t->proc, &tids);
+        for (size_t i = 0; r == 0 && i < tids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                struct proc_stat stat;
+
+                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0 &&
+                    stat.state != 'Z' && stat.state != 'X') {
+                        *ret = dir;
+                        dir.fd = -EBADF;
+                        return 0;
+                }
+        }
+        return r < 0 ? r : -ESRCH;
+}
+
+/* What spares work in the freeze: a path, if it still leads to that inode then. */
+static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_kind *kind) {
+        struct seen_fd *s = &w->fds->seen[w->fds->nr_seen++];
+
+        *s = (struct seen_fd){ .fd = p->fd };
+        if (kind != &fd_kind_reg || !(p->st.stx_mask & STATX_MNT_ID))
+                return;
+        s->kind = kind;
+        s->dev = statx_dev(&p->st);
+        s->ino = p->st.stx_ino;
+        s->mnt_id = p->st.stx_mnt_id;
+        s->link = arena_strdup(&w->task->arena, p->link);
+}
+
+static void look_fd(struct walk *w, int fd) {
+        _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
+        const struct fd_kind *kind;
+        int r = fd_probe_path(&p);
+
+        if (r == -ENAMETOOLONG)
+                blocker_add(w->blockers, NULL, "%s has a path longer than the kernel can tell", fd_probe_name(&p));
+        if (r < 0)
+                return;
+        kind = fd_kind_of(&p);
+        fd_kind_look(kind, &p, w->blockers);
+        note_seen(w, &p, kind);
+}
+
+static void look_fs(struct walk *w) {
+        for (size_t i = 0; i < ELEMENTSOF(fs_rows); i++) {
+                _cleanup_fd_probe_ struct fd_probe p = probe_of(w, -1);
+                const struct fd_kind *kind;
+                struct statx st;
+
+                p.where = fs_rows[i].where;
+                p.what = fs_rows[i].what;
+                if (fd_probe_path(&p) < 0)
+                        continue;
+                kind = fd_kind_of(&p);
+                if (kind != &fd_kind_reg)
+                        fd_kind_look(kind, &p, w->blockers);
+                else
+                        reg_path_leads_there(&p, w->blockers, &st);
+        }
+}
+
+/* An exiting thread has lost its files already. */
+static bool has_own(struct dump_task *t, const struct proc_dir *living, pid_t tid, int type) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct proc_stat stat;
+
+        if (syscall(SYS_kcmp, living->pid, tid, type, 0, 0) <= 0)
+                return false;
+        return proc_open_thread(&t->proc, tid, &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0 &&
+               stat.state != 'Z' && stat.state != 'X' && syscall(SYS_kcmp, living->pid, tid, type, 0, 0) > 0;
+}
+
+static void look_threads(struct dump_task *t, const struct proc_dir *living) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+
+        if (proc_tids(&t->proc, &tids) < 0)
+                return;
+        for (size_t i = 0; i < tids.n; i++) {
+                if (tids.v[i] == living->pid)
+                        continue;
+                if (has_own(t, living, tids.v[i], KCMP_FILES))
+                        blocker_add(t->dump->blockers, NULL,
+                                    "%s: thread %d has a descriptor table of its own, which is not supported yet",
+                                    dump_task_name(t), tids.v[i]);
+                if (has_own(t, living, tids.v[i], KCMP_FS))
+                        blocker_add(t->dump->blockers, NULL,
+                                    "%s: thread %d has a working directory of its own, which is not supported yet",
+                                    dump_task_name(t), tids.v[i]);
+        }
+}
+
+/* Processes that share what fork(2) copies. */
+static void look_parent(struct dump_task *t, const struct proc_dir *living) {
+        if (!t->parent)
+                return;
+        if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FILES, 0, 0) == 0)
+                blocker_add(t->dump->blockers, NULL,
+                            "%s shares its descriptor table with its parent (CLONE_FILES), which is not supported yet",
+                            dump_task_name(t));
+        if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FS, 0, 0) == 0)
+                blocker_add(t->dump->blockers, NULL,
+                            "%s shares its working directory with its parent (CLONE_FS), which is not supported yet",
+                            dump_task_name(t));
+}
+
+void fd_look(struct dump_task *t) {
+        _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        int r;
+
+        r = open_living(t, &living);
+        if (r == 0)
+                r = proc_fds(&living, &list);
+        if (r == -ESRCH)
+                return;
+        if (r < 0) {
+                blocker_add(t->dump->blockers, "Run ckpt as root", "%s: its descriptors cannot be read: %s",
+                            dump_task_name(t), strerror(-r));
+                return;
+        }
+        w.proc = &living;
+        w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
+        *w.fds = (struct dump_fds){ .task = t, .seen = arena_new_array(&t->arena, struct seen_fd, list.n) };
+        for (size_t i = 0; i < list.n; i++)
+                look_fd(&w, list.v[i]);
+        look_fs(&w);
+        look_threads(t, &living);
+        look_parent(t, &living);
+}
+
+/* ---- collect ---- */
+
+static const struct seen_fd *find_seen(const struct dump_fds *fds, int fd) {
+        size_t low = 0, high = fds->nr_seen;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (fds->seen[middle].fd < fd)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low < fds->nr_seen && fds->seen[low].fd == fd && fds->seen[low].link ? &fds->seen[low] : NULL;
+}
+
+/* Is it still what look saw, under the same path? Then one stat(2) of the path is all there is to do. */
+static bool still_there(struct fd_probe *p, const struct seen_fd *seen) {
+        if (!seen || !p->info.has_ino || p->info.ino != seen->ino || p->info.mnt_id < 0 ||
+            (uint64_t)p->info.mnt_id != seen->mnt_id)
+                return false;
+        if (statx(AT_FDCWD, seen->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &p->st) < 0 ||
+            p->st.stx_ino != seen->ino || statx_dev(&p->st) != seen->dev)
+                return false;
+        p->link = seen->link;
+        return true;
+}
+
+/* The description behind a probe, new or known. */
+static int find_file(struct walk *w, struct fd_probe *p, const struct fd_kind *kind, struct dump_file **ret,
+                     struct ckpt_error *err) {
+        struct dump *d = w->task->dump;
+        struct dump_files *files = dump_files(d);
+        struct file_group *group;
+        struct dump_file *f;
+        size_t at;
+        int r;
+
+        r = dump_file_find(files, p, &group, &at, &f);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot compare it with other descriptors (kcmp)", fd_probe_name(p));
+        if (!f) {
+                f = dump_file_new(files, kind);
+                f->task = w->task;
+                f->tid = p->proc->pid;
+                f->fd = p->fd;
+                f->group = group;
+                ckpt_assert(dump_file_vec_push(&group->files, f) == 0);
+                memmove(&group->files.v[at + 1], &group->files.v[at], (group->files.n - 1 - at) * sizeof(f));
+                group->files.v[at] = f;
+                r = kind->dump(d, p, f, err);
+                if (r < 0)
+                        return r;
+        }
+        *ret = f;
+        return 0;
+}
+
+static int collect_fd(struct walk *w, int fd, struct ckpt_error *err) {
+        _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
+        struct dump_files *files = dump_files(w->task->dump);
+        const struct seen_fd *seen = find_seen(w->fds, fd);
+        const struct fd_kind *kind;
+        struct dump_file *file = NULL;
+        int r;
+
+        r = fd_probe_info(&p);
+        if (r == 0 && still_there(&p, seen)) {
+                kind = seen->kind;
+                if (p.info.locks.n > 0)
+                        lock_look(&p, w->blockers);
+        } else {
+                if (r == 0)
+                        r = fd_probe_path(&p);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "%s: cannot be read", fd_probe_name(&p));
+                kind = fd_kind_of(&p);
+                fd_kind_look(kind, &p, w->blockers);
+        }
+        if (!kind->dump || blockers_count(w->blockers) > 0)
+                return 0;
+        pthread_mutex_lock(&files->lock);
+        r = find_file(w, &p, kind, &file, err);
+        pthread_mutex_unlock(&files->lock);
+        if (r < 0)
+                return r;
+        if (p.info.locks.n > 0)
+                lock_collect(w->fds, file, &p);
+        w->fds->v[w->fds->n++] =
+                (struct dump_fd){ .fd = fd, .cloexec = (p.info.flags & O_CLOEXEC) != 0, .file = file };
+        return 0;
+}
+
+static int collect_directory(struct walk *w, size_t row, uint32_t *ret, struct ckpt_error *err) {
+        _cleanup_fd_probe_ struct fd_probe p = probe_of(w, -1);
+        int r;
+
+        p.where = fs_rows[row].where;
+        p.what = fs_rows[row].what;
+        r = fd_probe_path(&p);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s cannot be read", fd_probe_name(&p));
+        return dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret);
+}
+
+static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err) {
+        _cleanup_proc_status_ struct proc_status status = { 0 };
+        const struct proc_status *st = &t->threads[0].status;
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r;
+
+        if (!proc_status_has(st, PROC_STATUS_UMASK)) {
+                r = proc_status_read(&t->threads[0].proc, &buf, &status);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "%s: cannot read its status", dump_task_name(t));
+                st = &status;
+        }
+        if (!proc_status_has(st, PROC_STATUS_UMASK))
+                return ckpt_error(err, -EOPNOTSUPP, "%s: this kernel does not tell its umask (Linux 4.7 does)",
+                                  dump_task_name(t));
+        *ret = st->umask;
+        return 0;
+}
+
+static int collect_fs(struct walk *w, struct ckpt_error *err) {
+        int r;
+
+        r = collect_directory(w, 0, &w->fds->cwd_id, err);
+        if (r == 0)
+                r = collect_directory(w, 1, &w->fds->root_id, err);
+        return r < 0 ? r : read_umask(w->task, &w->fds->umask, err);
+}
+
+/* Who shares what. The kernel's order makes a search of it. */
+static int collect_sharing(struct walk *w, struct ckpt_error *err) {
+        struct dump_task *t = w->task;
+        struct dump_files *files = dump_files(t->dump);
+        struct dump_fds *same_files = NULL, *same_fs = NULL;
+        int r;
+
+        r = table_add(&files->tables, w->fds, KCMP_FILES, &same_files);
+        if (r == 0)
+                r = table_add(&files->fs, w->fds, KCMP_FS, &same_fs);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot compare its descriptor table with others (kcmp)",
+                                        dump_task_name(t));
+        if (same_files || same_fs)
+                return ckpt_error(err, -ENOTSUP, "%s shares its %s with pid %d, which is not supported yet",
+                                  dump_task_name(t), same_files ? "descriptor table" : "working directory",
+                                  (same_files ? same_files : same_fs)->task->pid);
+        for (size_t i = 1; i < t->nr_threads; i++)
+                if (syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FILES, 0, 0) != 0 ||
+                    syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FS, 0, 0) != 0)
+                        return ckpt_error(err, -ENOTSUP,
+                                          "%s: thread %d has a descriptor table or a working directory of its own, "
+                                          "which is not supported yet",
+                                          dump_task_name(t), t->threads[i].tid);
+        return 0;
+}
+
+int fd_collect(struct dump_task *t, struct ckpt_error *err) {
+        _cleanup_(blockers_free) struct blockers *b = blockers_new();
+        _cleanup_(walk_done) struct walk w = { .task = t, .blockers = b, .pidfd = -EBADF };
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
+        int r;
+
+        ckpt_assert(t->nr_threads > 0);
+        w.proc = &t->threads[0].proc;
+        if (!t->fds)
+                t->fds = arena_new(&t->arena, struct dump_fds);
+        w.fds = t->fds;
+        w.fds->task = t;
+        w.fds->tid = w.proc->pid;
+        r = proc_fds(w.proc, &list);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot list its descriptors", dump_task_name(t));
+        w.fds->n = 0;
+        w.fds->v = arena_new_array(&t->arena, struct dump_fd, list.n);
+        for (size_t i = 0; r == 0 && i < list.n; i++)
+                r = collect_fd(&w, list.v[i], err);
+        if (r == 0)
+                r = collect_fs(&w, err);
+        if (r == 0)
+                r = blockers_to_error(b, "the tree runs on as before", err);
+        if (r == 0)
+                r = collect_sharing(&w, err);
+        return r;
+}
+
+/* ---- save ---- */
+
+static int save_table(struct dump_task *t, struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *image = NULL;
+        int r;
+
+        r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
+        if (r == 0)
+                r = image_open_write(t->dump->set, IMAGE_FDINFO, t->ids->files_id, &image, err);
+        for (size_t i = 0; r == 0 && i < t->fds->n; i++) {
+                const struct dump_fd *fd = &t->fds->v[i];
+                Img__Fdinfo entry = IMG__FDINFO__INIT;
+
+                entry.id = fd->file->id;
+                entry.flags = fd->cloexec ? FD_CLOEXEC : 0;
+                entry.type = fd->file->kind->type;
+                entry.fd = (uint32_t)fd->fd;
+                r = image_write(image, &entry.base, err);
+        }
+        return r < 0 ? r : image_close(TAKE_PTR(image), err);
+}
+
+int fd_save_task(struct dump_task *t, struct ckpt_error *err) {
+        Img__Fs fs = IMG__FS__INIT;
+        int r;
+
+        r = save_table(t, err);
+        if (r == 0)
+                r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
+        if (r < 0)
+                return r;
+        fs.cwd_id = t->fds->cwd_id;
+        fs.root_id = t->fds->root_id;
+        fs.has_umask = true;
+        fs.umask = t->fds->umask;
+        return image_store(t->dump->set, IMAGE_FS, (unsigned long)t->pid, &fs.base, err);
+}

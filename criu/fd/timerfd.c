@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * timerfd_create(2). A timer's end is a moment on its clock. During the same boot, or with the time of day, that
+ * moment is kept, as for a process that was stopped for a while; other boots have other clocks, and what was left
+ * is left. All times are those of ckpt's own clocks, so a time namespace of the tasks makes no difference.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "fd/anon.h"
+
+#ifndef TFD_TIMER_CANCEL_ON_SET
+#define TFD_TIMER_CANCEL_ON_SET 2
+#endif
+#define SET_TICKS _IOW('T', 0, uint64_t) /* TFD_IOC_SET_TICKS, 3.17 */
+
+#define NS_PER_S 1000000000ULL
+#define SEC_MAX  (INT64_MAX / NS_PER_S) /* KTIME_SEC_MAX: the kernel takes more for as much */
+
+enum { BOOT_ID_SIZE = 40 };
+
+static bool read_boot_id(char ret[BOOT_ID_SIZE]) {
+        _cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, ret, BOOT_ID_SIZE - 1);
+
+        ret[n > 0 ? n : 0] = '\0';
+        return n > 0;
+}
+
+/* On which clock its end stays where it is. CLOCK_*_ALARM cannot be read on machines without such a clock. */
+static clockid_t clock_of(uint32_t clockid, uint32_t settime_flags) {
+        switch (clockid) {
+        case CLOCK_REALTIME:
+                return settime_flags & TFD_TIMER_ABSTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+        case CLOCK_REALTIME_ALARM:
+                return CLOCK_REALTIME;
+        case CLOCK_BOOTTIME:
+        case CLOCK_BOOTTIME_ALARM:
+                return CLOCK_BOOTTIME;
+        default:
+                return CLOCK_MONOTONIC;
+        }
+}
+
+static uint64_t now_ns(clockid_t clock) {
+        struct timespec ts = { 0 };
+
+        clock_gettime(clock, &ts);
+        return ts.tv_sec > 0 ? (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec : 0;
+}
+
+static bool is_zero(const struct timespec *ts) {
+        return ts->tv_sec == 0 && ts->tv_nsec == 0;
+}
+
+static void timerfd_look(struct fd_probe *p, struct blockers *b) {
+        if (!anon_look(p, PROC_FDINFO_TIMERFD, b))
+                return;
+        /* A single shot that is still to come has not fired: the tick is that of the cancellation. */
+        if (p->info.timerfd.settime_flags & TFD_TIMER_CANCEL_ON_SET && p->info.timerfd.ticks > 0 &&
+            is_zero(&p->info.timerfd.interval) && !is_zero(&p->info.timerfd.value))
+                blocker_add(b, "Try again when the program has read it",
+                            "%s is a timerfd that a change of the clock has cancelled (TFD_TIMER_CANCEL_ON_SET), which "
+                            "its program has not read yet",
+                            fd_probe_name(p));
+}
+
+/*
+ * The state of this moment. A periodic timer that has fired stands still until it is read, and shows nothing of
+ * when it goes on; timerfd_gettime(2) sets it going and counts what was missed, as a read does.
+ */
+static int read_state(struct fd_probe *p, int fd, struct proc_fdinfo *ret) {
+        _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
+        struct itimerspec its;
+        int r;
+
+        if (p->info.timerfd.ticks > 0 && is_zero(&p->info.timerfd.value) && !is_zero(&p->info.timerfd.interval) &&
+            timerfd_gettime(fd, &its) < 0)
+                return -errno;
+        r = proc_fdinfo_read(p->proc, p->fd, p->buf, &info);
+        if (r < 0)
+                return r;
+        if (info.kind != PROC_FDINFO_TIMERFD)
+                return -ESTALE;
+        *ret = info;
+        info = (struct proc_fdinfo){ 0 };
+        return 0;
+}
+
+static void note_end(struct dump_files *files, Img__Timerfd *msg) {
+        uint64_t left = msg->vsec * NS_PER_S + msg->vnsec, now;
+        char boot_id[BOOT_ID_SIZE];
+
+        /* Read after what was left was, so that the moment is no earlier than it was. */
+        now = now_ns(clock_of(msg->clockid, msg->settime_flags));
+        if (left == 0 || msg->vsec >= SEC_MAX || left > INT64_MAX - now || !read_boot_id(boot_id))
+                return;
+        msg->has_expires_ns = true;
+        msg->expires_ns = (int64_t)(now + left);
+        msg->boot_id = arena_strdup(&files->arena, boot_id);
+}
+
+static int timerfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
+        Img__Timerfd *msg = arena_message(&dump_files(d)->arena, Img__Timerfd, img__timerfd__init);
+        _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
+        _cleanup_close_ int fd = -EBADF;
+        int r;
+
+        r = anon_dump(d, p, PROC_FDINFO_TIMERFD, &msg->fown, &msg->flags, &fd, err);
+        if (r < 0)
+                return r;
+        r = read_state(p, fd, &info);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read the timer", fd_probe_name(p));
+        msg->id = file->id;
+        msg->clockid = (uint32_t)info.timerfd.clockid;
+        msg->settime_flags = info.timerfd.settime_flags;
+        msg->ticks = info.timerfd.ticks;
+        msg->vsec = (uint64_t)info.timerfd.value.tv_sec;
+        msg->vnsec = (uint64_t)info.timerfd.value.tv_nsec;
+        msg->isec = (uint64_t)info.timerfd.interval.tv_sec;
+        msg->insec = (uint64_t)info.timerfd.interval.tv_nsec;
+        note_end(dump_files(d), msg);
+        file->msg->tfd = msg;
+        return 0;
+}
+
+/* ---- restore ---- */
+
+static int timerfd_check(struct restore *r __attribute__((unused)), struct restore_file *file,
+                         struct image_file *image, struct ckpt_error *err) {
+        const Img__Timerfd *msg = file->msg->tfd;
+
+        switch (msg->clockid) {
+        case CLOCK_REALTIME:
+        case CLOCK_MONOTONIC:
+        case CLOCK_BOOTTIME:
+        case CLOCK_REALTIME_ALARM:
+        case CLOCK_BOOTTIME_ALARM:
+                break;
+        default:
+                return image_damaged(image, err, "file %u: there is no timerfd of clock %u", file->id, msg->clockid);
+        }
+        if (msg->settime_flags & ~(uint32_t)(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) || msg->vsec > INT64_MAX ||
+            msg->isec > INT64_MAX || msg->vnsec >= NS_PER_S || msg->insec >= NS_PER_S ||
+            (msg->has_expires_ns && msg->expires_ns <= 0))
+                return image_damaged(image, err, "file %u: its timer makes no sense", file->id);
+        return anon_check_flags(file, image, msg->flags, 0, err);
+}
+
+static int timerfd_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+        return anon_opened(file, timerfd_create((clockid_t)file->msg->tfd->clockid, TFD_CLOEXEC), file->msg->tfd->flags,
+                           err);
+}
+
+struct timer {
+        uint64_t value, interval, ticks; /* ns; value is absolute with TFD_TIMER_ABSTIME */
+};
+
+static uint64_t to_ns(uint64_t sec, uint64_t nsec) {
+        return sec >= SEC_MAX ? INT64_MAX : sec * NS_PER_S + nsec;
+}
+
+static bool same_clock(const Img__Timerfd *msg, clockid_t clock) {
+        char boot_id[BOOT_ID_SIZE];
+
+        if (!msg->has_expires_ns)
+                return false;
+        return clock == CLOCK_REALTIME || (msg->boot_id && read_boot_id(boot_id) && strcmp(boot_id, msg->boot_id) == 0);
+}
+
+/* What the kernel is to be told at this moment. */
+static struct timer timer_now(const Img__Timerfd *msg) {
+        clockid_t clock = clock_of(msg->clockid, msg->settime_flags);
+        uint64_t now = now_ns(clock), left = to_ns(msg->vsec, msg->vnsec), end;
+        struct timer t = { .interval = to_ns(msg->isec, msg->insec), .ticks = msg->ticks };
+
+        /* Foreign images do not know when a periodic timer that has fired goes on. */
+        if (left == 0 && t.interval > 0 && t.ticks > 0)
+                left = t.interval;
+        if (left == 0)
+                return t;
+        end = same_clock(msg, clock) ? (uint64_t)msg->expires_ns : left < INT64_MAX - now ? now + left : INT64_MAX;
+        if (msg->settime_flags & TFD_TIMER_ABSTIME) {
+                t.value = end;
+        } else if (end > now) {
+                t.value = end - now;
+        } else if (t.interval == 0) {
+                t.value = 1;
+        } else {
+                /* It would have fired meanwhile, and again and again. */
+                t.ticks += 1 + (now - end) / t.interval;
+                t.value = t.interval - (now - end) % t.interval;
+        }
+        return t;
+}
+
+static struct timespec to_timespec(uint64_t ns) {
+        return (struct timespec){ (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
+}
+
+static int read_own(int fd, struct proc_fdinfo *ret) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        int r;
+
+        r = proc_open(getpid(), &self);
+        if (r == 0)
+                r = proc_fdinfo_read(&self, fd, &buf, ret);
+        return r < 0 ? r : ret->kind == PROC_FDINFO_TIMERFD ? 0 : -EBADMSG;
+}
+
+/*
+ * Setting the timer forgets the ticks, and setting the ticks forgets what has fired since: a timer that has fired
+ * stands still until it is read, so what it shows when it does is to be added.
+ */
+static int set_ticks(int fd, uint64_t ticks) {
+        struct proc_fdinfo before = { 0 }, after = { 0 };
+        uint64_t more;
+        int r;
+
+        r = read_own(fd, &before);
+        proc_fdinfo_done(&before);
+        if (r < 0)
+                return r;
+        more = ticks + before.timerfd.ticks;
+        if (ioctl(fd, SET_TICKS, &more) < 0)
+                return -errno;
+        if (before.timerfd.ticks > 0)
+                return 0;
+        r = read_own(fd, &after);
+        proc_fdinfo_done(&after);
+        if (r < 0 || is_zero(&before.timerfd.value) || !is_zero(&after.timerfd.value) || after.timerfd.ticks > more)
+                return r;
+        more++;
+        return ioctl(fd, SET_TICKS, &more) < 0 ? -errno : 0;
+}
+
+static int timerfd_finish(struct restore *r __attribute__((unused)), struct restore_file *file,
+                          struct ckpt_error *err) {
+        const Img__Timerfd *msg = file->msg->tfd;
+        struct timer t = timer_now(msg);
+        struct itimerspec its = { .it_value = to_timespec(t.value), .it_interval = to_timespec(t.interval) };
+        int rc = 0;
+
+        if (timerfd_settime(file->fd, (int)msg->settime_flags, &its, NULL) < 0)
+                return ckpt_error_errno(err, -errno, "file %u: cannot set the timer", file->id);
+        if (t.ticks > 0)
+                rc = set_ticks(file->fd, t.ticks);
+        return rc < 0 ? ckpt_error_errno(err, rc, "file %u: cannot set the expirations of a timer", file->id) : 0;
+}
+
+const struct fd_kind fd_kind_timerfd = {
+        .type = IMG__FD_TYPES__TIMERFD,
+        .name = "timerfd",
+        .link = "anon_inode:[timerfd]",
+        .look = timerfd_look,
+        .dump = timerfd_dump,
+        .check = timerfd_check,
+        .open = timerfd_open,
+        .finish = timerfd_finish,
+};

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What of an address space /proc does not show, and only the task itself can be asked for. */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "macro.h"
+#include "mem/dump.h"
+#include "mem/uapi.h"
+#include "task/kind.h"
+
+/* Places in the batch. */
+struct asked {
+        uint32_t brk, thp, mdwe, merge, map, locked, resident;
+        const unsigned char *vec; /* what mincore(2) writes; in memory shared with the task */
+};
+
+/*
+ * mlockall(MCL_FUTURE) shows only in what is mapped from then on: msync(MS_INVALIDATE) refuses a locked page, and
+ * unless it is to be locked on its first fault, the page is there at once.
+ */
+static void ask_lock_future(struct compel_batch *b, struct asked *a) {
+        raddr_t vec;
+        uint32_t map;
+
+        a->vec = compel_data(b, 1, &vec);
+        map = compel_index(b, compel_call(b, "map a page", SYS_mmap, 0, PAGE_SIZE, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0));
+        b->ops[map].check = COMPEL_CHECK_NOTHING;
+        a->map = map;
+        a->locked = compel_index(b, compel_call(b, "see whether it is locked", SYS_msync, map, PAGE_SIZE,
+                                                MS_INVALIDATE));
+        a->resident = compel_index(b, compel_call(b, "see whether it is resident", SYS_mincore, map, PAGE_SIZE, vec));
+        compel_call(b, "unmap a page", SYS_munmap, map, PAGE_SIZE);
+        for (uint32_t i = map + 1; i < b->n; i++) {
+                b->ops[i].refs = 1;
+                b->ops[i].check = COMPEL_CHECK_NOTHING;
+        }
+}
+
+static uint32_t ask_prctl(struct compel_batch *b, const char *what, uint64_t option) {
+        struct compel_op *op = compel_call(b, what, SYS_prctl, option, 0, 0, 0, 0);
+
+        op->check = COMPEL_CHECK_NOTHING;
+        return compel_index(b, op);
+}
+
+static void *ask(struct dump_thread *t, struct compel_batch *b) {
+        struct asked *a = arena_new(&t->task->arena, struct asked);
+
+        compel_room(b, 16, PAGE_SIZE);
+        a->brk = compel_index(b, compel_call(b, "read the break", SYS_brk, 0));
+        a->thp = ask_prctl(b, "read PR_GET_THP_DISABLE", PR_GET_THP_DISABLE);
+        a->mdwe = ask_prctl(b, "read PR_GET_MDWE", PR_GET_MDWE);
+        a->merge = ask_prctl(b, "read PR_GET_MEMORY_MERGE", PR_GET_MEMORY_MERGE);
+        ask_lock_future(b, a);
+        return a;
+}
+
+static int answer(struct dump_thread *t, struct compel_batch *b, void *asked, struct ckpt_error *err) {
+        struct mem_answers *ret = &dump_mem_of(t->task)->answers;
+        const struct asked *a = asked;
+        int64_t map = b->ops[a->map].ret;
+
+        ret->brk = (uint64_t)b->ops[a->brk].ret;
+        if (ret->brk >= MEM_END)
+                return ckpt_error(err, -EIO, "%s: its break, %#llx, makes no sense", dump_task_name(t->task),
+                                  (unsigned long long)ret->brk);
+        ret->thp_disabled = (int)b->ops[a->thp].ret;
+        ret->mdwe = (int)b->ops[a->mdwe].ret;
+        ret->memory_merge = (int)b->ops[a->merge].ret;
+        if (map == -EAGAIN || b->ops[a->locked].ret == -EBUSY)
+                ret->lock_future = MCL_FUTURE;
+        if (ret->lock_future && map != -EAGAIN && b->ops[a->resident].ret == 0 && !(*a->vec & 1))
+                ret->lock_future |= MCL_ONFAULT;
+        ret->known = true;
+        return 0;
+}
+
+const struct task_kind mem_brk_kind = {
+        .name = "memory",
+        .ask = ask,
+        .answer = answer,
+};

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of the dump half share among themselves. */
+#pragma once
+
+#include "mem/mem.h"
+#include "mem/runs.h"
+#include "mem/vma.h"
+#include "proc/pagemap.h"
+#include "proc/syscall.h"
+
+/* A shared anonymous mapping's memory, mapped by any number of tasks. */
+struct mem_object {
+        uint32_t dev_major, dev_minor;
+        uint64_t ino;
+        uint32_t id; /* names pagemap-shmem-ID.img */
+        uint32_t pages_id;
+        uint64_t size;           /* bytes */
+        struct dump_task *owner; /* a task that maps it ... */
+        char link[48];           /* ... and how /proc/PID shows that: map_files/START-END */
+};
+DEFINE_VEC(mem_object_vec, struct mem_object);
+
+/* A mapped file that is registered with fd/ already. */
+struct mem_known_file {
+        const struct proc_vma *vma;
+        uint32_t flags, id;
+};
+DEFINE_VEC(mem_known_file_vec, struct mem_known_file);
+
+/* What the tree has once; hangs off the root's memory. */
+struct mem_tree {
+        struct mem_object_vec objects;
+        struct mem_known_file_vec files; /* sorted */
+        uint32_t last_pages_id;
+        uint64_t shm_dev; /* device of the kernel's own tmpfs: shared anonymous memory, memfds, System V */
+};
+
+/* An area, frozen. */
+struct mem_area {
+        struct proc_vma vma;
+        uint64_t flags; /* PROC_VMF_* */
+        enum mem_kind kind;
+        Img__Vma *msg; /* in the task's arena */
+};
+DEFINE_VEC(mem_area_vec, struct mem_area);
+
+/* Where a thread was when smaps was read before the freeze. */
+struct mem_whereabouts {
+        pid_t tid;
+        struct proc_syscall call;
+};
+DEFINE_VEC(mem_whereabouts_vec, struct mem_whereabouts);
+
+/* What only the task itself can be asked for. */
+struct mem_answers {
+        bool known;
+        uint64_t brk;
+        int thp_disabled, mdwe, memory_merge; /* of prctl(2), negative: not known to this kernel */
+        uint32_t lock_future;                 /* MCL_* */
+};
+
+struct dump_mem {
+        struct mem_whereabouts_vec whereabouts;
+        bool whereabouts_known;
+        struct mem_answers answers;
+        struct proc_buf maps_buf;
+        struct proc_smap_vec smaps; /* read anew after the freeze, if need be */
+        struct mem_area_vec areas;
+        struct mem_run_vec runs; /* to be saved */
+        struct mem_run_vec guards;
+        Img__Mm *mm; /* in the task's arena */
+        uint32_t pages_id;
+        struct mem_tree *tree; /* of the root, else NULL */
+};
+
+/* The task's own structure, made at the first call. */
+struct dump_mem *dump_mem_of(struct dump_task *t);
+struct mem_tree *mem_tree_of(struct dump *d);
+
+/* ---- look.c ---- */
+
+/* Blockers among these areas. */
+void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, struct blockers *b);
+
+/* ---- flags.c ---- */
+
+/* Note where the threads are, before smaps is read. */
+void mem_note_whereabouts(struct dump_task *t);
+
+/*
+ * The areas of a frozen task with their flags: *ret has as many elements as /proc/PID/maps lines. It points
+ * into t->smaps or, when the task may have changed its areas since the look, into t->mem->smaps.
+ */
+int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, struct ckpt_error *err);
+
+/* ---- files.c ---- */
+
+/* Number of a mapped file in files.img, registering it at the first call. */
+int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
+                struct ckpt_error *err);
+
+/* "map_files/START-END" */
+void mem_map_files_link(const struct proc_vma *vma, char ret[48]);
+
+/* ---- pages.c ---- */
+
+/* Which pages to save: t->mem->runs and ->guards. */
+int mem_collect_pages(struct dump_task *t, struct ckpt_error *err);
+
+/* ---- cow.c ---- */
+
+/* Mark the runs of `t` that it shares with its parent. */
+int mem_mark_cow(struct dump_task *t, struct ckpt_error *err);
+
+/*
+ * The arithmetic of it: split [start, end) where words of child and parent begin or cease to show the same
+ * page frame, and append it to ret. `child` and `parent` are n words of pagemap, for the pages from start on.
+ */
+int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n, struct mem_run_vec *ret);
+
+/* ---- shmem.c ---- */
+
+/* The object that this area maps, registered at the first call. */
+int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret_id, uint64_t *ret_size,
+                  struct ckpt_error *err);
+
+/* ---- store.c ---- */
+
+/* Where the bytes of a pages file come from: the memory of a task, or a file. */
+struct mem_source {
+        struct dump_task *task; /* NULL: fd */
+        int fd;
+        const char *name; /* for messages: "pid 812 (redis)" */
+};
+
+/* Write pages-ID.img, and the pagemap file that describes it. Uses other workers of the pool when it is much. */
+int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind, unsigned long pagemap_id,
+              uint32_t pages_id, struct mem_run_vec *runs, struct ckpt_error *err);

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Mapped files on dump. fd/ knows them; here stands which of them it has been told of. */
+#include <string.h>
+
+#include "fd/fd.h"
+#include "macro.h"
+#include "mem/dump.h"
+
+static int compare(const struct mem_known_file *file, const struct proc_vma *vma, uint32_t flags) {
+        const struct proc_vma *x = file->vma;
+
+        if (x->ino != vma->ino)
+                return x->ino < vma->ino ? -1 : 1;
+        if (x->dev_major != vma->dev_major)
+                return x->dev_major < vma->dev_major ? -1 : 1;
+        if (x->dev_minor != vma->dev_minor)
+                return x->dev_minor < vma->dev_minor ? -1 : 1;
+        if (file->flags != flags)
+                return file->flags < flags ? -1 : 1;
+        return strcmp(x->name, vma->name);
+}
+
+/* Index of the first that is not below. */
+static size_t find(const struct mem_known_file_vec *files, const struct proc_vma *vma, uint32_t flags) {
+        size_t low = 0, high = files->n;
+
+        while (low < high) {
+                size_t mid = low + (high - low) / 2;
+
+                if (compare(&files->v[mid], vma, flags) < 0)
+                        low = mid + 1;
+                else
+                        high = mid;
+        }
+        return low;
+}
+
+int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
+                struct ckpt_error *err) {
+        struct mem_known_file_vec *files = &mem_tree_of(t->dump)->files;
+        size_t i = find(files, vma, flags);
+        char link[48];
+        uint32_t id;
+        int r;
+
+        if (i < files->n && compare(&files->v[i], vma, flags) == 0) {
+                *ret = files->v[i].id;
+                return 0;
+        }
+        mem_map_files_link(vma, link);
+        r = files_add_path(t, link, flags, &id, err);
+        if (r < 0)
+                return r;
+        if (!mem_known_file_vec_add(files))
+                return ckpt_error(err, -ENOMEM, "not enough memory");
+        memmove(&files->v[i + 1], &files->v[i], (files->n - 1 - i) * sizeof(*files->v));
+        files->v[i] = (struct mem_known_file){ .vma = vma, .flags = flags, .id = id };
+        *ret = id;
+        return 0;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The areas of a frozen task with their flags. Only smaps shows those, and it is slow (the kernel walks the
+ * page tables and formats some 700 bytes per area), so what was read before the freeze is used where it must still be
+ * true: the areas are the same, and every thread stands where it stood before smaps was read, in
+ * the same system call with the same arguments.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "macro.h"
+#include "mem/dump.h"
+
+enum { MANY_THREADS = 64 };
+
+void mem_note_whereabouts(struct dump_task *t) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct dump_mem *mem = dump_mem_of(t);
+
+        mem->whereabouts_known = false;
+        mem->whereabouts.n = 0;
+        if (proc_tids(&t->proc, &tids) < 0 || tids.n > MANY_THREADS)
+                return;
+        for (size_t i = 0; i < tids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                struct mem_whereabouts *w = mem_whereabouts_vec_add(&mem->whereabouts);
+
+                if (!w || proc_open_thread(&t->proc, tids.v[i], &dir) < 0 ||
+                    proc_syscall_read(&dir, &buf, &w->call) < 0 || w->call.state != PROC_SYSCALL_INSIDE)
+                        return;
+                w->tid = tids.v[i];
+        }
+        mem->whereabouts_known = true;
+}
+
+static bool is_there(const struct proc_syscall *call, const struct user_regs_struct *regs) {
+        const uint64_t args[6] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
+
+        return (int)regs->orig_rax == call->nr && regs->rsp == call->sp && regs->rip == call->pc &&
+               memcmp(args, call->args, sizeof(args)) == 0;
+}
+
+static bool has_stood_still(const struct dump_task *t) {
+        const struct dump_mem *mem = t->mem;
+
+        if (!mem->whereabouts_known || mem->whereabouts.n != t->nr_threads)
+                return false;
+        for (size_t i = 0; i < t->nr_threads; i++) {
+                const struct dump_thread *th = &t->threads[i];
+                bool same = false;
+
+                for (size_t j = 0; !same && j < mem->whereabouts.n; j++)
+                        same = mem->whereabouts.v[j].tid == th->tid &&
+                               is_there(&mem->whereabouts.v[j].call, &th->stop.regs);
+                if (!same)
+                        return false;
+        }
+        return true;
+}
+
+static bool same_vma(const struct proc_vma *a, const struct proc_vma *b) {
+        return a->start == b->start && a->end == b->end && a->prot == b->prot && a->shared == b->shared &&
+               a->kind == b->kind && a->pgoff == b->pgoff && a->ino == b->ino && a->dev_major == b->dev_major &&
+               a->dev_minor == b->dev_minor && strcmp(a->name, b->name) == 0;
+}
+
+static int compare_with_look(struct dump_task *t, bool *ret_same) {
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
+        int r = proc_maps_read(&t->proc, &t->mem->maps_buf, &maps);
+
+        if (r < 0)
+                return r;
+        *ret_same = maps.n == t->smaps.n;
+        for (size_t i = 0; *ret_same && i < maps.n; i++)
+                *ret_same = same_vma(&maps.v[i], &t->smaps.v[i].vma);
+        return 0;
+}
+
+static int read_anew(struct dump_task *t, struct ckpt_error *err) {
+        struct blockers *b;
+        int r;
+
+        r = proc_smaps_read(&t->proc, &t->mem->maps_buf, &t->mem->smaps);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));
+        b = blockers_new();
+        mem_look_areas(t, &t->mem->smaps, b);
+        r = blockers_to_error(b, "the tree runs on as before", err);
+        blockers_free(&b);
+        return r;
+}
+
+int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, struct ckpt_error *err) {
+        struct dump_mem *mem = dump_mem_of(t);
+        bool same = false;
+        int r = 0;
+
+        if (has_stood_still(t))
+                r = compare_with_look(t, &same);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));
+        if (same) {
+                *ret = &t->smaps;
+                return 0;
+        }
+        r = read_anew(t, err);
+        if (r == 0)
+                *ret = &mem->smaps;
+        return r;
+}

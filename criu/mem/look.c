@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Memory that cannot be carried over yet. */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "lib/io.h"
+#include "macro.h"
+#include "mem/dump.h"
+
+struct dump_mem *dump_mem_of(struct dump_task *t) {
+        if (!t->mem) {
+                t->mem = calloc(1, sizeof(*t->mem));
+                ckpt_assert(t->mem);
+        }
+        return t->mem;
+}
+
+/* Shared anonymous memory, memfds and System V segments are files of one tmpfs that nobody mounted. */
+static uint64_t find_shm_dev(void) {
+        _cleanup_close_ int fd = (int)syscall(SYS_memfd_create, "ckpt", MFD_CLOEXEC);
+        struct stat st;
+
+        return fd < 0 || fstat(fd, &st) < 0 ? makedev(0, 1) : st.st_dev;
+}
+
+struct mem_tree *mem_tree_of(struct dump *d) {
+        struct dump_mem *mem = dump_mem_of(d->tasks[0]);
+
+        if (!mem->tree) {
+                mem->tree = calloc(1, sizeof(*mem->tree));
+                ckpt_assert(mem->tree);
+                mem->tree->shm_dev = find_shm_dev();
+        }
+        return mem->tree;
+}
+
+static const struct flag_row {
+        uint64_t vmf;
+        const char *what, *hint;
+} flag_rows[] = {
+        { PROC_VMF_HT, "huge pages of hugetlbfs", "Let the program use transparent huge pages instead" },
+        { PROC_VMF_PF | PROC_VMF_IO | PROC_VMF_AR, "memory of a device", NULL },
+        { PROC_VMF_MM, "memory of a device or of a DAX file system", NULL },
+        { PROC_VMF_SF, "persistent memory mapped with MAP_SYNC", NULL },
+        { PROC_VMF_NL, "a non-linear file mapping", NULL },
+        { PROC_VMF_UM | PROC_VMF_UW | PROC_VMF_UI, "memory watched by a userfaultfd", NULL },
+        { PROC_VMF_SS, "a shadow stack", "Start the program with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK" },
+        { PROC_VMF_SL, "sealed memory (mseal)", NULL },
+        { PROC_VMF_DP, "droppable memory (MAP_DROPPABLE)", NULL },
+        { PROC_VMF_MT | PROC_VMF_BT | PROC_VMF_MP, "memory tied to a feature of the CPU", NULL },
+        { PROC_VMF_UNKNOWN, "memory with a property that this ckpt does not know", "Use a newer ckpt" },
+};
+
+static const struct name_row {
+        const char *prefix, *what, *hint;
+} name_rows[] = {
+        { "/memfd:", "a memfd", NULL },
+        { "/SYSV", "System V shared memory", NULL },
+        { "/[aio]", "an AIO context (io_setup)", "Let the program use ordinary reads and writes" },
+        { "/secretmem", "secret memory (memfd_secret)", NULL },
+        { "anon_inode:[io_uring]", "the rings of an io_uring instance", "Start the program with io_uring disabled" },
+        { "anon_inode:[perf_event]", "the buffer of a performance counter", "Stop the profiler first" },
+        { "anon_inode:bpf", "a BPF map", NULL },
+        { "anon_inode:", "the memory of a special descriptor", NULL },
+        { "socket:", "the ring buffer of a socket", NULL },
+        { "[uprobes]", "the kernel's page for uprobes", "Remove the uprobes of the program" },
+};
+
+struct look {
+        struct dump_task *t;
+        struct blockers *b;
+        const struct proc_vma *vma;
+};
+
+static void __attribute__((format(printf, 3, 4))) block(const struct look *l, const char *hint, const char *fmt, ...) {
+        _cleanup_free_ char *what = NULL;
+        va_list ap;
+        int n;
+
+        va_start(ap, fmt);
+        n = vasprintf(&what, fmt, ap);
+        va_end(ap);
+        ckpt_assert(n >= 0);
+        blocker_add(l->b, hint, "%s: the mapping at %#llx is %s, which cannot be checkpointed yet", dump_task_name(l->t),
+                    (unsigned long long)l->vma->start, what);
+}
+
+static const struct name_row *find_name(const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(name_rows); i++)
+                if (strncmp(name, name_rows[i].prefix, strlen(name_rows[i].prefix)) == 0)
+                        return &name_rows[i];
+        return NULL;
+}
+
+void mem_map_files_link(const struct proc_vma *vma, char ret[48]) {
+        snprintf(ret, 48, "map_files/%llx-%llx", (unsigned long long)vma->start, (unsigned long long)vma->end);
+}
+
+/* Memory of the kernel's own tmpfs: only what mmap(MAP_SHARED | MAP_ANONYMOUS) made is known. */
+static void look_shm(const struct look *l) {
+        const struct name_row *row = find_name(l->vma->name);
+        bool anonymous = strcmp(l->vma->name, "/dev/zero (deleted)") == 0 || l->vma->kind == PROC_VMA_ANON_NAMED;
+
+        if (row)
+                block(l, row->hint, "%s", row->what);
+        else if (!anonymous)
+                block(l, NULL, "memory shared in an unknown way (%s)", l->vma->name);
+        else if (!l->vma->shared)
+                block(l, NULL, "a private mapping of shared anonymous memory");
+}
+
+/* Does the path that the kernel shows still lead to the file? */
+static bool name_leads_there(const struct look *l, const char *link, const struct stat *st) {
+        _cleanup_free_ char *path = NULL;
+        struct stat there;
+
+        if (proc_readlink(&l->t->proc, link, &path) < 0)
+                return false;
+        return path[0] == '/' && stat(path, &there) == 0 && there.st_dev == st->st_dev && there.st_ino == st->st_ino;
+}
+
+static void look_file(const struct look *l) {
+        const struct name_row *row = find_name(l->vma->name);
+        char link[48];
+        struct stat st;
+
+        mem_map_files_link(l->vma, link);
+        if (fstatat(l->t->proc.fd, link, &st, 0) < 0) {
+                if (errno != ENOENT && errno != ESRCH) /* it is gone meanwhile */
+                        block(l, "Run ckpt as root", "%s, which cannot be looked at (%s)", l->vma->name, strerror(errno));
+                return;
+        }
+        if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)
+                return look_shm(l);
+        if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5) && !l->vma->shared)
+                return;
+        if (!S_ISREG(st.st_mode) || (row && st.st_nlink == 0)) {
+                if (row)
+                        block(l, row->hint, "%s", row->what);
+                else
+                        block(l, NULL, "of the special file %s", l->vma->name);
+        } else if (st.st_nlink == 0) {
+                block(l, "Restart the program if this is the aftermath of an upgrade", "of a deleted file, %s", l->vma->name);
+        } else if (!name_leads_there(l, link, &st)) {
+                block(l, "Restart the program if this is the aftermath of an upgrade",
+                      "of a file whose name leads to another or none by now, %s", l->vma->name);
+        }
+}
+
+static bool look_flags(const struct look *l, const struct proc_smap *smap) {
+        bool found = false;
+
+        for (size_t i = 0; i < ELEMENTSOF(flag_rows); i++)
+                if (smap->flags & flag_rows[i].vmf) {
+                        block(l, flag_rows[i].hint, "%s", flag_rows[i].what);
+                        found = true;
+                }
+        if (smap->pkey != 0) {
+                block(l, NULL, "under memory protection key %u", smap->pkey);
+                found = true;
+        }
+        return found;
+}
+
+/* Several areas of one file are looked at once. */
+static int compare_files(const void *a, const void *b) {
+        const struct proc_vma *x = &(*(const struct proc_smap *const *)a)->vma;
+        const struct proc_vma *y = &(*(const struct proc_smap *const *)b)->vma;
+
+        if (x->dev_major != y->dev_major)
+                return x->dev_major < y->dev_major ? -1 : 1;
+        if (x->dev_minor != y->dev_minor)
+                return x->dev_minor < y->dev_minor ? -1 : 1;
+        if (x->ino != y->ino)
+                return x->ino < y->ino ? -1 : 1;
+        if (x->shared != y->shared)
+                return x->shared ? -1 : 1;
+        return strcmp(x->name, y->name);
+}
+
+DEFINE_VEC(smap_ref_vec, const struct proc_smap *);
+
+static bool is_mapped_file(const struct proc_vma *vma) {
+        return vma->kind == PROC_VMA_FILE || (vma->kind == PROC_VMA_ANON_NAMED && vma->ino != 0);
+}
+
+void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, struct blockers *b) {
+        _cleanup_(smap_ref_vec_done) struct smap_ref_vec files = { 0 };
+
+        for (size_t i = 0; i < smaps->n; i++) {
+                const struct proc_smap *smap = &smaps->v[i];
+                struct look l = { t, b, &smap->vma };
+
+                switch (smap->vma.kind) {
+                case PROC_VMA_VDSO:
+                case PROC_VMA_VVAR:
+                case PROC_VMA_VVAR_VCLOCK:
+                case PROC_VMA_VSYSCALL:
+                        break;
+                case PROC_VMA_SPECIAL: {
+                        const struct name_row *row = find_name(smap->vma.name);
+
+                        if (row)
+                                block(&l, row->hint, "%s", row->what);
+                        else
+                                block(&l, NULL, "of an unknown kind, %s", smap->vma.name);
+                        break;
+                }
+                default:
+                        if (!look_flags(&l, smap) && is_mapped_file(&smap->vma))
+                                ckpt_assert(smap_ref_vec_push(&files, smap) == 0);
+                }
+        }
+        if (files.n > 0)
+                qsort(files.v, files.n, sizeof(*files.v), compare_files);
+        for (size_t i = 0; i < files.n; i++)
+                if (i == 0 || compare_files(&files.v[i - 1], &files.v[i]) != 0)
+                        look_file(&(struct look){ t, b, &files.v[i]->vma });
+}
+
+/* 32-bit programs, x32 among them: their address space and registers follow other rules. */
+static void look_class(struct dump_task *t) {
+        _cleanup_close_ int fd = proc_openat(&t->proc, "exe", O_RDONLY);
+        unsigned char ident[EI_NIDENT];
+
+        if (fd >= 0 && pread_full(fd, ident, sizeof(ident), 0) == (ssize_t)sizeof(ident) &&
+            memcmp(ident, ELFMAG, SELFMAG) == 0 && ident[EI_CLASS] == ELFCLASS32)
+                blocker_add(t->dump->blockers, NULL, "%s is a 32-bit program, which cannot be checkpointed yet",
+                            dump_task_name(t));
+}
+
+/* Once its leader is dead, a process shows its memory in /proc under the numbers of its other threads only. */
+static int open_living(struct dump_task *t, struct proc_dir *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        int r = proc_tids(&t->proc, &tids);
+
+        for (size_t i = 0; r == 0 && i < tids.n; i++)
+                if (tids.v[i] != t->pid && proc_open(tids.v[i], ret) == 0)
+                        return 0;
+        return r < 0 ? r : -ESRCH;
+}
+
+static void look_at(struct dump_task *t) {
+        int r;
+
+        look_class(t);
+        mem_note_whereabouts(t);
+        r = proc_smaps_read(&t->proc, &t->maps_buf, &t->smaps);
+        if (r < 0) {
+                if (r != -ESRCH)
+                        blocker_add(t->dump->blockers, "Run ckpt as root", "%s: its memory areas cannot be read (%s)",
+                                    dump_task_name(t), strerror(-r));
+                return;
+        }
+        mem_look_areas(t, &t->smaps, t->dump->blockers);
+}
+
+void mem_look(struct dump_task *t) {
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        struct proc_dir leader = t->proc;
+
+        if (t->stat.state != 'Z') {
+                look_at(t);
+        } else if (open_living(t, &living) == 0) {
+                t->proc.fd = living.fd;
+                look_at(t);
+                t->proc = leader;
+        }
+}

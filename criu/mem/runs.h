@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Arithmetic on runs of pages. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vec.h"
+
+/* [start, end), page aligned. */
+struct mem_run {
+        uint64_t start, end;
+        uint64_t offset; /* of its first byte in the pages file */
+        bool cow;        /* shared copy-on-write with the parent process */
+};
+
+DEFINE_VEC(mem_run_vec, struct mem_run);
+
+/* Append [start, end), or make the last run longer if that ends at start and is of the same sort. -ENOMEM. */
+int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, bool cow);
+
+/* Give the runs their places in a pages file, one behind the other. Returns the number of bytes. */
+uint64_t mem_runs_place(struct mem_run_vec *runs);
+
+/* Index of the first run that ends behind `address`; runs->n if there is none. Runs are ascending. */
+size_t mem_runs_find(const struct mem_run_vec *runs, uint64_t address);
+
+/* Does any run have a page in [start, end)? */
+bool mem_runs_touch(const struct mem_run_vec *runs, uint64_t start, uint64_t end);
+
+/* Index of the run that holds byte `offset` of the pages file. It must exist. */
+size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset);
+
+/* Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only runs with cow set count. */
+int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end, struct mem_run_vec *ret);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The memory of one process, into images. */
+#include "lib/fault.h"
+#include "macro.h"
+#include "mem/dump.h"
+
+/* Guard ranges stand behind the real areas. */
+static void add_guards(struct dump_task *t) {
+        const struct mem_run_vec *guards = &t->mem->guards;
+        Img__Mm *mm = t->mem->mm;
+        Img__Vma **all, *messages;
+
+        if (guards->n == 0)
+                return;
+        all = arena_new_array(&t->arena, Img__Vma *, mm->n_vmas + guards->n);
+        messages = arena_new_array(&t->arena, Img__Vma, guards->n);
+        memcpy(all, mm->vmas, mm->n_vmas * sizeof(*all));
+        for (size_t i = 0; i < guards->n; i++) {
+                img__vma__init(&messages[i]);
+                messages[i].start = guards->v[i].start;
+                messages[i].end = guards->v[i].end;
+                messages[i].status = VMA_GUARD;
+                messages[i].fd = -1;
+                all[mm->n_vmas + i] = &messages[i];
+        }
+        mm->vmas = all;
+        mm->n_vmas += guards->n;
+}
+
+int mem_save(struct dump_task *t, struct ckpt_error *err) {
+        struct mem_source source = { .task = t, .fd = -1, .name = dump_task_name(t) };
+        struct dump_mem *mem = t->mem;
+        int r;
+
+        add_guards(t);
+        r = image_store(t->dump->set, IMAGE_MM, (unsigned long)t->pid, &mem->mm->base, err);
+        if (r == 0)
+                r = fault_point_error(FAULT_DUMP_MEMORY, err);
+        if (r == 0)
+                r = mem_store(t->dump, &source, IMAGE_PAGEMAP, (unsigned long)t->pid, mem->pages_id, &mem->runs, err);
+        return r;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Pages files. The places of all pages are known before the first is read, so the file is written in chunks
+ * of IMAGE_CHUNK_SIZE by as many workers as come to help. Each chunk is read into a buffer
+ * (process_vm_readv, up to 1024 runs in a call), hashed while it is in the cache, and written.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "images/pagemap.pb-c.h"
+#include "lib/fault.h"
+#include "lib/io.h"
+#include "macro.h"
+#include "mem/dump.h"
+
+#define CHUNK      ((size_t)IMAGE_CHUNK_SIZE)
+#define HELP_FROM  (8 * CHUNK) /* where help is worth the trouble of asking for it */
+
+struct store {
+        struct dump *d;
+        struct mem_source source;
+        const struct mem_run_vec *runs;
+        struct image_file *file;
+        uint64_t size;
+        size_t nr_chunks;
+        size_t next; /* chunk to be done, atomic */
+
+        pthread_mutex_t lock;
+        pthread_cond_t left;
+        unsigned int refs;    /* the owner and queued helpers */
+        unsigned int helpers; /* at work now */
+        bool closed;          /* the owner is done: who comes now comes too late */
+        int failed;
+        struct ckpt_error err;
+};
+
+/* Of one worker. */
+struct reader {
+        struct store *s;
+        int mem_fd; /* /proc/PID/mem, opened when needed */
+        char *buf;
+        struct iovec remote[IOV_MAX];
+};
+
+static void reader_done(struct reader *rd) {
+        rd->mem_fd = safe_close(rd->mem_fd);
+        free(rd->buf);
+}
+
+/* What process_vm_readv(2) may not read (PROT_NONE and the like) can be read through /proc/PID/mem. */
+static ssize_t read_forced(struct reader *rd, const struct iovec *remote, char *buf) {
+        const struct mem_source *source = &rd->s->source;
+        ssize_t n;
+
+        if (rd->mem_fd < 0)
+                rd->mem_fd = proc_openat(&source->task->proc, "mem", O_RDONLY);
+        if (rd->mem_fd < 0)
+                return rd->mem_fd;
+        n = pread(rd->mem_fd, buf, remote->iov_len, (off_t)(uintptr_t)remote->iov_base);
+        return n < 0 ? -errno : n == 0 ? -EFAULT : n;
+}
+
+static void advance(struct iovec *iov, size_t *first, size_t bytes) {
+        while (bytes > 0) {
+                size_t n = MIN(bytes, iov[*first].iov_len);
+
+                iov[*first].iov_base = (char *)iov[*first].iov_base + n;
+                iov[*first].iov_len -= n;
+                bytes -= n;
+                if (iov[*first].iov_len == 0)
+                        (*first)++;
+        }
+}
+
+static int read_task(struct reader *rd, size_t nr, char *buf, size_t len) {
+        pid_t pid = rd->s->source.task->threads[0].tid;
+        size_t first = 0;
+
+        while (first < nr) {
+                struct iovec local = { buf, len };
+                ssize_t n = process_vm_readv(pid, &local, 1, rd->remote + first, nr - first, 0);
+
+                if (n < 0 && errno == EFAULT)
+                        n = read_forced(rd, &rd->remote[first], buf);
+                else if (n < 0)
+                        n = -errno;
+                if (n <= 0)
+                        return n < 0 ? (int)n : -EFAULT;
+                advance(rd->remote, &first, (size_t)n);
+                buf += n;
+                len -= (size_t)n;
+        }
+        return 0;
+}
+
+static int read_file(struct reader *rd, size_t nr, char *buf) {
+        for (size_t i = 0; i < nr; i++) {
+                const struct iovec *iov = &rd->remote[i];
+                ssize_t n = pread_full(rd->s->source.fd, buf, iov->iov_len, (off_t)(uintptr_t)iov->iov_base);
+
+                if (n != (ssize_t)iov->iov_len)
+                        return n < 0 ? (int)n : -EIO;
+                buf += n;
+        }
+        return 0;
+}
+
+/* Bytes [offset, offset + len) of the pages file. */
+static int read_bytes(struct reader *rd, uint64_t offset, size_t len) {
+        const struct mem_run_vec *runs = rd->s->runs;
+        size_t i = mem_runs_at_offset(runs, offset), done = 0;
+        int r = 0;
+
+        while (r == 0 && done < len) {
+                size_t nr = 0, bytes = 0;
+
+                for (; nr < IOV_MAX && done + bytes < len; i++, nr++) {
+                        const struct mem_run *run = &runs->v[i];
+                        uint64_t skip = offset + done + bytes - run->offset;
+                        size_t n = MIN(run->end - run->start - skip, (uint64_t)(len - done - bytes));
+
+                        rd->remote[nr] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), n };
+                        bytes += n;
+                }
+                r = rd->s->source.task ? read_task(rd, nr, rd->buf + done, bytes) : read_file(rd, nr, rd->buf + done);
+                done += bytes;
+        }
+        return r;
+}
+
+static int store_chunk(struct reader *rd, size_t chunk, struct ckpt_error *err) {
+        struct store *s = rd->s;
+        uint64_t offset = chunk * (uint64_t)CHUNK;
+        size_t len = MIN(s->size - offset, (uint64_t)CHUNK);
+        struct image_digest digest;
+        int r;
+
+        r = read_bytes(rd, offset, len);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its memory", s->source.name);
+        digest = image_chunk_digest(rd->buf, len);
+        r = image_pages_chunk(s->file, chunk, &digest);
+        if (r == 0)
+                r = pwrite_full(image_file_fd(s->file), rd->buf, len, (off_t)offset);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot write the memory of %s into the images directory",
+                                        s->source.name);
+        progress_add(&s->d->run->progress, len);
+        return chunk == s->nr_chunks / 2 ? fault_point_error(FAULT_DUMP_MEMORY_HALF, err) : 0;
+}
+
+static void note_failure(struct store *s, int r, struct ckpt_error *err) {
+        pthread_mutex_lock(&s->lock);
+        if (s->failed == 0) {
+                s->failed = r;
+                s->err = *err;
+                *err = CKPT_ERROR_INIT;
+        }
+        pthread_mutex_unlock(&s->lock);
+        __atomic_store_n(&s->next, s->nr_chunks, __ATOMIC_RELAXED);
+}
+
+/* Do chunks until none is left. */
+static void work(struct store *s) {
+        _cleanup_(reader_done) struct reader rd = { .s = s, .mem_fd = -EBADF };
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        int r = 0;
+
+        rd.buf = malloc(MIN(s->size, (uint64_t)CHUNK));
+        if (!rd.buf)
+                r = ckpt_error(&err, -ENOMEM, "not enough memory");
+        while (r == 0) {
+                size_t chunk = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
+
+                if (chunk >= s->nr_chunks)
+                        return;
+                r = store_chunk(&rd, chunk, &err);
+        }
+        note_failure(s, r, &err);
+}
+
+static void unref(struct store *s) {
+        bool last;
+
+        pthread_mutex_lock(&s->lock);
+        last = --s->refs == 0;
+        pthread_mutex_unlock(&s->lock);
+        if (last) {
+                pthread_cond_destroy(&s->left);
+                pthread_mutex_destroy(&s->lock);
+                ckpt_error_clear(&s->err);
+                free(s);
+        }
+}
+
+static int help(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct store *s = arg;
+        bool welcome;
+
+        pthread_mutex_lock(&s->lock);
+        welcome = !s->closed;
+        if (welcome)
+                s->helpers++;
+        pthread_mutex_unlock(&s->lock);
+        if (welcome) {
+                work(s);
+                pthread_mutex_lock(&s->lock);
+                if (--s->helpers == 0)
+                        pthread_cond_signal(&s->left);
+                pthread_mutex_unlock(&s->lock);
+        }
+        unref(s);
+        return 0;
+}
+
+/* Helpers that the pool has no time for find everything done. */
+static void ask_for_help(struct store *s) {
+        for (unsigned int i = 1; i < pool_threads(s->d->pool) && s->size >= HELP_FROM; i++) {
+                s->refs++;
+                if (pool_add(s->d->pool, help, s) < 0) {
+                        s->refs--;
+                        return;
+                }
+        }
+}
+
+static void wait_for_helpers(struct store *s) {
+        pthread_mutex_lock(&s->lock);
+        s->closed = true;
+        while (s->helpers > 0)
+                pthread_cond_wait(&s->left, &s->lock);
+        pthread_mutex_unlock(&s->lock);
+}
+
+static int store_pages(struct dump *d, const struct mem_source *source, const struct mem_run_vec *runs, uint64_t size,
+                       struct image_file *file, struct ckpt_error *err) {
+        struct store *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s)
+                return ckpt_error(err, -ENOMEM, "not enough memory");
+        *s = (struct store){ .d = d, .source = *source, .runs = runs, .file = file, .size = size, .refs = 1 };
+        s->nr_chunks = (size_t)((size + CHUNK - 1) / CHUNK);
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_cond_init(&s->left, NULL);
+        ask_for_help(s);
+        work(s);
+        wait_for_helpers(s);
+        r = s->failed;
+        if (r < 0) {
+                ckpt_error(err, r, "%s", ckpt_error_message(&s->err));
+                if (s->err.hint)
+                        ckpt_error_hint(err, "%s", s->err.hint);
+        }
+        unref(s);
+        return r;
+}
+
+static int write_pagemap(struct dump *d, enum image_kind kind, unsigned long id, uint32_t pages_id,
+                         const struct mem_run_vec *runs, struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *file = NULL;
+        Img__PagemapHead head = IMG__PAGEMAP_HEAD__INIT;
+        int r;
+
+        head.pages_id = pages_id;
+        r = image_open_write(d->set, kind, id, &file, err);
+        if (r == 0)
+                r = image_write(file, &head.base, err);
+        for (size_t i = 0; r == 0 && i < runs->n; i++) {
+                Img__Pagemap entry = IMG__PAGEMAP__INIT;
+
+                entry.vaddr = runs->v[i].start;
+                entry.has_nr_pages = true;
+                entry.nr_pages = (runs->v[i].end - runs->v[i].start) / PAGE_SIZE;
+                entry.has_flags = true;
+                entry.flags = MEM_RUN_PRESENT;
+                entry.has_cow_parent = entry.cow_parent = runs->v[i].cow;
+                r = image_write(file, &entry.base, err);
+        }
+        return r < 0 ? r : image_close(TAKE_PTR(file), err);
+}
+
+int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind, unsigned long pagemap_id,
+              uint32_t pages_id, struct mem_run_vec *runs, struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *file = NULL;
+        uint64_t size = mem_runs_place(runs), *counter;
+        int r;
+
+        progress_add_total(&d->run->progress, size);
+        r = write_pagemap(d, pagemap_kind, pagemap_id, pages_id, runs, err);
+        if (r == 0)
+                r = image_open_pages(d->set, pages_id, &file, err);
+        if (r == 0 && size > 0)
+                r = store_pages(d, source, runs, size, file, err);
+        if (r < 0)
+                return r;
+        counter = source->task ? &d->stats.pages_written : &d->stats.shpages_written;
+        __atomic_fetch_add(counter, size / PAGE_SIZE, __ATOMIC_RELAXED);
+        counter = source->task ? &d->stats.pages_scanned : &d->stats.shpages_scanned;
+        __atomic_fetch_add(counter, size / PAGE_SIZE, __ATOMIC_RELAXED);
+        return image_close(TAKE_PTR(file), err);
+}

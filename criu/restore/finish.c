@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The last stage. Every thread waits in the agent; ptrace stops it there, takes the agent's memory
+ * away, gives it the registers it had, and lets it go. While ptrace holds a thread, it dies with
+ * ckpt (PTRACE_O_EXITKILL, Linux 3.8).
+ */
+#include <errno.h>
+#include <linux/ptrace.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "image/wire_values.h"
+#include "lib/fault.h"
+#include "lib/kill_guard.h"
+#include "log.h"
+#include "mem/mem.h"
+#include "proc/proc.h"
+#include "proc/stat.h"
+#include "restore/stages.h"
+#include "task/regs.h"
+#include "task/syscall.h"
+
+enum { STOP_TIMEOUT_MS = 10000 };
+
+/* Calls fn for every thread that is to live; stops at the first error. */
+static int for_each_thread(struct restore *r, int (*fn)(struct restore_thread *th, struct ckpt_error *err),
+                           struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (t->kind != RESTORE_TASK_LIVE)
+                        continue;
+                for (size_t j = t->leader_dead ? 1 : 0; ret == 0 && j < t->nr_threads; j++)
+                        ret = fn(&t->threads[j], err);
+        }
+        return ret;
+}
+
+static struct restore_thread *first_living(struct restore_task *t) {
+        return &t->threads[t->leader_dead ? 1 : 0];
+}
+
+static bool is_zombie(const struct restore_task *t) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct proc_stat stat;
+
+        return proc_open(t->pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0 || stat.state == 'Z';
+}
+
+/* A leader that had exited before the others does so again; its status comes out when the last of them ends. */
+static void end_dead_leaders(struct restore *r) {
+        struct timespec pause = { 0, 100000 };
+
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (t->kind != RESTORE_TASK_LIVE || !t->leader_dead)
+                        continue;
+                compel_call(task_lane(t), "exit", SYS_exit, t->threads[0].core->tc->exit_code >> 8 & 0xff);
+                compel_start(task_lane(t));
+                while (!is_zombie(t))
+                        nanosleep(&pause, NULL);
+        }
+}
+
+static int start_interrupted_call(struct restore_thread *th, struct ckpt_error *err) {
+        return syscall_must_reissue(th) ? syscall_start(th, err) : 0;
+}
+
+static int seize(struct restore_thread *th, struct ckpt_error *err) {
+        int r = compel_seize(&th->stop, th->tid, PTRACE_O_EXITKILL);
+
+        return r < 0 ? ckpt_error_errno(err, r, "pid %d: cannot stop it for the last time", th->tid) : 0;
+}
+
+static int wait_stop(struct restore_thread *th, struct ckpt_error *err) {
+        int r = compel_wait_stop(&th->stop, STOP_TIMEOUT_MS);
+
+        return r < 0 ? ckpt_error_errno(err, r, "pid %d: it does not stop for the last time", th->tid) : 0;
+}
+
+static int unmap_host(struct restore_task *t, struct ckpt_error *err) {
+        const uint64_t arg[6] = { compel_host_addr(t->restore->host), compel_host_size(t->restore->host) };
+        struct restore_thread *th = first_living(t);
+        raddr_t insn = mem_syscall_insn(t);
+        int64_t result = 0;
+        int r;
+
+        if (insn == 0)
+                return ckpt_error(err, -ENOTSUP,
+                                  "%s has no executable memory from which to remove the agent",
+                                  restore_task_name(t));
+        r = compel_remote_syscall(&th->stop, insn, SYS_munmap, arg, &result, err);
+        if (r == 0 && result < 0)
+                r = ckpt_error_errno(err, (int)result, "%s: cannot unmap the agent", restore_task_name(t));
+        return r;
+}
+
+static int unmap_hosts(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                if (r->tasks[i]->kind != RESTORE_TASK_LIVE)
+                        continue;
+                ret = unmap_host(r->tasks[i], err);
+                if (ret == 0 && i == r->nr_tasks / 2)
+                        ret = fault_point_error(FAULT_RESTORE_FINISH_HALF, err);
+        }
+        return ret;
+}
+
+int finish(struct restore *r, struct ckpt_error *err) {
+        int ret;
+
+        ret = fault_point_error(FAULT_RESTORE_BEFORE_FINISH, err);
+        if (ret == 0)
+                end_dead_leaders(r);
+        if (ret == 0)
+                ret = for_each_thread(r, start_interrupted_call, err);
+        if (ret == 0)
+                ret = for_each_thread(r, seize, err);
+        if (ret == 0)
+                ret = for_each_thread(r, wait_stop, err);
+        if (ret == 0)
+                ret = unmap_hosts(r, err);
+        if (ret == 0)
+                ret = for_each_thread(r, regs_restore_thread, err);
+        if (ret == 0)
+                ret = fault_point_error(FAULT_RESTORE_FINISHED, err);
+        return ret;
+}
+
+/* From here on the death of ckpt lets it run instead of killing it. */
+static int keep_alive(struct restore_thread *th, struct ckpt_error *err __attribute__((unused))) {
+        if (syscall(SYS_ptrace, PTRACE_SETOPTIONS, th->tid, 0, 0) < 0)
+                log_error("pid %d died before it was let go", th->tid);
+        return 0;
+}
+
+static int let_go(struct restore_thread *th, struct ckpt_error *err __attribute__((unused))) {
+        compel_release(&th->stop);
+        return 0;
+}
+
+/* SIGSTOP takes effect when ptrace lets go. */
+static void stop_tasks(struct restore *r) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (t->kind == RESTORE_TASK_LIVE &&
+                    (r->opts->leave_stopped || t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED))
+                        kill(t->pid, SIGSTOP);
+        }
+}
+
+/* Until all have been told, the death of ckpt is still that of the whole tree. */
+static int arm_guard(struct restore *r, struct kill_guard *guard, struct ckpt_error *err) {
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && pid_vec_push(&pids, r->tasks[i]->pid) < 0)
+                        return ckpt_error_errno(err, -ENOMEM, "cannot let go of the tree");
+        return kill_guard_arm(pids.v, pids.n, guard, err);
+}
+
+int resume(struct restore *r, struct ckpt_error *err) {
+        struct kill_guard guard = KILL_GUARD_INIT;
+        int ret;
+
+        ret = arm_guard(r, &guard, err);
+        if (ret < 0)
+                return ret;
+        stop_tasks(r);
+        for_each_thread(r, keep_alive, NULL);
+        kill_guard_disarm(&guard);
+        for_each_thread(r, let_go, NULL);
+        return 0;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The table of contents of a restore. */
+#include "restore/restore.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "cli/action.h"
+#include "cli/interrupt.h"
+#include "cli/pidfile.h"
+#include "fd/fd.h"
+#include "lib/fault.h"
+#include "log.h"
+#include "mem/mem.h"
+#include "ns/time.h"
+#include "restore/inherit.h"
+#include "restore/stages.h"
+#include "task/kind.h"
+
+static uint64_t now_us(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static int run_action(struct restore *r, enum action action, struct ckpt_error *err) {
+        return action_run(r->run, action, r->tasks[0]->pid, err);
+}
+
+/* Nothing exists yet, but everything that can be known beforehand is. */
+static int prepare(struct restore *r, struct ckpt_error *err) {
+        int ret;
+
+        ret = kernel_probe_for_restore(&r->kernel, err);
+        if (ret == 0)
+                ret = pool_create(0, &r->pool, err);
+        if (ret == 0)
+                ret = load(r, err);
+        if (ret == 0)
+                ret = plan_tree(r, err);
+        if (ret == 0)
+                ret = run_action(r, ACTION_PRE_RESTORE, err);
+        if (ret == 0)
+                ret = inherit_init(r, err);
+        if (ret == 0)
+                ret = mem_prepare(r, err);
+        if (ret == 0)
+                ret = lanes_create(r, err);
+        if (ret == 0)
+                ret = time_enter(r, err);
+        return ret;
+}
+
+/* Children have been cloned from it, so its memory may become what it is to be. */
+static int finish_memory(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (t->kind != RESTORE_TASK_LIVE)
+                        continue;
+                ret = mem_finish(t, task_lane(t), err);
+                if (ret == 0)
+                        ret = compel_run(task_lane(t), err);
+        }
+        return ret;
+}
+
+static int restore_attributes(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (int phase = 0; ret == 0 && phase < TASK_PHASE_MAX; phase++)
+                ret = task_restore_phase(r, (enum task_phase)phase, err);
+        return ret < 0 ? ret : fault_point_error(FAULT_RESTORE_ATTRIBUTES, err);
+}
+
+/* From the first task to the point of no return. */
+static int build(struct restore *r, struct ckpt_error *err) {
+        uint64_t start = now_us();
+        int ret;
+
+        ret = build_tree(r, err);
+        r->stats.forking_time = now_us() - start;
+        if (ret == 0)
+                ret = finish_memory(r, err);
+        if (ret == 0)
+                ret = fd_restore(r, err);
+        if (ret == 0)
+                ret = build_threads(r, err);
+        if (ret == 0)
+                ret = restore_attributes(r, err);
+        if (ret == 0)
+                ret = run_action(r, ACTION_POST_RESTORE, err);
+        if (ret == 0)
+                ret = finish(r, err);
+        if (ret == 0)
+                ret = run_action(r, ACTION_PRE_RESUME, err);
+        if (ret == 0)
+                ret = pidfile_write(r->run, r->tasks[0]->pid, err);
+        return ret;
+}
+
+static void show_stats(const struct restore_stats *s) {
+        printf("Restored in %" PRIu64 " us, of which %" PRIu64 " us for the tree and its memory\n"
+               "Memory: restored %" PRIu64 " pages; %" PRIu64 " are still shared with a parent\n",
+               s->restore_time, s->forking_time, s->pages_restored, s->pages_skipped_cow);
+}
+
+static void finish_stats(struct restore *r) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (r->opts->display_stats)
+                show_stats(&r->stats);
+        /* The tree runs: this is no reason to fail any more. */
+        if (stats_write_restore(r->run->work_dirfd, &r->stats, &err) < 0)
+                log_warn("%s", ckpt_error_message(&err));
+}
+
+static void release(struct restore *r) {
+        fd_restore_free(r);
+        inherit_done(r);
+        load_free(r);
+        compel_host_free(&r->host);
+        image_dir_free(r->dir);
+        pool_free(&r->pool);
+        arena_done(&r->arena);
+        kernel_features_done(&r->kernel);
+}
+
+int restore_run(struct ckpt_run *run) {
+        struct restore r = { .run = run, .opts = run->opts, .transport = -EBADF };
+        uint64_t start = now_us();
+        int ret;
+
+        kernel_features_init(&r.kernel);
+        ret = prepare(&r, &run->err);
+        if (ret == 0)
+                ret = build(&r, &run->err);
+        interrupt_not_now();
+        if (ret == 0)
+                ret = resume(&r, &run->err);
+        if (ret == 0) {
+                run->root_pid = r.tasks[0]->pid;
+                r.stats.restore_time = now_us() - start;
+                action_run(run, ACTION_POST_RESUME, run->root_pid, &run->err);
+                finish_stats(&r);
+                log_info("restored the tree of pid %d", run->root_pid);
+        } else
+                undo(&r);
+        release(&r);
+        return ret;
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Cloning the tree as plan.c laid it out, in rounds: the tasks that exist get their memory (their children
+ * start with a copy of it), then clone those that are theirs to clone.
+ */
+#include <errno.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "lib/fault.h"
+#include "mem/mem.h"
+#include "restore/stages.h"
+
+static int clone_root(struct restore *r, struct restore_task *t, struct ckpt_error *err) {
+        struct clone_args args = {
+                .flags = CLONE_CLEAR_SIGHAND,
+                .exit_signal = SIGCHLD,
+                .set_tid = compel_arg(&t->pid),
+                .set_tid_size = 1,
+        };
+        pid_t pid;
+        int ret;
+
+        if (r->opts->restore_sibling) {
+                args.flags |= CLONE_PARENT;
+                args.exit_signal = 0;
+        }
+        ret = compel_host_clone(r->host, task_lane(t), &args, &pid, err);
+        if (ret < 0)
+                return ckpt_error_prefix(err, "%s", restore_task_name(t));
+        t->cloned = true;
+        inherit_add_close_others(r, task_lane(t));
+        ret = compel_run(task_lane(t), err);
+        return ret < 0 ? ret : fault_point_error(FAULT_RESTORE_ROOT_CLONED, err);
+}
+
+static void add_clone(struct restore_task *cloner, struct restore_task *t) {
+        struct clone_args args = {
+                .exit_signal = SIGCHLD,
+                .set_tid = compel_arg(&t->pid),
+                .set_tid_size = 1,
+        };
+
+        if (t->step == TREE_STEP_BESIDE) {
+                args.flags = CLONE_PARENT;
+                args.exit_signal = 0; /* that of the cloner */
+        }
+        compel_add_clone(task_lane(cloner), arena_printf(&cloner->arena, "clone pid %d", t->pid), &args,
+                         task_lane(t));
+}
+
+static bool cloned_by(const struct restore_task *t, const struct restore_task *cloner) {
+        return t->via ? t->via == cloner : t->parent == cloner;
+}
+
+static void add_clones(struct restore_task *cloner, bool before) {
+        struct restore *r = cloner->restore;
+
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (cloned_by(t, cloner) && (t->step == TREE_STEP_BEFORE) == before)
+                        add_clone(cloner, t);
+        }
+}
+
+/* An orphan will be left to it; whether it stays a subreaper is set with the other attributes. */
+static void add_subreaper(struct restore_task *t) {
+        struct restore *r = t->restore;
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->parent == t && r->tasks[i]->step == TREE_STEP_VIA) {
+                        compel_call(task_lane(t), "become a subreaper", SYS_prctl, PR_SET_CHILD_SUBREAPER, 1,
+                                    0, 0, 0);
+                        return;
+                }
+}
+
+static void add_settling(struct restore_task *t) {
+        struct compel_batch *b = task_lane(t);
+
+        add_subreaper(t);
+        add_clones(t, true);
+        if (t->sid == t->pid)
+                compel_call(b, "start a session", SYS_setsid);
+        add_clones(t, false);
+}
+
+static bool has_work(const struct restore_task *t) {
+        return task_lane((struct restore_task *)t)->n > 0;
+}
+
+/* Start all batches that are filled, then wait for all. */
+static int run_all(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (has_work(r->tasks[i]) && task_lane(r->tasks[i])->error == 0)
+                        compel_start(task_lane(r->tasks[i]));
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct compel_batch *b = task_lane(r->tasks[i]);
+                int r2 = 0;
+
+                if (b->started)
+                        r2 = compel_wait(b, err);
+                else if (b->error)
+                        r2 = compel_run(b, err);
+                if (r2 == 0)
+                        compel_reset(b);
+                else if (ret == 0)
+                        ret = r2;
+        }
+        return ret;
+}
+
+static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (!t->cloned || t->filled)
+                        continue;
+                if (t->kind == RESTORE_TASK_LIVE)
+                        ret = mem_restore(t, task_lane(t), err);
+                t->filled = true;
+        }
+        if (ret == 0)
+                ret = run_all(r, err);
+        if (ret == 0)
+                ret = fault_point_error(FAULT_RESTORE_MEMORY, err);
+        return ret;
+}
+
+static int settle_new_tasks(struct restore *r, struct ckpt_error *err) {
+        int ret;
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->filled && !r->tasks[i]->settled)
+                        add_settling(r->tasks[i]);
+        ret = run_all(r, err);
+        if (ret < 0)
+                return ret;
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->filled && !r->tasks[i]->settled) {
+                        r->tasks[i]->settled = true;
+                        for (size_t j = 0; j < r->nr_tasks; j++)
+                                if (cloned_by(r->tasks[j], r->tasks[i]))
+                                        r->tasks[j]->cloned = true;
+                }
+        return fault_point_error(FAULT_RESTORE_TREE_HALF, err);
+}
+
+static bool all_settled(const struct restore *r) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (!r->tasks[i]->settled)
+                        return false;
+        return true;
+}
+
+static void add_exit(struct restore_task *t) {
+        compel_call(task_lane(t), "exit", SYS_exit_group, 0);
+        compel_start(task_lane(t));
+}
+
+/* As it once died: by a status or by a signal. */
+static void add_death(struct restore_task *t) {
+        struct compel_batch *b = task_lane(t);
+        const Img__TaskCore *tc = t->threads[0].core->tc;
+        int status = (int)tc->exit_code;
+        const uint64_t no_core[2] = { 0, 0 }, dfl[4] = { 0 }, none = 0;
+
+        compel_call(b, "set its name", SYS_prctl, PR_SET_NAME,
+                    compel_copy(b, tc->comm, strnlen(tc->comm, 15) + 1));
+        if (WIFSIGNALED(status)) {
+                uint64_t sig = (uint64_t)WTERMSIG(status);
+                struct compel_op *op;
+
+                compel_call(b, "forbid a core file", SYS_prlimit64, 0, 4 /* RLIMIT_CORE */,
+                            compel_copy(b, no_core, sizeof(no_core)), 0);
+                op = compel_call(b, "reset a signal", SYS_rt_sigaction, sig,
+                                 compel_copy(b, dfl, sizeof(dfl)), 0, 8);
+                op->check = COMPEL_CHECK_NOTHING; /* SIGKILL has no action */
+                compel_call(b, "die", SYS_kill, (uint64_t)t->pid, sig);
+                compel_call(b, "die", SYS_rt_sigprocmask, SIG_SETMASK, compel_copy(b, &none, sizeof(none)),
+                            0, 8);
+        }
+        compel_call(b, "exit", SYS_exit_group, (uint64_t)WEXITSTATUS(status));
+        compel_start(b);
+}
+
+/* Setting an ignored action discards what is pending: the SIGCHLDs that this stage caused. */
+static void add_sigchld_flush(struct restore_task *t) {
+        struct compel_batch *b = task_lane(t);
+        const uint64_t dfl[4] = { 0 };
+
+        compel_call(b, "forget the ends of helpers", SYS_rt_sigaction, SIGCHLD,
+                    compel_copy(b, dfl, sizeof(dfl)), 0, 8);
+}
+
+/* The parent of a helper reaps it; that of a zombie waits until it is one. */
+static int see_them_dead(struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (t->kind == RESTORE_TASK_LIVE)
+                        continue;
+                if (!t->parent) {
+                        waitpid(t->pid, NULL, __WALL);
+                        continue;
+                }
+                if (t->kind == RESTORE_TASK_HELPER)
+                        compel_call(task_lane(t->parent), "reap a helper", SYS_wait4, (uint64_t)t->pid, 0,
+                                    __WALL, 0);
+                else
+                        compel_call(task_lane(t->parent), "wait for a zombie", SYS_waitid, P_PID,
+                                    (uint64_t)t->pid, 0, WEXITED | WNOWAIT | __WALL, 0);
+        }
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
+                        add_sigchld_flush(r->tasks[i]);
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind != RESTORE_TASK_LIVE)
+                        task_lane(r->tasks[i])->started = false;
+        return run_all(r, err);
+}
+
+/* Helpers of helpers do not exist, so all of them can go at once. */
+static int end_the_dead(struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                if (r->tasks[i]->kind == RESTORE_TASK_ZOMBIE)
+                        add_death(r->tasks[i]);
+                else if (r->tasks[i]->kind == RESTORE_TASK_HELPER)
+                        add_exit(r->tasks[i]);
+        }
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind != RESTORE_TASK_LIVE)
+                        task_lane(r->tasks[i])->n = 0;
+        return see_them_dead(r, err);
+}
+
+int build_tree(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (!r->tasks[i]->parent && r->tasks[i]->step != TREE_STEP_BESIDE)
+                        ret = clone_root(r, r->tasks[i], err);
+        while (ret == 0 && !all_settled(r)) {
+                ret = fill_new_tasks(r, err);
+                if (ret == 0)
+                        ret = settle_new_tasks(r, err);
+        }
+        if (ret == 0)
+                ret = join_groups(r, err);
+        if (ret == 0)
+                ret = end_the_dead(r, err);
+        if (ret == 0)
+                ret = fault_point_error(FAULT_RESTORE_TREE, err);
+        return ret;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What sock_diag(7) tells of the sockets of a network namespace: one query for each family and protocol,
+ * whatever the number of sockets asked for.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "vec.h"
+
+struct sock_diag {
+        uint32_t ino; /* 0: nobody has a descriptor of it (not accepted yet, or closed) */
+        uint8_t family, protocol;
+        uint8_t state; /* TCP_*, of every protocol */
+        uint8_t shutdown;
+        bool has_shutdown; /* 1: for reading, 2: for writing, 3: both; told since 3.19 */
+        bool md5;
+        uint16_t src_port, dst_port; /* host byte order */
+        uint32_t src[4], dst[4];     /* network byte order; IPv4 uses the first */
+        uint32_t ifindex;
+        uint32_t rqueue, wqueue; /* of a listener: connections that wait, backlog */
+};
+DEFINE_VEC(sock_diag_vec, struct sock_diag);
+
+/* All sockets of the families and protocols asked for so far. All zero: none. */
+struct sock_diag_table {
+        struct sock_diag_vec all;
+        uint32_t *buckets; /* 1 + index in `all` */
+        size_t nr_buckets;
+        uint32_t asked; /* bit for each query that was made */
+};
+
+/*
+ * Ask for all sockets of a family (AF_INET, AF_INET6) and protocol (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE)
+ * in ckpt's network namespace, unless that was done before. -EOPNOTSUPP: a protocol that the kernel has
+ * no sock_diag for.
+ */
+int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct ckpt_error *err);
+
+/* The socket with this inode, or NULL. Valid until the next query. */
+const struct sock_diag *sock_diag_find(const struct sock_diag_table *t, uint64_t ino);
+
+void sock_diag_done(struct sock_diag_table *t);
+
+/*
+ * Take one message of inet_diag: `len` bytes behind the netlink header. -EBADMSG if it is too short. For
+ * tests too.
+ */
+int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct sock_diag *ret);

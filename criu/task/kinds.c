@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "task/internal.h"
+
+/* Rows of one phase are carried out in this order; so is everything of a dump. */
+const struct task_kind *const task_kinds[] = {
+        /* Dump: refuse first; the calls that were interrupted decide about the registers. */
+        &kind_unsupported,
+        &kind_ldt,
+        &kind_syscall,
+        &kind_registers,
+
+        /* TASK_PHASE_PROCESS */
+        &kind_proc_files,
+        &kind_process_early,
+        &kind_rlimits_raise,
+        &kind_sigactions,
+        &kind_posix_timers,
+
+        /* TASK_PHASE_THREAD */
+        &kind_loginuid,
+        &kind_thread_early,
+        &kind_tls,
+
+        /* TASK_PHASE_CREDENTIALS */
+        &kind_creds,
+
+        /* TASK_PHASE_LAST */
+        &kind_process_late,
+        &kind_thread_late,
+        &kind_sigaltstack,
+        &kind_addresses,
+        &kind_sigpending,
+        &kind_sigpending_thread,
+        &kind_posix_timers_arm,
+        &kind_itimers,
+        &kind_rlimits,
+        &kind_sched,
+};
+
+const size_t nr_task_kinds = ELEMENTSOF(task_kinds);

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Policy, priority, nice value, I/O priority and CPUs of a thread. All of it is read and set from outside. */
+#include <errno.h>
+#include <linux/sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "task/internal.h"
+#include "task/self.h"
+
+/* struct sched_attr as of Linux 3.14; whether libc's headers have it depends on their age. */
+struct attributes {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+};
+
+enum {
+        IOPRIO_WHO_PROCESS = 1,
+        IOPRIO_CLASS_SHIFT = 13,
+        FLAGS_KEPT = SCHED_FLAG_RESET_ON_FORK | SCHED_FLAG_RECLAIM | SCHED_FLAG_DL_OVERRUN,
+};
+
+static bool has_nice(uint32_t policy) {
+        return policy != SCHED_FIFO && policy != SCHED_RR && policy != SCHED_DEADLINE;
+}
+
+/* ---- dump ---- */
+
+static void ioprio_to_image(struct dump_thread *t) {
+        long value = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, t->tid);
+
+        if (value > 0 && value >> IOPRIO_CLASS_SHIFT != 0) {
+                dump_thread_core(t)->has_ioprio = true;
+                dump_thread_core(t)->ioprio = (uint32_t)value;
+        }
+}
+
+static void cpus_to_image(struct dump_thread *t) {
+        const struct task_self *self = task_self_of_dump(t->task->dump);
+        Img__ThreadCore *core = dump_thread_core(t);
+        struct task_cpus cpus;
+
+        task_read_cpus(t->tid, &cpus);
+        if (cpus.size == 0 || self->machine.size == 0 || task_cpus_equal(&cpus, &self->machine))
+                return;
+        core->has_cpu_affinity = true;
+        core->cpu_affinity.len = cpus.size;
+        core->cpu_affinity.data = arena_copy(&t->task->arena, cpus.bits, cpus.size);
+}
+
+static int sched_read(struct dump_thread *t, struct ckpt_error *err) {
+        Img__ThreadCore *core = dump_thread_core(t);
+        struct attributes attr = { .size = sizeof(attr) };
+        int nice;
+
+        if (syscall(SYS_sched_getattr, t->tid, &attr, sizeof(attr), 0) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot read its scheduling policy", dump_thread_name(t));
+        nice = attr.nice;
+        if (!has_nice(attr.policy)) {
+                errno = 0;
+                nice = getpriority(PRIO_PROCESS, (id_t)t->tid);
+                if (errno)
+                        return ckpt_error_errno(err, -errno, "%s: cannot read its nice value", dump_thread_name(t));
+        }
+        core->has_sched_policy = core->has_sched_nice = core->has_sched_prio = true;
+        core->sched_policy = attr.policy;
+        core->sched_nice = nice;
+        core->sched_prio = attr.priority;
+        if (attr.flags & FLAGS_KEPT) {
+                core->has_sched_flags = true;
+                core->sched_flags = attr.flags & FLAGS_KEPT;
+        }
+        if (attr.policy == SCHED_DEADLINE) {
+                core->has_sched_runtime = core->has_sched_deadline = core->has_sched_period = true;
+                core->sched_runtime = attr.runtime;
+                core->sched_deadline = attr.deadline;
+                core->sched_period = attr.period;
+        }
+        ioprio_to_image(t);
+        cpus_to_image(t);
+        return 0;
+}
+
+/* ---- restore ---- */
+
+static int sched_check(struct restore_thread *t, struct ckpt_error *err) {
+        const Img__ThreadCore *core = restore_thread_core(t);
+
+        if ((core->has_sched_nice && (core->sched_nice < -20 || core->sched_nice > 19)) ||
+            (core->has_cpu_affinity && core->cpu_affinity.len > sizeof(((struct task_cpus *)0)->bits)) ||
+            (core->has_sched_prio && core->sched_prio > 99))
+                return ckpt_error(err, -EBADMSG, "%s: its scheduling attributes make no sense", restore_thread_name(t));
+        return 0;
+}
+
+static int set_failed(struct restore_thread *t, uint32_t policy, int e, struct ckpt_error *err) {
+        ckpt_error_errno(err, -e, "%s: cannot set its scheduling policy %u", restore_thread_name(t), policy);
+        if (e == EPERM)
+                return ckpt_error_hint(err, "Real-time policies and negative nice values take CAP_SYS_NICE, and real-time "
+                                            "policies a cgroup that may use them (cpu.rt_runtime_us)");
+        return err->code;
+}
+
+static int set_policy(struct restore_thread *t, struct ckpt_error *err) {
+        const Img__ThreadCore *core = restore_thread_core(t);
+        struct attributes attr = {
+                .size = sizeof(attr),
+                .policy = core->has_sched_policy ? core->sched_policy : SCHED_NORMAL,
+                .nice = core->sched_nice,
+                .priority = core->sched_prio,
+                .flags = core->sched_flags & FLAGS_KEPT,
+                .runtime = core->sched_runtime,
+                .deadline = core->sched_deadline,
+                .period = core->sched_period,
+        };
+
+        /* Kept below a real-time policy, and in force again when the thread gives that up. */
+        if (!has_nice(attr.policy) && setpriority(PRIO_PROCESS, (id_t)t->tid, core->sched_nice) < 0)
+                return set_failed(t, attr.policy, errno, err);
+        if (syscall(SYS_sched_setattr, t->tid, &attr, 0) < 0)
+                return set_failed(t, attr.policy, errno, err);
+        return 0;
+}
+
+static int set_ioprio(struct restore_thread *t, const struct task_self *self, struct ckpt_error *err) {
+        const Img__ThreadCore *core = restore_thread_core(t);
+        int want = core->has_ioprio ? (int)core->ioprio : 0;
+        int have = self->ioprio > 0 && self->ioprio >> IOPRIO_CLASS_SHIFT != 0 ? self->ioprio : 0;
+
+        if (want == have)
+                return 0;
+        if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, t->tid, want) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot set its I/O priority", restore_thread_name(t));
+        return 0;
+}
+
+static void set_cpus(struct restore_thread *t, const struct task_self *self) {
+        const Img__ThreadCore *core = restore_thread_core(t);
+        struct task_cpus want = self->machine;
+
+        if (core->has_cpu_affinity) {
+                want = (struct task_cpus){ .size = (uint32_t)core->cpu_affinity.len };
+                memcpy(want.bits, core->cpu_affinity.data, core->cpu_affinity.len);
+        }
+        if (want.size == 0 || task_cpus_equal(&want, &self->affinity))
+                return;
+        if (syscall(SYS_sched_setaffinity, t->tid, want.size, want.bits) < 0)
+                log_warn("%s: it ran on chosen CPUs only, none of which it may use here; it runs on any",
+                         restore_thread_name(t));
+}
+
+static int sched_outside(struct restore_thread *t, struct ckpt_error *err) {
+        const struct task_self *self = task_self_of_restore(t->task->restore);
+        int r;
+
+        set_cpus(t, self);
+        r = set_ioprio(t, self, err);
+        return r < 0 ? r : set_policy(t, err);
+}
+
+const struct task_kind kind_sched = {
+        .name = "scheduling",
+        .per_thread = true,
+        .phase = TASK_PHASE_LAST,
+        .read = sched_read,
+        .check = sched_check,
+        .outside = sched_outside,
+};

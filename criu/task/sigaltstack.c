@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Alternate signal stacks: sigaltstack(2). The agent's own stack is never within one, so that it may be changed. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "task/internal.h"
+
+static void *ask(struct dump_thread *t __attribute__((unused)), struct compel_batch *b) {
+        raddr_t at;
+        stack_t *ss = compel_data(b, sizeof(*ss), &at);
+
+        compel_call(b, "read its alternate signal stack", SYS_sigaltstack, 0, at);
+        return ss;
+}
+
+static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((unused)), void *asked,
+                  struct ckpt_error *err __attribute__((unused))) {
+        Img__ThreadSas *sas = arena_message(&t->task->arena, Img__ThreadSas, img__thread_sas__init);
+        const stack_t ss = *(const stack_t *)asked;
+
+        sas->ss_sp = compel_arg(ss.ss_sp);
+        sas->ss_size = ss.ss_size;
+        sas->ss_flags = (uint32_t)ss.ss_flags;
+        dump_thread_core(t)->sas = sas;
+        return 0;
+}
+
+static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+        const Img__ThreadSas *sas = restore_thread_core(t)->sas;
+        stack_t ss = { 0 };
+
+        if (!sas)
+                return 0;
+        ss.ss_sp = (void *)(uintptr_t)sas->ss_sp;
+        ss.ss_size = sas->ss_size;
+        /* Other tools may have asked while it stood on that stack. */
+        ss.ss_flags = (int)(sas->ss_flags & ~(uint32_t)SS_ONSTACK);
+        compel_call(b, "set its alternate signal stack", SYS_sigaltstack, compel_copy(b, &ss, sizeof(ss)), 0);
+        return 0;
+}
+
+const struct task_kind kind_sigaltstack = {
+        .name = "alternate signal stack",
+        .per_thread = true,
+        .phase = TASK_PHASE_LAST,
+        .ask = ask,
+        .answer = answer,
+        .restore = restore,
+};

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What a task can have that nothing here carries over: refused by name. */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/ptrace.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "kernel/uapi.h"
+#include "task/internal.h"
+#include "task/self.h"
+#include "task/waits.h"
+
+enum {
+        LOOK_THREADS_MAX = 256, /* of more, the others are looked at once they are stopped */
+        NT_386_IOPERM_ = 0x201,
+};
+
+/* The first thing about a thread's status that cannot be carried over, or NULL. */
+static const char *unsupported_status(const struct proc_status *st, const char **ret_hint) {
+        *ret_hint = NULL;
+        if (st->seccomp) {
+                *ret_hint = "Start it without the filter, if it has a setting for that";
+                return st->seccomp == 1 ? "is in seccomp's strict mode, which is not supported yet"
+                                        : "is under a seccomp filter, which is not supported yet";
+        }
+        if (st->thread_features & PROC_X86_SHSTK) {
+                *ret_hint = "Start it with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK";
+                return "uses a shadow stack, which is not supported yet";
+        }
+        if (proc_status_has(st, PROC_STATUS_UNTAG_MASK) && st->untag_mask != UINT64_MAX)
+                return "uses linear address masking, which is not supported yet";
+        if (st->core_dumping) {
+                *ret_hint = "Wait until the core dump is written";
+                return "is about to die and writes a core dump";
+        }
+        return NULL;
+}
+
+static void look_status(struct dump_task *t, const struct proc_dir *dir) {
+        _cleanup_proc_status_ struct proc_status status = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const char *what, *hint;
+
+        if (proc_status_read(dir, &buf, &status) < 0)
+                return;
+        what = unsupported_status(&status, &hint);
+        if (what)
+                blocker_add(t->dump->blockers, hint, "%s %s", dump_task_name(t), what);
+}
+
+/* The same message of several threads is kept once. */
+static void look_threads(struct dump_task *t) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+
+        if (proc_tids(&t->proc, &tids) < 0)
+                return;
+        for (size_t i = 0; i < tids.n && i < LOOK_THREADS_MAX; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0)
+                        look_status(t, &dir);
+        }
+}
+
+static void look_exe(struct dump_task *t) {
+        _cleanup_close_ int fd = proc_openat(&t->proc, "exe", O_RDONLY);
+        unsigned char ident[EI_NIDENT];
+
+        if (fd < 0 || pread(fd, ident, sizeof(ident), 0) != sizeof(ident) || memcmp(ident, ELFMAG, SELFMAG) != 0)
+                return;
+        if (ident[EI_CLASS] == ELFCLASS32)
+                blocker_add(t->dump->blockers, NULL, "%s is a 32-bit program, which is not supported yet",
+                            dump_task_name(t));
+}
+
+static void look_label(struct dump_task *t) {
+        char label[256];
+
+        task_read_label(t->pid, label, sizeof(label));
+        if (strcmp(label, task_self_of_dump(t->dump)->label) != 0)
+                blocker_add(t->dump->blockers, "Run it without a profile of its own, or ckpt under the same one",
+                            "%s is confined by the security module as '%s', which is not supported yet",
+                            dump_task_name(t), label);
+}
+
+static void look(struct dump_task *t) {
+        look_threads(t);
+        look_exe(t);
+        look_label(t);
+        waits_look(t);
+}
+
+/* What only ptrace can see, of one thread. */
+static const char *unsupported_stopped(pid_t tid) {
+        struct ptrace_sud_config sud = { 0 };
+        struct iovec iov;
+        char bits[64];
+
+        if (syscall(SYS_ptrace, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(sud), &sud) == 0 && sud.mode != 0)
+                return "uses syscall user dispatch, which is not supported yet";
+        iov = (struct iovec){ bits, sizeof(bits) };
+        if (syscall(SYS_ptrace, PTRACE_GETREGSET, tid, NT_386_IOPERM_, &iov) == 0)
+                return "has access to I/O ports (ioperm), which is not supported";
+        return NULL;
+}
+
+static int read_unsupported(struct dump_thread *t, struct ckpt_error *err) {
+        const char *hint, *what = unsupported_status(&t->status, &hint);
+
+        if (!what)
+                what = unsupported_stopped(t->tid);
+        if (!what)
+                return 0;
+        ckpt_error(err, -ENOTSUP, "%s %s; the tree runs on", dump_thread_name(t), what);
+        return hint ? ckpt_error_hint(err, "%s", hint) : -ENOTSUP;
+}
+
+const struct task_kind kind_unsupported = {
+        .name = "unsupported attributes",
+        .per_thread = true,
+        .phase = TASK_PHASE_THREAD,
+        .look = look,
+        .read = read_unsupported,
+};
+
+/* ---- local descriptor table: only the process itself can read it ---- */
+
+static void *ask_ldt(struct dump_thread *t, struct compel_batch *b) {
+        uint32_t *index = arena_new(&t->task->arena, uint32_t);
+        raddr_t at;
+
+        compel_data(b, 64, &at);
+        *index = task_ask(b, "read its local descriptor table", SYS_modify_ldt, 0, at, 64);
+        return index;
+}
+
+static int answer_ldt(struct dump_thread *t, struct compel_batch *b, void *asked, struct ckpt_error *err) {
+        /* The kernel answers with 32 bits. */
+        if ((int32_t)task_asked(b, *(const uint32_t *)asked) > 0)
+                return ckpt_error(err, -ENOTSUP, "%s has a local descriptor table (modify_ldt), which is not supported; the "
+                                                 "tree runs on", dump_task_name(t->task));
+        return 0;
+}
+
+const struct task_kind kind_ldt = {
+        .name = "local descriptor table",
+        .phase = TASK_PHASE_PROCESS,
+        .ask = ask_ldt,
+        .answer = answer_ldt,
+};

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "task/waits.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proc/attr.h"
+#include "proc/scan.h"
+#include "proc/sched.h"
+#include "proc/syscall.h"
+#include "task/self.h"
+
+enum {
+        THREADS_MAX = 256, /* looking at one takes some 100 microseconds */
+        STAT_FIELD_CPU = 39,
+        STAT_FIELD_STATE = 3,
+};
+
+struct task_waits {
+        size_t n;
+        struct wait_seen v[];
+};
+
+uint64_t waits_now(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+int waits_parse_switches(const char *text, size_t len, uint64_t *ret) {
+        struct scan s = scan_text(text, len), line;
+        bool found = false;
+
+        /* The name of the task in the first line may pretend to be more; what the kernel says comes later. */
+        while (scan_line(&s, &line)) {
+                if (!scan_lit(&line, "nr_switches "))
+                        continue;
+                if (!scan_blanks_lit(&line, ":"))
+                        return -EBADMSG;
+                scan_blanks(&line);
+                if (!scan_u64(&line, ret))
+                        return -EBADMSG;
+                found = true;
+        }
+        return found ? 0 : -ENOENT;
+}
+
+int waits_parse_cpu(const char *text, size_t len, unsigned int *ret) {
+        const char *name_end = memrchr(text, ')', len);
+        struct scan s, word;
+
+        if (!name_end)
+                return -EBADMSG;
+        s = (struct scan){ .p = name_end + 1, .end = text + len };
+        for (int field = STAT_FIELD_STATE; field < STAT_FIELD_CPU; field++) {
+                scan_blanks(&s);
+                if (!scan_word(&s, &word))
+                        return -EBADMSG;
+        }
+        scan_blanks(&s);
+        return scan_u32(&s, ret) ? 0 : -EBADMSG;
+}
+
+/*
+ * The scheduler has a clock for each CPU, and they differ. This thread goes to that CPU to read its clock there: its
+ * own exec_start, at most a tick old, which errs on the side of a longer wait.
+ */
+static int clock_of_cpu(unsigned int cpu, uint64_t *ret) {
+        _cleanup_proc_dir_ struct proc_dir process = PROC_DIR_INIT, self = PROC_DIR_INIT;
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct task_cpus saved, one = { .size = sizeof(one.bits) };
+        int r;
+
+        task_read_cpus(0, &saved);
+        if (cpu >= 8 * sizeof(one.bits) || saved.size == 0)
+                return -ERANGE;
+        one.bits[cpu / 8] = (uint8_t)(1U << cpu % 8);
+        if (syscall(SYS_sched_setaffinity, 0, one.size, one.bits) < 0)
+                return -errno;
+        sched_yield();
+        r = proc_open(getpid(), &process);
+        if (r == 0)
+                r = proc_open_thread(&process, gettid(), &self);
+        if (r == 0)
+                r = proc_sched_read(&self, &buf, ret);
+        syscall(SYS_sched_setaffinity, 0, saved.size, saved.bits);
+        return r;
+}
+
+/* Since when, on CLOCK_MONOTONIC, the thread has not run. */
+static int sleeping_since(const struct proc_dir *dir, struct proc_buf *buf, struct wait_seen *seen) {
+        uint64_t exec_start, there, now, ago;
+        unsigned int cpu;
+        int r;
+
+        r = proc_read_once(dir, "stat", buf);
+        if (r == 0)
+                r = waits_parse_cpu(buf->data, buf->len, &cpu);
+        if (r == 0)
+                r = proc_read_once(dir, "sched", buf);
+        if (r == 0)
+                r = proc_sched_parse(buf->data, buf->len, &exec_start);
+        if (r == 0)
+                r = waits_parse_switches(buf->data, buf->len, &seen->nr_switches);
+        if (r == 0)
+                r = clock_of_cpu(cpu, &there);
+        if (r < 0)
+                return r;
+        now = waits_now();
+        ago = there > exec_start ? there - exec_start : 0;
+        /* The two clocks run at speeds that differ by less than one in a thousand. */
+        ago -= ago / 1024;
+        seen->since = now > ago ? now - ago : 0;
+        return 0;
+}
+
+/* restart_syscall(2) hides which call goes on; the kernel function that the thread sleeps in tells. */
+static int resolve_restart(const struct proc_dir *dir, struct proc_buf *buf) {
+        static const struct {
+                const char *part;
+                int nr;
+        } rows[] = {
+                { "nanosleep", SYS_clock_nanosleep },
+                { "poll", SYS_poll },
+                { "futex", SYS_futex },
+        };
+        const char *wchan;
+
+        if (proc_wchan_read(dir, buf, &wchan) < 0)
+                return -1;
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+                if (strstr(wchan, rows[i].part))
+                        return rows[i].nr;
+        return -1;
+}
+
+static bool is_timed_wait(const struct proc_syscall *sc) {
+        switch (sc->nr) {
+        case SYS_nanosleep:
+        case SYS_clock_nanosleep:
+        case SYS_restart_syscall:
+                return true;
+        case SYS_poll:
+                return (int32_t)sc->args[2] >= 0;
+        case SYS_futex:
+                return sc->args[3] != 0;
+        default:
+                return false;
+        }
+}
+
+static bool look_thread(const struct proc_dir *process, pid_t tid, struct proc_buf *buf, struct wait_seen *ret) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        struct proc_syscall sc;
+        const char *state;
+
+        if (proc_open_thread(process, tid, &dir) < 0 || proc_syscall_read(&dir, buf, &sc) < 0 ||
+            sc.state != PROC_SYSCALL_INSIDE || !is_timed_wait(&sc))
+                return false;
+        *ret = (struct wait_seen){ .tid = tid, .nr = sc.nr };
+        if (sc.nr == SYS_restart_syscall)
+                ret->nr = resolve_restart(&dir, buf);
+        if (proc_read_once(&dir, "stat", buf) < 0 || !(state = memrchr(buf->data, ')', buf->len)))
+                return false;
+        ret->stopped = strncmp(state, ") T", 3) == 0;
+        return sleeping_since(&dir, buf, ret) == 0;
+}
+
+void waits_look(struct dump_task *t) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct task_waits *waits;
+
+        t->waits = NULL;
+        if (proc_tids(&t->proc, &tids) < 0 || tids.n > THREADS_MAX)
+                return;
+        waits = arena_alloc(&t->arena, sizeof(*waits) + tids.n * sizeof(waits->v[0]));
+        for (size_t i = 0; i < tids.n; i++)
+                if (look_thread(&t->proc, tids.v[i], &buf, &waits->v[waits->n]))
+                        waits->n++;
+        t->waits = waits;
+}
+
+const struct wait_seen *waits_find(const struct dump_thread *t) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct task_waits *waits = t->task->waits;
+        uint64_t switches;
+
+        for (size_t i = 0; waits && i < waits->n; i++) {
+                if (waits->v[i].tid != t->tid)
+                        continue;
+                if (proc_read_once(&t->proc, "sched", &buf) < 0 ||
+                    waits_parse_switches(buf.data, buf.len, &switches) < 0)
+                        return NULL;
+                /* Once more on the way into the stop of ptrace. */
+                return switches == waits->v[i].nr_switches + 1 ? &waits->v[i] : NULL;
+        }
+        return NULL;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * How long threads have been waiting in system calls, for those calls that tell nobody. The moment at which a thread
+ * last ran can be seen only before it is stopped (stopping it makes it run), so the look stage notes
+ * it, and it counts if the thread has not run until the freeze.
+ */
+#pragma once
+
+#include "dump/model.h"
+
+/* Look stage: note what the threads of a process wait for. Nothing is noted for processes with very many threads. */
+void waits_look(struct dump_task *t);
+
+struct wait_seen {
+        pid_t tid;
+        int nr;               /* the call, resolved if the kernel only said restart_syscall(2); -1: unknown */
+        bool stopped;         /* it was stopped by a signal then, and has been since `since` */
+        uint64_t since;       /* CLOCK_MONOTONIC in nanoseconds: it has not run since then; not earlier than true */
+        uint64_t nr_switches; /* how often it had left a CPU */
+};
+
+/* Frozen: what was seen of a thread, or NULL; also NULL if it has run between look and freeze. */
+const struct wait_seen *waits_find(const struct dump_thread *t);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t waits_now(void);
+
+/* In the text of a sched file: how often the task has left a CPU. -ENOENT, -EBADMSG as proc_sched_parse(). */
+int waits_parse_switches(const char *text, size_t len, uint64_t *ret);
+
+/* In the text of a stat file: the CPU that the task ran on last. */
+int waits_parse_cpu(const char *text, size_t len, unsigned int *ret);

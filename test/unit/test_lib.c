@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Arena, worker threads, the guard of the last step, blockers. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "dump/blockers.h"
+#include "lib/arena.h"
+#include "lib/kill_guard.h"
+#include "lib/pool.h"
+
+static void test_arena(void **state) {
+        struct arena a = { 0 };
+        char *small[1000], *large;
+
+        for (size_t i = 0; i < 1000; i++) {
+                small[i] = arena_alloc(&a, i);
+                assert_int_equal((uintptr_t)small[i] % 16, 0);
+                for (size_t j = 0; j < i; j++)
+                        assert_int_equal(small[i][j], 0);
+                memset(small[i], (int)i, i);
+        }
+        large = arena_alloc(&a, 10 << 20);
+        memset(large, 1, 10 << 20);
+        for (size_t i = 1; i < 1000; i++)
+                for (size_t j = 0; j < i; j++)
+                        assert_int_equal((unsigned char)small[i][j], i & 0xff);
+        assert_string_equal(arena_printf(&a, "%d-%s", 7, "x"), "7-x");
+        assert_string_equal(arena_strdup(&a, ""), "");
+        arena_done(&a);
+        assert_null(a.blocks);
+}
+
+struct counter {
+        struct pool *pool;
+        unsigned int done, fail_at;
+};
+
+static int count(void *arg, struct ckpt_error *err) {
+        struct counter *c = arg;
+        unsigned int n = __atomic_add_fetch(&c->done, 1, __ATOMIC_SEQ_CST);
+
+        return n == c->fail_at ? ckpt_error(err, -EIO, "job %u", n) : 0;
+}
+
+static int add_more(void *arg, struct ckpt_error *err) {
+        struct counter *c = arg;
+
+        for (int i = 0; i < 10; i++)
+                assert_int_equal(pool_add(c->pool, count, c), 0);
+        return count(arg, err);
+}
+
+static void test_pool(void **state) {
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        struct counter c = { 0 };
+
+        assert_int_equal(pool_create(3, &c.pool, &err), 0);
+        assert_int_equal(pool_threads(c.pool), 3);
+        for (int i = 0; i < 100; i++)
+                assert_int_equal(pool_add(c.pool, add_more, &c), 0);
+        assert_int_equal(pool_wait(c.pool, &err), 0);
+        assert_int_equal(c.done, 1100);
+
+        /* The first failure is the pool's, and what has not begun is skipped. */
+        c.done = 0;
+        c.fail_at = 5;
+        for (int i = 0; i < 1000; i++)
+                assert_int_equal(pool_add(c.pool, count, &c), 0);
+        assert_int_equal(pool_wait(c.pool, &err), -EIO);
+        assert_string_equal(ckpt_error_message(&err), "job 5");
+        assert_true(c.done < 1000);
+        ckpt_error_clear(&err);
+
+        /* And it works on afterwards. */
+        c.done = c.fail_at = 0;
+        assert_int_equal(pool_add(c.pool, count, &c), 0);
+        assert_int_equal(pool_wait(c.pool, &err), 0);
+        assert_int_equal(c.done, 1);
+        pool_free(&c.pool);
+        assert_null(c.pool);
+}
+
+static pid_t start_sleeper(void) {
+        pid_t pid = fork();
+
+        if (pid == 0)
+                for (;;)
+                        pause();
+        return pid;
+}
+
+static bool is_killed(pid_t pid, int flags) {
+        int status;
+
+        return waitpid(pid, &status, flags) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+static void test_guard_disarmed(void **state) {
+        struct kill_guard g = KILL_GUARD_INIT;
+        pid_t pids[2] = { start_sleeper(), start_sleeper() };
+
+        kill_guard_disarm(&g); /* never armed */
+        assert_int_equal(kill_guard_arm(pids, 2, &g, NULL), 0);
+        kill_guard_disarm(&g);
+        for (int i = 0; i < 2; i++) {
+                assert_false(is_killed(pids[i], WNOHANG));
+                kill(pids[i], SIGKILL);
+                assert_true(is_killed(pids[i], 0));
+        }
+}
+
+/* A process in ckpt's place arms the guard and dies. */
+static void test_guard_of_the_dead(void **state) {
+        pid_t pids[2] = { start_sleeper(), start_sleeper() }, tool = fork();
+
+        if (tool == 0) {
+                struct kill_guard g = KILL_GUARD_INIT;
+
+                if (kill_guard_arm(pids, 2, &g, NULL) < 0)
+                        _exit(1);
+                raise(SIGKILL);
+        }
+        assert_true(is_killed(tool, 0));
+        assert_true(is_killed(pids[0], 0));
+        assert_true(is_killed(pids[1], 0));
+}
+
+static void test_guard_dies_itself(void **state) {
+        struct kill_guard g = KILL_GUARD_INIT;
+        pid_t pid = start_sleeper();
+
+        assert_int_equal(kill_guard_arm(&pid, 1, &g, NULL), 0);
+        kill(g.pid, SIGKILL);
+        kill_guard_disarm(&g);
+        assert_false(is_killed(pid, WNOHANG));
+        kill(pid, SIGKILL);
+        assert_true(is_killed(pid, 0));
+}
+
+static void test_blockers(void **state) {
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        struct blockers *b = blockers_new();
+        const char *hint;
+
+        assert_int_equal(blockers_to_error(b, "state", &err), 0);
+        assert_false(ckpt_error_is_set(&err));
+        blocker_add(b, "do this", "pid %d: one", 1);
+        blocker_add(b, "do this", "pid %d: one", 1);
+        blocker_add(b, "do this", "pid %d: two", 2);
+        blocker_add(b, NULL, "pid %d: three", 3);
+        assert_int_equal(blockers_count(b), 3);
+        assert_string_equal(blocker_message(b, 2, &hint), "pid 3: three");
+        assert_null(hint);
+        assert_int_equal(blockers_to_error(b, "nothing was changed", &err), -ENOTSUP);
+        assert_string_equal(err.what, "pid 1: one\npid 2: two\npid 3: three\nnothing was changed");
+        assert_string_equal(err.hint, "do this");
+        ckpt_error_clear(&err);
+        blockers_free(&b);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_arena),
+                cmocka_unit_test(test_pool),
+                cmocka_unit_test(test_guard_disarmed),
+                cmocka_unit_test(test_guard_of_the_dead),
+                cmocka_unit_test(test_guard_dies_itself),
+                cmocka_unit_test(test_blockers),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
