@@ -65,7 +65,10 @@ int compel_resume(struct compel_thread *t);
  */
 int compel_interrupt(struct compel_thread *t);
 
-/* From any ptrace stop to an event stop without letting it run any code of its own. */
+/*
+ * From any ptrace stop to an event stop without letting it run any code of its own. At the entry of a system call,
+ * that is carried out first, as if a signal were pending: one that sleeps does not.
+ */
 int compel_park(struct compel_thread *t);
 
 /* Resume until the entry or the exit of a system call. */

@@ -77,7 +77,7 @@ static raddr_t remote_of(const struct compel_visit *v, const void *local) {
         return v->remote + (uint64_t)((const char *)local - v->local);
 }
 
-/* One system call of the driver, at `entry` in the stub. Leaves it in the stop behind that. */
+/* One system call of the driver, at `entry` in the stub. Leaves it in an event stop behind that. */
 static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6], int64_t *ret) {
         struct user_regs_struct regs = v->driver->regs;
         int r;
@@ -93,7 +93,7 @@ static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const 
         if (r == 0)
                 r = compel_to_syscall_stop(v->driver);
         if (r == 0)
-                r = compel_to_syscall_stop(v->driver);
+                r = compel_park(v->driver);
         if (r == 0)
                 r = compel_get_regs(v->driver, &regs);
         if (r == 0)
@@ -363,21 +363,21 @@ int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckp
 /* The driver leaves through the stub, but ptrace stops it behind the munmap. */
 static int leave(struct compel_visit *v) {
         struct compel_thread *t = v->driver;
-        int r = 0, r2;
+        int r = 0, r2 = 0;
 
         if (v->remote) {
                 r = put_in_stub(v, t, FOOTHOLD_DRIVER, compel_stub_unmap, v->remote);
                 if (r == 0)
                         r = compel_to_syscall_stop(t);
                 if (r == 0)
-                        r = compel_to_syscall_stop(t);
+                        r = compel_park(t);
                 if (r == 0)
                         v->remote = 0;
         }
-        if (!t->stopped)
-                return r;
-        r2 = compel_park(t);
-        if (r2 == 0)
+        /* A fault on the way is no reason to keep it from its own work. */
+        if (r == -EFAULT)
+                r2 = compel_park(t);
+        if (r2 == 0 && t->stopped)
                 r2 = put_back(t);
         return r < 0 ? r : r2;
 }

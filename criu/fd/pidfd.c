@@ -134,6 +134,17 @@ static int open_one(struct restore_file *file, pid_t pid, struct ckpt_error *err
                            err);
 }
 
+/* One that nobody has asked for yet. */
+static int open_another(struct restore *r, struct restore_file *file, pid_t pid, struct ckpt_error *err) {
+        int rc;
+
+        rc = open_one(file, pid, err);
+        if (rc == 0)
+                rc = fown_restore(r->files, file, err);
+        file->owner_waits = rc == -ESRCH;
+        return file->owner_waits ? 0 : rc;
+}
+
 /* In the child: end as that process did. */
 static void __attribute__((noreturn)) end_as(uint32_t status) {
         int sig = (int)(status & 0x7f);
@@ -156,9 +167,10 @@ static void __attribute__((noreturn)) end_as(uint32_t status) {
  * A process that is gone is one that was there, ended and was waited for. It has no exit signal, so that nobody
  * but who asks for it by number waits for it, and is gone before threads of the tree need its number.
  */
-static int open_dead(struct restore *r, const Img__Pidfd *like, struct ckpt_error *err) {
+static int open_dead(struct restore *r, struct restore_file *asked, struct ckpt_error *err) {
+        const Img__Pidfd *like = asked->msg->pidfd;
         struct clone_args args = { 0 };
-        int rc = 0, pipe_fds[2];
+        int rc, pipe_fds[2];
         _cleanup_close_ int hold = -EBADF, release = -EBADF;
         pid_t pid;
         char c;
@@ -175,12 +187,13 @@ static int open_dead(struct restore *r, const Img__Pidfd *like, struct ckpt_erro
         }
         if (pid < 0)
                 return ckpt_error_errno(err, -errno, "cannot make a process for the pidfd of one that is gone");
+        rc = open_one(asked, pid, err);
         for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
                 struct restore_file *file = &r->files->v[i];
                 const Img__Pidfd *msg = file->msg->type == IMG__FD_TYPES__PIDFD ? file->msg->pidfd : NULL;
 
                 if (msg && msg->nspid <= 0 && msg->ino == like->ino && file->fd < 0)
-                        rc = open_one(file, pid, err);
+                        rc = open_another(r, file, pid, err);
         }
         release = safe_close(release);
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
@@ -191,7 +204,7 @@ static int open_dead(struct restore *r, const Img__Pidfd *like, struct ckpt_erro
 static int pidfd_open_file(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         const Img__Pidfd *msg = file->msg->pidfd;
 
-        return msg->nspid > 0 ? open_one(file, msg->nspid, err) : open_dead(r, msg, err);
+        return msg->nspid > 0 ? open_one(file, msg->nspid, err) : open_dead(r, file, err);
 }
 
 const struct fd_kind fd_kind_pidfd = {

@@ -67,7 +67,7 @@ static void json_reg(struct json *j, const void *message) {
 /* --- pipes ---------------------------------------------------------------------------------------------- */
 
 static void print_content(FILE *out, const struct pipe_content *content) {
-        if (!content)
+        if (!content || content->bytes == 0)
                 return;
         fputs(", ", out);
         print_size(out, content->bytes);

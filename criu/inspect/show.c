@@ -212,7 +212,7 @@ static void print_sum(FILE *out, const char *name, const struct mem_sum *sum, bo
         fprintf(out, "    %-18s", name);
         print_size(out, 9, sum->mapped);
         fprintf(out, " %6" PRIu64 " ", sum->areas);
-        print_size(out, 9, sum->saved.present);
+        print_size(out, 10, sum->saved.present);
         if (parent)
                 print_size(out, 12, sum->saved.parent);
         fputc('\n', out);
@@ -224,7 +224,7 @@ static void print_memory(FILE *out, const struct task *task) {
 
         if (!task->mm)
                 return;
-        fprintf(out, "  %-20s%9s %6s %9s%s\n", "memory", "mapped", "areas", "in images",
+        fprintf(out, "  %-20s%9s %6s %10s%s\n", "memory", "mapped", "areas", "in images",
                 parent ? "   in parent" : "");
         for (enum area_kind kind = 0; kind < AREA_KIND_MAX; kind++)
                 if (mem->sum[kind].areas > 0)
@@ -267,7 +267,7 @@ static void print_flags(FILE *out, const Img__File *file, const Img__Fdinfo *fd)
                 fprintf(out, " at %" PRIu64, pos);
 }
 
-/* Who else has the same open file. */
+/* Who else has the same open file: its own process first. */
 static void print_sharers(FILE *out, const struct inspect *in, const struct fd_table *table,
                           const Img__Fdinfo *fd, const Img__File *file) {
         const struct file_ref *refs;
@@ -276,18 +276,19 @@ static void print_sharers(FILE *out, const struct inspect *in, const struct fd_t
         refs = inspect_refs(in, file, &n);
         if (n < 2)
                 return;
-        fputs("  = ", out);
-        for (size_t i = 0; i < n && shown < SHARERS_MAX; i++) {
-                bool here = refs[i].pid == table->owner;
+        fputs("  =", out);
+        for (int others = 0; others < 2; others++)
+                for (size_t i = 0; i < n && shown < SHARERS_MAX; i++) {
+                        bool here = refs[i].pid == table->owner;
 
-                if (here && refs[i].fd == fd->fd)
-                        continue;
-                fputs(shown > 0 ? ", " : "", out);
-                if (!here)
-                        fprintf(out, "pid %u ", refs[i].pid);
-                fprintf(out, "fd %u", refs[i].fd);
-                shown++;
-        }
+                        if (here == others || (here && refs[i].fd == fd->fd))
+                                continue;
+                        fputs(shown > 0 ? ", " : " ", out);
+                        if (!here)
+                                fprintf(out, "pid %u ", refs[i].pid);
+                        fprintf(out, "fd %u", refs[i].fd);
+                        shown++;
+                }
         if (shown < n - 1)
                 fprintf(out, " and %zu more", n - 1 - shown);
 }

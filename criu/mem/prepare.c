@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +43,24 @@ static int inherit_file(struct restore *r, uint32_t id, uint32_t flags, int *ret
         return 0;
 }
 
+/*
+ * The link to the executable can be changed only while the old one, that of ckpt, is not mapped. It need not be
+ * where a task runs ckpt's own.
+ */
+static bool is_own_exe(int fd) {
+        struct stat a, b;
+
+        return fstat(fd, &a) == 0 && stat("/proc/self/exe", &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static int prepare_exe(struct restore_task *t, struct ckpt_error *err) {
+        int r = inherit_file(t->restore, t->mm->exe_file_id, O_RDONLY, &t->mem->exe_fd, err);
+
+        if (r == 0 && is_own_exe(t->mem->exe_fd))
+                t->mem->exe_fd = -1;
+        return r;
+}
+
 static int prepare_files(struct restore_task *t, struct ckpt_error *err) {
         int r = 0;
 
@@ -61,7 +80,7 @@ static int prepare_files(struct restore_task *t, struct ckpt_error *err) {
                 if (area->kind == MEM_FILE_PRIVATE || area->kind == MEM_FILE_SHARED)
                         r = inherit_file(t->restore, (uint32_t)area->msg->fd, flags, &area->fd, err);
         }
-        return r < 0 ? r : inherit_file(t->restore, t->mm->exe_file_id, O_RDONLY, &t->mem->exe_fd, err);
+        return r < 0 ? r : prepare_exe(t, err);
 }
 
 static int prepare_task(struct restore_task *t, struct ckpt_error *err) {

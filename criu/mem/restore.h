@@ -52,7 +52,7 @@ struct restore_mem {
         uint32_t pages_id;
         uint64_t pages_size;
         struct vdso_plan vdso;
-        int exe_fd; /* in the tasks */
+        int exe_fd; /* in the tasks; -1: it is the one they have */
         struct restore_mem_tree *tree; /* of the root, else NULL */
 };
 

@@ -37,7 +37,7 @@ def timens(pid):
 
 
 def run(sb, seconds, expected_low, expected_high):
-    pid = sb.start([sb.program('clocks')])
+    pid = sb.start([sb.program('clocks_target')])
     sb.wait_ready(pid)
     sb.dump(pid, f'img{seconds}')
     shift_clocks(sb.path(f'img{seconds}'), seconds)

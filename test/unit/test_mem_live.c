@@ -340,6 +340,7 @@ static void cow_child(struct cow *c) {
 static void setup_cow(void *arg) {
         struct cow *c = arg;
         int ready[2];
+        pid_t pid;
         char x;
 
         madvise(c->mem, PAGES(COW_PAGES), MADV_NOHUGEPAGE);
@@ -349,13 +350,14 @@ static void setup_cow(void *arg) {
         paint(c->heap, 20, 5);
         if (pipe(ready) < 0)
                 _exit(94);
-        *c->child = fork();
-        if (*c->child == 0) {
+        pid = fork();
+        if (pid == 0) {
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
                 close(ready[0]);
                 close(ready[1]); /* the write end of the child goes with its first page of own */
                 cow_child(c);
         }
+        *c->child = pid;
         close(ready[1]);
         if (read(ready[0], &x, 1) != 0)
                 _exit(95);

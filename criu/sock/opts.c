@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "sock/opts.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "macro.h"
+#include "sock/uapi.h"
+
+enum { DATA_MAX = 64, DEFAULTS_MAX = 16 };
+
+/* Who has the option. */
+enum {
+        FOR_ALL = 0,
+        FOR_INET = 1 << 0, /* AF_INET and AF_INET6 */
+        FOR_INET6 = 1 << 1,
+        FOR_TCP = 1 << 2,
+        FOR_UDP = 1 << 3, /* UDP-Lite too */
+        FOR_UDPLITE = 1 << 4,
+        FOR_DGRAM = 1 << 5,
+        FOR_UNIX = 1 << 6,
+};
+
+enum home { HOME_OTHERS, HOME_SK, HOME_IP, HOME_TCP };
+
+struct row {
+        int level, name;
+        const char *label;
+        uint8_t who, when, home;
+        bool is_bool;       /* in its home */
+        uint8_t size;       /* bytes of what is no int; 0: an int */
+        uint16_t has, value; /* offsets in its home */
+};
+
+#define IN_SK(field) .home = HOME_SK, .has = offsetof(Img__SkOpts, has_##field), .value = offsetof(Img__SkOpts, field)
+#define IN_IP(field) .home = HOME_IP, .has = offsetof(Img__IpOpts, has_##field), .value = offsetof(Img__IpOpts, field)
+#define IN_TCP(field) \
+        .home = HOME_TCP, .has = offsetof(Img__TcpOpts, has_##field), .value = offsetof(Img__TcpOpts, field)
+#define BOOL                              .is_bool = true
+#define OPT(level_, name_, who_, when_, ...) \
+        { .level = (level_), .name = (name_), .label = #name_, .who = (who_), .when = SOCK_WHEN_##when_, __VA_ARGS__ }
+
+/*
+ * In the order in which they are set: IP_TOS before SO_PRIORITY, which it changes. Buffers, timeouts, linger,
+ * filter, device have functions of their own.
+ */
+static const struct row table[] = {
+        OPT(IPPROTO_IP, IP_TOS, FOR_INET, BIND, IN_IP(tos)),
+        OPT(IPPROTO_IP, IP_TTL, FOR_INET, BIND, IN_IP(ttl)),
+        OPT(IPPROTO_IP, IP_FREEBIND, FOR_INET, BIND, IN_IP(freebind), BOOL),
+        OPT(IPPROTO_IP, IP_PKTINFO, FOR_INET, OPEN, IN_IP(pktinfo), BOOL),
+        OPT(IPPROTO_IP, IP_TRANSPARENT, FOR_INET, BIND),
+        OPT(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, FOR_INET, BIND),
+        OPT(IPPROTO_IP, IP_LOCAL_PORT_RANGE, FOR_INET, BIND),
+        OPT(IPPROTO_IP, IP_OPTIONS, FOR_INET, BIND, .size = 40),
+        OPT(IPPROTO_IP, IP_MTU_DISCOVER, FOR_INET, BIND),
+        OPT(IPPROTO_IP, IP_MINTTL, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVTTL, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVTOS, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVOPTS, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RETOPTS, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVERR, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVERR_RFC4884, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVORIGDSTADDR, FOR_INET, OPEN),
+        OPT(IPPROTO_IP, IP_RECVFRAGSIZE, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_CHECKSUM, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_PASSSEC, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_MULTICAST_TTL, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_MULTICAST_LOOP, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_MULTICAST_ALL, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_UNICAST_IF, FOR_INET, OPEN),
+
+        OPT(IPPROTO_IPV6, IPV6_UNICAST_HOPS, FOR_INET6, BIND),
+        OPT(IPPROTO_IPV6, IPV6_TCLASS, FOR_INET6, BIND),
+        OPT(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, FOR_INET6, BIND),
+        OPT(IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, FOR_INET6, BIND),
+        OPT(IPPROTO_IPV6, IPV6_MTU_DISCOVER, FOR_INET6, BIND),
+        OPT(IPPROTO_IPV6, IPV6_MINHOPCOUNT, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_FLOWINFO_SEND, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_FLOWINFO, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_DONTFRAG, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVERR, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVERR_RFC4884, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVPKTINFO, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_2292PKTINFO, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVHOPLIMIT, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_2292HOPLIMIT, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVTCLASS, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVRTHDR, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVHOPOPTS, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVDSTOPTS, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVPATHMTU, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_RECVFRAGSIZE, FOR_INET6 | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_MULTICAST_IF, FOR_INET6 | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_MULTICAST_HOPS, FOR_INET6 | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, FOR_INET6 | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_MULTICAST_ALL, FOR_INET6 | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_UNICAST_IF, FOR_INET6, OPEN),
+
+        OPT(SOL_SOCKET, SO_REUSEPORT, FOR_ALL, BIND, IN_SK(so_reuseport), BOOL),
+        OPT(SOL_SOCKET, SO_PRIORITY, FOR_ALL, BIND, IN_SK(so_priority)),
+        OPT(SOL_SOCKET, SO_MARK, FOR_ALL, BIND, IN_SK(so_mark)),
+        OPT(SOL_SOCKET, SO_PASSCRED, FOR_UNIX, OPEN, IN_SK(so_passcred), BOOL),
+        OPT(SOL_SOCKET, SO_PASSSEC, FOR_UNIX, OPEN, IN_SK(so_passsec), BOOL),
+        OPT(SOL_SOCKET, SO_DONTROUTE, FOR_ALL, BIND, IN_SK(so_dontroute), BOOL),
+        OPT(SOL_SOCKET, SO_NO_CHECK, FOR_ALL, OPEN, IN_SK(so_no_check), BOOL),
+        OPT(SOL_SOCKET, SO_BROADCAST, FOR_ALL, BIND, IN_SK(so_broadcast), BOOL),
+        OPT(SOL_SOCKET, SO_OOBINLINE, FOR_ALL, OPEN, IN_SK(so_oobinline)),
+        OPT(SOL_SOCKET, SO_DEBUG, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TIMESTAMP_OLD, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TIMESTAMPNS_OLD, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TIMESTAMP_NEW, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TIMESTAMPNS_NEW, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TIMESTAMPING_OLD, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TIMESTAMPING_NEW, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_RXQ_OVFL, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_WIFI_STATUS, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_NOFCS, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_SELECT_ERR_QUEUE, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_BUSY_POLL, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_PREFER_BUSY_POLL, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_MAX_PACING_RATE, FOR_ALL, OPEN, .size = 8),
+        OPT(SOL_SOCKET, SO_ZEROCOPY, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_TXTIME, FOR_DGRAM, OPEN, .size = 8),
+        OPT(SOL_SOCKET, SO_TXREHASH, FOR_INET | FOR_TCP, OPEN),
+        OPT(SOL_SOCKET, SO_RCVMARK, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_RCVPRIORITY, FOR_ALL, OPEN),
+        OPT(SOL_SOCKET, SO_PASSRIGHTS, FOR_UNIX, OPEN),
+
+        /* Before the connection is made: it starts with that. */
+        OPT(IPPROTO_TCP, TCP_CONGESTION, FOR_TCP, BIND, .size = 16),
+        OPT(IPPROTO_TCP, TCP_NODELAY, FOR_TCP, OPEN, IN_TCP(nodelay), BOOL),
+        OPT(IPPROTO_TCP, TCP_CORK, FOR_TCP, OPEN, IN_TCP(cork), BOOL),
+        OPT(IPPROTO_TCP, TCP_KEEPIDLE, FOR_TCP, OPEN, IN_TCP(keepidle)),
+        OPT(IPPROTO_TCP, TCP_KEEPINTVL, FOR_TCP, OPEN, IN_TCP(keepintvl)),
+        OPT(IPPROTO_TCP, TCP_KEEPCNT, FOR_TCP, OPEN, IN_TCP(keepcnt)),
+        OPT(IPPROTO_TCP, TCP_SYNCNT, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_LINGER2, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_DEFER_ACCEPT, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_USER_TIMEOUT, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_FASTOPEN, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_NOTSENT_LOWAT, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_SAVE_SYN, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_TX_DELAY, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_INQ, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_RTO_MAX_MS, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_RTO_MIN_US, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_DELACK_MAX_US, FOR_TCP, OPEN),
+        OPT(IPPROTO_TCP, TCP_WINDOW_CLAMP, FOR_TCP, LAST),
+
+        OPT(IPPROTO_UDP, UDP_CORK, FOR_UDP, LAST),
+        OPT(IPPROTO_UDP, UDP_ENCAP, FOR_UDP, OPEN),
+        OPT(IPPROTO_UDP, UDP_NO_CHECK6_TX, FOR_UDP, OPEN),
+        OPT(IPPROTO_UDP, UDP_NO_CHECK6_RX, FOR_UDP, OPEN),
+        OPT(IPPROTO_UDP, UDP_SEGMENT, FOR_UDP, OPEN),
+        OPT(IPPROTO_UDP, UDP_GRO, FOR_UDP, OPEN),
+        OPT(IPPROTO_UDPLITE, UDPLITE_SEND_CSCOV, FOR_UDPLITE, OPEN),
+        OPT(IPPROTO_UDPLITE, UDPLITE_RECV_CSCOV, FOR_UDPLITE, OPEN),
+
+        OPT(SOL_SOCKET, SO_REUSEADDR, FOR_ALL, LAST, IN_SK(reuseaddr), BOOL),
+        OPT(SOL_SOCKET, SO_KEEPALIVE, FOR_ALL, LAST, IN_SK(so_keepalive), BOOL),
+        OPT(SOL_SOCKET, SO_RCVLOWAT, FOR_ALL, LAST, IN_SK(so_rcvlowat)),
+        OPT(SOL_SOCKET, SO_PEEK_OFF, FOR_ALL, LAST),
+};
+
+/* The value of an option: an int, or bytes. */
+struct value {
+        bool known;
+        int number;
+        uint8_t size;
+        uint8_t data[DATA_MAX];
+};
+
+static bool applies(const struct row *row, const struct sock_kind *k) {
+        bool inet = k->domain == AF_INET || k->domain == AF_INET6;
+
+        return (!(row->who & FOR_INET) || inet) && (!(row->who & FOR_INET6) || k->domain == AF_INET6) &&
+               (!(row->who & FOR_TCP) || (inet && k->protocol == IPPROTO_TCP)) &&
+               (!(row->who & FOR_UDP) || (inet && (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
+               (!(row->who & FOR_UDPLITE) || (inet && k->protocol == IPPROTO_UDPLITE)) &&
+               (!(row->who & FOR_DGRAM) || k->type != SOCK_STREAM) && (!(row->who & FOR_UNIX) || k->domain == AF_UNIX);
+}
+
+/* Options that a kernel does not know, or not of this socket in this state, are not there. */
+static void get_value(int fd, const struct row *row, struct value *ret) {
+        socklen_t len = row->size ? row->size : sizeof(ret->number);
+        void *buf = row->size ? (void *)ret->data : (void *)&ret->number;
+
+        ret->known = getsockopt(fd, row->level, row->name, buf, &len) == 0;
+        if (!ret->known)
+                return;
+        if (row->size)
+                ret->size = (uint8_t)MIN(len, (socklen_t)row->size);
+        else if (len == 1) /* the kernel shortens small numbers where the caller's buffer is small, and IP_MULTICAST_* */
+                ret->number = *(const uint8_t *)&ret->number;
+        else if (len != sizeof(ret->number))
+                ret->known = false;
+}
+
+static bool same_value(const struct row *row, const struct value *a, const struct value *b) {
+        if (a->known != b->known)
+                return false;
+        return row->size ? a->size == b->size && memcmp(a->data, b->data, a->size) == 0 : a->number == b->number;
+}
+
+/* ---- defaults ---- */
+
+struct defaults_of {
+        struct sock_kind kind;
+        struct value *values; /* ELEMENTSOF(table) */
+};
+
+struct sock_defaults {
+        struct defaults_of v[DEFAULTS_MAX];
+        size_t n;
+};
+
+struct sock_defaults *sock_defaults_new(void) {
+        struct sock_defaults *d = calloc(1, sizeof(*d));
+
+        ckpt_assert(d);
+        return d;
+}
+
+void sock_defaults_free(struct sock_defaults **d) {
+        if (!*d)
+                return;
+        for (size_t i = 0; i < (*d)->n; i++)
+                free((*d)->v[i].values);
+        free(*d);
+        *d = NULL;
+}
+
+/* NULL: unknown; then everything is set. */
+static const struct value *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
+        _cleanup_close_ int fd = -EBADF;
+        struct defaults_of *of;
+
+        for (size_t i = 0; i < d->n; i++)
+                if (memcmp(&d->v[i].kind, kind, sizeof(*kind)) == 0)
+                        return d->v[i].values;
+        fd = socket(kind->domain, kind->type | SOCK_CLOEXEC, kind->protocol);
+        if (fd < 0 || d->n == DEFAULTS_MAX)
+                return NULL;
+        of = &d->v[d->n++];
+        of->kind = *kind;
+        of->values = calloc(ELEMENTSOF(table), sizeof(*of->values));
+        ckpt_assert(of->values);
+        for (size_t i = 0; i < ELEMENTSOF(table); i++)
+                if (applies(&table[i], kind))
+                        get_value(fd, &table[i], &of->values[i]);
+        return of->values;
+}
+
+/* ---- dump ---- */
+
+static char *home_of(const struct row *row, const struct sock_opts *o) {
+        switch ((enum home)row->home) {
+        case HOME_SK:
+                return (char *)o->sk;
+        case HOME_IP:
+                return (char *)o->ip;
+        case HOME_TCP:
+                return (char *)o->tcp;
+        case HOME_OTHERS:
+                break;
+        }
+        return NULL;
+}
+
+static Img__SkOption *make_other(const struct row *row, const struct value *v, struct arena *arena) {
+        Img__SkOption *o = arena_message(arena, Img__SkOption, img__sk_option__init);
+
+        o->level = row->level;
+        o->name = row->name;
+        if (row->size) {
+                o->has_data = true;
+                o->data.len = v->size;
+                o->data.data = arena_copy(arena, v->data, v->size);
+        } else {
+                o->has_number = true;
+                o->number = v->number;
+        }
+        return o;
+}
+
+static void read_table(int fd, const struct sock_kind *kind, struct arena *arena, const struct sock_opts *o) {
+        Img__SkOption *others[ELEMENTSOF(table)];
+        size_t n = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                const struct row *row = &table[i];
+                struct value v = { 0 };
+                char *home;
+
+                if (!applies(row, kind))
+                        continue;
+                get_value(fd, row, &v);
+                if (!v.known)
+                        continue;
+                home = home_of(row, o);
+                if (home && row->is_bool) {
+                        *(protobuf_c_boolean *)(home + row->has) = true;
+                        *(protobuf_c_boolean *)(home + row->value) = v.number != 0;
+                } else if (home) {
+                        *(protobuf_c_boolean *)(home + row->has) = true;
+                        *(uint32_t *)(home + row->value) = (uint32_t)v.number;
+                } else if (row->size ? v.size > 0 : v.number != 0) /* zero is what they start with everywhere */
+                        others[n++] = make_other(row, &v, arena);
+        }
+        o->sk->n_others = n;
+        o->sk->others = arena_copy(arena, others, n * sizeof(*others));
+}
+
+static int read_timeout(int fd, int name, uint64_t *ret_sec, uint64_t *ret_usec) {
+        struct timeval tv = { 0 };
+        socklen_t len = sizeof(tv);
+
+        if (getsockopt(fd, SOL_SOCKET, name, &tv, &len) < 0)
+                return -errno;
+        *ret_sec = (uint64_t)tv.tv_sec;
+        *ret_usec = (uint64_t)tv.tv_usec;
+        return 0;
+}
+
+static int read_u32(int fd, int name, uint32_t *ret) {
+        socklen_t len = sizeof(*ret);
+
+        return getsockopt(fd, SOL_SOCKET, name, ret, &len) < 0 ? -errno : 0;
+}
+
+/* The length counts instructions here, not bytes. */
+static int read_filter(int fd, Img__SkOpts *sk, struct arena *arena) {
+        socklen_t n = 0;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) < 0)
+                return errno == EACCES || errno == ENOPROTOOPT ? 0 : -errno;
+        if (n == 0)
+                return 0;
+        sk->so_filter = arena_new_array(arena, uint64_t, n);
+        _Static_assert(sizeof(struct sock_filter) == sizeof(uint64_t), "one number each");
+        if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, sk->so_filter, &n) < 0)
+                return -errno;
+        sk->n_so_filter = n;
+        return 0;
+}
+
+/* Number for number: what the wire gives a field of another shape. */
+static int read_others(int fd, Img__SkOpts *sk, struct arena *arena) {
+        struct linger linger = { 0 };
+        char device[IFNAMSIZ] = "";
+        socklen_t len = sizeof(linger);
+        int r;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len) < 0)
+                return -errno;
+        sk->has_so_linger = linger.l_onoff != 0;
+        sk->so_linger = (uint32_t)linger.l_linger;
+        len = sizeof(device);
+        if (getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, &len) == 0 && len > 0 && device[0])
+                sk->so_bound_dev = arena_strdup(arena, device);
+        r = read_u32(fd, SO_SNDBUF, &sk->so_sndbuf);
+        if (r == 0)
+                r = read_u32(fd, SO_RCVBUF, &sk->so_rcvbuf);
+        if (r == 0)
+                r = read_timeout(fd, SO_SNDTIMEO, &sk->so_snd_tmo_sec, &sk->so_snd_tmo_usec);
+        if (r == 0)
+                r = read_timeout(fd, SO_RCVTIMEO, &sk->so_rcv_tmo_sec, &sk->so_rcv_tmo_usec);
+        sk->has_so_buf_lock = r == 0 && read_u32(fd, SO_BUF_LOCK, &sk->so_buf_lock) == 0;
+        return r;
+}
+
+int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_opts *ret,
+                   struct ckpt_error *err) {
+        bool inet = kind->domain == AF_INET || kind->domain == AF_INET6;
+        struct sock_opts o = { .sk = arena_message(arena, Img__SkOpts, img__sk_opts__init) };
+        int r;
+
+        if (inet)
+                o.ip = arena_message(arena, Img__IpOpts, img__ip_opts__init);
+        if (inet && kind->protocol == IPPROTO_TCP)
+                o.tcp = arena_message(arena, Img__TcpOpts, img__tcp_opts__init);
+        r = read_others(fd, o.sk, arena);
+        if (r == 0)
+                r = read_filter(fd, o.sk, arena);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot read the options of a socket");
+        read_table(fd, kind, arena, &o);
+        if (o.tcp) { /* where older readers look for them */
+                o.sk->has_tcp_keepcnt = o.tcp->has_keepcnt;
+                o.sk->tcp_keepcnt = o.tcp->keepcnt;
+                o.sk->has_tcp_keepidle = o.tcp->has_keepidle;
+                o.sk->tcp_keepidle = o.tcp->keepidle;
+                o.sk->has_tcp_keepintvl = o.tcp->has_keepintvl;
+                o.sk->tcp_keepintvl = o.tcp->keepintvl;
+        }
+        *ret = o;
+        return 0;
+}
+
+/* ---- restore ---- */
+
+static const struct row *find_row(const Img__SkOption *o) {
+        for (size_t i = 0; i < ELEMENTSOF(table); i++)
+                if (table[i].level == o->level && table[i].name == o->name)
+                        return &table[i];
+        return NULL;
+}
+
+int sock_opts_check(const struct sock_opts *opts, const char **ret_why) {
+        const Img__SkOpts *sk = opts->sk;
+
+        for (size_t i = 0; i < sk->n_others; i++) {
+                const Img__SkOption *o = sk->others[i];
+                const struct row *row = find_row(o);
+
+                *ret_why = !row ? "has an option that ckpt does not know" :
+                           row->size ? (o->has_data && o->data.len <= row->size ? NULL : "has an option of the wrong size") :
+                           o->has_number ? NULL : "has an option without a value";
+                if (*ret_why)
+                        return -EBADMSG;
+        }
+        *ret_why = sk->so_sndbuf > INT32_MAX || sk->so_rcvbuf > INT32_MAX ? "has a buffer of an impossible size" :
+                   sk->so_snd_tmo_usec >= 1000000 || sk->so_rcv_tmo_usec >= 1000000 ||
+                                   sk->so_snd_tmo_sec > INT64_MAX || sk->so_rcv_tmo_sec > INT64_MAX ?
+                                                        "has an impossible timeout" :
+                   sk->n_so_filter > BPF_MAXINSNS ? "has a filter that is too long" :
+                   sk->so_bound_dev && strlen(sk->so_bound_dev) >= IFNAMSIZ ? "is bound to a device of an impossible name" :
+                                                                              NULL;
+        return *ret_why ? -EBADMSG : 0;
+}
+
+/* What is recorded for a row. `at`: where in the list of others to look first; they are in the table's order. */
+static struct value recorded(const struct row *row, const struct sock_opts *opts, size_t *at) {
+        struct value v = { 0 };
+        char *home = home_of(row, opts);
+
+        if (row->home != HOME_OTHERS) {
+                v.known = home && *(protobuf_c_boolean *)(home + row->has);
+                if (v.known)
+                        v.number = row->is_bool ? *(protobuf_c_boolean *)(home + row->value)
+                                                : (int)*(uint32_t *)(home + row->value);
+                return v;
+        }
+        for (size_t i = 0; i < opts->sk->n_others; i++) {
+                size_t k = (*at + i) % opts->sk->n_others;
+                const Img__SkOption *o = opts->sk->others[k];
+
+                if (o->level != row->level || o->name != row->name)
+                        continue;
+                v.known = true;
+                if (row->size) {
+                        v.size = (uint8_t)MIN(o->data.len, sizeof(v.data));
+                        memcpy(v.data, o->data.data, v.size);
+                } else
+                        v.number = o->number;
+                *at = k + 1;
+                break;
+        }
+        return v;
+}
+
+static int set_value(int fd, const struct row *row, const struct value *v, const char *what, struct ckpt_error *err) {
+        int r = row->size ? setsockopt(fd, row->level, row->name, v->data, v->size)
+                          : setsockopt(fd, row->level, row->name, &v->number, sizeof(v->number));
+
+        return r < 0 ? ckpt_error_errno(err, -errno, "%s: cannot set the socket option %s", what, row->label) : 0;
+}
+
+static int set_int(int fd, int name, int value, const char *label, const char *what, struct ckpt_error *err) {
+        if (setsockopt(fd, SOL_SOCKET, name, &value, sizeof(value)) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot set the socket option %s", what, label);
+        return 0;
+}
+
+static int set_timeout(int fd, int name, uint64_t sec, uint64_t usec, const char *what, struct ckpt_error *err) {
+        struct timeval tv = { .tv_sec = (time_t)sec, .tv_usec = (suseconds_t)usec };
+
+        if (sec == 0 && usec == 0)
+                return 0;
+        if (setsockopt(fd, SOL_SOCKET, name, &tv, sizeof(tv)) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot set a timeout of the socket", what);
+        return 0;
+}
+
+/* The kernel doubles what it is given. */
+static int set_buffer(int fd, int force, int plain, size_t size, const char *what, struct ckpt_error *err) {
+        int half = (int)(MIN(size, (size_t)INT32_MAX) / 2), now = 0;
+        socklen_t len = sizeof(now);
+
+        if (getsockopt(fd, SOL_SOCKET, plain, &now, &len) == 0 && (size_t)now / 2 == size / 2)
+                return 0;
+        return set_int(fd, force, half, plain == SO_SNDBUF ? "SO_SNDBUF" : "SO_RCVBUF", what, err);
+}
+
+static int set_buffers(int fd, const Img__SkOpts *sk, size_t room, const char *what, struct ckpt_error *err) {
+        int r;
+
+        r = set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, MAX((size_t)sk->so_sndbuf, room), what, err);
+        return r < 0 ? r : set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, MAX((size_t)sk->so_rcvbuf, room), what, err);
+}
+
+static int set_filter(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
+        struct sock_fprog prog = { .len = (unsigned short)sk->n_so_filter, .filter = (struct sock_filter *)sk->so_filter };
+
+        if (sk->n_so_filter > 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot attach the socket's filter", what);
+        return 0;
+}
+
+static int restore_device(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
+        if (!sk->so_bound_dev || !*sk->so_bound_dev)
+                return 0;
+        if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, sk->so_bound_dev, (socklen_t)strlen(sk->so_bound_dev)) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot bind it to the network device %s", what,
+                                        sk->so_bound_dev);
+        return 0;
+}
+
+static int restore_open(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
+        struct linger linger = { .l_onoff = 1, .l_linger = (int)sk->so_linger };
+        int r;
+
+        if (sk->has_so_linger && setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot set the socket option SO_LINGER", what);
+        r = set_timeout(fd, SO_SNDTIMEO, sk->so_snd_tmo_sec, sk->so_snd_tmo_usec, what, err);
+        return r < 0 ? r : set_timeout(fd, SO_RCVTIMEO, sk->so_rcv_tmo_sec, sk->so_rcv_tmo_usec, what, err);
+}
+
+/* Setting a buffer ends its automatic growth; SO_BUF_LOCK (5.14) gives that back. */
+static int restore_last(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
+        int r, now = 0, lock = sk->has_so_buf_lock ? (int)sk->so_buf_lock : 0;
+        socklen_t len = sizeof(now);
+
+        r = set_buffers(fd, sk, 0, what, err);
+        if (r < 0)
+                return r;
+        if (getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &now, &len) == 0 && now != lock) {
+                r = set_int(fd, SO_BUF_LOCK, lock, "SO_BUF_LOCK", what, err);
+                if (r < 0)
+                        return r;
+        }
+        return set_filter(fd, sk, what, err);
+}
+
+/*
+ * Values that did not come from a default: what SO_REUSEADDR is when we come to it may be ours, so it is
+ * set in any case.
+ */
+static bool is_ours(const struct row *row) {
+        return row->level == SOL_SOCKET && row->name == SO_REUSEADDR;
+}
+
+int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts, enum sock_when when,
+                      size_t room, struct sock_defaults *defaults, const char *what, struct ckpt_error *err) {
+        const struct value *fresh = defaults_for(defaults, kind);
+        size_t at = 0;
+        int r = 0;
+
+        if (when == SOCK_WHEN_BIND) {
+                r = restore_device(fd, opts->sk, what, err);
+                if (r == 0)
+                        r = set_buffers(fd, opts->sk, room, what, err);
+        }
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(table); i++) {
+                const struct row *row = &table[i];
+                struct value v;
+
+                if (row->when != when || !applies(row, kind))
+                        continue;
+                v = recorded(row, opts, &at);
+                if (v.known && (!fresh || is_ours(row) || !same_value(row, &v, &fresh[i])))
+                        r = set_value(fd, row, &v, what, err);
+        }
+        if (r == 0 && when == SOCK_WHEN_OPEN)
+                r = restore_open(fd, opts->sk, what, err);
+        if (r == 0 && when == SOCK_WHEN_LAST)
+                r = restore_last(fd, opts->sk, what, err);
+        return r;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Socket options of all families, from one table (opts.c): which there are, where they stand in the images,
+ * and when a restore sets them.
+ *
+ * A restore compares what is recorded with what a new socket has, and sets only what differs.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "images/sk-inet.pb-c.h"
+#include "images/sk-opts.pb-c.h"
+#include "images/tcp.pb-c.h"
+#include "lib/arena.h"
+
+enum sock_when {
+        SOCK_WHEN_BIND, /* before bind(2) and connect(2) */
+        SOCK_WHEN_OPEN, /* once it is bound, listens or is connected */
+        SOCK_WHEN_LAST, /* everything is there: queues, other sockets; just before the tasks run */
+        SOCK_WHEN_MAX,
+        SOCK_WHEN_INVALID = -1,
+};
+
+/* What the options of one socket are recorded in. `ip` and `tcp` are NULL for families without them. */
+struct sock_opts {
+        Img__SkOpts *sk;
+        Img__IpOpts *ip;
+        Img__TcpOpts *tcp;
+};
+
+/* Which rows apply. */
+struct sock_kind {
+        int domain, type, protocol;
+};
+
+/*
+ * Read all options of `fd` into messages made in `arena`; ret->ip and ret->tcp only for AF_INET and
+ * AF_INET6 (TCP). Options that this kernel or this kind of socket does not have are left out. getsockopt(2).
+ */
+int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_opts *ret,
+                   struct ckpt_error *err);
+
+/* What new sockets have, by kind; all zero at first. */
+struct sock_defaults;
+struct sock_defaults *sock_defaults_new(void);
+void sock_defaults_free(struct sock_defaults **d);
+
+/* Does the image make sense? -EBADMSG with a text in *ret_why (static). */
+int sock_opts_check(const struct sock_opts *opts, const char **ret_why);
+
+/*
+ * Set those options of `fd` whose time has come. `what` names the socket in errors. SOCK_WHEN_BIND leaves the
+ * buffers at least `room` bytes large, for queues that are to be filled; their own size comes last.
+ */
+int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts, enum sock_when when,
+                      size_t room, struct sock_defaults *defaults, const char *what, struct ckpt_error *err);

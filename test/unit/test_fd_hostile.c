@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Images of files and tables that make no sense, that lie, or that no longer fit the machine. */
+#include "test_fd.h"
+
+#include <sys/resource.h>
+
+#include "images/remap-file-path.pb-c.h"
+
+static struct fd_fixture fx;
+static char path_a[96], path_dir[64];
+
+enum { ID_FILE = 1, ID_DIR = 2, ID_READ_END = 3, ID_WRITE_END = 4, ID_FIFO = 5, ID_FIFO_PATH = 6 };
+
+/* A set that is in order; each test spoils something. */
+static Img__Fown fown;
+static Img__RegFile file, dir, fifo_path;
+static Img__Pipe ends[2];
+static Img__Fifo fifo;
+static Img__File files[8];
+static size_t nr_files;
+static Img__Fdinfo table[8];
+static size_t nr_table;
+static Img__Fs fs;
+static Img__PipeData data[2];
+static const char *data_bytes[2];
+static size_t nr_data;
+static Img__FileLock lock;
+static bool has_lock;
+
+static Img__File *add(Img__FdTypes type, uint32_t id) {
+        Img__File *f = &files[nr_files++];
+
+        img__file__init(f);
+        f->type = type;
+        f->id = id;
+        return f;
+}
+
+static Img__Fdinfo *add_fd(uint32_t fd, Img__FdTypes type, uint32_t id) {
+        Img__Fdinfo *e = &table[nr_table++];
+
+        img__fdinfo__init(e);
+        e->fd = fd;
+        e->type = type;
+        e->id = id;
+        return e;
+}
+
+static void reg_init(Img__RegFile *reg, uint32_t id, char *name, uint32_t mode) {
+        img__reg_file__init(reg);
+        reg->id = id;
+        reg->flags = 0100000;
+        reg->fown = &fown;
+        reg->name = name;
+        reg->has_mode = true;
+        reg->mode = mode;
+}
+
+static void make_files(void) {
+        img__fown__init(&fown);
+        reg_init(&file, ID_FILE, path_a, S_IFREG | 0600);
+        file.has_size = true;
+        file.size = 5;
+        reg_init(&dir, ID_DIR, path_dir, S_IFDIR | 0700);
+        reg_init(&fifo_path, ID_FIFO_PATH, path_a, S_IFREG | 0600);
+        nr_files = 0;
+        add(IMG__FD_TYPES__REG, ID_FILE)->reg = &file;
+        add(IMG__FD_TYPES__REG, ID_DIR)->reg = &dir;
+        for (uint32_t i = 0; i < 2; i++) {
+                img__pipe__init(&ends[i]);
+                ends[i].id = ID_READ_END + i;
+                ends[i].pipe_id = 77;
+                ends[i].flags = i;
+                ends[i].fown = &fown;
+                add(IMG__FD_TYPES__PIPE, ID_READ_END + i)->pipe = &ends[i];
+        }
+}
+
+static int setup(void **state) {
+        int fd;
+
+        (void)state;
+        fixture_init(&fx);
+        snprintf(path_dir, sizeof(path_dir), "%s", fx.dir);
+        snprintf(path_a, sizeof(path_a), "%s/a", fx.dir);
+        fd = open(path_a, O_WRONLY | O_CREAT, 0600);
+        assert_int_equal(write(fd, "12345", 5), 5);
+        close(fd);
+        make_files();
+        nr_table = 0;
+        add_fd(0, IMG__FD_TYPES__REG, ID_FILE);
+        add_fd(1, IMG__FD_TYPES__PIPE, ID_READ_END);
+        add_fd(2, IMG__FD_TYPES__PIPE, ID_WRITE_END);
+        img__fs__init(&fs);
+        fs.cwd_id = fs.root_id = ID_DIR;
+        img__pipe_data__init(&data[0]);
+        data[0].pipe_id = 77;
+        data[0].bytes = 4;
+        data_bytes[0] = "pipe";
+        nr_data = 1;
+        has_lock = false;
+        img__file_lock__init(&lock);
+        lock.flag = 1;
+        lock.pid = 100;
+        lock.fd = 0;
+        return 0;
+}
+
+static int teardown(void **state) {
+        (void)state;
+        restore_done(&fx);
+        fixture_done(&fx);
+        return 0;
+}
+
+#define open_image(kind, id) assert_ok(image_open_write(fx.dump.set, kind, id, &image, &fx.err), &fx.err)
+#define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
+#define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
+
+static void write_images(void) {
+        struct image_file *image;
+
+        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        open_image(IMAGE_FILES, 0);
+        for (size_t i = 0; i < nr_files; i++)
+                put(&files[i].base);
+        close_image();
+        open_image(IMAGE_FDINFO, 1);
+        for (size_t i = 0; i < nr_table; i++)
+                put(&table[i].base);
+        close_image();
+        open_image(IMAGE_FS, 100);
+        put(&fs.base);
+        close_image();
+        open_image(IMAGE_PIPES_DATA, 0);
+        for (size_t i = 0; i < nr_data; i++) {
+                put(&data[i].base);
+                if (data_bytes[i])
+                        assert_ok(image_write_raw(image, data_bytes[i], strlen(data_bytes[i]), &fx.err), &fx.err);
+        }
+        close_image();
+        if (has_lock) {
+                open_image(IMAGE_FILE_LOCKS, 0);
+                put(&lock.base);
+                close_image();
+        }
+        images_commit(&fx);
+}
+
+static int load_set(void) {
+        write_images();
+        restore_task_add(&fx, 100, 1);
+        return restore_load_all(&fx);
+}
+
+#define assert_refused(code, text)                                                                    \
+        do {                                                                                          \
+                assert_int_equal(load_set(), (code));                                                     \
+                if (!strstr(ckpt_error_message(&fx.err), (text)))                                     \
+                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err));          \
+        } while (0)
+
+static void test_in_order(void **state) {
+        (void)state;
+        assert_ok(load_set(), &fx.err);
+        assert_int_equal(fd_highest(&fx.restore), 2);
+        restore_make_hosts(&fx);
+        assert_ok(fd_restore(&fx.restore, &fx.err), &fx.err);
+}
+
+static void test_same_id_twice(void **state) {
+        (void)state;
+        add(IMG__FD_TYPES__REG, ID_FILE)->reg = &file;
+        assert_refused(-EBADMSG, "two files with the id 1");
+}
+
+static void test_type_without_message(void **state) {
+        (void)state;
+        files[2].type = IMG__FD_TYPES__REG;
+        assert_refused(-EBADMSG, "file 3 says it is of type 1, and is not");
+}
+
+static void test_inner_id(void **state) {
+        (void)state;
+        ends[0].id = 9;
+        assert_refused(-EBADMSG, "file 3");
+}
+
+static void test_no_such_type(void **state) {
+        (void)state;
+        files[2].type = (Img__FdTypes)0;
+        assert_refused(-EBADMSG, "file 3");
+}
+
+static void test_relative_name(void **state) {
+        (void)state;
+        file.name = (char *)"a";
+        assert_refused(-EBADMSG, "no absolute path");
+}
+
+static void test_offset(void **state) {
+        (void)state;
+        file.pos = UINT64_MAX;
+        assert_refused(-EBADMSG, "impossible offset");
+}
+
+static void test_missing_and_changed(void **state) {
+        Img__RegFile missing;
+        char name[128];
+
+        (void)state;
+        snprintf(name, sizeof(name), "%s/nowhere", fx.dir);
+        reg_init(&missing, 7, name, S_IFREG | 0600);
+        add(IMG__FD_TYPES__REG, 7)->reg = &missing;
+        file.size = 6;
+        dir.mode = S_IFDIR | 0755;
+        write_images();
+        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
+        /* All in one go. */
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "/nowhere is missing"));
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "has 5 bytes, it had 6"));
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "has the permissions 0700, it had 0755"));
+}
+
+static void test_skip_rwx(void **state) {
+        (void)state;
+        fx.opts.skip_file_rwx_check = true;
+        file.mode = S_IFREG | 0777;
+        assert_ok(load_set(), &fx.err);
+}
+
+static void test_other_kind(void **state) {
+        (void)state;
+        file.mode = S_IFDIR | 0600;
+        assert_refused(-ENOTSUP, "is a file now, it was a directory");
+}
+
+static void test_unknown_file(void **state) {
+        (void)state;
+        add_fd(3, IMG__FD_TYPES__REG, 99);
+        assert_refused(-EBADMSG, "file 99, which is not in the images");
+}
+
+static void test_type_of_descriptor(void **state) {
+        (void)state;
+        add_fd(3, IMG__FD_TYPES__PIPE, ID_FILE);
+        assert_refused(-EBADMSG, "descriptor 3 is of type 2");
+}
+
+static void test_descriptor_twice(void **state) {
+        (void)state;
+        add_fd(1, IMG__FD_TYPES__REG, ID_FILE);
+        assert_refused(-EBADMSG, "descriptor 1 is there twice");
+}
+
+static void test_descriptor_number(void **state) {
+        (void)state;
+        add_fd(0x7fffffff, IMG__FD_TYPES__REG, ID_FILE);
+        assert_refused(-EBADMSG, "no number of a descriptor");
+}
+
+static void test_descriptor_beyond_limit(void **state) {
+        (void)state;
+        add_fd(1 << 29, IMG__FD_TYPES__REG, ID_FILE);
+        assert_refused(-EMFILE, "may only open");
+}
+
+static void test_descriptor_flags(void **state) {
+        (void)state;
+        add_fd(3, IMG__FD_TYPES__REG, ID_FILE)->flags = 2;
+        assert_refused(-EBADMSG, "flags");
+}
+
+static void test_directory(void **state) {
+        (void)state;
+        fs.cwd_id = ID_FILE;
+        assert_refused(-EBADMSG, "no directory");
+}
+
+static void test_directory_is_pipe(void **state) {
+        (void)state;
+        fs.root_id = ID_READ_END;
+        assert_refused(-EBADMSG, "no directory");
+}
+
+static void test_umask(void **state) {
+        (void)state;
+        fs.has_umask = true;
+        fs.umask = 01000;
+        assert_refused(-EBADMSG, "no umask");
+}
+
+static void test_pipe_bytes(void **state) {
+        (void)state;
+        data[0].bytes = 4000000000U;
+        assert_refused(-EBADMSG, "more than the file has");
+}
+
+static void test_pipe_capacity(void **state) {
+        (void)state;
+        data[0].has_size = true;
+        data[0].size = UINT32_MAX;
+        assert_refused(-EBADMSG, "impossibly large");
+}
+
+static void test_pipe_flags(void **state) {
+        (void)state;
+        ends[0].flags = 3;
+        assert_refused(-EBADMSG, "cannot have the flags");
+}
+
+/* What does not fit is only found when it is written. */
+static void test_pipe_too_full(void **state) {
+        char much[9000];
+
+        (void)state;
+        memset(much, 'm', sizeof(much) - 1);
+        much[sizeof(much) - 1] = 0;
+        data[0].bytes = sizeof(much) - 1;
+        data[0].has_size = true;
+        data[0].size = 4096;
+        data_bytes[0] = much;
+        assert_ok(load_set(), &fx.err);
+        restore_make_hosts(&fx);
+        assert_true(fd_restore(&fx.restore, &fx.err) < 0);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "cannot put 8999 bytes into pipe 77"));
+}
+
+static void test_fifo_without_path(void **state) {
+        (void)state;
+        img__fifo__init(&fifo);
+        fifo.id = ID_FIFO;
+        fifo.pipe_id = 1;
+        add(IMG__FD_TYPES__FIFO, ID_FIFO)->fifo = &fifo;
+        assert_refused(-EBADMSG, "named pipe 5 has no path");
+}
+
+static void test_fifo_on_file(void **state) {
+        (void)state;
+        img__fifo__init(&fifo);
+        fifo.id = ID_FIFO;
+        fifo.pipe_id = 1;
+        fifo.has_regf_id = true;
+        fifo.regf_id = ID_FIFO_PATH;
+        add(IMG__FD_TYPES__FIFO, ID_FIFO)->fifo = &fifo;
+        add(IMG__FD_TYPES__REG, ID_FIFO_PATH)->reg = &fifo_path;
+        assert_refused(-EBADMSG, "named pipe 5 has no path");
+}
+
+static void test_lock(void **state) {
+        (void)state;
+        has_lock = true;
+        lock.fd = 9;
+        assert_refused(-EBADMSG, "a lock on fd 9, which it has not open");
+}
+
+static void test_lock_range(void **state) {
+        (void)state;
+        has_lock = true;
+        lock.start = INT64_MAX;
+        lock.len = 2;
+        assert_refused(-EBADMSG, "makes no sense");
+}
+
+static void test_shared_table(void **state) {
+        (void)state;
+        write_images();
+        restore_task_add(&fx, 100, 1);
+        restore_task_add(&fx, 101, 1);
+        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "pid 101 shares its descriptor table with pid 100"));
+}
+
+static void test_remap(void **state) {
+        Img__RemapFilePath remap;
+        struct image_file *image;
+
+        (void)state;
+        write_images();
+        img__remap_file_path__init(&remap);
+        remap.orig_id = ID_FILE;
+        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        open_image(IMAGE_FILES, 0);
+        put(&files[0].base);
+        close_image();
+        open_image(IMAGE_REMAP_FPATH, 0);
+        put(&remap.base);
+        close_image();
+        images_commit(&fx);
+        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "/a was deleted when it was dumped"));
+}
+
+/* Older writers: no files.img. */
+static void test_old_files(void **state) {
+        struct image_file *image;
+
+        (void)state;
+        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        open_image(IMAGE_REG_FILES, 0);
+        put(&file.base);
+        put(&dir.base);
+        close_image();
+        open_image(IMAGE_PIPES, 0);
+        put(&ends[1].base);
+        put(&ends[0].base);
+        close_image();
+        open_image(IMAGE_FDINFO, 1);
+        for (size_t i = 0; i < nr_table; i++)
+                put(&table[i].base);
+        close_image();
+        open_image(IMAGE_FS, 100);
+        put(&fs.base);
+        close_image();
+        images_commit(&fx);
+        restore_task_add(&fx, 100, 1);
+        assert_ok(restore_load_all(&fx), &fx.err);
+        assert_int_equal(fx.restore.files->n, 4);
+        restore_make_hosts(&fx);
+        assert_ok(fd_restore(&fx.restore, &fx.err), &fx.err);
+}
+
+int main(void) {
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(test_in_order),
+                TEST(test_same_id_twice),
+                TEST(test_type_without_message),
+                TEST(test_inner_id),
+                TEST(test_no_such_type),
+                TEST(test_relative_name),
+                TEST(test_offset),
+                TEST(test_missing_and_changed),
+                TEST(test_skip_rwx),
+                TEST(test_other_kind),
+                TEST(test_unknown_file),
+                TEST(test_type_of_descriptor),
+                TEST(test_descriptor_twice),
+                TEST(test_descriptor_number),
+                TEST(test_descriptor_beyond_limit),
+                TEST(test_descriptor_flags),
+                TEST(test_directory),
+                TEST(test_directory_is_pipe),
+                TEST(test_umask),
+                TEST(test_pipe_bytes),
+                TEST(test_pipe_capacity),
+                TEST(test_pipe_flags),
+                TEST(test_pipe_too_full),
+                TEST(test_fifo_without_path),
+                TEST(test_fifo_on_file),
+                TEST(test_lock),
+                TEST(test_lock_range),
+                TEST(test_shared_table),
+                TEST(test_remap),
+                TEST(test_old_files),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
