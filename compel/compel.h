@@ -69,6 +69,13 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms);
 void compel_release(struct compel_thread *t);
 
 /*
+ * Put a whole process, all living threads of which stand in an event stop with every signal blocked, into
+ * the job-control stop of SIGSTOP without letting it run any code of its own. The threads stay
+ * traced, in event stops; released, the process is stopped until SIGCONT.
+ */
+int compel_job_stop(pid_t pid, struct compel_thread **threads, size_t nr_threads);
+
+/*
  * The extended processor state (PTRACE_GETREGSET, NT_X86_XSTATE): the XSAVE area in the
  * standard format. `size` in: room; out: bytes used.
  */

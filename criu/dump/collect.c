@@ -74,6 +74,10 @@ static int collect_task(struct dump_task *t, struct ckpt_error *err) {
                 r = mem_collect(t, err);
         if (r == 0 && t->state != 'Z')
                 r = fd_collect(t, err);
+        if (r == 0 && t->state == 'Z') {
+                mem_dump_free(&t->mem); /* it may have lived when it was looked at */
+                r = task_collect_zombie(t, err);
+        }
         if (r == 0)
                 fill_leader_core(t);
         return r;

@@ -64,7 +64,9 @@ static void reap_by_parent(struct dump_task *t) {
         if (!t->parent || t->parent->nr_threads == 0)
                 return;
         parent = &t->parent->threads[0];
-        if (compel_find_syscall_insn(parent->tid, &insn) < 0 ||
+        /* The SIGCHLD of this very end must not get in between; it has nobody to reach any more. */
+        if (compel_set_sigmask(&parent->stop, ~0ULL) < 0 ||
+            compel_find_syscall_insn(parent->tid, &insn) < 0 ||
             compel_remote_syscall(&parent->stop, insn, SYS_wait4, arg, &ret, NULL) < 0)
                 log_debug("pid %d stays a zombie until its new parent reaps it", t->pid);
 }

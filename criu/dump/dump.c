@@ -27,7 +27,7 @@ static int look(struct dump *d, struct ckpt_error *err) {
 
         r = tree_read(d, d->opts->tree_pid, err);
         if (r == 0)
-                r = look_tasks(d, 0, err);
+                r = look_tasks(d, err);
         if (r < 0)
                 return r;
         look_sessions(d);
@@ -125,7 +125,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
         if (r == 0)
                 r = tree_read(&d, root, &run->err);
         if (r == 0)
-                r = look_tasks(&d, 0, &run->err);
+                r = look_tasks(&d, &run->err);
         if (r == 0) {
                 look_sessions(&d);
                 *ret = TAKE_PTR(d.blockers);

@@ -132,7 +132,6 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
         int r;
 
         for (;;) {
-                size_t known = d->nr_tasks;
                 int added = 0;
 
                 for (size_t i = 0; i < d->nr_tasks; i++) {
@@ -153,7 +152,7 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
                         return r;
                 if (r > 0) {
                         log_info("%d processes appeared while the tree was being stopped", r);
-                        r = look_tasks(d, known, err);
+                        r = look_tasks(d, err);
                         if (r < 0)
                                 return r;
                 } else if (added == 0)

@@ -97,7 +97,7 @@ static int look_task(struct dump_task *t, const struct proc_dir *self, struct ck
         return 0;
 }
 
-int look_tasks(struct dump *d, size_t first, struct ckpt_error *err) {
+int look_tasks(struct dump *d, struct ckpt_error *err) {
         _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
         int r;
 
@@ -105,8 +105,11 @@ int look_tasks(struct dump *d, size_t first, struct ckpt_error *err) {
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read /proc/self");
         r = fault_point_error(FAULT_DUMP_LOOK, err);
-        for (size_t i = first; r == 0 && i < d->nr_tasks; i++)
-                r = look_task(d->tasks[i], &self, err);
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
+                if (!d->tasks[i]->looked_at) {
+                        r = look_task(d->tasks[i], &self, err);
+                        d->tasks[i]->looked_at = true;
+                }
         return r;
 }
 

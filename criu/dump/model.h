@@ -51,6 +51,7 @@ struct dump_task {
         char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
+        bool looked_at; /* by the look stage */
         bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
         Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;

@@ -22,8 +22,8 @@ void tree_free(struct dump *d);
 
 /* ---- look.c ---- */
 
-/* Find what stands against dumping tasks [first, d->nr_tasks). Fills d->blockers. */
-int look_tasks(struct dump *d, size_t first, struct ckpt_error *err);
+/* Find what stands against dumping the tasks that have not been looked at yet. Fills d->blockers. */
+int look_tasks(struct dump *d, struct ckpt_error *err);
 
 /* Sessions and process groups of the whole tree. */
 void look_sessions(struct dump *d);

@@ -145,7 +145,20 @@ static int drop_vanished(struct dump *d, struct ckpt_error *err) {
         return 0;
 }
 
-/* Who is whose parent may have changed: orphans go to a subreaper. */
+/* Its parent died and nobody in the tree has taken it over: it runs on as what it is now, somebody else's. */
+static void remove_stray(struct dump *d, size_t i) {
+        struct dump_task *t = d->tasks[i];
+
+        log_info("%s left the tree: its parent died, and it is now a child of pid %d", dump_task_name(t),
+                 t->stat.ppid);
+        for (size_t j = 0; j < t->nr_threads; j++)
+                compel_release(&t->threads[j].stop);
+        memmove(&d->tasks[i], &d->tasks[i + 1], (d->nr_tasks - i - 1) * sizeof(*d->tasks));
+        d->nr_tasks--;
+        free_task(t);
+}
+
+/* Who is whose parent may have changed: orphans go to a subreaper. -ESRCH: somebody is gone. */
 static int reread_parents(struct dump *d, struct ckpt_error *err) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
@@ -153,17 +166,16 @@ static int reread_parents(struct dump *d, struct ckpt_error *err) {
                 struct dump_task *t = d->tasks[i];
                 int r = proc_stat_read(&t->proc, &buf, &t->stat);
 
+                if (r == -ESRCH)
+                        return r;
                 if (r < 0)
                         return ckpt_error_errno(err, r, "pid %d: cannot read its state", t->pid);
                 if (i == 0)
                         continue;
                 t->parent = dump_find_task(d, t->stat.ppid);
                 if (!t->parent) {
-                        ckpt_error(err, -EBUSY,
-                                   "%s left the tree: its parent died and it is now a child of pid %d",
-                                   dump_task_name(t), t->stat.ppid);
-                        return ckpt_error_hint(err,
-                                               "Try again, or dump a tree whose root is a child subreaper");
+                        remove_stray(d, i);
+                        i = 0; /* those below it go with it */
                 }
         }
         return 0;
@@ -203,19 +215,30 @@ static bool in_order(const struct dump *d) {
         return true;
 }
 
+/* New children of those that are there; their number is added to *added. */
+static int find_new_tasks(struct dump *d, int *added, struct ckpt_error *err) {
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                int r = add_children(d, d->tasks[i], err);
+
+                if (r < 0)
+                        return r;
+                *added += r;
+        }
+        return 0;
+}
+
 int tree_refresh(struct dump *d, struct ckpt_error *err) {
         int r, added = 0;
 
-        r = drop_vanished(d, err);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < d->nr_tasks; i++) {
-                r = add_children(d, d->tasks[i], err);
+        /* What is new is not stopped yet and may be gone before it has been read. */
+        do {
+                r = drop_vanished(d, err);
+                if (r == 0)
+                        r = find_new_tasks(d, &added, err);
                 if (r < 0)
                         return r;
-                added += r;
-        }
-        r = reread_parents(d, err);
+                r = reread_parents(d, err);
+        } while (r == -ESRCH);
         if (r < 0)
                 return r;
         if (!in_order(d))

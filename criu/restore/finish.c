@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/ptrace.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,19 +25,23 @@
 
 enum { STOP_TIMEOUT_MS = 10000 };
 
-/* Calls fn for every thread that is to live; stops at the first error. */
-static int for_each_thread(struct restore *r, int (*fn)(struct restore_thread *th, struct ckpt_error *err),
-                           struct ckpt_error *err) {
+typedef int (*thread_fn)(struct restore_thread *th, struct ckpt_error *err);
+
+/* Call fn for every thread of a task that is to live; stops at the first error. */
+static int for_each_living(struct restore_task *t, thread_fn fn, struct ckpt_error *err) {
         int ret = 0;
 
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                struct restore_task *t = r->tasks[i];
+        for (size_t j = t->leader_dead ? 1 : 0; ret == 0 && j < t->nr_threads; j++)
+                ret = fn(&t->threads[j], err);
+        return ret;
+}
 
-                if (t->kind != RESTORE_TASK_LIVE)
-                        continue;
-                for (size_t j = t->leader_dead ? 1 : 0; ret == 0 && j < t->nr_threads; j++)
-                        ret = fn(&t->threads[j], err);
-        }
+static int for_each_thread(struct restore *r, thread_fn fn, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
+                        ret = for_each_living(r->tasks[i], fn, err);
         return ret;
 }
 
@@ -101,16 +106,96 @@ static int unmap_host(struct restore_task *t, struct ckpt_error *err) {
         return r;
 }
 
-static int unmap_hosts(struct restore *r, struct ckpt_error *err) {
+static bool was_stopped(const struct restore_task *t) {
+        return t->kind == RESTORE_TASK_LIVE && t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED;
+}
+
+/* Seize all threads of all tasks that were stopped, or of those that were not, before the first is waited for. */
+static int stop_for_good(struct restore *r, bool stopped, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (int pass = 0; pass < 3; pass++)
+                for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                        struct restore_task *t = r->tasks[i];
+
+                        if (t->kind != RESTORE_TASK_LIVE || was_stopped(t) != stopped)
+                                continue;
+                        if (pass == 0)
+                                ret = for_each_living(t, start_interrupted_call, err);
+                        else
+                                ret = for_each_living(t, pass == 1 ? seize : wait_stop, err);
+                }
+        return ret;
+}
+
+static int unmap_hosts(struct restore *r, bool stopped, struct ckpt_error *err) {
         int ret = 0;
 
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                if (r->tasks[i]->kind != RESTORE_TASK_LIVE)
+                if (r->tasks[i]->kind != RESTORE_TASK_LIVE || was_stopped(r->tasks[i]) != stopped)
                         continue;
                 ret = unmap_host(r->tasks[i], err);
                 if (ret == 0 && i == r->nr_tasks / 2)
                         ret = fault_point_error(FAULT_RESTORE_FINISH_HALF, err);
         }
+        return ret;
+}
+
+static int job_stop(struct restore_task *t, struct ckpt_error *err) {
+        struct compel_thread **threads = arena_new_array(&t->arena, struct compel_thread *, t->nr_threads);
+        size_t n = 0;
+        int r;
+
+        for (size_t i = t->leader_dead ? 1 : 0; i < t->nr_threads; i++)
+                threads[n++] = &t->threads[i].stop;
+        r = compel_job_stop(t->pid, threads, n);
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot stop it as it was", restore_task_name(t)) : 0;
+}
+
+static bool has_sigchld(const struct restore_task *t) {
+        const Img__SignalQueue *queue = t->threads[0].core->tc->signals_s;
+
+        for (size_t i = 0; queue && i < queue->n_signals; i++) {
+                siginfo_t si;
+
+                if (queue->signals[i]->siginfo.len < sizeof(si))
+                        continue;
+                memcpy(&si, queue->signals[i]->siginfo.data, sizeof(si));
+                if (si.si_signo == SIGCHLD)
+                        return true;
+        }
+        return false;
+}
+
+/* That its child has stopped is old news to the parent: discard the SIGCHLD, which an ignored action does. */
+static int forget_stop(struct restore_task *parent, struct ckpt_error *err) {
+        struct compel_batch *b = &first_living(parent)->lane;
+        const uint64_t dfl[4] = { 0 };
+        raddr_t old;
+
+        if (was_stopped(parent) || has_sigchld(parent))
+                return 0;
+        compel_room(b, 3, 2 * sizeof(dfl));
+        compel_data(b, sizeof(dfl), &old);
+        compel_call(b, "read its action for SIGCHLD", SYS_rt_sigaction, SIGCHLD, 0, old, 8);
+        compel_call(b, "discard a SIGCHLD", SYS_rt_sigaction, SIGCHLD, compel_copy(b, dfl, sizeof(dfl)), 0, 8);
+        compel_call(b, "put back its action for SIGCHLD", SYS_rt_sigaction, SIGCHLD, old, 0, 8);
+        return compel_run(b, err);
+}
+
+/* Those that were stopped come first, while their parents still wait in the agent. */
+static int stop_stopped(struct restore *r, struct ckpt_error *err) {
+        int ret;
+
+        ret = stop_for_good(r, true, err);
+        if (ret == 0)
+                ret = unmap_hosts(r, true, err);
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (was_stopped(r->tasks[i]))
+                        ret = job_stop(r->tasks[i], err);
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (was_stopped(r->tasks[i]) && r->tasks[i]->parent)
+                        ret = forget_stop(r->tasks[i]->parent, err);
         return ret;
 }
 
@@ -121,13 +206,11 @@ int finish(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 end_dead_leaders(r);
         if (ret == 0)
-                ret = for_each_thread(r, start_interrupted_call, err);
+                ret = stop_stopped(r, err);
         if (ret == 0)
-                ret = for_each_thread(r, seize, err);
+                ret = stop_for_good(r, false, err);
         if (ret == 0)
-                ret = for_each_thread(r, wait_stop, err);
-        if (ret == 0)
-                ret = unmap_hosts(r, err);
+                ret = unmap_hosts(r, false, err);
         if (ret == 0)
                 ret = for_each_thread(r, regs_restore_thread, err);
         if (ret == 0)
@@ -147,13 +230,12 @@ static int let_go(struct restore_thread *th, struct ckpt_error *err __attribute_
         return 0;
 }
 
-/* SIGSTOP takes effect when ptrace lets go. */
+/* --leave-stopped: SIGSTOP takes effect when ptrace lets go. */
 static void stop_tasks(struct restore *r) {
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
-                if (t->kind == RESTORE_TASK_LIVE &&
-                    (r->opts->leave_stopped || t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED))
+                if (t->kind == RESTORE_TASK_LIVE && r->opts->leave_stopped && !was_stopped(t))
                         kill(t->pid, SIGSTOP);
         }
 }

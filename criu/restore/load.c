@@ -239,8 +239,10 @@ static int load_task(void *arg, struct ckpt_error *err) {
         int r;
 
         r = load_cores(t, err);
-        if (r < 0 || t->kind != RESTORE_TASK_LIVE)
+        if (r < 0)
                 return r;
+        if (t->kind != RESTORE_TASK_LIVE)
+                return task_check_zombie(t, err);
         r = load_ids(t, err);
         if (r == 0)
                 r = check_namespaces(t, err);

@@ -13,6 +13,7 @@
 #include "lib/fault.h"
 #include "mem/mem.h"
 #include "restore/stages.h"
+#include "task/kind.h"
 
 static int clone_root(struct restore *r, struct restore_task *t, struct ckpt_error *err) {
         struct clone_args args = {
@@ -161,20 +162,27 @@ static bool all_settled(const struct restore *r) {
         return true;
 }
 
-static void add_exit(struct restore_task *t) {
-        compel_call(task_lane(t), "exit", SYS_exit_group, 0);
-        compel_start(task_lane(t));
+/* Start a task on its last batch: nobody waits for the answer. */
+static void start_last(struct restore_task *t) {
+        struct compel_batch *b = task_lane(t);
+
+        compel_start(b);
+        b->started = false;
+        compel_reset(b);
 }
 
 /* As it once died: by a status or by a signal. */
-static void add_death(struct restore_task *t) {
+static int add_death(struct restore_task *t, struct ckpt_error *err) {
         struct compel_batch *b = task_lane(t);
         const Img__TaskCore *tc = t->threads[0].core->tc;
-        int status = (int)tc->exit_code;
+        int r, status = (int)tc->exit_code;
         const uint64_t no_core[2] = { 0, 0 }, dfl[4] = { 0 }, none = 0;
 
         compel_call(b, "set its name", SYS_prctl, PR_SET_NAME,
                     compel_copy(b, tc->comm, strnlen(tc->comm, 15) + 1));
+        r = task_restore_zombie(t, b, err);
+        if (r < 0)
+                return r;
         if (WIFSIGNALED(status)) {
                 uint64_t sig = (uint64_t)WTERMSIG(status);
                 struct compel_op *op;
@@ -189,7 +197,8 @@ static void add_death(struct restore_task *t) {
                             0, 8);
         }
         compel_call(b, "exit", SYS_exit_group, (uint64_t)WEXITSTATUS(status));
-        compel_start(b);
+        start_last(t);
+        return 0;
 }
 
 /* Setting an ignored action discards what is pending: the SIGCHLDs that this stage caused. */
@@ -201,45 +210,41 @@ static void add_sigchld_flush(struct restore_task *t) {
                     compel_copy(b, dfl, sizeof(dfl)), 0, 8);
 }
 
-/* The parent of a helper reaps it; that of a zombie waits until it is one. */
-static int see_them_dead(struct restore *r, struct ckpt_error *err) {
+/* No helper has a helper, so all of them can go at once. Their parents, zombies to be among them, reap them. */
+static int end_helpers(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
-                if (t->kind == RESTORE_TASK_LIVE)
+                if (t->kind != RESTORE_TASK_HELPER)
                         continue;
-                if (!t->parent) {
-                        waitpid(t->pid, NULL, __WALL);
-                        continue;
-                }
-                if (t->kind == RESTORE_TASK_HELPER)
-                        compel_call(task_lane(t->parent), "reap a helper", SYS_wait4, (uint64_t)t->pid, 0,
-                                    __WALL, 0);
+                compel_call(task_lane(t), "exit", SYS_exit_group, 0);
+                start_last(t);
+                if (t->parent)
+                        compel_call(task_lane(t->parent), "reap a helper", SYS_wait4, (uint64_t)t->pid, 0, __WALL, 0);
                 else
-                        compel_call(task_lane(t->parent), "wait for a zombie", SYS_waitid, P_PID,
-                                    (uint64_t)t->pid, 0, WEXITED | WNOWAIT | __WALL, 0);
+                        waitpid(t->pid, NULL, __WALL);
+        }
+        return run_all(r, err);
+}
+
+/* Zombies have no children any more. Their parents wait until they are what they were. */
+static int end_zombies(struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                if (t->kind != RESTORE_TASK_ZOMBIE)
+                        continue;
+                int ret = add_death(t, err);
+
+                if (ret < 0)
+                        return ret;
+                compel_call(task_lane(t->parent), "wait for a zombie", SYS_waitid, P_PID, (uint64_t)t->pid, 0,
+                            WEXITED | WNOWAIT | __WALL, 0);
         }
         for (size_t i = 0; i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
                         add_sigchld_flush(r->tasks[i]);
-        for (size_t i = 0; i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind != RESTORE_TASK_LIVE)
-                        task_lane(r->tasks[i])->started = false;
         return run_all(r, err);
-}
-
-/* Helpers of helpers do not exist, so all of them can go at once. */
-static int end_the_dead(struct restore *r, struct ckpt_error *err) {
-        for (size_t i = 0; i < r->nr_tasks; i++) {
-                if (r->tasks[i]->kind == RESTORE_TASK_ZOMBIE)
-                        add_death(r->tasks[i]);
-                else if (r->tasks[i]->kind == RESTORE_TASK_HELPER)
-                        add_exit(r->tasks[i]);
-        }
-        for (size_t i = 0; i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind != RESTORE_TASK_LIVE)
-                        task_lane(r->tasks[i])->n = 0;
-        return see_them_dead(r, err);
 }
 
 int build_tree(struct restore *r, struct ckpt_error *err) {
@@ -256,7 +261,9 @@ int build_tree(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = join_groups(r, err);
         if (ret == 0)
-                ret = end_the_dead(r, err);
+                ret = end_helpers(r, err);
+        if (ret == 0)
+                ret = end_zombies(r, err);
         if (ret == 0)
                 ret = fault_point_error(FAULT_RESTORE_TREE, err);
         return ret;

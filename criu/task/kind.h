@@ -61,6 +61,13 @@ void task_look(struct dump_task *t);
 /* read, ask, visit, answer for all threads of a frozen live task. -EAGAIN as compel_visit_begin(). */
 int task_collect(struct dump_task *t, struct ckpt_error *err);
 
+/* The same for a zombie, of which there is not much to know: t->leader_core. (zombie.c) */
+int task_collect_zombie(struct dump_task *t, struct ckpt_error *err);
+int task_check_zombie(struct restore_task *t, struct ckpt_error *err);
+
+/* Before it dies: add to its batch what makes it the user's that it was. */
+int task_restore_zombie(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
+
 /* All checks for a live task. */
 int task_check(struct restore_task *t, struct ckpt_error *err);
 

@@ -156,6 +156,7 @@ const struct task_kind kind_process_late = {
 /* ---- files of /proc/PID ---- */
 
 static int files_read(struct dump_thread *t, struct ckpt_error *err) {
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         Img__TaskCore *tc = dump_task_core(t);
         uint32_t filter;
@@ -167,7 +168,10 @@ static int files_read(struct dump_thread *t, struct ckpt_error *err) {
                 return ckpt_error_errno(err, r, "%s: cannot read its oom_score_adj", dump_task_name(t->task));
         tc->has_oom_score_adj = true;
         tc->oom_score_adj = oom;
-        r = proc_coredump_filter_read(&t->task->proc, &buf, &filter);
+        /* That of a leader that has exited is empty; /proc has every thread under its own number, too. */
+        r = proc_open(t->tid, &living);
+        if (r == 0)
+                r = proc_coredump_filter_read(&living, &buf, &filter);
         if (r < 0 && r != -ENOENT)
                 return ckpt_error_errno(err, r, "%s: cannot read its coredump_filter", dump_task_name(t->task));
         if (r == 0) {

@@ -119,15 +119,20 @@ static int sleeping_since(const struct proc_dir *dir, struct proc_buf *buf, stru
         return 0;
 }
 
-/* restart_syscall(2) hides which call goes on; the kernel function that the thread sleeps in tells. */
+/*
+ * restart_syscall(2) hides which call goes on; the kernel function that the thread sleeps in tells. It is the first that
+ * does not belong to the scheduler; all that restarts nanosleep does, so there it is the entry to the kernel.
+ */
 static int resolve_restart(const struct proc_dir *dir, struct proc_buf *buf) {
         static const struct {
                 const char *part;
                 int nr;
         } rows[] = {
-                { "nanosleep", SYS_clock_nanosleep },
                 { "poll", SYS_poll },
                 { "futex", SYS_futex },
+                { "nanosleep", SYS_clock_nanosleep },
+                { "nsleep", SYS_clock_nanosleep },
+                { "do_syscall", SYS_clock_nanosleep },
         };
         const char *wchan;
 

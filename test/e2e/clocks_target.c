@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: helper */
 /* Keeps absolute deadlines of both clocks and writes down when they come; see clocks.py. */
-#include <stdio.h>
 #include <time.h>
 
 #include "testlib.h"
@@ -24,8 +23,8 @@ int main(int argc, char **argv) {
         test_wait();
         CHECK(now_ms(CLOCK_MONOTONIC) >= monotonic, "CLOCK_MONOTONIC ran backwards");
         CHECK(now_ms(CLOCK_BOOTTIME) >= boottime, "CLOCK_BOOTTIME ran backwards");
-        printf("monotonic advanced %lld ms\n", (long long)(now_ms(CLOCK_MONOTONIC) - monotonic));
-        printf("boottime advanced %lld ms\n", (long long)(now_ms(CLOCK_BOOTTIME) - boottime));
+        test_msg("monotonic advanced %lld ms", (long long)(now_ms(CLOCK_MONOTONIC) - monotonic));
+        test_msg("boottime advanced %lld ms", (long long)(now_ms(CLOCK_BOOTTIME) - boottime));
         /* An absolute sleep of now: it ends at once, whichever namespace we are in. */
         SYS(clock_gettime(CLOCK_MONOTONIC, &deadline));
         SYS(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL));

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: timeout=60 */
-/* mlock, mlock2(MLOCK_ONFAULT), unlocked neighbours, and in a child mlockall(MCL_FUTURE): what is mapped later
- * is locked too. */
+/* mlock, mlock2(MLOCK_ONFAULT) and unlocked neighbours. */
 #include "e2e.h"
-
-static struct gate ready, go;
 
 static char *map(size_t pages) {
         char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -13,36 +10,12 @@ static char *map(size_t pages) {
         return p;
 }
 
-static void run_future(void) {
-        struct vma v;
-        char *p;
-
-        CHECK(mlockall(MCL_FUTURE) == 0, "mlockall: %m");
-        gate_open(&ready, 1);
-        gate_pass(&go, 1);
-        /* break: munlockall(); */
-        p = map(4);
-        CHECK(find_vma(p, &v) && vma_has_flag(&v, "lo") && v.locked_kb == 16,
-              "a new mapping: %s, %" PRIu64 " KiB", v.flags, v.locked_kb);
-        CHECK(munlockall() == 0, "munlockall: %m");
-        p = map(4);
-        CHECK(find_vma(p, &v) && !vma_has_flag(&v, "lo"), "after munlockall: %s", v.flags);
-        _exit(3);
-}
-
 int main(int argc, char **argv) {
         char *locked, *onfault, *plain;
         uint64_t before, after;
         struct vma v;
-        pid_t kid;
 
         test_init(argc, argv);
-        gate_init(&ready);
-        gate_init(&go);
-        kid = xfork();
-        if (kid == 0)
-                run_future();
-        gate_pass(&ready, 1);
         locked = map(32);
         CHECK(mlock(locked + 8 * PAGE, 16 * PAGE) == 0, "mlock: %m");
         onfault = map(32);
@@ -69,8 +42,6 @@ int main(int argc, char **argv) {
         CHECK(find_vma(plain, &v) && !vma_has_flag(&v, "lo"), "plain: %s", v.flags);
         check_filled(plain, 4 * PAGE, 4, "plain");
         check_filled(locked, PAGE, 5, "beside locked");
-        gate_open(&go, 1);
-        xwait(kid, 3);
         CHECK(munlock(locked, 32 * PAGE) == 0, "munlock: %m");
         test_pass();
 }

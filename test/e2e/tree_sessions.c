@@ -16,7 +16,7 @@ struct ids {
         int status;
 };
 
-static struct gate ready, go, done, step[N_PROCS];
+static struct gate ready, go, done, led, step[N_PROCS];
 static struct ids *table;
 static volatile sig_atomic_t hits;
 
@@ -109,7 +109,7 @@ static void run_b(void) {
 
         CHECK(setpgid(0, 0) == 0, "setpgid: %m");
         kid = spawn(B3, run_b3);
-        gate_open(&ready, 1); /* the group exists: B2 may join it */
+        gate_open(&led, 1); /* the group exists: B2 may join it */
         gate_pass(&step[B], 1);
         CHECK(setpgid(0, getpgid(getppid())) == 0, "go back to the root's group: %m");
         stay(B, &kid, 1);
@@ -143,6 +143,7 @@ int main(int argc, char **argv) {
         gate_init(&ready);
         gate_init(&go);
         gate_init(&done);
+        gate_init(&led);
         for (int i = 0; i < N_PROCS; i++)
                 gate_init(&step[i]);
         /* Inherited by all: the signals to groups stay pending until each looks. */
@@ -152,7 +153,7 @@ int main(int argc, char **argv) {
         signal(SIGUSR1, on_usr1);
         kids[0] = spawn(A, run_a);
         kids[1] = spawn(B, run_b);
-        gate_pass(&ready, 1);
+        gate_pass(&led, 1);
         kids[2] = spawn(B2, run_b2);
         gate_pass(&ready, N_PROCS);
         check_table(root);

@@ -28,11 +28,11 @@
 #include "restore/inherit.h"
 #include "restore/stages.h"
 
-#define assert_ok(expr, err)                                                                                  \
-        do {                                                                                                  \
-                int _r_ = (expr);                                                                             \
-                if (_r_ < 0)                                                                                  \
-                        fail_msg("%s: %d: %s", #expr, _r_, ckpt_error_message(err));                          \
+#define assert_ok(expr, err)                                                         \
+        do {                                                                         \
+                int _r_ = (expr);                                                    \
+                if (_r_ < 0)                                                         \
+                        fail_msg("%s: %d: %s", #expr, _r_, ckpt_error_message(err)); \
         } while (0)
 
 struct fd_fixture {
@@ -89,7 +89,8 @@ static __attribute__((unused)) void child_end(pid_t pid) {
         waitpid(pid, NULL, 0);
 }
 
-static __attribute__((unused)) struct dump_task *dump_task_add(struct fd_fixture *f, pid_t pid, struct dump_task *parent) {
+static __attribute__((unused)) struct dump_task *dump_task_add(struct fd_fixture *f, pid_t pid,
+                                                               struct dump_task *parent) {
         struct dump_task *t = calloc(1, sizeof(*t));
         struct dump *d = &f->dump;
         struct proc_buf buf = { 0 };
@@ -162,7 +163,8 @@ static __attribute__((unused)) void dump_done(struct fd_fixture *f) {
 }
 
 /* Does one of the blockers have all of these words? */
-static __attribute__((unused)) bool blocked_by(const struct blockers *b, const char *word, const char *other) {
+static __attribute__((unused)) bool blocked_by(const struct blockers *b, const char *word,
+                                               const char *other) {
         for (size_t i = 0; i < blockers_count(b); i++) {
                 const char *hint, *message = blocker_message(b, i, &hint);
 
@@ -174,7 +176,8 @@ static __attribute__((unused)) bool blocked_by(const struct blockers *b, const c
 
 /* ---- restore ---- */
 
-static __attribute__((unused)) struct restore_task *restore_task_add(struct fd_fixture *f, pid_t pid, uint32_t files_id) {
+static __attribute__((unused)) struct restore_task *restore_task_add(struct fd_fixture *f, pid_t pid,
+                                                                     uint32_t files_id) {
         struct restore *r = &f->restore;
         struct restore_task *t = calloc(1, sizeof(*t));
 
@@ -217,7 +220,8 @@ static __attribute__((unused)) void restore_make_hosts(struct fd_fixture *f) {
                 struct clone_args args = { .exit_signal = SIGCHLD };
 
                 assert_ok(compel_host_lane(r->host, lane, task_lane(t), &f->err), &f->err);
-                assert_ok(compel_host_clone(r->host, task_lane(t), &args, &t->threads[0].tid, &f->err), &f->err);
+                assert_ok(compel_host_clone(r->host, task_lane(t), &args, &t->threads[0].tid, &f->err),
+                          &f->err);
                 inherit_add_close_others(r, task_lane(t));
                 assert_ok(compel_run(task_lane(t), &f->err), &f->err);
         }
@@ -251,23 +255,23 @@ static __attribute__((unused)) void restore_done(struct fd_fixture *f) {
 }
 
 /* One system call in a host. */
-#define host_call(f, t, nr, ...)                                                                       \
-        ({                                                                                             \
-                struct compel_batch *_b_ = task_lane(t);                                               \
-                struct compel_op *_op_ = compel_call(_b_, "test", nr, ##__VA_ARGS__);                  \
-                int64_t _ret_;                                                                         \
-                                                                                                       \
-                _op_->check = COMPEL_CHECK_NOTHING;                                                    \
-                compel_start(_b_);                                                                     \
-                assert_ok(compel_wait(_b_, &(f)->err), &(f)->err);                                     \
-                _ret_ = _b_->ops[_b_->n - 1].ret;                                                      \
-                compel_reset(_b_);                                                                     \
-                _ret_;                                                                                 \
+#define host_call(f, t, nr, ...)                                                      \
+        ({                                                                            \
+                struct compel_batch *_b_ = task_lane(t);                              \
+                struct compel_op *_op_ = compel_call(_b_, "test", nr, ##__VA_ARGS__); \
+                int64_t _ret_;                                                        \
+                                                                                      \
+                _op_->check = COMPEL_CHECK_NOTHING;                                   \
+                compel_start(_b_);                                                    \
+                assert_ok(compel_wait(_b_, &(f)->err), &(f)->err);                    \
+                _ret_ = _b_->ops[_b_->n - 1].ret;                                     \
+                compel_reset(_b_);                                                    \
+                _ret_;                                                                \
         })
 
 /* read(2) in a host. */
-static __attribute__((unused)) ssize_t host_read(struct fd_fixture *f, struct restore_task *t, int fd, void *buf,
-                                                 size_t size) {
+static __attribute__((unused)) ssize_t host_read(struct fd_fixture *f, struct restore_task *t, int fd,
+                                                 void *buf, size_t size) {
         raddr_t remote;
         void *local = compel_data(task_lane(t), size, &remote);
         char copy[65536];

@@ -136,7 +136,8 @@ static void write_images(void) {
         for (size_t i = 0; i < nr_data; i++) {
                 put(&data[i].base);
                 if (data_bytes[i])
-                        assert_ok(image_write_raw(image, data_bytes[i], strlen(data_bytes[i]), &fx.err), &fx.err);
+                        assert_ok(image_write_raw(image, data_bytes[i], strlen(data_bytes[i]), &fx.err),
+                                  &fx.err);
         }
         close_image();
         if (has_lock) {
@@ -153,11 +154,11 @@ static int load_set(void) {
         return restore_load_all(&fx);
 }
 
-#define assert_refused(code, text)                                                                    \
-        do {                                                                                          \
-                assert_int_equal(load_set(), (code));                                                     \
-                if (!strstr(ckpt_error_message(&fx.err), (text)))                                     \
-                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err));          \
+#define assert_refused(code, text)                                                           \
+        do {                                                                                 \
+                assert_int_equal(load_set(), (code));                                        \
+                if (!strstr(ckpt_error_message(&fx.err), (text)))                            \
+                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err)); \
         } while (0)
 
 static void test_in_order(void **state) {
@@ -368,7 +369,8 @@ static void test_shared_table(void **state) {
         restore_task_add(&fx, 100, 1);
         restore_task_add(&fx, 101, 1);
         assert_int_equal(restore_load_all(&fx), -ENOTSUP);
-        assert_non_null(strstr(ckpt_error_message(&fx.err), "pid 101 shares its descriptor table with pid 100"));
+        assert_non_null(
+                strstr(ckpt_error_message(&fx.err), "pid 101 shares its descriptor table with pid 100"));
 }
 
 static void test_remap(void **state) {

@@ -102,8 +102,8 @@ static void files_child(void *dir) {
         plain_table();
         must(chdir(dir) == 0 && mkdir("sub", 0755) == 0);
         must((fd = open("file", O_RDWR | O_CREAT, 0640)) == 3 && write(fd, "0123456789", 10) == 10);
-        must(dup2(3, 700) == 700);                                     /* 3 and 700: one description */
-        must(open("file", O_RDONLY | O_CLOEXEC) == 4);                 /* another */
+        must(dup2(3, 700) == 700);                     /* 3 and 700: one description */
+        must(open("file", O_RDONLY | O_CLOEXEC) == 4); /* another */
         must(lseek(4, 7, SEEK_SET) == 7 && lseek(3, 3, SEEK_SET) == 3);
         must(open("sub", O_RDONLY | O_DIRECTORY) == 5);
         must(open("file", O_PATH) == 6 && open("sub", O_PATH | O_DIRECTORY | O_CLOEXEC) == 7);
@@ -156,7 +156,8 @@ static void sharing_child(void *arg) {
 
         must(dup2(p->fd, p->at) == p->at);
         must(dup2(open("/dev/null", O_RDWR), 0) == 0 && dup2(0, 1) == 1 && dup2(0, 2) == 2);
-        must(close_range(3, (unsigned int)p->at - 1, 0) == 0 && close_range((unsigned int)p->at + 1, ~0U, 0) == 0);
+        must(close_range(3, (unsigned int)p->at - 1, 0) == 0 &&
+             close_range((unsigned int)p->at + 1, ~0U, 0) == 0);
         must(open(p->path, O_RDWR) == 3);
 }
 
@@ -224,9 +225,9 @@ static void pipes_child(void *dir) {
         must(pipe2(fd, O_NONBLOCK) == 0 && fd[0] == 7 && fcntl(8, F_SETPIPE_SZ, 16384) == 16384);
         must(write(8, big, 16384) == 16384);
         must(pipe(fd) == 0 && fd[0] == 9 && write(10, "last words", 10) == 10 && close(10) == 0);
-        must(pipe(fd) == 0 && fd[1] == 11 && close(10) == 0);                  /* no readers */
+        must(pipe(fd) == 0 && fd[1] == 11 && close(10) == 0); /* no readers */
         must(pipe(fd) == 0 && fd[0] == 10 && fd[1] == 12);
-        must(open("/proc/self/fd/10", O_RDONLY | O_NONBLOCK) == 13);          /* a second reader, with O_LARGEFILE */
+        must(open("/proc/self/fd/10", O_RDONLY | O_NONBLOCK) == 13); /* a second reader, with O_LARGEFILE */
         must(open("/proc/self/fd/10", O_RDWR) == 14 && write(14, "abc", 3) == 3);
         must(pipe(fd) == 0 && fd[0] == 15 && fcntl(15, F_SETPIPE_SZ, 1 << 20) == 1 << 20);
         for (int i = 0; i < 16; i++)
@@ -275,10 +276,12 @@ static void test_pipes(void **state) {
 static void fifo_child(void *dir) {
         plain_table();
         must(chdir(dir) == 0 && mkfifo("a", 0600) == 0 && mkfifo("b", 0600) == 0 && mkfifo("c", 0600) == 0);
-        must(open("a", O_RDONLY | O_NONBLOCK) == 3 && open("a", O_WRONLY | O_CLOEXEC) == 4 && write(4, "data", 4) == 4);
-        must(open("b", O_RDONLY | O_NONBLOCK) == 5);                                       /* never had a writer */
+        must(open("a", O_RDONLY | O_NONBLOCK) == 3 && open("a", O_WRONLY | O_CLOEXEC) == 4 &&
+             write(4, "data", 4) == 4);
+        must(open("b", O_RDONLY | O_NONBLOCK) == 5); /* never had a writer */
         must(open("c", O_RDWR) == 6 && open("c", O_RDONLY | O_NONBLOCK) == 7 && close(6) == 0); /* had one */
-        must(open("c", O_RDONLY | O_NONBLOCK) == 6 && close(7) == 0 && open("c", O_RDWR) == 7 && close(7) == 0);
+        must(open("c", O_RDONLY | O_NONBLOCK) == 6 && close(7) == 0 && open("c", O_RDWR) == 7 &&
+             close(7) == 0);
 }
 
 static short host_poll(struct restore_task *t, int fd) {
@@ -318,7 +321,8 @@ static void locks_child(void *dir) {
 
         plain_table();
         must(chdir(dir) == 0);
-        must(open("a", O_RDWR | O_CREAT, 0600) == 3 && open("a", O_RDONLY) == 4 && open("b", O_RDWR | O_CREAT, 0600) == 5);
+        must(open("a", O_RDWR | O_CREAT, 0600) == 3 && open("a", O_RDONLY) == 4 &&
+             open("b", O_RDWR | O_CREAT, 0600) == 5);
         must(fcntl(3, F_SETLK, &posix) == 0 && fcntl(4, F_OFD_SETLK, &ofd) == 0 && flock(5, LOCK_EX) == 0);
         must(dup(5) == 6);
 }
@@ -428,7 +432,8 @@ static void test_chroot(void **state) {
 /* Something changed between the look and the freeze. */
 static void rename_child(void *dir) {
         plain_table();
-        must(chdir(dir) == 0 && open("a", O_RDWR | O_CREAT, 0600) == 3 && open("b", O_RDWR | O_CREAT, 0600) == 4);
+        must(chdir(dir) == 0 && open("a", O_RDWR | O_CREAT, 0600) == 3 &&
+             open("b", O_RDWR | O_CREAT, 0600) == 4);
 }
 
 static void test_changed_after_look(void **state) {
@@ -454,8 +459,9 @@ static void test_changed_after_look(void **state) {
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_files), TEST(test_sharing), TEST(test_many),   TEST(test_pipes),  TEST(test_fifos),
-                TEST(test_locks), TEST(test_owner),   TEST(test_chroot), TEST(test_changed_after_look),
+                TEST(test_files), TEST(test_sharing), TEST(test_many),
+                TEST(test_pipes), TEST(test_fifos),   TEST(test_locks),
+                TEST(test_owner), TEST(test_chroot),  TEST(test_changed_after_look),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

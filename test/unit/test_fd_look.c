@@ -52,18 +52,20 @@ static void print_blockers(void) {
         }
 }
 
-#define assert_blocked(word, other)                                            \
-        do {                                                                   \
-                if (!blocked_by(fx.dump.blockers, (word), (other))) {          \
-                        print_blockers();                                      \
+#define assert_blocked(word, other)                                             \
+        do {                                                                    \
+                if (!blocked_by(fx.dump.blockers, (word), (other))) {           \
+                        print_blockers();                                       \
                         fail_msg("no blocker with '%s' and '%s'", word, other); \
-                }                                                              \
+                }                                                               \
         } while (0)
 
 static void zoo(void *dir) {
         struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         struct sockaddr_un un = { .sun_family = AF_UNIX, .sun_path = "listener" };
-        struct perf_event_attr perf = { .type = PERF_TYPE_SOFTWARE, .size = sizeof(perf), .config = PERF_COUNT_SW_DUMMY };
+        struct perf_event_attr perf = { .type = PERF_TYPE_SOFTWARE,
+                                        .size = sizeof(perf),
+                                        .config = PERF_COUNT_SW_DUMMY };
         int fd;
 
         plain_table();
@@ -76,7 +78,8 @@ static void zoo(void *dir) {
         must((fd = open("gone", O_RDWR | O_CREAT, 0600)) == 7 && unlink("gone") == 0);
         must((fd = open("replaced", O_RDWR | O_CREAT, 0600)) == 8 && rename("replaced", "hidden") == 0);
         must(unlink("hidden") == 0 && close(open("replaced", O_RDWR | O_CREAT, 0600)) == 0);
-        must(open("/proc/self/status", O_RDONLY) == 9 && open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY) == 10);
+        must(open("/proc/self/status", O_RDONLY) == 9 &&
+             open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY) == 10);
         must(open("/dev/ptmx", O_RDWR | O_NOCTTY) == 11);
         must(syscall(SYS_memfd_create, "secret plans", 0) == 12);
         must(open("/proc/self", O_RDONLY | O_DIRECTORY) == 13);
@@ -164,7 +167,8 @@ static void test_pipe_outside(void **state) {
 
 static void leased(void *dir) {
         plain_table();
-        must(chdir(dir) == 0 && open("leased", O_RDWR | O_CREAT, 0600) == 3 && fcntl(3, F_SETLEASE, F_WRLCK) == 0);
+        must(chdir(dir) == 0 && open("leased", O_RDWR | O_CREAT, 0600) == 3 &&
+             fcntl(3, F_SETLEASE, F_WRLCK) == 0);
 }
 
 static void test_lease(void **state) {

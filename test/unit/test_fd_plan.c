@@ -50,7 +50,8 @@ static void carry_out(const struct fd_plan *plan, struct model *m) {
         }
 }
 
-static struct fd_plan check(const struct plan_slot *slots, size_t n, uint32_t nr_files, struct arena *arena) {
+static struct fd_plan check(const struct plan_slot *slots, size_t n, uint32_t nr_files,
+                            struct arena *arena) {
         static struct model m;
         struct fd_plan plan;
         size_t next = 0;
@@ -121,7 +122,9 @@ static void test_far_out(void **state) {
         };
         const struct plan_slot one[] = { { 4000, true, 0 } };
         /* Targets that are places where others are received. */
-        const struct plan_slot near[] = { { 20, false, 0 }, { 21, true, 0 }, { 22, false, 1 }, { 23, false, 2 } };
+        const struct plan_slot near[] = {
+                { 20, false, 0 }, { 21, true, 0 }, { 22, false, 1 }, { 23, false, 2 }
+        };
         struct arena arena = { 0 };
 
         (void)state;
@@ -141,7 +144,8 @@ static uint32_t next_random(uint32_t below) {
 static void test_random(void **state) {
         (void)state;
         for (int round = 0; round < 3000; round++) {
-                uint32_t density = 1 + next_random(100), limit = 1 + next_random(round % 10 == 0 ? TABLE : 200);
+                uint32_t density = 1 + next_random(100),
+                         limit = 1 + next_random(round % 10 == 0 ? TABLE : 200);
                 uint32_t nr_files = 1 + next_random(40), start = next_random(30);
                 struct plan_slot slots[TABLE];
                 struct arena arena = { 0 };
@@ -149,7 +153,8 @@ static void test_random(void **state) {
 
                 for (uint32_t fd = start; fd < limit; fd++)
                         if (next_random(100) < density) {
-                                slots[n] = (struct plan_slot){ (int)fd, next_random(3) == 0, next_random(nr_files) };
+                                slots[n] = (struct plan_slot){ (int)fd, next_random(3) == 0,
+                                                               next_random(nr_files) };
                                 n++;
                         }
                 check(slots, n, nr_files, &arena);
@@ -159,8 +164,9 @@ static void test_random(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_empty),   cmocka_unit_test(test_dense),  cmocka_unit_test(test_hole_at_start),
-                cmocka_unit_test(test_far_out), cmocka_unit_test(test_random),
+                cmocka_unit_test(test_empty),         cmocka_unit_test(test_dense),
+                cmocka_unit_test(test_hole_at_start), cmocka_unit_test(test_far_out),
+                cmocka_unit_test(test_random),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

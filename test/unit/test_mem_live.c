@@ -5,6 +5,7 @@
 #include "mem/uapi.h"
 #include "proc/auxv.h"
 
+#define HUGE     ((size_t)2 << 20)
 #define PAGES(n) ((size_t)(n) * PAGE_SIZE)
 
 static char *map(size_t pages, int prot, int flags) {
@@ -201,6 +202,43 @@ static void setup_private(void *arg __attribute__((unused))) {
         mprotect(p + PAGES(100), PAGES(2), rw);
         paint(p + PAGES(100), 2, 8);
         mprotect(p + PAGES(100), PAGES(2), PROT_READ);
+}
+
+/* Enough, and aligned, for huge pages; with a hole, and parts of other kinds. */
+static void setup_huge(void *arg __attribute__((unused))) {
+        char *room = map(16 * 512, PROT_NONE, MAP_PRIVATE), *p = (char *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1));
+
+        mprotect(p, PAGES(13 * 512), PROT_READ | PROT_WRITE);
+        paint(p + PAGES(3), 13 * 512 - 3, 1);
+        madvise(p + PAGES(6 * 512 + 100), PAGES(5), MADV_DONTNEED);
+        mprotect(p + PAGES(8 * 512 + 7), PAGES(1100), PROT_READ);
+        madvise(p + PAGES(11 * 512), PAGES(512), MADV_NOHUGEPAGE);
+}
+
+static uint64_t huge_bytes(pid_t pid) {
+        struct view v;
+        uint64_t sum = 0;
+
+        view_of(pid, NULL, &v);
+        for (size_t i = 0; i < v.smaps.n; i++)
+                sum += v.smaps.v[i].anon_huge;
+        view_done(&v);
+        return sum;
+}
+
+static void test_huge(void **state __attribute__((unused))) {
+        static struct saved s;
+        static struct built b;
+        pid_t pid = spawn(setup_huge, NULL);
+
+        saved_begin(&s, pid);
+        round_trip(&s, &b);
+        print_message("%lu KiB in huge pages\n", huge_bytes(b.pid[0]) / 1024);
+        if (kernel_has(&b.r.kernel, KERNEL_UFFD_MOVE))
+                assert_true(huge_bytes(b.pid[0]) >= 5 * HUGE);
+        built_end(&b);
+        saved_end(&s);
+        reap(pid);
 }
 
 static void test_private(void **state __attribute__((unused))) {
@@ -419,7 +457,7 @@ static void test_cow(void **state __attribute__((unused))) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_private), cmocka_unit_test(test_advice), cmocka_unit_test(test_files),
+                cmocka_unit_test(test_private), cmocka_unit_test(test_huge), cmocka_unit_test(test_advice), cmocka_unit_test(test_files),
                 cmocka_unit_test(test_shared),  cmocka_unit_test(test_cow),
         };
 

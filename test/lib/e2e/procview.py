@@ -133,6 +133,12 @@ def _maps(pid, number):
             f'[{a["flags"]}]' for a in merged]
 
 
+def _epoll_members(lines):
+    """The kernel lists them by where their files are in memory; those may have new inode numbers."""
+    members = sorted(re.sub(r'\s+pos:.*', '', line) for line in lines if line.startswith('tfd:'))
+    return [line for line in lines if not line.startswith('tfd:')] + members
+
+
 def _fds(pid, number, files):
     """One entry per descriptor; `files` collects open file descriptions over the whole tree, told apart by kcmp
     among those that look the same."""
@@ -151,7 +157,10 @@ def _fds(pid, number, files):
         anonymous = re.match(r'^(\w+):\[(\d+)\]$', target)
         lines = info.splitlines()
         if anonymous or target.startswith(('anon_inode:', '/memfd:')):
-            lines = [line for line in lines if not line.startswith(('ino:', 'mnt_id:', 'eventfd-id:'))]
+            unstable = ('ino:', 'mnt_id:', 'eventfd-id:', 'it_value:', 'ticks:')
+            lines = [line for line in lines if not line.startswith(unstable)]
+            lines = _epoll_members(lines)
+            info = '\n'.join(lines)
         if anonymous and anonymous.group(1) in ('pipe', 'socket'):
             target = f'{anonymous.group(1)}:#{number(anonymous.group(1), anonymous.group(2))}'
         flags = re.sub(r'(?m)^flags:\s*(\d+)$', lambda m: f'flags: {int(m.group(1), 8) & ~0o2000000:o}', info)
@@ -178,7 +187,11 @@ def _thread(pid, tid):
         if key in STATUS:
             view[f'status.{key}'] = value.strip()
     view['comm'] = (_read(f'{base}/comm') or '').rstrip('\n')
-    view['children'] = (_read(f'{base}/children') or '').strip()
+    # Their order tells who was born or left to this parent first; nothing depends on it.
+    view['children'] = ' '.join(sorted((_read(f'{base}/children') or '').split(), key=int))
+    if stat[0] == 'Z':
+        # The dead receive no signals and use no capabilities.
+        view = {k: v for k, v in view.items() if not k.startswith(('status.Sig', 'status.Shd', 'status.Cap'))}
     return view
 
 

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Runs of pages, gaps, and what is found shared copy-on-write: arithmetic, no processes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include "macro.h"
+#include "mem/dump.h"
+#include "mem/restore.h"
+
+#define P(n) ((uint64_t)(n) * PAGE_SIZE)
+
+#define _cleanup_runs_ _cleanup_(mem_run_vec_done)
+
+static void assert_runs(const struct mem_run_vec *runs, const uint64_t (*want)[3], size_t n) {
+        assert_int_equal(runs->n, n);
+        for (size_t i = 0; i < n; i++) {
+                assert_int_equal(runs->v[i].start, P(want[i][0]));
+                assert_int_equal(runs->v[i].end, P(want[i][1]));
+                assert_int_equal(runs->v[i].sort, want[i][2]);
+        }
+}
+
+static void test_add(void **state) {
+        _cleanup_runs_ struct mem_run_vec runs = { 0 };
+        const uint64_t want[][3] = { { 1, 4, 0 }, { 4, 5, 1 }, { 7, 8, 1 }, { 8, 9, 0 } };
+
+        assert_int_equal(mem_runs_add(&runs, P(1), P(3), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(3), P(4), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(4), P(5), MEM_SORT_COW), 0);
+        assert_int_equal(mem_runs_add(&runs, P(5), P(5), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(7), P(8), MEM_SORT_COW), 0);
+        assert_int_equal(mem_runs_add(&runs, P(8), P(9), 0), 0);
+        assert_runs(&runs, want, 4);
+        assert_int_equal(mem_runs_place(&runs), P(6));
+        assert_int_equal(runs.v[1].offset, P(3));
+        assert_int_equal(runs.v[3].offset, P(5));
+
+        assert_int_equal(mem_runs_find(&runs, 0), 0);
+        assert_int_equal(mem_runs_find(&runs, P(4) - 1), 0);
+        assert_int_equal(mem_runs_find(&runs, P(4)), 1);
+        assert_int_equal(mem_runs_find(&runs, P(5)), 2);
+        assert_int_equal(mem_runs_find(&runs, P(9)), 4);
+        assert_true(mem_runs_touch(&runs, P(0), P(2)));
+        assert_false(mem_runs_touch(&runs, P(0), P(1)));
+        assert_false(mem_runs_touch(&runs, P(5), P(7)));
+        assert_true(mem_runs_touch(&runs, P(5), P(7) + 1));
+        assert_false(mem_runs_touch(&runs, P(9), P(99)));
+        assert_int_equal(mem_runs_at_offset(&runs, 0), 0);
+        assert_int_equal(mem_runs_at_offset(&runs, P(3) - 1), 0);
+        assert_int_equal(mem_runs_at_offset(&runs, P(3)), 1);
+        assert_int_equal(mem_runs_at_offset(&runs, P(6) - 1), 3);
+}
+
+static void test_gaps(void **state) {
+        _cleanup_runs_ struct mem_run_vec runs = { 0 }, all = { 0 }, cow = { 0 }, whole = { 0 };
+        const uint64_t want_all[][3] = { { 0, 2, 0 }, { 6, 8, 0 }, { 9, 12, 0 } };
+        const uint64_t want_cow[][3] = { { 3, 4, 0 }, { 6, 10, 0 } };
+        const uint64_t want_whole[][3] = { { 20, 30, 0 } };
+
+        mem_runs_add(&runs, P(2), P(4), 0);
+        mem_runs_add(&runs, P(4), P(6), MEM_SORT_COW);
+        mem_runs_add(&runs, P(8), P(9), 0);
+        assert_int_equal(mem_runs_gaps(&runs, false, P(0), P(12), &all), 0);
+        assert_runs(&all, want_all, 3);
+        assert_int_equal(mem_runs_gaps(&runs, true, P(3), P(10), &cow), 0);
+        assert_runs(&cow, want_cow, 2);
+        assert_int_equal(mem_runs_gaps(&runs, false, P(20), P(30), &whole), 0);
+        assert_runs(&whole, want_whole, 1);
+        assert_int_equal(mem_runs_gaps(&runs, true, P(4), P(6), &whole), 0);
+        assert_int_equal(whole.n, 1);
+}
+
+static void test_split_cow(void **state) {
+        const uint64_t here = PAGEMAP_WORD_PRESENT;
+        const uint64_t child[] = { here | 1, here | 2, here | 3, here, PAGEMAP_WORD_SWAPPED | 5, here | PAGEMAP_WORD_FILE | 6,
+                                   here | 7, here | 8 };
+        const uint64_t parent[] = { here | 1, here | 2, here | 9, here, PAGEMAP_WORD_SWAPPED | 5,
+                                    here | PAGEMAP_WORD_FILE | 6, here | 7, 8 };
+        const uint64_t want[][3] = { { 10, 12, 1 }, { 12, 16, 0 }, { 16, 17, 1 }, { 17, 18, 0 } };
+        _cleanup_runs_ struct mem_run_vec runs = { 0 };
+
+        assert_int_equal(mem_split_cow(P(10), child, parent, ELEMENTSOF(child), &runs), 0);
+        assert_runs(&runs, want, 4);
+}
+
+static void take(struct mem_run_vec *taken, uint64_t start, uint64_t end) {
+        assert_int_equal(mem_run_vec_push(taken, (struct mem_run){ .start = start, .end = end }), 0);
+}
+
+static void test_find_gap(void **state) {
+        _cleanup_runs_ struct mem_run_vec taken = { 0 };
+        const uint64_t huge = 2 << 20;
+        uint64_t at = 1;
+
+        assert_int_equal(mem_find_gap(&taken, huge, huge, &at), 0);
+        assert_int_equal(at % huge, 0);
+        /* In any order, overlapping. */
+        take(&taken, 0x700000000000, 0x7fffffffffff);
+        take(&taken, 0, 0x400000000000);
+        take(&taken, 0x300000000000, 0x500000000000);
+        take(&taken, 0x5fff00000000, 0x600000000000);
+        assert_int_equal(mem_find_gap(&taken, huge, PAGE_SIZE, &at), 0);
+        assert_true(at > 0x600000000000 && at + huge < 0x700000000000);
+        take(&taken, 0x600000000000, 0x700000000000);
+        assert_int_equal(mem_find_gap(&taken, huge, PAGE_SIZE, &at), 0);
+        assert_true(at >= 0x500000000000 && at + huge <= 0x5fff00000000);
+        assert_int_equal(mem_find_gap(&taken, 0x0fff00000000, PAGE_SIZE, &at), -ENOSPC);
+        assert_int_equal(mem_find_gap(&taken, 0x100000000000, PAGE_SIZE, &at), -ENOSPC);
+        take(&taken, 0x500000000000, 0x600000000000);
+        assert_int_equal(mem_find_gap(&taken, PAGE_SIZE, PAGE_SIZE, &at), -ENOSPC);
+}
+
+static void test_same_area(void **state) {
+        Img__Vma a = IMG__VMA__INIT, b;
+
+        a.start = P(100);
+        a.end = P(200);
+        a.prot = PROT_READ;
+        a.flags = MAP_PRIVATE;
+        a.status = VMA_REGULAR | VMA_FILE_PRIVATE;
+        a.fd = 7;
+        a.shmid = 7;
+        a.pgoff = P(3);
+        b = a;
+        assert_true(mem_same_area(&a, &b));
+        b.start = P(110);
+        assert_false(mem_same_area(&a, &b));
+        b.pgoff = P(13);
+        assert_true(mem_same_area(&a, &b));
+        b.end = P(150);
+        b.flags |= MAP_LOCKED;
+        b.madv = 1ULL << MADV_DONTFORK;
+        assert_true(mem_same_area(&a, &b));
+        b.madv = 1ULL << MADV_HUGEPAGE;
+        assert_false(mem_same_area(&a, &b));
+        b.madv = 0;
+        b.prot |= PROT_WRITE;
+        assert_false(mem_same_area(&a, &b));
+        b.prot = a.prot;
+        b.anon_name = (char *)"x";
+        assert_false(mem_same_area(&a, &b));
+        a.anon_name = (char *)"x";
+        assert_true(mem_same_area(&a, &b));
+        b.fd = b.shmid = 8;
+        assert_false(mem_same_area(&a, &b));
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_add),      cmocka_unit_test(test_gaps),      cmocka_unit_test(test_split_cow),
+                cmocka_unit_test(test_find_gap), cmocka_unit_test(test_same_area),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
