@@ -15,6 +15,7 @@
 #include "lib/kill_guard.h"
 #include "log.h"
 #include "macro.h"
+#include "sock/sock.h"
 #include "vec.h"
 
 /* Steps of image_set_commit() that have a fault point of their own. A hook cannot fail. */
@@ -117,7 +118,10 @@ static int kill_tree(struct dump *d, struct ckpt_error *err) {
         struct kill_guard guard = KILL_GUARD_INIT;
         int r;
 
+        sock_before_kill(d);
         r = arm_guard(d, &guard, err);
+        if (r == 0)
+                r = sock_silence(d, err);
         if (r == 0)
                 r = kill_tasks(d, err);
         kill_guard_disarm(&guard);
@@ -139,6 +143,7 @@ int dispose(struct dump *d, struct ckpt_error *err) {
         r = fault_point_error(FAULT_DUMP_BEFORE_RESUME, err);
         if (d->opts->leave_stopped)
                 stop_tree(d);
+        sock_undo(d);
         thaw(d);
         return r;
 }

@@ -14,6 +14,7 @@
 #include "fd/fd.h"
 #include "log.h"
 #include "macro.h"
+#include "sock/sock.h"
 
 static uint64_t now_us(void) {
         struct timespec ts;
@@ -47,6 +48,8 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
         d->stats.freezing_time = now_us() - start;
         if (r == 0)
                 r = collect(d, err);
+        if (r == 0)
+                r = sock_collect(d, err);
         memory = now_us();
         if (r == 0)
                 r = save(d, err);
@@ -58,8 +61,10 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
                 r = commit(d, err);
         if (r == 0)
                 r = dispose(d, err);
-        if (r < 0)
+        if (r < 0) {
+                sock_undo(d);
                 thaw(d);
+        }
         d->stats.frozen_time = now_us() - start;
         return r;
 }
@@ -106,6 +111,7 @@ int dump_run(struct ckpt_run *run) {
         r = run_stages(&d, &run->err);
         pool_free(&d.pool);
         image_set_abort(d.set);
+        sock_dump_free(&d);
         fd_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);

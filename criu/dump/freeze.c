@@ -14,6 +14,7 @@
 #include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
+#include "task/syscall.h"
 
 enum {
         STOP_TIMEOUT_MS =
@@ -81,10 +82,10 @@ static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *e
                 r = compel_wait_stop(&th->stop, STOP_TIMEOUT_MS);
                 if (r == -ESRCH)
                         remove_thread(t, i);
-                else if (r < 0)
+                else if (r == 0)
+                        r = syscall_hide_stop(&t->threads[i++].stop);
+                if (r < 0 && r != -ESRCH)
                         return r;
-                else
-                        i++;
         }
         return 0;
 }

@@ -8,41 +8,43 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "dump/blockers.h"
 #include "lib/io.h"
 #include "log.h"
+#include "macro.h"
 #include "proc/proc.h"
 #include "proc/stat.h"
 #include "restore/stages.h"
 
+static const char *const new_namespace_hint =
+        "End that process, or restore in a new pid namespace (unshare --pid --fork --mount-proc)";
+
 /* Who holds it: a process, a thread of one, or only a group or session that lives on without its leader. */
-static int taken(pid_t pid, struct ckpt_error *err) {
+static void taken(pid_t pid, struct blockers *b) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         struct proc_stat stat;
+        char path[48];
 
-        if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
-                ckpt_error(err, -EEXIST,
-                           "pid %d is taken by a process group that lives on without its leader; nothing "
-                           "was created",
-                           pid);
+        snprintf(path, sizeof(path), "/proc/self/task/%d", pid);
+        if (access(path, F_OK) == 0)
+                blocker_add(b, "Run it again: it will have another one", "pid %d is the one that ckpt itself got", pid);
+        else if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
+                blocker_add(b, new_namespace_hint,
+                            "pid %d is taken by a process group that lives on without its leader", pid);
         else if (stat.state == 'Z')
-                ckpt_error(err, -EEXIST,
-                           "pid %d is taken by %s, a zombie, not yet reaped by PID %d; nothing was created",
-                           pid, stat.comm, stat.ppid);
+                blocker_add(b, new_namespace_hint, "pid %d is taken by %s, a zombie, not yet reaped by PID %d", pid,
+                            stat.comm, stat.ppid);
         else
-                ckpt_error(err, -EEXIST, "pid %d is taken by %s; nothing was created", pid, stat.comm);
-        return ckpt_error_hint(err,
-                               "End that process, or restore in a new pid namespace (unshare --pid --fork "
-                               "--mount-proc)");
+                blocker_add(b, new_namespace_hint, "pid %d is taken by %s", pid, stat.comm);
 }
 
-static int check_free(pid_t pid, struct ckpt_error *err) {
+static void check_free(pid_t pid, struct blockers *b) {
         char path[32];
 
         snprintf(path, sizeof(path), "/proc/%d", pid);
         if (access(path, F_OK) == 0 || kill(-pid, 0) == 0 || errno == EPERM)
-                return taken(pid, err);
-        return 0;
+                taken(pid, b);
 }
 
 /* clone3(set_tid) takes numbers below kernel.pid_max only. */
@@ -71,14 +73,15 @@ static int raise_pid_max(pid_t highest, struct ckpt_error *err) {
 }
 
 int check_pids(struct restore *r, struct ckpt_error *err) {
+        _cleanup_(blockers_free) struct blockers *b = blockers_new();
         pid_t highest = 0;
-        int ret = 0;
+        int ret;
 
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                for (size_t j = 0; ret == 0 && j < r->tasks[i]->nr_threads; j++) {
-                        ret = check_free(r->tasks[i]->threads[j].tid, err);
-                        if (r->tasks[i]->threads[j].tid > highest)
-                                highest = r->tasks[i]->threads[j].tid;
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++) {
+                        check_free(r->tasks[i]->threads[j].tid, b);
+                        highest = MAX(highest, r->tasks[i]->threads[j].tid);
                 }
+        ret = blockers_to_error(b, "nothing was created", err);
         return ret < 0 ? ret : raise_pid_max(highest, err);
 }

@@ -16,6 +16,7 @@
 #include "ns/time.h"
 #include "restore/inherit.h"
 #include "restore/stages.h"
+#include "sock/sock.h"
 #include "task/kind.h"
 
 static uint64_t now_us(void) {
@@ -97,6 +98,8 @@ static int build(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = finish(r, err);
         if (ret == 0)
+                ret = sock_restore(r, err);
+        if (ret == 0)
                 ret = run_action(r, ACTION_PRE_RESUME, err);
         if (ret == 0)
                 ret = pidfile_write(r->run, r->tasks[0]->pid, err);
@@ -140,6 +143,8 @@ int restore_run(struct ckpt_run *run) {
         if (ret == 0)
                 ret = build(&r, &run->err);
         interrupt_not_now();
+        if (ret == 0)
+                ret = sock_resume(&r, &run->err);
         if (ret == 0)
                 ret = resume(&r, &run->err);
         if (ret == 0) {

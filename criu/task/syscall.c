@@ -166,20 +166,22 @@ static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
         call->elapsed_ns = subtract(timed.asked, call->remaining_ns);
 }
 
-static int syscall_read(struct dump_thread *t, struct ckpt_error *err) {
+int syscall_hide_stop(struct compel_thread *stop) {
+        struct user_regs_struct *regs = &stop->regs;
+
+        if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -EINTR || !breaks_off_for_nothing(regs->orig_rax))
+                return 0;
+        /* ERESTARTNOHAND means what these calls do by themselves: EINTR if a handler runs, else nothing has happened. */
+        regs->rax = (uint64_t)-ERESTARTNOHAND_;
+        return compel_set_regs(stop, regs);
+}
+
+static int syscall_read(struct dump_thread *t, struct ckpt_error *err __attribute__((unused))) {
         struct user_regs_struct *regs = &t->stop.regs;
         Img__SyscallState *call;
-        int r = 0;
 
         if ((int64_t)regs->orig_rax < 0)
                 return 0;
-        /* ERESTARTNOHAND means what these calls do by themselves: EINTR if a handler runs, else nothing has happened. */
-        if ((int64_t)regs->rax == -EINTR && breaks_off_for_nothing(regs->orig_rax)) {
-                regs->rax = (uint64_t)-ERESTARTNOHAND_;
-                r = compel_set_regs(&t->stop, regs);
-        }
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot set its registers", dump_thread_name(t));
         switch (-(int64_t)regs->rax) {
         case ERESTARTSYS_:
         case ERESTARTNOINTR_:

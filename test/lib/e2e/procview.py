@@ -139,8 +139,24 @@ def _epoll_members(lines):
     return [line for line in lines if not line.startswith('tfd:')] + members
 
 
+def _search_alike(alike, pid, fd):
+    """Where the open file is, or belongs, in a list in the order of kcmp(2), and its number if it is there."""
+    low, high = 0, len(alike)
+    while low < high:
+        middle = (low + high) // 2
+        other_pid, other_fd, file_number = alike[middle]
+        order = system.kcmp(system.KCMP_FILE, pid, other_pid, fd, other_fd)
+        if order == 0:
+            return middle, file_number
+        if order == 1:
+            high = middle
+        else:
+            low = middle + 1
+    return low, None
+
+
 def _fds(pid, number, files):
-    """One entry per descriptor; `files` collects open file descriptions over the whole tree, told apart by kcmp
+    """One entry per descriptor; `files` collects open file descriptions over the whole tree, told apart by kcmp(2)
     among those that look the same."""
     view = {}
     try:
@@ -165,12 +181,10 @@ def _fds(pid, number, files):
             target = f'{anonymous.group(1)}:#{number(anonymous.group(1), anonymous.group(2))}'
         flags = re.sub(r'(?m)^flags:\s*(\d+)$', lambda m: f'flags: {int(m.group(1), 8) & ~0o2000000:o}', info)
         alike = files.setdefault((target, flags), [])
-        for other_pid, other_fd, file_number in alike:
-            if system.kcmp(system.KCMP_FILE, pid, other_pid, fd, other_fd) == 0:
-                break
-        else:
+        place, file_number = _search_alike(alike, pid, fd)
+        if file_number is None:
             file_number = number('file', (pid, fd))
-            alike.append((pid, fd, file_number))
+            alike.insert(place, (pid, fd, file_number))
         view[f'fd.{fd}'] = [f'{target} (open file #{file_number})'] + lines
     return view
 
@@ -204,6 +218,9 @@ def _process(pid, parent, number, files):
         for key, value in _thread(pid, tid).items():
             view[prefix + key] = value
     view['threads'] = ' '.join(map(str, tids))
+    # The images do not say which thread of a process a child was born to.
+    children = [view.pop(key) for key in [k for k in view if k.endswith('children')]]
+    view['children'] = ' '.join(sorted(' '.join(children).split(), key=int))
     # A leader that has exited while other threads live no longer shows what the process has.
     live = next((t for t in tids if view.get('state' if t == pid else f'{t}/state') not in ('Z', 'X')), None)
     if live is None:

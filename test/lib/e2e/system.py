@@ -47,7 +47,8 @@ def become_subreaper():
 
 
 def kcmp(kind, pid1, pid2, idx1=0, idx2=0):
-    """0 when the two objects are the same, another number when not, None when it cannot be told."""
+    """0 when the two objects are the same, 1 or 2 when the first comes before or after the second, 3 when they are
+    only different, None when it cannot be told."""
     ret = _libc.syscall(SYS_kcmp, pid1, pid2, kind, ctypes.c_ulong(idx1), ctypes.c_ulong(idx2))
     return ret if ret >= 0 else None
 
