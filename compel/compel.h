@@ -65,7 +65,10 @@ int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options);
  */
 int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms);
 
-/* Let a thread go on from the registers that it has now. Safe to call on one that died or was never seized. */
+/*
+ * Let a thread go on from the registers that it has now. Safe to call on one that died or was never seized. The
+ * leader of a process comes last: if the process was killed, it cannot be waited for before its threads.
+ */
 void compel_release(struct compel_thread *t);
 
 /*

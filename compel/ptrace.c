@@ -126,8 +126,10 @@ static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_stat
                         sched_yield();
                         continue;
                 }
-                if (i % LOOK_EVERY == 0 && !compel_tid_alive(t->tid))
+                if (i % LOOK_EVERY == 0 && !compel_tid_alive(t->tid)) {
+                        t->seized = look(t->tid, ret_status) <= 0;
                         return -ESRCH;
+                }
                 if (now_ms() >= deadline)
                         return -ETIMEDOUT;
                 nanosleep(&nap, NULL);
@@ -341,16 +343,18 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
 }
 
 void compel_release(struct compel_thread *t) {
+        uint64_t deadline = now_ms() + 1000;
         int status = 0, r = 0;
 
         if (t->seized && !t->stopped)
-                r = wait_change(t, now_ms() + 1000, &status);
+                r = wait_change(t, deadline, &status);
         if (r == -ETIMEDOUT)
                 return; /* in a sleep from which the end of ckpt will release it */
-        /* One that was killed in its stop is waited for, so that its parent gets to see that. */
+        /* One that was killed in its stop is waited for: before that, nobody else can, nor for its process. */
         if (t->seized && t->stopped &&
             ptrace_(PTRACE_DETACH, t->tid, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0) < 0)
-                waitpid(t->tid, &status, __WALL | WNOHANG);
+                while (wait_change(t, deadline, &status) == 0)
+                        ptrace_(PTRACE_CONT, t->tid, 0, 0);
         *t = (struct compel_thread){ .tid = t->tid };
 }
 

@@ -86,7 +86,9 @@ static int collect_task(struct dump_task *t, struct ckpt_error *err) {
 int collect(struct dump *d, struct ckpt_error *err) {
         int r;
 
-        r = fd_dump_init(d, err);
+        r = tree_find_parent_threads(d, err);
+        if (r == 0)
+                r = fd_dump_init(d, err);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
                 make_ids(d->tasks[i], i);
                 r = collect_task(d->tasks[i], err);

@@ -136,6 +136,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
                 look_sessions(&d);
                 *ret = TAKE_PTR(d.blockers);
         }
+        fd_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);
         kernel_features_done(&d.kernel);

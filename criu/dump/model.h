@@ -46,6 +46,7 @@ struct dump_thread {
 struct dump_task {
         struct dump *dump;
         struct dump_task *parent; /* NULL for the root */
+        pid_t parent_tid;         /* the thread of it that this is a child of; 0: the leader */
         pid_t pid;
         struct proc_dir proc;
         struct proc_stat stat;

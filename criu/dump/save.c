@@ -63,6 +63,8 @@ static int write_pstree_entry(struct dump_task *t, struct image_file *file, stru
         for (size_t i = 0; i < t->nr_threads; i++)
                 if (t->threads[i].tid != t->pid)
                         entry.threads[entry.n_threads++] = (uint32_t)t->threads[i].tid;
+        entry.has_parent_tid = t->parent_tid != 0;
+        entry.parent_tid = (uint32_t)t->parent_tid;
         return image_write(file, &entry.base, err);
 }
 

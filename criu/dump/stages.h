@@ -18,6 +18,9 @@ int tree_refresh(struct dump *d, struct ckpt_error *err);
 /* Read the tids of a process that `t->threads` does not have yet; dead ones are left out. Returns their number. */
 int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err);
 
+/* Frozen: which thread of its parent each task is a child of. */
+int tree_find_parent_threads(struct dump *d, struct ckpt_error *err);
+
 void tree_free(struct dump *d);
 
 /* ---- look.c ---- */

@@ -298,3 +298,50 @@ int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err) {
         }
         return added;
 }
+
+static bool is_parent(const struct dump *d, const struct dump_task *t) {
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                if (d->tasks[i]->parent == t)
+                        return true;
+        return false;
+}
+
+/* The children of one thread, none of which is the leader's. */
+static int note_parent_thread(struct dump_task *t, const struct dump_thread *th, struct ckpt_error *err) {
+        _cleanup_(pid_vec_done) struct pid_vec children = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r;
+
+        r = proc_read(&th->proc, "children", &buf);
+        if (r == -ENOENT)
+                return 0; /* a kernel without CONFIG_PROC_CHILDREN does not tell */
+        if (r == 0)
+                r = proc_children_parse(buf.data, buf.len, &children);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot list the children of its thread %d",
+                                        dump_task_name(t), th->tid);
+        for (size_t i = 0; i < children.n; i++) {
+                struct dump_task *child = dump_find_task(t->dump, children.v[i]);
+
+                if (child)
+                        child->parent_tid = th->tid;
+        }
+        return 0;
+}
+
+int tree_find_parent_threads(struct dump *d, struct ckpt_error *err) {
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                struct dump_task *t = d->tasks[i];
+
+                if (t->nr_threads < 2 || !is_parent(d, t))
+                        continue;
+                for (size_t j = 0; j < t->nr_threads; j++) {
+                        int r = t->threads[j].tid == t->pid ? 0 :
+                                                              note_parent_thread(t, &t->threads[j], err);
+
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return 0;
+}

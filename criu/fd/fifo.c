@@ -40,7 +40,8 @@ static void fifo_look(struct fd_probe *p, struct blockers *b) {
 }
 
 /* All descriptions of one inode have the pipe_id of the first; inode numbers may have 64 bits. */
-static uint32_t pipe_id_for(struct dump_files *files, const struct fd_probe *p, const struct dump_file *self) {
+static uint32_t pipe_id_for(struct dump_files *files, const struct fd_probe *p,
+                            const struct dump_file *self) {
         for (size_t i = 0; i < files->all.n; i++) {
                 const struct dump_file *f = files->all.v[i];
 
@@ -63,8 +64,8 @@ static int fifo_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
         if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", fd_probe_name(p),
-                                  outside);
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
+                                  fd_probe_name(p), outside);
         path = dump_file_new(files, &fd_kind_reg);
         path->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, path->msg->reg, path->id, p->link, fd_probe_flags(p), 0, &p->st, fown);
@@ -135,7 +136,8 @@ static int fifo_load(struct restore *r, struct ckpt_error *err) {
                         continue;
                 reg = path_of(r->files, file);
                 if (!reg || (reg->flags & O_ACCMODE) > O_RDWR || (reg->has_mode && !S_ISFIFO(reg->mode)))
-                        return ckpt_error(err, -EBADMSG, "files.img: the named pipe %u has no path (file %u)", file->id,
+                        return ckpt_error(err, -EBADMSG,
+                                          "files.img: the named pipe %u has no path (file %u)", file->id,
                                           file->msg->fifo->regf_id);
         }
         return pipe_rebuild_load(r, FD_STATE_FIFOS, IMG__FD_TYPES__FIFO, IMAGE_FIFO_DATA, err);
@@ -152,7 +154,8 @@ static int make_fifo(const Img__RegFile *reg, struct pipe_rebuild *p, struct ckp
         if (p->ends[0] < 0)
                 return ckpt_error_errno(err, p->ends[0], "cannot open the named pipe %s", reg->name);
         if (ioctl(p->ends[0], FIONREAD, &there) < 0 || there > 0)
-                return ckpt_error(err, -EBUSY, "the named pipe %s holds data that somebody else has written to it",
+                return ckpt_error(err, -EBUSY,
+                                  "the named pipe %s holds data that somebody else has written to it",
                                   reg->name);
         return pipe_fill(p, p->ends[0], err);
 }

@@ -100,8 +100,8 @@ static struct file_group *group_for(struct dump_files *files, uint64_t dev, uint
         return g;
 }
 
-int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group, size_t *ret_at,
-                   struct dump_file **ret) {
+int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group,
+                   size_t *ret_at, struct dump_file **ret) {
         struct file_group *g = group_for(files, statx_dev(&p->st), p->st.stx_ino);
         size_t low = 0, high = g->files.n;
 
@@ -159,12 +159,14 @@ static struct dump_path *known_path(struct dump_files *files, const struct fd_pr
         uint64_t dev = statx_dev(&p->st);
         struct dump_path *k = files->paths[bucket(dev, p->st.stx_ino)];
 
-        while (k && (k->ino != p->st.stx_ino || k->dev != dev || k->flags != flags || strcmp(k->path, p->link) != 0))
+        while (k && (k->ino != p->st.stx_ino || k->dev != dev || k->flags != flags ||
+                     strcmp(k->path, p->link) != 0))
                 k = k->next;
         return k;
 }
 
-static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, const struct statx *st, uint32_t flags) {
+static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, const struct statx *st,
+                         uint32_t flags) {
         struct dump_path **head = &files->paths[bucket(statx_dev(st), st->stx_ino)];
         struct dump_path *path = arena_new(&files->arena, struct dump_path);
         struct dump_file *file = dump_file_new(files, &fd_kind_reg);
@@ -223,7 +225,8 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
 
         r = fd_probe_path(&p);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read where %s leads", dump_task_name(t), map_files);
+                return ckpt_error_errno(err, r, "%s: cannot read where %s leads", dump_task_name(t),
+                                        map_files);
         r = dump_path_id(&p, (open_flags & ~(uint32_t)O_CLOEXEC) | FLAG_LARGEFILE, b, &id);
         if (r == 0)
                 r = blockers_to_error(b, "the tree runs on as before", err);

@@ -41,9 +41,27 @@ static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd
         if (!fifos && sscanf(link, "pipe:[%llu]", &ino) == 1)
                 note(files, 0, ino, dir->pid);
         else if (fifos && link[0] == '/' &&
-                 statx(dir->fd, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0 &&
+                 statx(dir->fd, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) ==
+                         0 &&
                  S_ISFIFO(st.stx_mode))
                 note(files, statx_dev(&st), st.stx_ino, dir->pid);
+}
+
+/* While nothing is stopped yet, the tree has newer processes than the list says. */
+static bool is_below_tree(const struct dump *d, pid_t pid) {
+        for (unsigned int depth = 0; pid > 1 && depth < 1000; depth++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+                struct proc_stat stat;
+
+                if (dump_find_task(d, pid))
+                        return true;
+                /* Gone by now: it is nobody's problem. */
+                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
+                        return true;
+                pid = stat.ppid;
+        }
+        return false;
 }
 
 static void scan(struct dump *d, bool fifos) {
@@ -57,7 +75,7 @@ static void scan(struct dump *d, bool fifos) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
 
                 /* ckpt itself will not keep a pipe alive for long. */
-                if (pids.v[i] == getpid() || dump_find_task(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
+                if (pids.v[i] == getpid() || is_below_tree(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
                     proc_fds(&dir, &fds) < 0)
                         continue;
                 for (size_t j = 0; j < fds.n; j++)
@@ -67,17 +85,43 @@ static void scan(struct dump *d, bool fifos) {
                 qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
 }
 
+/* The tree goes on forking while it is looked at: what was born since then is not outside. */
+static bool is_outside(const struct dump *d, pid_t pid) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        for (int depth = 0; depth < 1024 && pid > 0; depth++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                struct proc_stat stat;
+
+                if (dump_find_task(d, pid))
+                        return false;
+                /* Gone by now, and its descriptors with it; or its parent, and its ancestry with that. */
+                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
+                        return depth > 0;
+                pid = stat.ppid;
+        }
+        return true;
+}
+
 pid_t pipe_foreign_holder(const struct fd_probe *p) {
-        struct dump_files *files = dump_files(p->task->dump);
+        struct dump *d = p->task->dump;
+        struct dump_files *files = dump_files(d);
         bool fifo = p->link[0] == '/', *known = fifo ? &files->fifos_known : &files->pipes_known;
-        struct foreign_pipe key = { .dev = fifo ? statx_dev(&p->st) : 0, .ino = p->st.stx_ino }, *found;
+        struct foreign_pipe key = { .dev = fifo ? statx_dev(&p->st) : 0, .ino = p->st.stx_ino };
+        const struct foreign_pipe *at, *end;
 
         if (!*known) {
-                scan(p->task->dump, fifo);
+                scan(d, fifo);
                 *known = true;
         }
         if (files->foreign.n == 0)
                 return 0;
-        found = bsearch(&key, files->foreign.v, files->foreign.n, sizeof(key), compare_foreign);
-        return found ? found->pid : 0;
+        end = files->foreign.v + files->foreign.n;
+        at = bsearch(&key, files->foreign.v, files->foreign.n, sizeof(key), compare_foreign);
+        while (at && at > files->foreign.v && compare_foreign(at - 1, &key) == 0)
+                at--;
+        for (; at && at < end && compare_foreign(at, &key) == 0; at++)
+                if (is_outside(d, at->pid))
+                        return at->pid;
+        return 0;
 }

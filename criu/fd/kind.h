@@ -47,6 +47,11 @@ struct fd_probe {
         struct proc_fdinfo info; /* if has_info: fd_probe_info(); its texts are in *buf */
         struct proc_buf *buf;
         int *pidfd; /* of that thread, opened when needed */
+        /* Asked for in advance, when there are many (prefetch.h). */
+        bool has_path_st;
+        struct statx path_st;  /* of what has the name `link` */
+        const Img__Fown *fown; /* NULL: not asked; may be used if it is that of a reg file */
+        pid_t fown_outside;
 };
 
 /* An open file description of the tree. */
@@ -103,18 +108,20 @@ DEFINE_VEC(locked_file_vec, struct locked_file);
 enum { FILE_BUCKETS = 4096 };
 
 struct dump_files {
-        pthread_mutex_t lock; /* of all below; fd_collect() and files_add_path() may run in several threads */
+        pthread_mutex_t
+                lock; /* of all below; fd_collect() and files_add_path() may run in several threads */
         struct arena arena;
         uint32_t last_id;
         struct file_group **groups; /* FILE_BUCKETS of them, by inode */
         struct dump_path **paths;
-        struct dump_file_vec all;  /* descriptions and paths, by id */
-        struct table_vec tables;   /* in the order of kcmp(2) for KCMP_FILES */
-        struct table_vec fs;       /* ... and for KCMP_FS */
+        struct dump_file_vec all; /* descriptions and paths, by id */
+        struct table_vec tables;  /* in the order of kcmp(2) for KCMP_FILES */
+        struct table_vec fs;      /* ... and for KCMP_FS */
         struct fs_type_vec fs_types;
         bool pipes_known, fifos_known, locked_known;
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
+        struct irmap *irmap;             /* paths of watched inodes; in the arena */
 };
 
 struct dump_fd {
@@ -129,6 +136,7 @@ struct seen_fd {
         const struct fd_kind *kind;
         const char *link; /* NULL: nothing that spares work */
         uint64_t dev, ino, mnt_id;
+        uint16_t mode;
 };
 
 struct dump_lock {
@@ -142,7 +150,7 @@ struct dump_lock {
 /* A descriptor table, and the working directory and root that go with it; in the task's arena. */
 struct dump_fds {
         struct dump_task *task;
-        pid_t tid; /* the living thread through which it was read */
+        pid_t tid;            /* the living thread through which it was read */
         struct seen_fd *seen; /* by fd */
         size_t nr_seen;
         struct dump_fd *v;
@@ -168,6 +176,9 @@ int fd_probe_path(struct fd_probe *p);
 void fd_probe_done(struct fd_probe *p);
 #define _cleanup_fd_probe_ _cleanup_(fd_probe_done)
 
+/* A pidfd of the thread, the probe's. */
+int fd_probe_pidfd(const struct fd_probe *p);
+
 /* A copy of the descriptor in ckpt (pidfd_getfd); the caller closes it. */
 int fd_probe_get(const struct fd_probe *p);
 
@@ -182,8 +193,8 @@ static inline uint64_t statx_dev(const struct statx *st) {
 int dump_file_get(const struct dump_file *f);
 
 /* The description that the probe refers to, or NULL and where it would be in its group. `files` is locked. */
-int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group, size_t *ret_at,
-                   struct dump_file **ret);
+int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group,
+                   size_t *ret_at, struct dump_file **ret);
 
 /* Add `t` unless it shares its table (KCMP_FILES) or fs (KCMP_FS) with one that is there: *ret_shared. */
 int table_add(struct table_vec *vec, struct dump_fds *t, int type, struct dump_fds **ret_shared);
@@ -207,12 +218,13 @@ void fown_look(struct fd_probe *p, struct blockers *b);
 struct restore_file {
         uint32_t id;
         const struct fd_kind *kind;
-        Img__File *msg; /* owned */
+        Img__File *msg;    /* owned */
         uint32_t nr_slots; /* descriptors that still wait for it */
         int fd;            /* in ckpt, while something needs it; -EBADF */
         uint32_t dir_users;
         int dir; /* O_PATH, of a directory that tasks work in */
-        bool owner_waits;
+        bool owner_waits, async_set;
+        bool finished; /* by a kind that finishes files together */
 };
 
 struct restore_lock {
@@ -225,6 +237,7 @@ enum fd_state {
         FD_STATE_PIPES,
         FD_STATE_FIFOS,
         FD_STATE_HOLDERS, /* holder.c */
+        FD_STATE_INET, /* sock/ */
         FD_STATE_MAX,
 };
 
@@ -264,6 +277,9 @@ uint32_t fd_flags_of(const struct restore_files *files, const struct restore_fil
 /* Give file->fd the owner that it had. -ESRCH (no message): the owner does not exist yet. */
 int fown_restore(const struct restore_files *files, struct restore_file *file, struct ckpt_error *err);
 
+/* Add the setting of O_ASYNC, which a task has to do itself, to its batch; its table is filled. */
+void fown_add_async(struct restore_task *t, struct compel_batch *b);
+
 /* Open a path with exactly these flags, as fcntl(F_GETFL) gave them; what open(2) acts on once is left out. */
 int fd_open_exactly(const char *path, uint32_t flags);
 
@@ -272,6 +288,8 @@ int fd_open_exactly(const char *path, uint32_t flags);
 struct fd_kind {
         const char *name;
         Img__FdTypes type;
+
+        bool by_inode; /* the inode says all that look found out: nothing need be asked again in the freeze */
 
         /* Rows that refuse: what the link begins with, and a phrase: "is an io_uring instance". */
         const char *link;
@@ -290,7 +308,8 @@ struct fd_kind {
         void (*free)(struct restore_files *files);
 };
 
-extern const struct fd_kind fd_kind_reg, fd_kind_pipe, fd_kind_fifo;
+extern const struct fd_kind fd_kind_reg, fd_kind_pipe, fd_kind_fifo, fd_kind_eventfd, fd_kind_epoll,
+        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd;
 
 /* What a probe is; never NULL: the last row takes everything. */
 const struct fd_kind *fd_kind_of(struct fd_probe *p);
@@ -335,6 +354,8 @@ int lock_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_err
 void lock_free(struct restore_files *files);
 
 /* ---- sock/ ---- */
+
+extern const struct fd_kind fd_kind_inet;
 
 /* Refuse a socket by its family, type, protocol and addresses. */
 void sock_look(struct fd_probe *p, struct blockers *b);

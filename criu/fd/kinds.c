@@ -48,7 +48,8 @@ static bool match_kernel_file(struct fd_probe *p) {
 static bool match_process_dir(struct fd_probe *p) {
         const char *at = p->link;
 
-        if (at[0] != '/' || !is_type(p, S_IFDIR) || p->st.stx_ino == 1 || fd_probe_fs_type(p) != PROC_SUPER_MAGIC)
+        if (at[0] != '/' || !is_type(p, S_IFDIR) || p->st.stx_ino == 1 ||
+            fd_probe_fs_type(p) != PROC_SUPER_MAGIC)
                 return false;
         while ((at = strchr(at, '/'))) {
                 size_t digits = strspn(++at, "0123456789");
@@ -92,10 +93,6 @@ static bool match_ns(struct fd_probe *p) {
         return p->link[0] != '/' && fd_probe_fs_type(p) == NSFS_MAGIC;
 }
 
-static bool match_pidfd(struct fd_probe *p) {
-        return strncmp(p->link, "anon_inode:[pidfd]", 18) == 0 || strncmp(p->link, "pidfd:", 6) == 0;
-}
-
 static bool match_unreachable(struct fd_probe *p) {
         return p->link[0] != '/' && strncmp(p->link, "(unreachable)", 13) == 0;
 }
@@ -104,10 +101,10 @@ static bool match_any(struct fd_probe *p __attribute__((unused))) {
         return true;
 }
 
-#define ROW(type_, name_, link_, match_, what_, hint_)                                           \
-        {                                                                                        \
+#define ROW(type_, name_, link_, match_, what_, hint_)                                               \
+        {                                                                                            \
                 .type = IMG__FD_TYPES__##type_, .name = (name_), .link = (link_), .match = (match_), \
-                .what = (what_), .hint = (hint_),                                                \
+                .what = (what_), .hint = (hint_),                                                    \
         }
 #define ANON(type_, name_, link_, what_, hint_) ROW(type_, name_, "anon_inode:" link_, NULL, what_, hint_)
 
@@ -125,38 +122,36 @@ static const struct fd_kind memory_rows[] = {
         ROW(UND, "dma-buf", "/dmabuf:", NULL, "is a buffer shared with a device (dma-buf)", CLOSE_IT),
         ROW(UND, "mqueue", NULL, match_mqueue, "is a POSIX message queue", NULL),
         ROW(UND, "kernel file", NULL, match_kernel_file, "is a file that the kernel generates", CLOSE_IT),
-        ROW(UND, "process directory", NULL, match_process_dir, "is the /proc directory of a process", CLOSE_IT),
+        ROW(UND, "process directory", NULL, match_process_dir, "is the /proc directory of a process",
+            CLOSE_IT),
 };
 
 /* What has no path. */
 static const struct fd_kind other_rows[] = {
         ROW(TTY, "tty", NULL, match_tty, "is a terminal",
             "Start the program with setsid(1) and its standard streams redirected"),
-        ROW(UND, "device", NULL, match_device, "is a device, which has a state that ckpt does not know", CLOSE_IT),
+        ROW(UND, "device", NULL, match_device, "is a device, which has a state that ckpt does not know",
+            CLOSE_IT),
         { .type = IMG__FD_TYPES__UNIXSK, .name = "socket", .match = match_socket, .look = sock_look },
-        ANON(EVENTFD, "eventfd", "[eventfd]", "is an eventfd", NULL),
-        ANON(EVENTPOLL, "epoll", "[eventpoll]", "is an epoll instance", NULL),
-        ANON(SIGNALFD, "signalfd", "[signalfd]", "is a signalfd", NULL),
-        ANON(TIMERFD, "timerfd", "[timerfd]", "is a timerfd", NULL),
-        ANON(INOTIFY, "inotify", "inotify", "is an inotify instance", NULL),
         ANON(FANOTIFY, "fanotify", "[fanotify]", "is a fanotify group", NULL),
-        ROW(PIDFD, "pidfd", NULL, match_pidfd, "is a pidfd", NULL),
         ROW(NS, "namespace", NULL, match_ns, "is a namespace", NULL),
         ANON(UND, "io_uring", "[io_uring]", "is an io_uring instance",
              "Start the program with io_uring disabled: most have a setting or an environment variable for it (Node: "
              "UV_USE_IO_URING=0), and all do without when the sysctl kernel.io_uring_disabled is 2"),
         ANON(UND, "userfaultfd", "[userfaultfd]", "is a userfaultfd", CLOSE_IT),
-        ANON(UND, "perf", "[perf_event]", "is a performance counter (perf_event_open)", "End the profiling first"),
+        ANON(UND, "perf", "[perf_event]", "is a performance counter (perf_event_open)",
+             "End the profiling first"),
         ANON(BPFMAP, "bpf map", "bpf-map", "is a BPF map", NULL),
         ANON(UND, "bpf program", "bpf-prog", "is a BPF program", CLOSE_IT),
         ANON(UND, "bpf", "bpf", "is an object of BPF", CLOSE_IT),
         ANON(UND, "btf", "btf", "is an object of BPF", CLOSE_IT),
-        ANON(UND, "seccomp notifier", "seccomp notify", "is a seccomp notifier, which answers for other processes",
-             CLOSE_IT),
+        ANON(UND, "seccomp notifier", "seccomp notify",
+             "is a seccomp notifier, which answers for other processes", CLOSE_IT),
         ANON(UND, "kvm", "kvm", "is a virtual machine (KVM)", "Stop the virtual machine by its own means"),
         ANON(UND, "landlock", "[landlock-ruleset]", "is a Landlock ruleset", CLOSE_IT),
         ANON(UND, "mount context", "[fscontext]", "is a mount being configured (fsopen)", CLOSE_IT),
-        ROW(UND, "unreachable", NULL, match_unreachable, "is on a mount that cannot be reached from ckpt's root",
+        ROW(UND, "unreachable", NULL, match_unreachable,
+            "is on a mount that cannot be reached from ckpt's root",
             "Run ckpt where the whole directory tree of the program is visible"),
         ROW(UND, "unknown", NULL, match_any, "is of a kind that ckpt does not know", CLOSE_IT),
 };
@@ -169,15 +164,25 @@ static const struct {
         { &fd_kind_reg, 1 },
         { &fd_kind_pipe, 1 },
         { &fd_kind_fifo, 1 },
+        { &fd_kind_eventfd, 1 },
+        { &fd_kind_epoll, 1 },
+        { &fd_kind_signalfd, 1 },
+        { &fd_kind_timerfd, 1 },
+        { &fd_kind_inotify, 1 },
+        { &fd_kind_pidfd, 1 },
+        { &fd_kind_inet, 1 },
         { other_rows, ELEMENTSOF(other_rows) },
 };
 
 /* Types that only occur in images, or under another name than that of the row they are refused by. */
 static const struct fd_kind image_rows[] = {
-        ROW(INETSK, "internet socket", NULL, NULL, NULL, NULL),  ROW(UNIXSK, "unix socket", NULL, NULL, NULL, NULL),
-        ROW(PACKETSK, "packet socket", NULL, NULL, NULL, NULL),  ROW(NETLINKSK, "netlink socket", NULL, NULL, NULL, NULL),
-        ROW(TUNF, "network tunnel", NULL, NULL, NULL, NULL),     ROW(EXT, "external file", NULL, NULL, NULL, NULL),
-        ROW(CTL_TTY, "terminal", NULL, NULL, NULL, NULL),        ROW(AUTOFS_PIPE, "autofs pipe", NULL, NULL, NULL, NULL),
+        ROW(UNIXSK, "unix socket", NULL, NULL, NULL, NULL),
+        ROW(PACKETSK, "packet socket", NULL, NULL, NULL, NULL),
+        ROW(NETLINKSK, "netlink socket", NULL, NULL, NULL, NULL),
+        ROW(TUNF, "network tunnel", NULL, NULL, NULL, NULL),
+        ROW(EXT, "external file", NULL, NULL, NULL, NULL),
+        ROW(CTL_TTY, "terminal", NULL, NULL, NULL, NULL),
+        ROW(AUTOFS_PIPE, "autofs pipe", NULL, NULL, NULL, NULL),
 };
 
 const struct fd_kind *fd_kind_row(size_t i) {
@@ -222,5 +227,6 @@ void fd_kind_look(const struct fd_kind *kind, struct fd_probe *p, struct blocker
                 kind->look(p, b);
                 return;
         }
-        blocker_add(b, kind->hint, "%s (%s) %s, which cannot be checkpointed", fd_probe_name(p), p->link, kind->what);
+        blocker_add(b, kind->hint, "%s (%s) %s, which cannot be checkpointed", fd_probe_name(p), p->link,
+                    kind->what);
 }

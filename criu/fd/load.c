@@ -59,7 +59,8 @@ static ProtobufCMessage *message_of(const Img__File *file, const struct file_typ
 
 /* All of these messages have a field `id`, the same as in the File around them. */
 static uint32_t id_in(const ProtobufCMessage *message) {
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "id");
+        const ProtobufCFieldDescriptor *field =
+                protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "id");
 
         ckpt_assert(field && field->type == PROTOBUF_C_TYPE_UINT32);
         return *(const uint32_t *)((const char *)message + field->offset);
@@ -81,11 +82,15 @@ static int add_file(struct restore *r, struct image_file *image, Img__File *msg,
                 files->cap = cap;
         }
         file = &files->v[files->n++];
-        *file = (struct restore_file){ .id = msg->id, .kind = kind, .msg = msg, .fd = -EBADF, .dir = -EBADF };
+        *file = (struct restore_file){
+                .id = msg->id, .kind = kind, .msg = msg, .fd = -EBADF, .dir = -EBADF
+        };
         if (!kind || !type || !message_of(msg, type) || id_in(message_of(msg, type)) != msg->id)
-                return image_damaged(image, err, "file %u says it is of type %d, and is not", msg->id, msg->type);
+                return image_damaged(image, err, "file %u says it is of type %d, and is not", msg->id,
+                                     msg->type);
         if (!kind->open) {
-                blocker_add(files->blockers, NULL, "the checkpoint has a file of a kind that cannot be restored yet: %s",
+                blocker_add(files->blockers, NULL,
+                            "the checkpoint has a file of a kind that cannot be restored yet: %s",
                             kind->name);
                 return 0;
         }
@@ -158,7 +163,8 @@ static int sort_files(struct restore_files *files, struct ckpt_error *err) {
         qsort(files->v, files->n, sizeof(*files->v), compare_files);
         for (size_t i = 1; i < files->n; i++)
                 if (files->v[i - 1].id == files->v[i].id)
-                        return ckpt_error(err, -EBADMSG, "files.img: there are two files with the id %u", files->v[i].id);
+                        return ckpt_error(err, -EBADMSG, "files.img: there are two files with the id %u",
+                                          files->v[i].id);
         return 0;
 }
 
@@ -178,7 +184,8 @@ static int check_remaps(struct restore *r, struct ckpt_error *err) {
                 if (rc <= 0)
                         break;
                 file = restore_find_file(r->files, remap->orig_id);
-                blocker_add(r->files->blockers, NULL, "%s was deleted when it was dumped, and cannot be restored yet",
+                blocker_add(r->files->blockers, NULL,
+                            "%s was deleted when it was dumped, and cannot be restored yet",
                             file && file->msg->reg ? file->msg->reg->name : "a file");
         }
         return rc;
@@ -237,12 +244,10 @@ void fd_restore_free(struct restore *r) {
 
 /* ---- tables ---- */
 
-/* The number must fit with what ckpt may open; raising the limit works for some. */
-static int check_number(uint32_t fd, struct image_file *image, struct ckpt_error *err) {
+/* A number must fit with what ckpt may open; raising the limit works for some. */
+static int check_highest(uint32_t fd, struct ckpt_error *err) {
         struct rlimit limit;
 
-        if (fd > (uint32_t)INT32_MAX / 2)
-                return image_damaged(image, err, "%u is no number of a descriptor", fd);
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
                 return ckpt_error_errno(err, -errno, "cannot read the limit on open files");
         if (fd < limit.rlim_max)
@@ -251,31 +256,28 @@ static int check_number(uint32_t fd, struct image_file *image, struct ckpt_error
         if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
                 return 0;
         getrlimit(RLIMIT_NOFILE, &limit);
-        ckpt_error(err, -EMFILE, "a process has descriptor %u, and ckpt may only open %llu; nothing was created", fd,
+        ckpt_error(err, -EMFILE,
+                   "a process has descriptor %u, and ckpt may only open %llu; nothing was created", fd,
                    (unsigned long long)limit.rlim_max);
-        return ckpt_error_hint(err, "Raise the hard limit on open files (ulimit -Hn), or give ckpt CAP_SYS_RESOURCE");
+        return ckpt_error_hint(
+                err, "Raise the hard limit on open files (ulimit -Hn), or give ckpt CAP_SYS_RESOURCE");
 }
 
-static int add_slot(struct restore_task *t, struct image_file *image, const Img__Fdinfo *entry, uint32_t *highest,
+static int add_slot(struct restore_task *t, struct image_file *image, const Img__Fdinfo *entry,
                     struct ckpt_error *err) {
         struct restore_file *file = restore_find_file(t->restore->files, entry->id);
         struct restore_slot *slot;
-        int r;
 
         if (!file)
-                return image_damaged(image, err, "descriptor %u is file %u, which is not in the images", entry->fd,
-                                     entry->id);
+                return image_damaged(image, err, "descriptor %u is file %u, which is not in the images",
+                                     entry->fd, entry->id);
         if (entry->type != file->msg->type)
-                return image_damaged(image, err, "descriptor %u is of type %d, its file %u is of type %d", entry->fd,
-                                     entry->type, entry->id, file->msg->type);
+                return image_damaged(image, err, "descriptor %u is of type %d, its file %u is of type %d",
+                                     entry->fd, entry->type, entry->id, file->msg->type);
         if (entry->flags & ~(uint32_t)FD_CLOEXEC)
                 return image_damaged(image, err, "descriptor %u has the flags %#x", entry->fd, entry->flags);
-        if (entry->fd >= *highest) {
-                r = check_number(entry->fd, image, err);
-                if (r < 0)
-                        return r;
-                *highest = entry->fd;
-        }
+        if (entry->fd > (uint32_t)INT32_MAX / 2)
+                return image_damaged(image, err, "%u is no number of a descriptor", entry->fd);
         slot = restore_slot_vec_add(&t->fds->slots);
         ckpt_assert(slot);
         *slot = (struct restore_slot){ (int)entry->fd, (entry->flags & FD_CLOEXEC) != 0, file };
@@ -292,13 +294,13 @@ static int compare_slots(const void *a, const void *b) {
 struct restore_slot *restore_find_slot(const struct restore_fds *fds, int fd) {
         struct restore_slot key = { .fd = fd };
 
-        return fds->slots.n > 0 ? bsearch(&key, fds->slots.v, fds->slots.n, sizeof(key), compare_slots) : NULL;
+        return fds->slots.n > 0 ? bsearch(&key, fds->slots.v, fds->slots.n, sizeof(key), compare_slots)
+                                : NULL;
 }
 
 static int read_table(struct restore_task *t, unsigned long id, struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *image = NULL;
         struct restore_slot_vec *slots = &t->fds->slots;
-        uint32_t highest = 0;
         int rc;
 
         rc = image_open_read(t->restore->dir, IMAGE_FDINFO, id, IMAGE_OPTIONAL, &image, err);
@@ -310,7 +312,7 @@ static int read_table(struct restore_task *t, unsigned long id, struct ckpt_erro
                 rc = image_read(image, &img__fdinfo__descriptor, &entry, err);
                 if (rc <= 0)
                         break;
-                rc = add_slot(t, image, entry, &highest, err);
+                rc = add_slot(t, image, entry, err);
         }
         if (rc < 0)
                 return rc;
@@ -319,10 +321,11 @@ static int read_table(struct restore_task *t, unsigned long id, struct ckpt_erro
         for (size_t i = 1; i < slots->n; i++)
                 if (slots->v[i - 1].fd == slots->v[i].fd)
                         return image_damaged(image, err, "descriptor %d is there twice", slots->v[i].fd);
-        return 0;
+        return slots->n > 0 ? check_highest((uint32_t)slots->v[slots->n - 1].fd, err) : 0;
 }
 
-static int find_directory(struct restore_task *t, uint32_t id, struct restore_file **ret, struct ckpt_error *err) {
+static int find_directory(struct restore_task *t, uint32_t id, struct restore_file **ret,
+                          struct ckpt_error *err) {
         struct restore_file *file = restore_find_file(t->restore->files, id);
         const Img__RegFile *reg = file && file->msg->type == IMG__FD_TYPES__REG ? file->msg->reg : NULL;
 
@@ -336,7 +339,8 @@ static int find_directory(struct restore_task *t, uint32_t id, struct restore_fi
 static int read_fs(struct restore_task *t, struct ckpt_error *err) {
         int r;
 
-        r = image_load(t->restore->dir, IMAGE_FS, (unsigned long)t->pid, 0, &img__fs__descriptor, &t->fs, err);
+        r = image_load(t->restore->dir, IMAGE_FS, (unsigned long)t->pid, 0, &img__fs__descriptor, &t->fs,
+                       err);
         if (r == 0)
                 r = find_directory(t, t->fs->cwd_id, &t->fds->cwd, err);
         if (r == 0)
@@ -356,13 +360,14 @@ static int check_sharing(const struct restore_task *t, struct ckpt_error *err) {
                 if (other->kind != RESTORE_TASK_LIVE || !other->ids || !t->ids)
                         continue;
                 if (other->ids->files_id == t->ids->files_id || other->ids->fs_id == t->ids->fs_id)
-                        return ckpt_error(err, -ENOTSUP,
-                                          "pid %d shares its %s with pid %d, which is not supported yet; nothing was "
-                                          "created",
-                                          t->pid,
-                                          other->ids->files_id == t->ids->files_id ? "descriptor table"
-                                                                                   : "working directory",
-                                          other->pid);
+                        return ckpt_error(
+                                err, -ENOTSUP,
+                                "pid %d shares its %s with pid %d, which is not supported yet; nothing was "
+                                "created",
+                                t->pid,
+                                other->ids->files_id == t->ids->files_id ? "descriptor table"
+                                                                         : "working directory",
+                                other->pid);
         }
         return 0;
 }

@@ -63,16 +63,21 @@ void lock_look(struct fd_probe *p, struct blockers *b) {
                 case PROC_LOCK_POSIX:
                 case PROC_LOCK_OFD:
                 case PROC_LOCK_FLOCK:
-                        if (lock->mandatory || (lock->mode != PROC_LOCK_READ && lock->mode != PROC_LOCK_WRITE))
-                                blocker_add(b, NULL, "%s (%s) has a lock of an unusual mode, which cannot be checkpointed",
-                                            fd_probe_name(p), p->link);
+                        if (lock->mandatory ||
+                            (lock->mode != PROC_LOCK_READ && lock->mode != PROC_LOCK_WRITE))
+                                blocker_add(
+                                        b, NULL,
+                                        "%s (%s) has a lock of an unusual mode, which cannot be checkpointed",
+                                        fd_probe_name(p), p->link);
                         break;
                 case PROC_LOCK_LEASE:
-                        blocker_add(b, NULL, "%s (%s) has a lease (F_SETLEASE), which cannot be checkpointed yet",
+                        blocker_add(b, NULL,
+                                    "%s (%s) has a lease (F_SETLEASE), which cannot be checkpointed yet",
                                     fd_probe_name(p), p->link);
                         break;
                 default:
-                        blocker_add(b, NULL, "%s (%s) has a lock of a file server, which cannot be checkpointed",
+                        blocker_add(b, NULL,
+                                    "%s (%s) has a lock of a file server, which cannot be checkpointed",
                                     fd_probe_name(p), p->link);
                 }
         }
@@ -119,7 +124,9 @@ void lock_collect(struct dump_fds *fds, struct dump_file *file, const struct fd_
 
 static void fill(Img__FileLock *msg, const struct dump_fds *fds, const struct dump_lock *l) {
         img__file_lock__init(msg);
-        msg->flag = l->lock.type == PROC_LOCK_POSIX ? WIRE_POSIX : l->lock.type == PROC_LOCK_OFD ? WIRE_OFD : WIRE_FLOCK;
+        msg->flag = l->lock.type == PROC_LOCK_POSIX ? WIRE_POSIX
+                    : l->lock.type == PROC_LOCK_OFD ? WIRE_OFD
+                                                    : WIRE_FLOCK;
         msg->type = l->lock.mode == PROC_LOCK_READ ? F_RDLCK : F_WRLCK;
         msg->pid = fds->task->pid;
         msg->fd = l->fd;
@@ -127,7 +134,8 @@ static void fill(Img__FileLock *msg, const struct dump_fds *fds, const struct du
         msg->len = l->lock.end == INT64_MAX ? 0 : l->lock.end - l->lock.start + 1;
 }
 
-static int save_table(struct dump *d, const struct dump_fds *fds, struct image_file **image, struct ckpt_error *err) {
+static int save_table(struct dump *d, const struct dump_fds *fds, struct image_file **image,
+                      struct ckpt_error *err) {
         for (const struct dump_lock *l = fds->locks; l; l = l->next) {
                 Img__FileLock msg;
                 int r = 0;
@@ -135,7 +143,8 @@ static int save_table(struct dump *d, const struct dump_fds *fds, struct image_f
                 if (!l->takeable) {
                         if (is_known(fds, l->file, &l->lock, true))
                                 continue;
-                        return ckpt_error(err, -ENOTSUP, "%s: fd %d has a lock, but no descriptor to take it again with",
+                        return ckpt_error(err, -ENOTSUP,
+                                          "%s: fd %d has a lock, but no descriptor to take it again with",
                                           dump_task_name(fds->task), l->fd);
                 }
                 if (!*image)
@@ -182,7 +191,8 @@ int lock_load(struct restore *r, struct ckpt_error *err) {
                 if (rc <= 0)
                         return rc;
                 if (!makes_sense(lock))
-                        return image_damaged(image, err, "the lock of pid %d on fd %d (flag %u, type %u) makes no sense",
+                        return image_damaged(image, err,
+                                             "the lock of pid %d on fd %d (flag %u, type %u) makes no sense",
                                              lock->pid, lock->fd, lock->flag, lock->type);
                 if (restore_lock_vec_push(&r->files->locks, (struct restore_lock){ .msg = lock }) < 0)
                         return ckpt_error(err, -ENOMEM, "not enough memory to read the file locks");
@@ -199,7 +209,8 @@ int lock_load_task(struct restore_task *t, struct ckpt_error *err) {
                 if (l->msg->pid != t->pid)
                         continue;
                 if (!restore_find_slot(t->fds, l->msg->fd))
-                        return ckpt_error(err, -EBADMSG, "filelocks.img: pid %d has a lock on fd %d, which it has not open",
+                        return ckpt_error(err, -EBADMSG,
+                                          "filelocks.img: pid %d has a lock on fd %d, which it has not open",
                                           l->msg->pid, l->msg->fd);
                 l->owned = true;
         }
@@ -207,14 +218,17 @@ int lock_load_task(struct restore_task *t, struct ckpt_error *err) {
 }
 
 static void take(struct compel_batch *b, const Img__FileLock *l) {
-        struct flock lock = { .l_type = (short)l->type, .l_whence = SEEK_SET, .l_start = l->start, .l_len = l->len };
+        struct flock lock = {
+                .l_type = (short)l->type, .l_whence = SEEK_SET, .l_start = l->start, .l_len = l->len
+        };
 
         if (l->flag == WIRE_FLOCK)
-                compel_call(b, "lock a file again (flock), which somebody else may have locked meanwhile", SYS_flock,
-                            l->fd, (l->type == F_RDLCK ? LOCK_SH : LOCK_EX) | LOCK_NB);
+                compel_call(b, "lock a file again (flock), which somebody else may have locked meanwhile",
+                            SYS_flock, l->fd, (l->type == F_RDLCK ? LOCK_SH : LOCK_EX) | LOCK_NB);
         else
-                compel_call(b, "lock a file again (fcntl), which somebody else may have locked meanwhile", SYS_fcntl,
-                            l->fd, l->flag == WIRE_OFD ? F_OFD_SETLK : F_SETLK, compel_copy(b, &lock, sizeof(lock)));
+                compel_call(b, "lock a file again (fcntl), which somebody else may have locked meanwhile",
+                            SYS_fcntl, l->fd, l->flag == WIRE_OFD ? F_OFD_SETLK : F_SETLK,
+                            compel_copy(b, &lock, sizeof(lock)));
 }
 
 int lock_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
@@ -222,8 +236,10 @@ int lock_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_err
 
         for (size_t i = 0; i < files->locks.n; i++) {
                 if (!files->locks.v[i].owned)
-                        return ckpt_error(err, -EBADMSG, "filelocks.img: a lock belongs to pid %d, which is not in the tree",
-                                          files->locks.v[i].msg->pid);
+                        return ckpt_error(
+                                err, -EBADMSG,
+                                "filelocks.img: a lock belongs to pid %d, which is not in the tree",
+                                files->locks.v[i].msg->pid);
                 if (files->locks.v[i].msg->pid == t->pid)
                         take(b, files->locks.v[i].msg);
         }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/anon.h"
 #include "fd/kind.h"
 
 #ifndef F_GETOWNER_UIDS
@@ -84,8 +85,10 @@ const Img__Fown *fown_of(const struct restore_files *files, const struct restore
         case IMG__FD_TYPES__FIFO:
                 path = restore_find_file(files, file->msg->fifo->regf_id);
                 return path ? path->msg->reg->fown : NULL;
+        case IMG__FD_TYPES__INETSK:
+                return file->msg->isk->fown;
         default:
-                return NULL;
+                return anon_fown(file->msg);
         }
 }
 
@@ -100,8 +103,10 @@ uint32_t fd_flags_of(const struct restore_files *files, const struct restore_fil
         case IMG__FD_TYPES__FIFO:
                 path = restore_find_file(files, file->msg->fifo->regf_id);
                 return path ? path->msg->reg->flags : 0;
+        case IMG__FD_TYPES__INETSK:
+                return file->msg->isk->flags;
         default:
-                return 0;
+                return anon_flags(file->msg);
         }
 }
 
@@ -132,24 +137,38 @@ int fown_restore(const struct restore_files *files, struct restore_file *file, s
         const Img__Fown *fown = fown_of(files, file);
         uint32_t flags = fd_flags_of(files, file);
         struct f_owner_ex owner;
-        int r, now;
+        int r;
 
         if (flags & O_PATH)
                 return 0;
         if (fown && fown->signum != 0 && fcntl(file->fd, F_SETSIG, (int)fown->signum) < 0)
-                return ckpt_error_errno(err, -errno, "cannot set signal %u for file %u", fown->signum, file->id);
+                return ckpt_error_errno(err, -errno, "cannot set signal %u for file %u", fown->signum,
+                                        file->id);
         if (fown && fown->pid != 0) {
-                owner = (struct f_owner_ex){ .type = (enum __pid_type)fown->pid_type, .pid = (pid_t)fown->pid };
+                owner = (struct f_owner_ex){ .type = (enum __pid_type)fown->pid_type,
+                                             .pid = (pid_t)fown->pid };
                 r = set_owner_as(file->fd, &owner, fown->uid, fown->euid);
                 if (r == -ESRCH)
                         return r;
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "cannot make pid %u the owner of file %u", fown->pid, file->id);
+                        return ckpt_error_errno(err, r, "cannot make pid %u the owner of file %u", fown->pid,
+                                                file->id);
         }
-        if (!(flags & O_ASYNC))
-                return 0;
-        now = fcntl(file->fd, F_GETFL);
-        if (now < 0 || fcntl(file->fd, F_SETFL, now | O_ASYNC) < 0)
-                return ckpt_error_errno(err, -errno, "cannot make file %u send signals (O_ASYNC)", file->id);
         return 0;
+}
+
+/* The signal names the descriptor by which O_ASYNC was set; nothing tells which that was, so it is the lowest. */
+void fown_add_async(struct restore_task *t, struct compel_batch *b) {
+        const struct restore_files *files = t->restore->files;
+
+        for (size_t i = 0; i < t->fds->slots.n; i++) {
+                const struct restore_slot *slot = &t->fds->slots.v[i];
+                uint32_t flags = fd_flags_of(files, slot->file);
+
+                if (!(flags & O_ASYNC) || flags & O_PATH || slot->file->async_set)
+                        continue;
+                compel_call(b, "have a descriptor send signals (O_ASYNC)", SYS_fcntl, slot->fd, F_SETFL,
+                            flags & (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC));
+                slot->file->async_set = true;
+        }
 }

@@ -24,9 +24,11 @@ static void pipe_look(struct fd_probe *p, struct blockers *b) {
         pid_t holder = pipe_foreign_holder(p);
 
         if (holder > 0)
-                blocker_add(b, "Dump a tree that has both ends, or start the program with that stream redirected to a file",
-                            "%s is a pipe (%s) that pid %d, outside of the tree, has open as well", fd_probe_name(p),
-                            p->link, holder);
+                blocker_add(
+                        b,
+                        "Dump a tree that has both ends, or start the program with that stream redirected to a file",
+                        "%s is a pipe (%s) that pid %d, outside of the tree, has open as well",
+                        fd_probe_name(p), p->link, holder);
         fown_look(p, b);
 }
 
@@ -45,8 +47,8 @@ static int pipe_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
         if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", fd_probe_name(p),
-                                  outside);
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
+                                  fd_probe_name(p), outside);
         file->msg->pipe = pipe;
         return 0;
 }
@@ -73,7 +75,8 @@ static int check_other_end(const struct pipe_ends *e, int fd, struct ckpt_error 
                           dump_task_name(f->task), f->fd);
 }
 
-static int save_ends(const struct pipe_ends *e, struct image_file *image, int scratch[2], struct ckpt_error *err) {
+static int save_ends(const struct pipe_ends *e, struct image_file *image, int scratch[2],
+                     struct ckpt_error *err) {
         const struct dump_file *f = e->reader ? e->reader : e->writer;
         _cleanup_(pipe_content_done) struct pipe_content content = { 0 };
         _cleanup_close_ int fd = dump_file_get(f);
@@ -108,12 +111,13 @@ static int pipe_save(struct dump *d, struct ckpt_error *err) {
 
 /* ---- restore ---- */
 
-static int pipe_check(struct restore *r __attribute__((unused)), struct restore_file *file, struct image_file *image,
-                      struct ckpt_error *err) {
+static int pipe_check(struct restore *r __attribute__((unused)), struct restore_file *file,
+                      struct image_file *image, struct ckpt_error *err) {
         uint32_t flags = file->msg->pipe->flags;
 
         if ((flags & O_ACCMODE) > O_RDWR || flags & (O_PATH | O_DIRECTORY))
-                return image_damaged(image, err, "file %u: a pipe cannot have the flags %#o", file->id, flags);
+                return image_damaged(image, err, "file %u: a pipe cannot have the flags %#o", file->id,
+                                     flags);
         return 0;
 }
 
@@ -147,14 +151,16 @@ static void give_to_first_holder(struct restore *r, const struct restore_file *f
 static int open_door(struct pipe_rebuild *p) {
         char path[32];
 
-        if (p->nr_large == 0 && p->nr_files[O_RDWR] == 0 && p->nr_files[O_RDONLY] <= 1 && p->nr_files[O_WRONLY] <= 1)
+        if (p->nr_large == 0 && p->nr_files[O_RDWR] == 0 && p->nr_files[O_RDONLY] <= 1 &&
+            p->nr_files[O_WRONLY] <= 1)
                 return 0;
         snprintf(path, sizeof(path), "/proc/self/fd/%d", p->ends[0]);
         p->door = open(path, O_PATH | O_CLOEXEC);
         return p->door < 0 ? -errno : 0;
 }
 
-static int make_pipe(struct restore *r, const struct restore_file *file, struct pipe_rebuild *p, struct ckpt_error *err) {
+static int make_pipe(struct restore *r, const struct restore_file *file, struct pipe_rebuild *p,
+                     struct ckpt_error *err) {
         int rc;
 
         if (pipe2(p->ends, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -202,7 +208,8 @@ static int pipe_open(struct restore *r, struct restore_file *file, struct ckpt_e
         if (fd < 0)
                 return ckpt_error_errno(err, fd, "cannot open another end of pipe %u", p->pipe_id);
         if (fcntl(fd, F_SETFL, flags & SET_BY_FCNTL) < 0)
-                return ckpt_error_errno(err, -errno, "cannot set the flags %#o of an end of pipe %u", flags, p->pipe_id);
+                return ckpt_error_errno(err, -errno, "cannot set the flags %#o of an end of pipe %u", flags,
+                                        p->pipe_id);
         if (--p->nr_waiting == 0)
                 pipe_rebuild_close(p);
         file->fd = TAKE_FD(fd);
@@ -216,6 +223,7 @@ static void pipe_free(struct restore_files *files) {
 const struct fd_kind fd_kind_pipe = {
         .type = IMG__FD_TYPES__PIPE,
         .name = "pipe",
+        .by_inode = true,
         .match = pipe_match,
         .look = pipe_look,
         .dump = pipe_dump,

@@ -18,8 +18,8 @@ void pipe_group(struct dump *d, const struct fd_kind *kind, uint32_t (*id_of)(co
                 struct pipe_ends_vec *ret);
 
 struct pipe_content {
-        uint32_t capacity;   /* bytes */
-        uint32_t *packets;   /* sizes, in order; a pipe that is no packet pipe has one at most */
+        uint32_t capacity; /* bytes */
+        uint32_t *packets; /* sizes, in order; a pipe that is no packet pipe has one at most */
         size_t nr_packets;
         char *data;
         size_t size;
@@ -66,11 +66,12 @@ struct pipe_rebuild_set {
 };
 
 /* One pipe_rebuild for each pipe_id among the files of `type`, with its contents from the image. */
-int pipe_rebuild_load(struct restore *r, enum fd_state state, Img__FdTypes type, enum image_kind image,
+int pipe_rebuild_load(struct restore *r, enum fd_state state, Img__FdTypes type, enum image_kind kind,
                       struct ckpt_error *err);
 
 /* The pipe of this file; when all tables are loaded. */
-struct pipe_rebuild *pipe_rebuild_find(struct restore *r, enum fd_state state, const struct restore_file *file);
+struct pipe_rebuild *pipe_rebuild_find(struct restore *r, enum fd_state state,
+                                       const struct restore_file *file);
 
 /* Close what it holds: all of its files are open. */
 void pipe_rebuild_close(struct pipe_rebuild *p);

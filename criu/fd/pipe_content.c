@@ -132,8 +132,10 @@ int pipe_peek(int fd, int scratch[2], struct pipe_content *ret, struct ckpt_erro
                 if (n < 0)
                         return ckpt_error_errno(err, -errno, "cannot copy what is in the pipe");
                 if (n < available) {
-                        ckpt_error(err, -EPERM, "it is a pipe with %d bytes in it, more than ckpt can copy", available);
-                        return ckpt_error_hint(err, "Run ckpt with CAP_SYS_RESOURCE, or raise fs.pipe-max-size");
+                        ckpt_error(err, -EPERM, "it is a pipe with %d bytes in it, more than ckpt can copy",
+                                   available);
+                        return ckpt_error_hint(err,
+                                               "Run ckpt with CAP_SYS_RESOURCE, or raise fs.pipe-max-size");
                 }
                 r = read_packets(scratch[0], (size_t)n, &c);
                 if (r < 0)
@@ -232,7 +234,8 @@ static void count_ends(struct restore_files *files, Img__FdTypes type, struct pi
         set->counted = true;
 }
 
-struct pipe_rebuild *pipe_rebuild_find(struct restore *r, enum fd_state state, const struct restore_file *file) {
+struct pipe_rebuild *pipe_rebuild_find(struct restore *r, enum fd_state state,
+                                       const struct restore_file *file) {
         struct pipe_rebuild_set *set = r->files->state[state];
 
         if (!set->counted)
@@ -329,7 +332,8 @@ int pipe_set_capacity(const struct pipe_rebuild *p, int fd, struct ckpt_error *e
         if (now == want || fcntl(fd, F_SETPIPE_SZ, want) == want)
                 return 0;
         if (errno != EPERM)
-                return ckpt_error_errno(err, -errno, "cannot give pipe %u a capacity of %d bytes", p->pipe_id, want);
+                return ckpt_error_errno(err, -errno, "cannot give pipe %u a capacity of %d bytes",
+                                        p->pipe_id, want);
         /* Beyond fs.pipe-max-size it takes CAP_SYS_RESOURCE. What is in the pipe decides whether less will do. */
         while (want > now && fcntl(fd, F_SETPIPE_SZ, want) < 0)
                 want /= 2;
@@ -352,8 +356,9 @@ int pipe_fill(const struct pipe_rebuild *p, int fd, struct ckpt_error *err) {
         for (size_t i = 0; i < c->nr_packets; i++) {
                 r = write_full(fd, c->data + at, c->packets[i]);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "cannot put %zu bytes into pipe %u, which has room for %d", c->size,
-                                                p->pipe_id, fcntl(fd, F_GETPIPE_SZ));
+                        return ckpt_error_errno(err, r,
+                                                "cannot put %zu bytes into pipe %u, which has room for %d",
+                                                c->size, p->pipe_id, fcntl(fd, F_GETPIPE_SZ));
                 at += c->packets[i];
         }
         return 0;

@@ -72,48 +72,56 @@ static void set_cloexec(struct planner *p) {
         }
 }
 
-/*
- * The i-th file of the sparse part is received at dense_end + i, which is no higher than its first target, since
- * targets are distinct and sorted. So, from the last to the first, moving a file to its targets can only overwrite
- * places whose file has been moved already.
- */
-static void plan_sparse(struct planner *p, struct arena *arena) {
-        size_t n = p->n - p->nr_dense, nr_own = 0;
-        const struct plan_slot *slots = p->slots + p->nr_dense;
-        size_t *next = arena_new_array(arena, size_t, n + 1), *first = arena_new_array(arena, size_t, n + 1);
-        size_t *last = arena_new_array(arena, size_t, n + 1);
+/* The slots of each file that is received there, chained. */
+struct chains {
+        size_t *first, *last, *next; /* the end: n */
+        size_t nr;
+};
+
+static struct chains receive_sparse(struct planner *p, const struct plan_slot *slots, size_t n,
+                                    struct arena *arena) {
+        struct chains c = {
+                .first = arena_new_array(arena, size_t, n),
+                .last = arena_new_array(arena, size_t, n),
+                .next = arena_new_array(arena, size_t, n),
+        };
 
         for (size_t i = 0; i < n; i++) {
-                size_t own;
-
-                next[i] = n;
+                c.next[i] = n;
                 if (p->at[slots[i].file] < 0) {
-                        first[nr_own] = last[nr_own] = i;
-                        nr_own++;
+                        c.first[c.nr] = c.last[c.nr] = i;
+                        c.nr++;
                         send(p, slots[i].file);
                 } else if (p->at[slots[i].file] >= p->dense_end) {
-                        own = (size_t)(p->at[slots[i].file] - p->dense_end);
-                        next[last[own]] = i;
-                        last[own] = i;
-                }
-        }
-        for (size_t own = nr_own; own-- > 0;) {
-                int from = p->dense_end + (int)own, in_place = -1;
+                        size_t own = (size_t)(p->at[slots[i].file] - p->dense_end);
 
-                for (size_t i = first[own]; i < n; i = next[i]) {
-                        if (slots[i].fd == from)
-                                in_place = (int)i;
-                        else
-                                add_op(p, PLAN_DUP, from, slots[i].fd, slots[i].cloexec);
+                        c.next[c.last[own]] = i;
+                        c.last[own] = i;
                 }
-                if (in_place >= 0 && slots[in_place].cloexec)
-                        add_op(p, PLAN_CLOEXEC, from, from, true);
         }
-        for (size_t i = 0; i < n; i++)
-                if (p->at[slots[i].file] < p->dense_end)
-                        add_op(p, PLAN_DUP, p->at[slots[i].file], slots[i].fd, slots[i].cloexec);
-        /* What is left where files were received and nobody lives. */
-        for (size_t i = 0, own = 0; own < nr_own; own++) {
+        return c;
+}
+
+static void move_to_targets(struct planner *p, const struct plan_slot *slots, size_t n,
+                            const struct chains *c, size_t own) {
+        int from = p->dense_end + (int)own;
+        bool cloexec_in_place = false;
+
+        for (size_t i = c->first[own]; i < n; i = c->next[i]) {
+                if (slots[i].fd == from)
+                        cloexec_in_place = slots[i].cloexec;
+                else
+                        add_op(p, PLAN_DUP, from, slots[i].fd, slots[i].cloexec);
+        }
+        if (cloexec_in_place)
+                add_op(p, PLAN_CLOEXEC, from, from, true);
+}
+
+/* What is left where files were received and nobody lives. */
+static void close_left_over(struct planner *p, const struct plan_slot *slots, size_t n, size_t nr_received) {
+        size_t i = 0;
+
+        for (size_t own = 0; own < nr_received; own++) {
                 int fd = p->dense_end + (int)own;
 
                 while (i < n && slots[i].fd < fd)
@@ -121,6 +129,24 @@ static void plan_sparse(struct planner *p, struct arena *arena) {
                 if (i == n || slots[i].fd != fd)
                         add_op(p, PLAN_CLOSE, fd, fd, false);
         }
+}
+
+/*
+ * The i-th file of the sparse part is received at dense_end + i, which is no higher than its first target, since
+ * targets are distinct and sorted. So, from the last to the first, moving a file to its targets can only overwrite
+ * places whose file has been moved already.
+ */
+static void plan_sparse(struct planner *p, struct arena *arena) {
+        const struct plan_slot *slots = p->slots + p->nr_dense;
+        size_t n = p->n - p->nr_dense;
+        struct chains c = receive_sparse(p, slots, n, arena);
+
+        for (size_t own = c.nr; own-- > 0;)
+                move_to_targets(p, slots, n, &c, own);
+        for (size_t i = 0; i < n; i++)
+                if (p->at[slots[i].file] < p->dense_end)
+                        add_op(p, PLAN_DUP, p->at[slots[i].file], slots[i].fd, slots[i].cloexec);
+        close_left_over(p, slots, n, c.nr);
 }
 
 void fd_plan_make(const struct plan_slot *slots, size_t n, uint32_t nr_files, struct arena *arena,

@@ -91,15 +91,16 @@ static int get_fd(int pidfd, int fd) {
         return copy < 0 ? -errno : copy;
 }
 
-int fd_probe_get(const struct fd_probe *p) {
-        if (*p->pidfd < 0) {
-                int fd = open_pidfd(p->task->pid, p->proc->pid);
+int fd_probe_pidfd(const struct fd_probe *p) {
+        if (*p->pidfd < 0)
+                *p->pidfd = open_pidfd(p->task->pid, p->proc->pid);
+        return *p->pidfd;
+}
 
-                if (fd < 0)
-                        return fd;
-                *p->pidfd = fd;
-        }
-        return get_fd(*p->pidfd, p->fd);
+int fd_probe_get(const struct fd_probe *p) {
+        int pidfd = fd_probe_pidfd(p);
+
+        return pidfd < 0 ? pidfd : get_fd(pidfd, p->fd);
 }
 
 int dump_file_get(const struct dump_file *f) {

@@ -20,8 +20,8 @@ enum {
         FLAG_TMPFILE = 020000000,
         /* What open(2) acts on once, and close-on-exec, which is the descriptor's. */
         FLAGS_ONCE = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_CLOEXEC | FLAG_TMPFILE,
-        FLAGS_KNOWN = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_ASYNC | O_DIRECT | FLAG_LARGEFILE | O_DIRECTORY |
-                      O_NOFOLLOW | O_NOATIME | O_SYNC | O_PATH,
+        FLAGS_KNOWN = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_ASYNC | O_DIRECT | FLAG_LARGEFILE |
+                      O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_SYNC | O_PATH,
 };
 
 /* Devices without a state: /dev/null, zero, full, random, urandom. */
@@ -75,20 +75,27 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
         struct statx st;
         int r;
 
-        r = statx(AT_FDCWD, p->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st);
-        if (r == 0 && st.stx_ino == p->st.stx_ino && statx_dev(&st) == statx_dev(&p->st) && !is_silly_renamed(p)) {
+        if (p->has_path_st)
+                st = p->path_st;
+        r = p->has_path_st ? 0
+                           : statx(AT_FDCWD, p->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+                                   STATX_BASIC_STATS, &st);
+        if (r == 0 && st.stx_ino == p->st.stx_ino && statx_dev(&st) == statx_dev(&p->st) &&
+            !is_silly_renamed(p)) {
                 *ret = st;
                 return true;
         }
         if (len > tail && strcmp(p->link + len - tail, suffix) == 0)
                 len -= tail;
         if (p->st.stx_nlink == 0 || len < strlen(p->link) || is_silly_renamed(p))
-                blocker_add(b, "Have the program close it, or restart the program so that it opens what is there now",
-                            "%s is the deleted %s %.*s, which cannot be checkpointed yet", fd_probe_name(p),
-                            noun(p->st.stx_mode), (int)len, p->link);
+                blocker_add(
+                        b,
+                        "Have the program close it, or restart the program so that it opens what is there now",
+                        "%s is the deleted %s %.*s, which cannot be checkpointed yet", fd_probe_name(p),
+                        noun(p->st.stx_mode), (int)len, p->link);
         else if (r < 0)
-                blocker_add(b, NULL, "%s is the %s %s, but there is nothing under that name: %s", fd_probe_name(p),
-                            noun(p->st.stx_mode), p->link, strerror(errno));
+                blocker_add(b, NULL, "%s is the %s %s, but there is nothing under that name: %s",
+                            fd_probe_name(p), noun(p->st.stx_mode), p->link, strerror(errno));
         else
                 blocker_add(b, "Move or unmount what took its place",
                             "%s is the %s %s, but another %s has that name now, by a mount or a rename",
@@ -128,16 +135,18 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
         pid_t outside = 0;
         int r;
 
-        /* F_GETOWN_EX is one of those that O_PATH forbids: it has no owner. */
-        if (!(flags & O_PATH)) {
+        if (p->fown) {
+                *fown = *p->fown;
+                outside = p->fown_outside;
+        } else if (!(flags & O_PATH)) { /* that forbids F_GETOWN_EX, so there is no owner */
                 fd = fd_probe_get(p);
                 r = fd < 0 ? fd : fown_dump(d, fd, fown, &outside);
                 if (r < 0)
                         return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
-                if (outside > 0)
-                        return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
-                                          fd_probe_name(p), outside);
         }
+        if (outside > 0)
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
+                                  fd_probe_name(p), outside);
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, file->msg->reg, file->id, p->link, flags, pos, &p->st, fown);
         return 0;
@@ -145,7 +154,8 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
 
 /* ---- restore ---- */
 
-static int reg_check(struct restore *r, struct restore_file *file, struct image_file *image, struct ckpt_error *err) {
+static int reg_check(struct restore *r, struct restore_file *file, struct image_file *image,
+                     struct ckpt_error *err) {
         const Img__RegFile *reg = file->msg->reg;
 
         if (reg->name[0] != '/' || strlen(reg->name) >= PATH_MAX)
@@ -167,8 +177,10 @@ void reg_check_path(struct restore *r, const Img__RegFile *reg) {
         struct stat st;
 
         if (reg->has_ext && reg->ext) {
-                blocker_add(b, NULL, "%s is to be supplied by the caller (--external file[...]), which is not supported yet",
-                            reg->name);
+                blocker_add(
+                        b, NULL,
+                        "%s is to be supplied by the caller (--external file[...]), which is not supported yet",
+                        reg->name);
                 return;
         }
         if (fstatat(AT_FDCWD, reg->name, &st, link ? AT_SYMLINK_NOFOLLOW : 0) < 0) {
@@ -205,7 +217,8 @@ int fd_open_exactly(const char *path, uint32_t flags) {
         return fd < 0 ? -errno : fd;
 }
 
-static int reg_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+static int reg_open(struct restore *r __attribute__((unused)), struct restore_file *file,
+                    struct ckpt_error *err) {
         const Img__RegFile *reg = file->msg->reg;
         bool file_proper = reg->has_mode && S_ISREG(reg->mode);
         _cleanup_close_ int fd = -EBADF;
@@ -213,13 +226,15 @@ static int reg_open(struct restore *r __attribute__((unused)), struct restore_fi
         /* A file of O_TMPFILE keeps the O_DIRECTORY that is part of it. */
         fd = fd_open_exactly(reg->name, file_proper ? reg->flags & ~(uint32_t)O_DIRECTORY : reg->flags);
         if (fd < 0)
-                return ckpt_error_errno(err, fd, "cannot open %s %s", noun(reg->has_mode ? reg->mode : 0), reg->name);
+                return ckpt_error_errno(err, fd, "cannot open %s %s", noun(reg->has_mode ? reg->mode : 0),
+                                        reg->name);
         if (reg->pos > 0 && !(reg->flags & O_PATH)) {
                 off_t at = lseek(fd, (off_t)reg->pos, SEEK_SET);
 
                 /* Devices that cannot be moved in were not. */
                 if (at != (off_t)reg->pos && !(reg->has_mode && S_ISCHR(reg->mode)))
-                        return ckpt_error_errno(err, at < 0 ? -errno : -EIO, "cannot move to offset %llu of %s",
+                        return ckpt_error_errno(err, at < 0 ? -errno : -EIO,
+                                                "cannot move to offset %llu of %s",
                                                 (unsigned long long)reg->pos, reg->name);
         }
         file->fd = TAKE_FD(fd);

@@ -61,7 +61,9 @@ static int open_directory(struct restore_file *file, struct ckpt_error *err) {
         if (file->dir >= 0)
                 return 0;
         file->dir = open(file->msg->reg->name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return file->dir < 0 ? ckpt_error_errno(err, -errno, "cannot open the directory %s", file->msg->reg->name) : 0;
+        return file->dir < 0
+                       ? ckpt_error_errno(err, -errno, "cannot open the directory %s", file->msg->reg->name)
+                       : 0;
 }
 
 static void directory_served(struct restore_file *file) {
@@ -116,7 +118,8 @@ struct table_plan {
 };
 
 static int compare_pointers(const void *a, const void *b) {
-        const struct restore_file *x = *(struct restore_file *const *)a, *y = *(struct restore_file *const *)b;
+        const struct restore_file *x = *(struct restore_file *const *)a,
+                                  *y = *(struct restore_file *const *)b;
 
         return (x > y) - (x < y);
 }
@@ -136,9 +139,11 @@ static struct table_plan make_plan(const struct restore_slot_vec *slots, struct 
         p.nr_slots = arena_new_array(arena, uint32_t, n);
         p.last = arena_new_array(arena, size_t, n);
         for (size_t i = 0; i < slots->n; i++) {
-                struct restore_file **found = bsearch(&slots->v[i].file, p.files, n, sizeof(*p.files), compare_pointers);
+                struct restore_file **found =
+                        bsearch(&slots->v[i].file, p.files, n, sizeof(*p.files), compare_pointers);
 
-                plan_slots[i] = (struct plan_slot){ slots->v[i].fd, slots->v[i].cloexec, (uint32_t)(found - p.files) };
+                plan_slots[i] = (struct plan_slot){ slots->v[i].fd, slots->v[i].cloexec,
+                                                    (uint32_t)(found - p.files) };
                 p.nr_slots[found - p.files]++;
         }
         fd_plan_make(plan_slots, slots->n, n, arena, &p.plan);
@@ -193,7 +198,8 @@ static void add_ops(struct compel_batch *b, const struct fd_plan *plan) {
                         compel_call(b, "close what filled holes", SYS_close_range, op->from, op->to, 0);
                         break;
                 case PLAN_CLOEXEC:
-                        compel_call(b, "set close-on-exec", SYS_close_range, op->from, op->to, CLOSE_RANGE_CLOEXEC);
+                        compel_call(b, "set close-on-exec", SYS_close_range, op->from, op->to,
+                                    CLOSE_RANGE_CLOEXEC);
                         break;
                 }
         }
@@ -206,7 +212,8 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
         int r;
 
         /* What the task still has of ckpt or of its parent would take numbers. */
-        compel_call(b, "empty its descriptor table", SYS_close_range, 0, (uint64_t)t->restore->inherit_base - 1, 0);
+        compel_call(b, "empty its descriptor table", SYS_close_range, 0,
+                    (uint64_t)t->restore->inherit_base - 1, 0);
         r = add_fs(t, b, err);
         if (r < 0)
                 return r;
@@ -214,13 +221,15 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
         r = send_files(t, b, &plan, err);
         if (r == 0) {
                 add_ops(b, &plan.plan);
+                fown_add_async(t, b);
                 restore_close_inherited(t, b);
                 r = lock_restore(t, b, err);
         }
         arena_done(&arena);
         if (r == 0)
                 r = compel_run(b, err);
-        return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t)) : fault_point_error(FAULT_RESTORE_FILES, err);
+        return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t))
+                     : fault_point_error(FAULT_RESTORE_FILES, err);
 }
 
 int fd_restore(struct restore *r, struct ckpt_error *err) {
@@ -250,7 +259,8 @@ int fd_restore_owners(struct restore *r, struct ckpt_error *err) {
                         continue;
                 rc = fown_restore(r->files, file, err);
                 if (rc == -ESRCH)
-                        return ckpt_error(err, -ESRCH, "file %u sends its SIGIO to pid %u, which is not in the images",
+                        return ckpt_error(err, -ESRCH,
+                                          "file %u sends its SIGIO to pid %u, which is not in the images",
                                           file->id, fown_of(r->files, file)->pid);
                 if (rc < 0)
                         return rc;

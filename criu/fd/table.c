@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "fd/kind.h"
+#include "fd/prefetch.h"
 #include "images/fs.pb-c.h"
 #include "lib/fault.h"
 #include "macro.h"
@@ -67,8 +67,8 @@ static int open_living(struct dump_task *t, struct proc_dir *ret) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
                 struct proc_stat stat;
 
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0 &&
-                    stat.state != 'Z' && stat.state != 'X') {
+                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0 &&
+                    proc_stat_read(&dir, &buf, &stat) == 0 && stat.state != 'Z' && stat.state != 'X') {
                         *ret = dir;
                         dir.fd = -EBADF;
                         return 0;
@@ -82,22 +82,34 @@ static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_
         struct seen_fd *s = &w->fds->seen[w->fds->nr_seen++];
 
         *s = (struct seen_fd){ .fd = p->fd };
-        if (kind != &fd_kind_reg || !(p->st.stx_mask & STATX_MNT_ID))
+        if ((kind != &fd_kind_reg && !kind->by_inode) || !(p->st.stx_mask & STATX_MNT_ID))
                 return;
         s->kind = kind;
+        s->mode = p->st.stx_mode;
         s->dev = statx_dev(&p->st);
         s->ino = p->st.stx_ino;
         s->mnt_id = p->st.stx_mnt_id;
         s->link = arena_strdup(&w->task->arena, p->link);
 }
 
-static void look_fd(struct walk *w, int fd) {
+/* `raw` may be NULL. */
+static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
         _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
         const struct fd_kind *kind;
-        int r = fd_probe_path(&p);
+        int r;
 
+        if (raw) {
+                p.link = raw->link;
+                p.st = raw->st;
+                p.has_path_st = raw->has_path_st;
+                p.path_st = raw->path_st;
+                r = raw->result;
+        } else {
+                r = fd_probe_path(&p);
+        }
         if (r == -ENAMETOOLONG)
-                blocker_add(w->blockers, NULL, "%s has a path longer than the kernel can tell", fd_probe_name(&p));
+                blocker_add(w->blockers, NULL, "%s has a path longer than the kernel can tell",
+                            fd_probe_name(&p));
         if (r < 0)
                 return;
         kind = fd_kind_of(&p);
@@ -144,13 +156,15 @@ static void look_threads(struct dump_task *t, const struct proc_dir *living) {
                 if (tids.v[i] == living->pid)
                         continue;
                 if (has_own(t, living, tids.v[i], KCMP_FILES))
-                        blocker_add(t->dump->blockers, NULL,
-                                    "%s: thread %d has a descriptor table of its own, which is not supported yet",
-                                    dump_task_name(t), tids.v[i]);
+                        blocker_add(
+                                t->dump->blockers, NULL,
+                                "%s: thread %d has a descriptor table of its own, which is not supported yet",
+                                dump_task_name(t), tids.v[i]);
                 if (has_own(t, living, tids.v[i], KCMP_FS))
-                        blocker_add(t->dump->blockers, NULL,
-                                    "%s: thread %d has a working directory of its own, which is not supported yet",
-                                    dump_task_name(t), tids.v[i]);
+                        blocker_add(
+                                t->dump->blockers, NULL,
+                                "%s: thread %d has a working directory of its own, which is not supported yet",
+                                dump_task_name(t), tids.v[i]);
         }
 }
 
@@ -159,19 +173,22 @@ static void look_parent(struct dump_task *t, const struct proc_dir *living) {
         if (!t->parent)
                 return;
         if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FILES, 0, 0) == 0)
-                blocker_add(t->dump->blockers, NULL,
-                            "%s shares its descriptor table with its parent (CLONE_FILES), which is not supported yet",
-                            dump_task_name(t));
+                blocker_add(
+                        t->dump->blockers, NULL,
+                        "%s shares its descriptor table with its parent (CLONE_FILES), which is not supported yet",
+                        dump_task_name(t));
         if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FS, 0, 0) == 0)
-                blocker_add(t->dump->blockers, NULL,
-                            "%s shares its working directory with its parent (CLONE_FS), which is not supported yet",
-                            dump_task_name(t));
+                blocker_add(
+                        t->dump->blockers, NULL,
+                        "%s shares its working directory with its parent (CLONE_FS), which is not supported yet",
+                        dump_task_name(t));
 }
 
 void fd_look(struct dump_task *t) {
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
         _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        struct look_raw *raw;
         int r;
 
         r = open_living(t, &living);
@@ -187,40 +204,16 @@ void fd_look(struct dump_task *t) {
         w.proc = &living;
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t, .seen = arena_new_array(&t->arena, struct seen_fd, list.n) };
+        raw = prefetch_look(t->dump->pool, &living, list.v, list.n);
         for (size_t i = 0; i < list.n; i++)
-                look_fd(&w, list.v[i]);
+                look_fd(&w, list.v[i], raw ? &raw[i] : NULL);
+        look_raw_free(raw, list.n);
         look_fs(&w);
         look_threads(t, &living);
         look_parent(t, &living);
 }
 
 /* ---- collect ---- */
-
-static const struct seen_fd *find_seen(const struct dump_fds *fds, int fd) {
-        size_t low = 0, high = fds->nr_seen;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (fds->seen[middle].fd < fd)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low < fds->nr_seen && fds->seen[low].fd == fd && fds->seen[low].link ? &fds->seen[low] : NULL;
-}
-
-/* Is it still what look saw, under the same path? Then one stat(2) of the path is all there is to do. */
-static bool still_there(struct fd_probe *p, const struct seen_fd *seen) {
-        if (!seen || !p->info.has_ino || p->info.ino != seen->ino || p->info.mnt_id < 0 ||
-            (uint64_t)p->info.mnt_id != seen->mnt_id)
-                return false;
-        if (statx(AT_FDCWD, seen->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &p->st) < 0 ||
-            p->st.stx_ino != seen->ino || statx_dev(&p->st) != seen->dev)
-                return false;
-        p->link = seen->link;
-        return true;
-}
 
 /* The description behind a probe, new or known. */
 static int find_file(struct walk *w, struct fd_probe *p, const struct fd_kind *kind, struct dump_file **ret,
@@ -234,7 +227,8 @@ static int find_file(struct walk *w, struct fd_probe *p, const struct fd_kind *k
 
         r = dump_file_find(files, p, &group, &at, &f);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot compare it with other descriptors (kcmp)", fd_probe_name(p));
+                return ckpt_error_errno(err, r, "%s: cannot compare it with other descriptors (kcmp)",
+                                        fd_probe_name(p));
         if (!f) {
                 f = dump_file_new(files, kind);
                 f->task = w->task;
@@ -252,17 +246,41 @@ static int find_file(struct walk *w, struct fd_probe *p, const struct fd_kind *k
         return 0;
 }
 
-static int collect_fd(struct walk *w, int fd, struct ckpt_error *err) {
+/* What has been asked in advance; the probe owns it then. */
+static int take_raw(struct fd_probe *p, struct collect_raw *raw, bool *ret_there) {
+        if (raw->result < 0)
+                return raw->result;
+        p->info = raw->info;
+        p->has_info = true;
+        raw->info = (struct proc_fdinfo){ 0 };
+        p->st = raw->st;
+        if (raw->fown_result == 0) {
+                p->fown = &raw->fown;
+                p->fown_outside = raw->outside;
+        }
+        *ret_there = raw->there;
+        return 0;
+}
+
+/* `raw` may be NULL. */
+static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ckpt_error *err) {
         _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
         struct dump_files *files = dump_files(w->task->dump);
         const struct seen_fd *seen = find_seen(w->fds, fd);
         const struct fd_kind *kind;
         struct dump_file *file = NULL;
+        bool there = false;
         int r;
 
-        r = fd_probe_info(&p);
-        if (r == 0 && still_there(&p, seen)) {
+        if (raw) {
+                r = take_raw(&p, raw, &there);
+        } else {
+                r = fd_probe_info(&p);
+                there = r == 0 && is_as_seen(seen, &p.info, &p.st);
+        }
+        if (there) {
                 kind = seen->kind;
+                p.link = seen->link;
                 if (p.info.locks.n > 0)
                         lock_look(&p, w->blockers);
         } else {
@@ -312,7 +330,8 @@ static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err
                 st = &status;
         }
         if (!proc_status_has(st, PROC_STATUS_UMASK))
-                return ckpt_error(err, -EOPNOTSUPP, "%s: this kernel does not tell its umask (Linux 4.7 does)",
+                return ckpt_error(err, -EOPNOTSUPP,
+                                  "%s: this kernel does not tell its umask (Linux 4.7 does)",
                                   dump_task_name(t));
         *ret = st->umask;
         return 0;
@@ -347,11 +366,25 @@ static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         for (size_t i = 1; i < t->nr_threads; i++)
                 if (syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FILES, 0, 0) != 0 ||
                     syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FS, 0, 0) != 0)
-                        return ckpt_error(err, -ENOTSUP,
-                                          "%s: thread %d has a descriptor table or a working directory of its own, "
-                                          "which is not supported yet",
-                                          dump_task_name(t), t->threads[i].tid);
+                        return ckpt_error(
+                                err, -ENOTSUP,
+                                "%s: thread %d has a descriptor table or a working directory of its own, "
+                                "which is not supported yet",
+                                dump_task_name(t), t->threads[i].tid);
         return 0;
+}
+
+static int collect_list(struct walk *w, const struct proc_fd_vec *list, struct ckpt_error *err) {
+        struct fd_probe any = probe_of(w, -1);
+        struct collect_raw *raw = NULL;
+        int r = 0;
+
+        if (list->n >= PREFETCH_MIN && fd_probe_pidfd(&any) >= 0)
+                raw = prefetch_collect(w->task->dump, w->proc, w->pidfd, w->fds, list->v, list->n);
+        for (size_t i = 0; r == 0 && i < list->n; i++)
+                r = collect_fd(w, list->v[i], raw ? &raw[i] : NULL, err);
+        collect_raw_free(raw, list->n);
+        return r;
 }
 
 int fd_collect(struct dump_task *t, struct ckpt_error *err) {
@@ -372,8 +405,7 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
                 return ckpt_error_errno(err, r, "%s: cannot list its descriptors", dump_task_name(t));
         w.fds->n = 0;
         w.fds->v = arena_new_array(&t->arena, struct dump_fd, list.n);
-        for (size_t i = 0; r == 0 && i < list.n; i++)
-                r = collect_fd(&w, list.v[i], err);
+        r = collect_list(&w, &list, err);
         if (r == 0)
                 r = collect_fs(&w, err);
         if (r == 0)

@@ -93,7 +93,7 @@ void log_write(enum log_level level, const char *fmt, ...) {
         /* Names that a target chose must neither forge a line nor reach a terminal as commands. */
         for (size_t i = (size_t)head; i < len; i++)
                 if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-                        line[i] = '?';
+                        line[i] = line[i] == '\n' ? ';' : '?';
         line[len] = '\n';
 
         /* Nobody is left to be told that the log cannot be written. */

@@ -12,7 +12,7 @@
 
 /* Places in the batch. */
 struct asked {
-        uint32_t brk, thp, mdwe, merge, map, locked, resident;
+        uint32_t brk, mdwe, map, locked, resident;
         const unsigned char *vec; /* what mincore(2) writes; in memory shared with the task */
 };
 
@@ -39,21 +39,15 @@ static void ask_lock_future(struct compel_batch *b, struct asked *a) {
         }
 }
 
-static uint32_t ask_prctl(struct compel_batch *b, const char *what, uint64_t option) {
-        struct compel_op *op = compel_call(b, what, SYS_prctl, option, 0, 0, 0, 0);
-
-        op->check = COMPEL_CHECK_NOTHING;
-        return compel_index(b, op);
-}
-
 static void *ask(struct dump_thread *t, struct compel_batch *b) {
         struct asked *a = arena_new(&t->task->arena, struct asked);
+        struct compel_op *mdwe;
 
         compel_room(b, 16, PAGE_SIZE);
         a->brk = compel_index(b, compel_call(b, "read the break", SYS_brk, 0));
-        a->thp = ask_prctl(b, "read PR_GET_THP_DISABLE", PR_GET_THP_DISABLE);
-        a->mdwe = ask_prctl(b, "read PR_GET_MDWE", PR_GET_MDWE);
-        a->merge = ask_prctl(b, "read PR_GET_MEMORY_MERGE", PR_GET_MEMORY_MERGE);
+        mdwe = compel_call(b, "read PR_GET_MDWE", SYS_prctl, PR_GET_MDWE, 0, 0, 0, 0);
+        mdwe->check = COMPEL_CHECK_NOTHING;
+        a->mdwe = compel_index(b, mdwe);
         ask_lock_future(b, a);
         return a;
 }
@@ -67,9 +61,7 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked, st
         if (ret->brk >= MEM_END)
                 return ckpt_error(err, -EIO, "%s: its break, %#llx, makes no sense", dump_task_name(t->task),
                                   (unsigned long long)ret->brk);
-        ret->thp_disabled = (int)b->ops[a->thp].ret;
         ret->mdwe = (int)b->ops[a->mdwe].ret;
-        ret->memory_merge = (int)b->ops[a->merge].ret;
         if (map == -EAGAIN || b->ops[a->locked].ret == -EBUSY)
                 ret->lock_future = MCL_FUTURE;
         if (ret->lock_future && map != -EAGAIN && b->ops[a->resident].ret == 0 && !(*a->vec & 1))

@@ -11,13 +11,6 @@
 #include "mem/restore.h"
 #include "mem/uapi.h"
 
-static void add_thp(const struct restore_task *t, struct compel_batch *b) {
-        uint64_t flags = t->mm->thp_disabled && t->mm->thp_except_advised ? PR_THP_DISABLE_EXCEPT_ADVISED : 0;
-
-        compel_call(b, "give PR_SET_THP_DISABLE back", SYS_prctl, PR_SET_THP_DISABLE, (uint64_t)t->mm->thp_disabled, flags, 0,
-                    0);
-}
-
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         int r;
 
@@ -32,7 +25,6 @@ int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_erro
         if (r < 0)
                 return r;
         mem_add_properties(t, b);
-        add_thp(t, b);
         return 0;
 }
 
@@ -92,20 +84,6 @@ static void add_late_advice(const struct restore_area *area, struct compel_batch
                                     (uint64_t)mem_advices[i].value);
 }
 
-/* PR_SET_MEMORY_MERGE marks all areas that there are. */
-static void add_memory_merge(const struct restore_task *t, struct compel_batch *b) {
-        if (!t->mm->has_memory_merge || !t->mm->memory_merge)
-                return;
-        compel_call(b, "give PR_SET_MEMORY_MERGE back", SYS_prctl, PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
-        for (size_t i = 0; i < t->mem->areas.n; i++) {
-                const struct restore_area *area = &t->mem->areas.v[i];
-
-                if (mem_is_private(area->kind) && !(area->msg->madv & (1ULL << MADV_MERGEABLE)))
-                        compel_call(b, "exempt an area from merging", SYS_madvise, area->start, area->end - area->start,
-                                    MADV_UNMERGEABLE);
-        }
-}
-
 int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
         const Img__Mm *mm = t->mm;
 
@@ -116,7 +94,6 @@ int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error
                 add_lock(&t->mem->areas.v[i], b);
         }
         add_mm_map(t, b);
-        add_memory_merge(t, b);
         if (mm->has_lock_future && mm->lock_future)
                 compel_call(b, "give mlockall(MCL_FUTURE) back", SYS_mlockall, mm->lock_future);
         if (mm->has_mdwe && mm->mdwe)

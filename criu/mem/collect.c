@@ -169,13 +169,13 @@ static void add_answers(struct dump_task *t) {
         Img__Mm *mm = t->mem->mm;
 
         mm->mm_brk = a->known ? a->brk : guess_brk(t, mm->mm_start_brk);
+        mm->has_dumpable = true;
+        mm->dumpable = t->dumpable;
+        mm->has_thp_disabled = mm->thp_disabled = t->thp_disabled;
         if (!a->known)
                 return;
-        mm->has_thp_disabled = mm->thp_disabled = a->thp_disabled > 0;
-        mm->has_thp_except_advised = mm->thp_except_advised = a->thp_disabled > 0 && (a->thp_disabled & 2);
         mm->has_mdwe = a->mdwe > 0;
         mm->mdwe = a->mdwe > 0 ? (uint32_t)a->mdwe : 0;
-        mm->has_memory_merge = mm->memory_merge = a->memory_merge > 0;
         mm->has_lock_future = a->lock_future != 0;
         mm->lock_future = a->lock_future;
 }
@@ -220,20 +220,12 @@ static int use_living_thread(struct dump_task *t, struct ckpt_error *err) {
         return 0;
 }
 
-Img__Mm *mem_message(struct dump_task *t) {
-        struct dump_mem *mem = dump_mem_of(t);
-
-        if (!mem->mm)
-                mem->mm = arena_message(&t->arena, Img__Mm, img__mm__init);
-        return mem->mm;
-}
-
 int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         const struct proc_smap_vec *smaps;
         struct dump_mem *mem = dump_mem_of(t);
         int r;
 
-        mem_message(t);
+        mem->mm = arena_message(&t->arena, Img__Mm, img__mm__init);
         mem->pages_id = ++mem_tree_of(t->dump)->last_pages_id;
         r = use_living_thread(t, err);
         if (r == 0)
@@ -253,9 +245,9 @@ int mem_collect_shared(struct dump *d, struct ckpt_error *err) {
 
         for (size_t i = 0; i < tree->objects.n; i++)
                 tree->objects.v[i].pages_id = ++tree->last_pages_id;
-        /* Children first: splitting a task's own runs must not change what its children compare with. */
-        for (size_t i = d->nr_tasks; r == 0 && i-- > 0;)
-                if (d->tasks[i]->parent && d->tasks[i]->mem && d->tasks[i]->parent->mem)
+        mem_find_kin(d);
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
+                if (d->tasks[i]->mem && d->tasks[i]->mem->mm)
                         r = mem_mark_cow(d->tasks[i], err);
         return r;
 }

@@ -55,8 +55,8 @@ DEFINE_VEC(mem_whereabouts_vec, struct mem_whereabouts);
 struct mem_answers {
         bool known;
         uint64_t brk;
-        int thp_disabled, mdwe, memory_merge; /* of prctl(2), negative: not known to this kernel */
-        uint32_t lock_future;                 /* MCL_* */
+        int mdwe;             /* PR_GET_MDWE; negative: not known to this kernel */
+        uint32_t lock_future; /* MCL_* */
 };
 
 struct dump_mem {
@@ -70,6 +70,7 @@ struct dump_mem {
         struct mem_run_vec guards;
         Img__Mm *mm; /* in the task's arena */
         uint32_t pages_id;
+        bool has_kin; /* other processes may share its private pages */
         struct mem_tree *tree; /* of the root, else NULL */
 };
 
@@ -109,12 +110,15 @@ int mem_collect_pages(struct dump_task *t, struct ckpt_error *err);
 
 /* ---- cow.c ---- */
 
-/* Mark the runs of `t` that it shares with its parent. */
+/* Find out who could share memory with anybody (has_kin), after all tasks are collected. */
+void mem_find_kin(struct dump *d);
+
+/* Mark the runs of `t` that have other owners, its parent among them. */
 int mem_mark_cow(struct dump_task *t, struct ckpt_error *err);
 
 /*
  * The arithmetic of it: split [start, end) where words of child and parent begin or cease to show the same
- * page frame, and append it to ret. `child` and `parent` are n words of pagemap, for the pages from start on.
+ * page frame (without parent: where pages have several owners), and append it to ret. `child` and `parent` are n words of pagemap, for the pages from start on.
  */
 int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n, struct mem_run_vec *ret);
 

@@ -40,6 +40,7 @@ static int choose_runs(struct restore_task *t, struct mem_run_vec *ret) {
 
         for (size_t i = 0; i < t->mem->runs.n; i++) {
                 struct mem_run run = t->mem->runs.v[i];
+                bool cow = run.sort & MEM_SORT_COW;
 
                 while (run.start < run.end) {
                         struct mem_run part = run;
@@ -48,10 +49,10 @@ static int choose_runs(struct restore_task *t, struct mem_run_vec *ret) {
                         while (a < areas->n && areas->v[a].end <= run.start)
                                 a++;
                         /* load.c saw to it that every page of a run is in an area. */
-                        kept = run.cow && run.start >= areas->v[a].kept_start && run.start < areas->v[a].kept_end;
-                        if (run.cow && areas->v[a].kept_end > 0)
+                        kept = cow && run.start >= areas->v[a].kept_start && run.start < areas->v[a].kept_end;
+                        if (cow && areas->v[a].kept_end > 0)
                                 part.end = MIN(run.end, kept ? areas->v[a].kept_end : areas->v[a].end);
-                        else if (run.cow)
+                        else if (cow)
                                 part.end = MIN(run.end, areas->v[a].end);
                         *(kept ? &skipped : &restored) += (part.end - part.start) / PAGE_SIZE;
                         if (!kept && mem_run_vec_push(ret, part) < 0)
@@ -60,9 +61,9 @@ static int choose_runs(struct restore_task *t, struct mem_run_vec *ret) {
                         run.start = part.end;
                 }
         }
-        t->restore->stats.pages_compared += skipped;
-        t->restore->stats.pages_skipped_cow += skipped;
-        t->restore->stats.pages_restored += restored;
+        __atomic_fetch_add(&t->restore->stats.pages_compared, skipped, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&t->restore->stats.pages_skipped_cow, skipped, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&t->restore->stats.pages_restored, restored, __ATOMIC_RELAXED);
         return 0;
 }
 
@@ -120,7 +121,7 @@ int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *
         r = mem_fill_huge(t, b, &runs, err);
         if (r < 0)
                 return r;
-        /* Only now and then a page is written: huge pages would take many times the memory. */
+        /* Where only now and then a page is written, huge ones would take many times the memory. task/ sets it last. */
         compel_call(b, "fill with small pages", SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
         for (size_t i = 0; i < runs.n;)
                 i = add_read(b, tree->pages_fd, &runs, i, &skip);

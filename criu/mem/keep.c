@@ -12,7 +12,7 @@
 
 static bool any_cow(const struct mem_run_vec *runs, uint64_t start, uint64_t end) {
         for (size_t i = mem_runs_find(runs, start); i < runs->n && runs->v[i].start < end; i++)
-                if (runs->v[i].cow)
+                if (runs->v[i].sort & MEM_SORT_COW)
                         return true;
         return false;
 }

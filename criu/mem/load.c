@@ -99,7 +99,7 @@ static int read_runs(struct image_file *file, struct mem_run_vec *runs, struct c
                 if (r < 0)
                         return r;
                 run = (struct mem_run){ e->vaddr, e->vaddr + pages_of(e) * PAGE_SIZE, offset,
-                                        e->has_cow_parent && e->cow_parent };
+                                        e->has_cow_parent && e->cow_parent ? MEM_SORT_COW : 0 };
                 last_end = run.end;
                 if (r == 0)
                         continue;
@@ -231,7 +231,7 @@ static int add_guard(struct restore_task *t, const Img__Vma *v, struct ckpt_erro
 
         if (!is_range(v) || (guards->n > 0 && v->start < guards->v[guards->n - 1].end))
                 return damaged_area(t, v, "is an impossible guard range", err);
-        if (mem_runs_add(guards, v->start, v->end, false) < 0)
+        if (mem_runs_add(guards, v->start, v->end, 0) < 0)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         return 0;
 }
@@ -355,5 +355,7 @@ int mem_load(struct restore_task *t, struct ckpt_error *err) {
                                   &mem->pages_size, err);
         if (r == 0)
                 r = check_runs(t, err);
+        if (r == 0)
+                progress_add_total(&t->restore->run->progress, mem->pages_size);
         return r;
 }

@@ -4,7 +4,6 @@
 
 #include "dump/blockers.h"
 #include "dump/model.h"
-#include "images/mm.pb-c.h"
 #include "restore/model.h"
 
 /* ---- dump ---- */
@@ -26,9 +25,6 @@ int mem_save(struct dump_task *t, struct ckpt_error *err);
 int mem_save_shared(struct dump *d, struct ckpt_error *err);
 
 void mem_dump_free(struct dump_mem **mem);
-
-/* The message of mm-PID.img, for what belongs there but is not memory's (dumpable); in the task's arena. */
-Img__Mm *mem_message(struct dump_task *t);
 
 /* A row for the table of task/kinds.c: asks the task for its break and the like. No part in a restore. */
 struct task_kind;

@@ -95,6 +95,8 @@ static int fill_object(struct restore *r, const struct restore_object *o, char *
                 if (ret < 0)
                         return ckpt_error_errno(err, ret, "cannot read pages-%u.img into shared memory", pages_id);
                 r->stats.pages_restored += size / PAGE_SIZE;
+                progress_add_total(&r->run->progress, size);
+                progress_add(&r->run->progress, size);
         }
         return ret;
 }

@@ -25,7 +25,7 @@ static int take(struct dump_task *t, const struct page_run *run, uint64_t start,
 
         start = MAX(start, run->start);
         end = MIN(end, run->end);
-        return mem_runs_add(run->categories & PAGE_RUN_GUARD ? &mem->guards : &mem->runs, start, end, false);
+        return mem_runs_add(run->categories & PAGE_RUN_GUARD ? &mem->guards : &mem->runs, start, end, 0);
 }
 
 /* The runs of the whole address space, cut down to the areas that have pages of their own. */
@@ -78,14 +78,14 @@ static int add_vdso(struct dump_task *t) {
                 return 0;
         for (size_t i = 0; r == 0 && i < mem->runs.n; i++) {
                 if (!done && mem->runs.v[i].start >= vdso->vma.end) {
-                        r = mem_runs_add(&merged, vdso->vma.start, vdso->vma.end, false);
+                        r = mem_runs_add(&merged, vdso->vma.start, vdso->vma.end, 0);
                         done = true;
                 }
                 if (r == 0)
-                        r = mem_runs_add(&merged, mem->runs.v[i].start, mem->runs.v[i].end, false);
+                        r = mem_runs_add(&merged, mem->runs.v[i].start, mem->runs.v[i].end, 0);
         }
         if (r == 0 && !done)
-                r = mem_runs_add(&merged, vdso->vma.start, vdso->vma.end, false);
+                r = mem_runs_add(&merged, vdso->vma.start, vdso->vma.end, 0);
         if (r == 0) {
                 struct mem_run_vec old = mem->runs;
 

@@ -102,6 +102,9 @@ int mem_prepare(struct restore *r, struct ckpt_error *err) {
         tree->pages_fd = restore_inherit(r, image_dir_fd(r->dir), err);
         if (tree->pages_fd < 0)
                 return tree->pages_fd;
+        tree->uffd = restore_inherit(r, image_dir_fd(r->dir), err);
+        if (tree->uffd < 0)
+                return tree->uffd;
         ret = mem_prepare_objects(r, err);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)

@@ -3,16 +3,16 @@
 
 #include "macro.h"
 
-int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, bool cow) {
+int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort) {
         struct mem_run *last = runs->n > 0 ? &runs->v[runs->n - 1] : NULL;
 
         if (start >= end)
                 return 0;
-        if (last && last->end == start && last->cow == cow) {
+        if (last && last->end == start && last->sort == sort) {
                 last->end = end;
                 return 0;
         }
-        return mem_run_vec_push(runs, (struct mem_run){ .start = start, .end = end, .cow = cow });
+        return mem_run_vec_push(runs, (struct mem_run){ .start = start, .end = end, .sort = sort });
 }
 
 uint64_t mem_runs_place(struct mem_run_vec *runs) {
@@ -66,11 +66,11 @@ int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint
         for (size_t i = mem_runs_find(runs, start); r == 0 && i < runs->n && runs->v[i].start < end; i++) {
                 const struct mem_run *run = &runs->v[i];
 
-                if (cow && !run->cow)
+                if (cow && !(run->sort & MEM_SORT_COW))
                         continue;
                 if (run->start > start)
-                        r = mem_runs_add(ret, start, run->start, false);
+                        r = mem_runs_add(ret, start, run->start, 0);
                 start = MAX(start, run->end);
         }
-        return r < 0 ? r : mem_runs_add(ret, start, end, false);
+        return r < 0 ? r : mem_runs_add(ret, start, end, 0);
 }

@@ -7,17 +7,23 @@
 
 #include "vec.h"
 
+/* mem_run.sort */
+enum {
+        MEM_SORT_COW = 1 << 0,    /* shared copy-on-write with the parent process */
+        MEM_SORT_SHARED = 1 << 1, /* dump only: in the page tables of more than one process */
+};
+
 /* [start, end), page aligned. */
 struct mem_run {
         uint64_t start, end;
         uint64_t offset; /* of its first byte in the pages file */
-        bool cow;        /* shared copy-on-write with the parent process */
+        uint32_t sort;   /* MEM_SORT_* */
 };
 
 DEFINE_VEC(mem_run_vec, struct mem_run);
 
 /* Append [start, end), or make the last run longer if that ends at start and is of the same sort. -ENOMEM. */
-int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, bool cow);
+int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort);
 
 /* Give the runs their places in a pages file, one behind the other. Returns the number of bytes. */
 uint64_t mem_runs_place(struct mem_run_vec *runs);
@@ -31,5 +37,5 @@ bool mem_runs_touch(const struct mem_run_vec *runs, uint64_t start, uint64_t end
 /* Index of the run that holds byte `offset` of the pages file. It must exist. */
 size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset);
 
-/* Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only runs with cow set count. */
+/* Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only those of MEM_SORT_COW count. */
 int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end, struct mem_run_vec *ret);

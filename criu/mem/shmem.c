@@ -60,7 +60,7 @@ static int data_runs(int fd, uint64_t size, struct mem_run_vec *ret) {
                         return -EIO;
                 data &= ~(off_t)(PAGE_SIZE - 1);
                 at = (off_t)MIN(page_align_up((uint64_t)hole), size);
-                r = mem_runs_add(ret, (uint64_t)data, (uint64_t)at, false);
+                r = mem_runs_add(ret, (uint64_t)data, (uint64_t)at, 0);
         }
         return r;
 }

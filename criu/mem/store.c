@@ -46,6 +46,7 @@ struct reader {
         int mem_fd; /* /proc/PID/mem, opened when needed */
         char *buf;
         struct iovec remote[IOV_MAX];
+        bool shared[IOV_MAX]; /* has other owners */
 };
 
 static void reader_done(struct reader *rd) {
@@ -53,7 +54,10 @@ static void reader_done(struct reader *rd) {
         free(rd->buf);
 }
 
-/* What process_vm_readv(2) may not read (PROT_NONE and the like) can be read through /proc/PID/mem. */
+/*
+ * What process_vm_readv(2) may not read (PROT_NONE and the like), or must not because it would end
+ * sharing (cow.c), can be read through /proc/PID/mem, at half the speed.
+ */
 static ssize_t read_forced(struct reader *rd, const struct iovec *remote, char *buf) {
         const struct mem_source *source = &rd->s->source;
         ssize_t n;
@@ -84,12 +88,17 @@ static int read_task(struct reader *rd, size_t nr, char *buf, size_t len) {
 
         while (first < nr) {
                 struct iovec local = { buf, len };
-                ssize_t n = process_vm_readv(pid, &local, 1, rd->remote + first, nr - first, 0);
+                ssize_t n = -EFAULT;
+                size_t end = first;
 
-                if (n < 0 && errno == EFAULT)
+                while (end < nr && !rd->shared[end])
+                        end++;
+                if (end > first) {
+                        n = process_vm_readv(pid, &local, 1, rd->remote + first, end - first, 0);
+                        n = n < 0 ? -errno : n;
+                }
+                if (n == -EFAULT)
                         n = read_forced(rd, &rd->remote[first], buf);
-                else if (n < 0)
-                        n = -errno;
                 if (n <= 0)
                         return n < 0 ? (int)n : -EFAULT;
                 advance(rd->remote, &first, (size_t)n);
@@ -125,6 +134,7 @@ static int read_bytes(struct reader *rd, uint64_t offset, size_t len) {
                         uint64_t skip = offset + done + bytes - run->offset;
                         size_t n = MIN(run->end - run->start - skip, (uint64_t)(len - done - bytes));
 
+                        rd->shared[nr] = run->sort & MEM_SORT_SHARED;
                         rd->remote[nr] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), n };
                         bytes += n;
                 }
@@ -275,12 +285,17 @@ static int write_pagemap(struct dump *d, enum image_kind kind, unsigned long id,
         for (size_t i = 0; r == 0 && i < runs->n; i++) {
                 Img__Pagemap entry = IMG__PAGEMAP__INIT;
 
+                bool cow = runs->v[i].sort & MEM_SORT_COW;
+
                 entry.vaddr = runs->v[i].start;
+                while (i + 1 < runs->n && runs->v[i + 1].start == runs->v[i].end &&
+                       (runs->v[i + 1].sort & MEM_SORT_COW) == (runs->v[i].sort & MEM_SORT_COW))
+                        i++;
                 entry.has_nr_pages = true;
-                entry.nr_pages = (runs->v[i].end - runs->v[i].start) / PAGE_SIZE;
+                entry.nr_pages = (runs->v[i].end - entry.vaddr) / PAGE_SIZE;
                 entry.has_flags = true;
                 entry.flags = MEM_RUN_PRESENT;
-                entry.has_cow_parent = entry.cow_parent = runs->v[i].cow;
+                entry.has_cow_parent = entry.cow_parent = cow;
                 r = image_write(file, &entry.base, err);
         }
         return r < 0 ? r : image_close(TAKE_PTR(file), err);

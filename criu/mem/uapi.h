@@ -8,13 +8,6 @@
 #define PR_SET_MDWE 65
 #define PR_GET_MDWE 66
 #endif
-#ifndef PR_GET_MEMORY_MERGE /* 6.4 */
-#define PR_SET_MEMORY_MERGE 67
-#define PR_GET_MEMORY_MERGE 68
-#endif
-#ifndef PR_THP_DISABLE_EXCEPT_ADVISED /* 6.18 */
-#define PR_THP_DISABLE_EXCEPT_ADVISED (1 << 1)
-#endif
 #ifndef PR_SET_VMA /* 5.17 */
 #define PR_SET_VMA           0x53564d41
 #define PR_SET_VMA_ANON_NAME 0

@@ -10,6 +10,9 @@
  * the data (vvar) is empty, by which the code knows no clock that it could read and makes the system call.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -22,6 +25,8 @@
 #include "macro.h"
 #include "mem/restore.h"
 #include "restore/inherit.h"
+
+#define SEARCH_SIZE (64ULL << 10)
 
 /* The image's own layout. */
 struct recorded {
@@ -298,12 +303,35 @@ void mem_add_vdso(struct restore_task *t, struct compel_batch *b) {
         op->want = 0;
 }
 
+/* In any other code of the task. */
+static raddr_t search_areas(struct restore_task *t) {
+        _cleanup_free_ uint8_t *buf = malloc(SEARCH_SIZE);
+        _cleanup_close_ int fd = -EBADF;
+        char path[32];
+
+        snprintf(path, sizeof(path), "/proc/%d/mem", task_lane(t)->tid);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        for (size_t i = 0; buf && fd >= 0 && i < t->mem->areas.n; i++) {
+                const struct restore_area *area = &t->mem->areas.v[i];
+
+                for (uint64_t at = area->start; at < area->end && (area->msg->prot & PROT_EXEC); at += SEARCH_SIZE) {
+                        ssize_t n = pread(fd, buf, MIN(SEARCH_SIZE, area->end - at), (off_t)at);
+                        uint64_t offset = n > 0 ? vdso_find_syscall(buf, (size_t)n) : 0;
+
+                        if (offset)
+                                return at + offset;
+                }
+        }
+        return 0;
+}
+
 raddr_t mem_syscall_insn(struct restore_task *t) {
         const struct vdso_layout *own = &restore_mem_tree_of(t->restore)->vdso;
-        uint64_t offset;
+        uint64_t offset = 0;
 
-        if (!t->mem || !t->mem->vdso.map)
+        if (!t->mem)
                 return 0;
-        offset = vdso_find_syscall(own->code, own->end - own->vdso);
-        return offset ? t->mem->vdso.at + (own->vdso - own->vvar) + offset : 0;
+        if (t->mem->vdso.map)
+                offset = vdso_find_syscall(own->code, own->end - own->vdso);
+        return offset ? t->mem->vdso.at + (own->vdso - own->vvar) + offset : search_areas(t);
 }

@@ -8,6 +8,7 @@
 #include <linux/ptrace.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -63,9 +64,13 @@ static void end_dead_leaders(struct restore *r) {
 
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
+                const char *name;
 
                 if (t->kind != RESTORE_TASK_LIVE || !t->leader_dead)
                         continue;
+                name = t->threads[0].core->tc->comm;
+                compel_call(task_lane(t), "set its name", SYS_prctl, PR_SET_NAME,
+                            compel_copy(task_lane(t), name, strnlen(name, 15) + 1));
                 compel_call(task_lane(t), "exit", SYS_exit, t->threads[0].core->tc->exit_code >> 8 & 0xff);
                 compel_start(task_lane(t));
                 while (!is_zombie(t))

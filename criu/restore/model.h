@@ -63,7 +63,7 @@ struct restore_task {
         unsigned int step;        /* enum tree_step */
         struct restore_task *via; /* who clones it, when it is not the parent */
         pid_t born_sid;           /* the session it is cloned into; it may make its own afterwards */
-        bool cloned, filled, settled;
+        bool cloned, filled, settled, threaded;
         struct arena arena;
         struct restore_mem *mem;
         struct restore_fds *fds; /* shared by the tasks that share a table */

@@ -92,6 +92,8 @@ static int build(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = build_threads(r, err);
         if (ret == 0)
+                ret = fd_restore_owners(r, err);
+        if (ret == 0)
                 ret = restore_attributes(r, err);
         if (ret == 0)
                 ret = run_action(r, ACTION_POST_RESTORE, err);

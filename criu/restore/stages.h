@@ -53,7 +53,9 @@ int join_groups(struct restore *r, struct ckpt_error *err);
 
 /* ---- threads.c ---- */
 
+/* The threads of all tasks that do not have them yet; of one, if other threads than the leader have children. */
 int build_threads(struct restore *r, struct ckpt_error *err);
+int build_threads_of(struct restore_task *t, struct ckpt_error *err);
 
 /* ---- finish.c ---- */
 

@@ -19,18 +19,23 @@ static void add_threads(struct restore_task *t) {
         }
 }
 
+int build_threads_of(struct restore_task *t, struct ckpt_error *err) {
+        int ret;
+
+        if (t->kind != RESTORE_TASK_LIVE || t->nr_threads == 1 || t->threaded)
+                return 0;
+        add_threads(t);
+        ret = compel_run(task_lane(t), err);
+        if (ret < 0)
+                return ckpt_error_prefix(err, "%s", restore_task_name(t));
+        t->threaded = true;
+        return 0;
+}
+
 int build_threads(struct restore *r, struct ckpt_error *err) {
         int ret = 0;
 
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                struct restore_task *t = r->tasks[i];
-
-                if (t->kind != RESTORE_TASK_LIVE || t->nr_threads == 1)
-                        continue;
-                add_threads(t);
-                ret = compel_run(task_lane(t), err);
-                if (ret < 0)
-                        ckpt_error_prefix(err, "%s", restore_task_name(t));
-        }
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                ret = build_threads_of(r->tasks[i], err);
         return ret < 0 ? ret : fault_point_error(FAULT_RESTORE_THREADS, err);
 }

@@ -38,7 +38,7 @@ static int clone_root(struct restore *r, struct restore_task *t, struct ckpt_err
         return ret < 0 ? ret : fault_point_error(FAULT_RESTORE_ROOT_CLONED, err);
 }
 
-static void add_clone(struct restore_task *cloner, struct restore_task *t) {
+static void add_clone(struct restore_thread *cloner, struct restore_task *t) {
         struct clone_args args = {
                 .exit_signal = SIGCHLD,
                 .set_tid = compel_arg(&t->pid),
@@ -49,12 +49,20 @@ static void add_clone(struct restore_task *cloner, struct restore_task *t) {
                 args.flags = CLONE_PARENT;
                 args.exit_signal = 0; /* that of the cloner */
         }
-        compel_add_clone(task_lane(cloner), arena_printf(&cloner->arena, "clone pid %d", t->pid), &args,
-                         task_lane(t));
+        compel_add_clone(&cloner->lane, arena_printf(&t->arena, "clone pid %d", t->pid), &args, task_lane(t));
 }
 
 static bool cloned_by(const struct restore_task *t, const struct restore_task *cloner) {
         return t->via ? t->via == cloner : t->parent == cloner;
+}
+
+/* The thread that clones it: the leader, unless another one is its parent and nothing else matters. */
+static struct restore_thread *cloning_thread(const struct restore_task *t, struct restore_task *cloner) {
+        if (t->step == TREE_STEP_AFTER && t->pstree && t->pstree->has_parent_tid)
+                for (size_t i = 1; i < cloner->nr_threads; i++)
+                        if (cloner->threads[i].tid == (pid_t)t->pstree->parent_tid)
+                                return &cloner->threads[i];
+        return &cloner->threads[0];
 }
 
 static void add_clones(struct restore_task *cloner, bool before) {
@@ -63,8 +71,9 @@ static void add_clones(struct restore_task *cloner, bool before) {
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
-                if (cloned_by(t, cloner) && (t->step == TREE_STEP_BEFORE) == before)
-                        add_clone(cloner, t);
+                if (cloned_by(t, cloner) && (t->step == TREE_STEP_BEFORE) == before &&
+                    cloning_thread(t, cloner) == &cloner->threads[0])
+                        add_clone(&cloner->threads[0], t);
         }
 }
 
@@ -136,6 +145,26 @@ static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
         return ret;
 }
 
+/* Children of other threads than the leader, after the leader has made its session. */
+static int clone_from_threads(struct restore_task *cloner, struct ckpt_error *err) {
+        struct restore *r = cloner->restore;
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+                struct restore_thread *th;
+
+                if (!cloned_by(t, cloner) || (th = cloning_thread(t, cloner)) == &cloner->threads[0])
+                        continue;
+                ret = build_threads_of(cloner, err);
+                if (ret == 0) {
+                        add_clone(th, t);
+                        ret = compel_run(&th->lane, err);
+                }
+        }
+        return ret;
+}
+
 static int settle_new_tasks(struct restore *r, struct ckpt_error *err) {
         int ret;
 
@@ -143,6 +172,9 @@ static int settle_new_tasks(struct restore *r, struct ckpt_error *err) {
                 if (r->tasks[i]->filled && !r->tasks[i]->settled)
                         add_settling(r->tasks[i]);
         ret = run_all(r, err);
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->filled && !r->tasks[i]->settled)
+                        ret = clone_from_threads(r->tasks[i], err);
         if (ret < 0)
                 return ret;
         for (size_t i = 0; i < r->nr_tasks; i++)

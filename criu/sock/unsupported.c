@@ -88,13 +88,15 @@ static const struct sock_row *find_row(int fd) {
 
 /* Unix addresses of the abstract namespace are any bytes; shown as far as they can be. */
 static void print_unix(const struct sockaddr_un *un, size_t len, char *ret) {
-        size_t n = len > offsetof(struct sockaddr_un, sun_path) ? len - offsetof(struct sockaddr_un, sun_path) : 0;
+        size_t n = len > offsetof(struct sockaddr_un, sun_path)
+                           ? len - offsetof(struct sockaddr_un, sun_path)
+                           : 0;
 
         n = MIN(n, sizeof(un->sun_path));
         if (n > 0 && un->sun_path[0] != 0)
                 n = strnlen(un->sun_path, n);
         for (size_t i = 0; i < n; i++)
-                ret[i] = (i == 0 && un->sun_path[0] == 0) ? '@'
+                ret[i] = (i == 0 && un->sun_path[0] == 0)                                 ? '@'
                          : (unsigned char)un->sun_path[i] < ' ' || un->sun_path[i] == 127 ? '?'
                                                                                           : un->sun_path[i];
         ret[n] = 0;
@@ -133,8 +135,8 @@ static const char *state_of(int fd) {
 
         if (option(fd, SO_ACCEPTCONN) > 0)
                 return ", listening";
-        if (option(fd, SO_PROTOCOL) == IPPROTO_TCP && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-            info.tcpi_state == 1)
+        if (option(fd, SO_PROTOCOL) == IPPROTO_TCP &&
+            getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state == 1)
                 return ", an established connection";
         return "";
 }
@@ -149,8 +151,8 @@ static void describe(int fd, const struct sock_row *row, char *ret) {
         len = sizeof(a);
         if (getpeername(fd, &a.any, &len) == 0)
                 print_address(&a, MIN(len, (socklen_t)sizeof(a)), peer);
-        snprintf(ret, TEXT_MAX, "%s%s%s%s%s%s", row->name, *local ? " " : "", local, *peer ? " -> " : "", peer,
-                 state_of(fd));
+        snprintf(ret, TEXT_MAX, "%s%s%s%s%s%s", row->name, *local ? " " : "", local, *peer ? " -> " : "",
+                 peer, state_of(fd));
 }
 
 void sock_look(struct fd_probe *p, struct blockers *b) {
@@ -163,5 +165,6 @@ void sock_look(struct fd_probe *p, struct blockers *b) {
                 row = find_row(fd);
                 describe(fd, row, text);
         }
-        blocker_add(b, row->hint, "%s is a %s (%s), which cannot be checkpointed yet", fd_probe_name(p), text, p->link);
+        blocker_add(b, row->hint, "%s is a %s (%s), which cannot be checkpointed yet", fd_probe_name(p),
+                    text, p->link);
 }

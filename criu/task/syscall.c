@@ -134,7 +134,8 @@ static uint64_t subtract(uint64_t a, uint64_t b) {
 /* -ERESTART_RESTARTBLOCK: only the kernel knows how to go on, unless it is a call that we know. */
 static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
         const struct wait_seen *seen = waits_find(t);
-        uint64_t waited = seen ? subtract(waits_now(), seen->since) : 0;
+        bool unbroken = seen && waits_unbroken(t, seen);
+        uint64_t waited = unbroken ? subtract(waits_now(), seen->since) : 0;
         struct timed_call timed;
         int nr = (int)call->nr;
 
@@ -155,14 +156,14 @@ static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
         call->has_remaining_ns = true;
         if (timed.has_left)
                 /* That was when it was interrupted: now, or when a signal stopped it. */
-                call->remaining_ns = seen && seen->stopped ? subtract(timed.left, waited) : timed.left;
+                call->remaining_ns = unbroken && seen->stopped ? subtract(timed.left, waited) : timed.left;
         else {
-                if (!seen)
+                if (!unbroken)
                         log_info("%s: how long it has been waiting in system call %d is not known; restored, it waits its "
                                  "whole time again", dump_thread_name(t), nr);
                 call->remaining_ns = subtract(timed.asked, waited);
         }
-        call->has_elapsed_ns = timed.has_left || seen;
+        call->has_elapsed_ns = timed.has_left || unbroken;
         call->elapsed_ns = subtract(timed.asked, call->remaining_ns);
 }
 

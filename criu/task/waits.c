@@ -11,7 +11,6 @@
 #include "proc/attr.h"
 #include "proc/scan.h"
 #include "proc/sched.h"
-#include "proc/syscall.h"
 #include "task/self.h"
 
 enum {
@@ -32,13 +31,13 @@ uint64_t waits_now(void) {
         return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-int waits_parse_switches(const char *text, size_t len, uint64_t *ret) {
+int waits_parse_sleeps(const char *text, size_t len, uint64_t *ret) {
         struct scan s = scan_text(text, len), line;
         bool found = false;
 
         /* The name of the task in the first line may pretend to be more; what the kernel says comes later. */
         while (scan_line(&s, &line)) {
-                if (!scan_lit(&line, "nr_switches "))
+                if (!scan_lit(&line, "nr_voluntary_switches "))
                         continue;
                 if (!scan_blanks_lit(&line, ":"))
                         return -EBADMSG;
@@ -106,7 +105,7 @@ static int sleeping_since(const struct proc_dir *dir, struct proc_buf *buf, stru
         if (r == 0)
                 r = proc_sched_parse(buf->data, buf->len, &exec_start);
         if (r == 0)
-                r = waits_parse_switches(buf->data, buf->len, &seen->nr_switches);
+                r = waits_parse_sleeps(buf->data, buf->len, &seen->sleeps);
         if (r == 0)
                 r = clock_of_cpu(cpu, &there);
         if (r < 0)
@@ -167,7 +166,7 @@ static bool look_thread(const struct proc_dir *process, pid_t tid, struct proc_b
         if (proc_open_thread(process, tid, &dir) < 0 || proc_syscall_read(&dir, buf, &sc) < 0 ||
             sc.state != PROC_SYSCALL_INSIDE || !is_timed_wait(&sc))
                 return false;
-        *ret = (struct wait_seen){ .tid = tid, .nr = sc.nr };
+        *ret = (struct wait_seen){ .tid = tid, .nr = sc.nr, .call = sc };
         if (sc.nr == SYS_restart_syscall)
                 ret->nr = resolve_restart(&dir, buf);
         if (proc_read_once(&dir, "stat", buf) < 0 || !(state = memrchr(buf->data, ')', buf->len)))
@@ -191,19 +190,27 @@ void waits_look(struct dump_task *t) {
         t->waits = waits;
 }
 
-const struct wait_seen *waits_find(const struct dump_thread *t) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        const struct task_waits *waits = t->task->waits;
-        uint64_t switches;
+static bool is_same_call(const struct user_regs_struct *regs, const struct proc_syscall *call) {
+        const uint64_t args[6] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
 
-        for (size_t i = 0; waits && i < waits->n; i++) {
-                if (waits->v[i].tid != t->tid)
-                        continue;
-                if (proc_read_once(&t->proc, "sched", &buf) < 0 ||
-                    waits_parse_switches(buf.data, buf.len, &switches) < 0)
-                        return NULL;
-                /* Once more on the way into the stop of ptrace. */
-                return switches == waits->v[i].nr_switches + 1 ? &waits->v[i] : NULL;
-        }
+        return regs->orig_rax == (uint64_t)call->nr && regs->rsp == call->sp && regs->rip == call->pc &&
+               memcmp(args, call->args, sizeof(args)) == 0;
+}
+
+const struct wait_seen *waits_find(const struct dump_thread *t) {
+        const struct task_waits *waits = t->task->waits;
+
+        for (size_t i = 0; waits && i < waits->n; i++)
+                if (waits->v[i].tid == t->tid)
+                        return is_same_call(&t->stop.regs, &waits->v[i].call) ? &waits->v[i] : NULL;
         return NULL;
+}
+
+bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        uint64_t sleeps;
+
+        /* Once more for the stop of ptrace. */
+        return proc_read_once(&t->proc, "sched", &buf) == 0 && waits_parse_sleeps(buf.data, buf.len, &sleeps) == 0 &&
+               sleeps == seen->sleeps + 1;
 }

@@ -7,26 +7,31 @@
 #pragma once
 
 #include "dump/model.h"
+#include "proc/syscall.h"
 
 /* Look stage: note what the threads of a process wait for. Nothing is noted for processes with very many threads. */
 void waits_look(struct dump_task *t);
 
 struct wait_seen {
         pid_t tid;
-        int nr;               /* the call, resolved if the kernel only said restart_syscall(2); -1: unknown */
-        bool stopped;         /* it was stopped by a signal then, and has been since `since` */
-        uint64_t since;       /* CLOCK_MONOTONIC in nanoseconds: it has not run since then; not earlier than true */
-        uint64_t nr_switches; /* how often it had left a CPU */
+        int nr;                   /* the call, resolved if the kernel only said restart_syscall(2); -1: unknown */
+        struct proc_syscall call; /* as the kernel said */
+        bool stopped;             /* it was stopped by a signal then */
+        uint64_t since;           /* CLOCK_MONOTONIC in nanoseconds: it has not run since then; not earlier than true */
+        uint64_t sleeps;          /* how often it had given up a CPU by itself */
 };
 
-/* Frozen: what was seen of a thread, or NULL; also NULL if it has run between look and freeze. */
+/* Frozen: what was seen of a thread that is still in the same call, or NULL. */
 const struct wait_seen *waits_find(const struct dump_thread *t);
+
+/* Frozen: has the thread slept without a break from then on until it was stopped? */
+bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t waits_now(void);
 
-/* In the text of a sched file: how often the task has left a CPU. -ENOENT, -EBADMSG as proc_sched_parse(). */
-int waits_parse_switches(const char *text, size_t len, uint64_t *ret);
+/* In the text of a sched file: how often the task has given up a CPU. -ENOENT, -EBADMSG as proc_sched_parse(). */
+int waits_parse_sleeps(const char *text, size_t len, uint64_t *ret);
 
 /* In the text of a stat file: the CPU that the task ran on last. */
 int waits_parse_cpu(const char *text, size_t len, unsigned int *ret);

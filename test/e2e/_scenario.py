@@ -16,9 +16,15 @@ def number(name, default):
     return int(os.environ.get('CKPT_TEST_' + name, default))
 
 
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
+def read(path, missing=None):
+    """The bytes of a file; `missing`, if given, where there is none (yet)."""
+    try:
+        with open(path, 'rb') as f:
+            return f.read()
+    except FileNotFoundError:
+        if missing is None:
+            raise
+        return missing
 
 
 def write(path, data):
@@ -145,12 +151,14 @@ class Real:
 
 
 def kill_tree(sb, pid):
+    """Without anyone in it noticing the end of another: a program would write into its files that it has failed."""
     pids = procview.tree(pid)
-    for p in reversed(pids):
-        try:
-            os.kill(p, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    for sig in (signal.SIGSTOP, signal.SIGKILL):
+        for p in pids:
+            try:
+                os.kill(p, sig)
+            except ProcessLookupError:
+                pass
     sb.wait_gone(set(pids))
     # What it forked meanwhile.
     for p in sb.others():

@@ -13,6 +13,8 @@ from _scenario import Failure, Program, Sandbox, check, kill_tree, number, procv
 
 # name -> whether all of it sleeps
 PROGRAMS = {'sys_blocked': True, 'regs_general': False, 'tree_sessions': True, 'sig_altstack': True}
+# The kernel itself ends sigwaitinfo with EINTR when its thread is stopped: nobody is left to hide it.
+ARGS = {'sys_blocked': ['sigwaitinfo-eintr']}
 KILLS = number('KILLS', 240)      # of a dump, over all programs
 RESTORES = number('RESTORE_KILLS', 120)
 
@@ -34,13 +36,9 @@ def images(directory):
     return {'': st and (st.st_ino, st.st_mtime_ns)} | {f: what for f, what in snapshot(sb.path(directory)).items() if f.endswith('.img') and not f.startswith('stats-')}
 
 
-def processes_of(pid):
-    """ckpt and whatever it has started."""
-    return [p for p in procview.tree(pid) if p not in (os.getpid(),)]
-
-
-def strike(handle, limit):
-    """Wait some time below limit, then hit the command or one of its processes. Returns how."""
+def strike(handle, limit, tree):
+    """Wait some time below limit, then hit the command or one of its processes. What is being
+    restored is not ckpt's own: who kills that gets what he wanted. Returns how."""
     while not os.path.exists(handle.base + '.err'):
         pass  # the shell that becomes ckpt
     end = time.monotonic() + random.uniform(0, limit) * random.choice((0.3, 1, 1))
@@ -49,7 +47,7 @@ def strike(handle, limit):
     how = random.choice(('kill command', 'kill command', 'kill another', 'kill all', 'interrupt', 'terminate'))
     if handle.pid in sb.children.ended:
         return 'too late'
-    targets = processes_of(handle.pid)
+    targets = [p for p in procview.tree(handle.pid) if p not in tree]
     if how == 'kill another':
         targets = targets[1:] and [random.choice(targets[1:])] or targets
     elif how != 'kill all':
@@ -85,7 +83,7 @@ def check_earlier(directory, whole):
 
 
 def kill_dumps(name, n):
-    program = Program(sb, name, rest=PROGRAMS[name])
+    program = Program(sb, name, *ARGS.get(name, ()), rest=PROGRAMS[name])
     check(program.wait_ready(), name)
     tree = procview.tree(program.pid)
     directory = f'dump-{name}'
@@ -96,7 +94,7 @@ def kill_dumps(name, n):
     whole = images(directory)
     for i in range(n):
         handle = sb.ckpt_start(*sb.dump_args(program.pid, directory, '-R'))
-        how = strike(handle, limit)
+        how = strike(handle, limit, tree)
         result = sb.ckpt_wait(handle, 30)
         wait_ckpt_gone(set(tree) | sb.bystanders)
         what = f'{name}, dump {i}: {how} (ckpt: {result.rc})'
@@ -127,7 +125,7 @@ def kill_restores(program, pids, directory, n):
     whole = images(directory)
     for i in range(n):
         handle = sb.ckpt_start(*sb.restore_args(directory))
-        how = strike(handle, limit)
+        how = strike(handle, limit, pids)
         result = sb.ckpt_wait(handle, 30)
         what = f'{program.name}, restore {i}: {how} (ckpt: {result.rc})'
         count(how if result.rc else 'too late')
@@ -141,6 +139,9 @@ def kill_restores(program, pids, directory, n):
             sb.no_strangers(set())
         except Failure as e:
             raise Failure(f'{what}: {e}', e.details) from e
+    # How the processes of killed restores ended is not how this one does.
+    sb.children.reap()
+    sb.children.ended.clear()
     sb.restore(directory, expect_pid=program.pid)
     program.check_same('restored at last')
     program.finish()

@@ -135,13 +135,14 @@ static void check_timerfd(struct kind *k) {
 
 static void setup_inotify(struct kind *k) {
         NEED((k->fd[0] = inotify_init1(0)) >= 0);
-        CHECK(inotify_add_watch(k->fd[0], ".", IN_CREATE) > 0, "inotify_add_watch: %m");
+        CHECK(mkdir("watched", 0700) == 0, "mkdir: %m");
+        CHECK(inotify_add_watch(k->fd[0], "watched", IN_CREATE) > 0, "inotify_add_watch: %m");
 }
 
 static void check_inotify(struct kind *k) {
         char buf[4096];
 
-        CHECK(mkdir("watched", 0700) == 0 && read(k->fd[0], buf, sizeof(buf)) > 0, "inotify: %m");
+        CHECK(mkdir("watched/new", 0700) == 0 && read(k->fd[0], buf, sizeof(buf)) > 0, "inotify: %m");
 }
 
 static void setup_fanotify(struct kind *k) {
@@ -320,6 +321,29 @@ static void setup_lock(struct kind *k) {
         CHECK(fcntl(k->fd[0], (int)k->arg, &l) == 0, "fcntl: %m");
 }
 
+/* Nobody else can have it. The path is found again: the lock is another open file's. */
+static void check_locked(struct kind *k) {
+        struct flock l = { .l_type = F_WRLCK, .l_len = 1 };
+        pid_t pid = xfork();
+
+        if (pid == 0) {
+                char path[64];
+                int fd;
+
+                snprintf(path, sizeof(path), "locked.%d", getppid());
+                fd = open(path, O_RDWR);
+                CHECK(fd >= 0, "open %s: %m", path);
+                if (k->setup == setup_flock)
+                        CHECK(flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK,
+                              "the lock is not held");
+                else
+                        CHECK(fcntl(fd, F_SETLK, &l) < 0 && (errno == EAGAIN || errno == EACCES),
+                              "the lock is not held");
+                _exit(3);
+        }
+        xwait(pid, 3);
+}
+
 static void setup_lease(struct kind *k) {
         char path[64];
 
@@ -417,9 +441,9 @@ static struct kind kinds[] = {
         { .name = "userns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWUSER },
         { .name = "pidns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWPID },
         { .name = "timens", .setup = setup_namespace, .check = check_kid, .arg = NEWTIME },
-        { .name = "flock", .setup = setup_flock, .check = check_nothing },
-        { .name = "posix-lock", .setup = setup_lock, .check = check_nothing, .arg = F_SETLK },
-        { .name = "ofd-lock", .setup = setup_lock, .check = check_nothing, .arg = F_OFD_SETLK },
+        { .name = "flock", .setup = setup_flock, .check = check_locked },
+        { .name = "posix-lock", .setup = setup_lock, .check = check_locked, .arg = F_SETLK },
+        { .name = "ofd-lock", .setup = setup_lock, .check = check_locked, .arg = F_OFD_SETLK },
         { .name = "lease", .setup = setup_lease, .check = check_lease },
         { .name = "seccomp", .setup = setup_seccomp, .check = check_kid, .arg = 1 },
         { .name = "seccomp-strict", .setup = setup_seccomp, .check = check_kid },

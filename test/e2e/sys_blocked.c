@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* e2e: ignore=children libs=-lpthread timeout=60 */
+/* e2e: libs=-lpthread timeout=60 */
 /* System calls that wait for something to happen: they still wait after the restore, show no EINTR, and return
  * the right thing once it does. A signal with a handler ends those that it should, with EINTR and, where there is
  * one, the right remaining time. */
@@ -27,6 +27,7 @@ struct blocked {
 };
 
 static struct gate ready, kid_go;
+static bool allow_eintr;     /* of sigwaitinfo: for kills.py */
 static uint64_t thread_mask; /* what the threads block */
 static volatile sig_atomic_t handled;
 static volatile uint64_t mask_inside;
@@ -202,7 +203,9 @@ static void do_sigwaitinfo(struct blocked *b) {
 
         sigemptyset(&set);
         sigaddset(&set, SIGRTMIN + 6);
-        r = sigwaitinfo(&set, &si);
+        do
+                r = sigwaitinfo(&set, &si);
+        while (r < 0 && errno == EINTR && allow_eintr);
         CHECK(r == SIGRTMIN + 6 && si.si_value.sival_int == 99, "%s gave %d: %m", b->name, r);
 }
 
@@ -230,23 +233,22 @@ static void wake_futex(struct blocked *b) {
 static void do_waitpid(struct blocked *b) {
         int st;
 
-        b->kid = xfork();
-        if (b->kid == 0) {
-                gate_pass(&kid_go, 1);
-                _exit(66);
-        }
         CHECK(wait4(b->kid, &st, 0, NULL) == b->kid, "%s: %m", b->name);
         CHECK(WIFEXITED(st) && WEXITSTATUS(st) == 66, "%s: status 0x%x", b->name, (unsigned)st);
+}
+
+/* Before anything else is open that the child would inherit. */
+static void fork_kid(struct blocked *b) {
+        b->kid = xfork();
+        if (b->kid > 0)
+                return;
+        gate_pass(&kid_go, 1);
+        _exit(b->nr == SYS_wait4 ? 66 : 67);
 }
 
 static void do_waitid(struct blocked *b) {
         siginfo_t si;
 
-        b->kid = xfork();
-        if (b->kid == 0) {
-                gate_pass(&kid_go, 1);
-                _exit(67);
-        }
         CHECK(waitid(P_PID, (id_t)b->kid, &si, WEXITED) == 0, "%s: %m", b->name);
         CHECK(si.si_pid == b->kid && si.si_code == CLD_EXITED && si.si_status == 67, "%s: status %d",
               b->name, si.si_status);
@@ -327,6 +329,7 @@ int main(int argc, char **argv) {
         sigset_t block;
 
         test_init(argc, argv);
+        allow_eintr = argc == 2 && strcmp(argv[1], "sigwaitinfo-eintr") == 0;
         gate_init(&ready);
         gate_init(&kid_go);
         CHECK(mkfifo("fifo", 0600) == 0, "mkfifo: %m");
@@ -335,6 +338,9 @@ int main(int argc, char **argv) {
         sigaddset(&block, SIGRTMIN + 6);
         pthread_sigmask(SIG_BLOCK, &block, NULL);
         thread_mask = own_mask();
+        for (size_t i = 0; i < ELEMENTS(table); i++)
+                if (table[i].wake == wake_kid)
+                        fork_kid(&table[i]);
         for (size_t i = 0; i < ELEMENTS(table); i++) {
                 struct blocked *b = &table[i];
 

@@ -234,9 +234,8 @@ struct stopped {
 };
 
 tidy void let_go(struct stopped *s) {
-        for (size_t i = 0; i < s->n; i++)
-                compel_release(&s->thread[i]);
-        s->n = 0;
+        while (s->n > 0)
+                compel_release(&s->thread[--s->n]);
 }
 
 tidy int stop_tids(struct stopped *s, const pid_t *tids, size_t n, unsigned long options) {

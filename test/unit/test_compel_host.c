@@ -13,7 +13,7 @@ enum {
         LANES = 8,
 };
 
-static const raddr_t region = 0x100000000000; /* also free under a sanitizer */
+static const raddr_t region = 0x110000000000; /* also free under a sanitizer */
 static const raddr_t end_of_user_space = 0x7ffffffff000;
 
 /* A host with a root process that has nothing mapped but the region. */

@@ -165,6 +165,30 @@ static void test_pipe_outside(void **state) {
         close(both[0]);
 }
 
+/* A child that the tree made after it was read, found by the scan, is not outside. */
+static void forks(void *arg) {
+        int status;
+
+        keeps_end(arg);
+        if (fork() == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                raise(SIGSTOP);
+                _exit(0);
+        }
+        must(waitpid(-1, &status, WUNTRACED) > 0 && WIFSTOPPED(status));
+}
+
+static void test_pipe_of_newborn(void **state) {
+        int zero = 0;
+
+        (void)state;
+        assert_int_equal(pipe2(both, O_CLOEXEC), 0);
+        look_at(child_new(forks, &zero));
+        assert_int_equal(blockers_count(fx.dump.blockers), 0);
+        close(both[0]);
+        close(both[1]);
+}
+
 static void leased(void *dir) {
         plain_table();
         must(chdir(dir) == 0 && open("leased", O_RDWR | O_CREAT, 0600) == 3 &&
@@ -214,15 +238,15 @@ static void test_shared_table(void **state) {
         fd_look(fx.dump.tasks[1]);
         assert_blocked("shares its descriptor table", "CLONE_FILES");
         assert_blocked("shares its working directory", "CLONE_FS");
-        child_end(pid);
-        fx.dump.nr_tasks = 0;
 }
 
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_zoo),   TEST(test_other_link),    TEST(test_pipe_outside),
-                TEST(test_lease), TEST(test_owner_outside), TEST(test_shared_table),
+                TEST(test_zoo),          TEST(test_other_link),
+                TEST(test_pipe_outside), TEST(test_pipe_of_newborn),
+                TEST(test_lease),        TEST(test_owner_outside),
+                TEST(test_shared_table),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -446,6 +446,11 @@ static void test_cow(void **state __attribute__((unused))) {
         for (size_t i = 0; i < COW_PAGES; i++)
                 kept += frame(b.pid[0], c.mem + PAGES(i)) == frame(b.pid[1], c.mem + PAGES(i));
         assert_int_equal(kept, shared);
+        /* Nor did the dump end the sharing between the originals. */
+        kept = 0;
+        for (size_t i = 0; i < COW_PAGES; i++)
+                kept += frame(parent, c.mem + PAGES(i)) == frame(*child, c.mem + PAGES(i));
+        assert_int_equal(kept, shared);
         assert_true(b.r.stats.pages_skipped_cow > shared);
         kill(*child, SIGKILL);
         built_end(&b);

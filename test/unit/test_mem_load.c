@@ -24,6 +24,7 @@ struct image {
         Img__Pagemap run[AREA_MAX];
         size_t nr_runs;
         uint64_t pages; /* in the pages file */
+        struct ckpt_run run;
         struct restore r;
         struct restore_task task;
         struct ckpt_error err;
@@ -97,6 +98,7 @@ static int load(struct image *m) {
         inventory.dump_criu_run_id = (char *)"run";
         assert_ok(image_set_commit(set, &inventory, &m->err), &m->err);
         m->task = (struct restore_task){ .restore = &m->r, .pid = PID };
+        m->r.run = &m->run;
         kernel_features_init(&m->r.kernel);
         assert_ok(image_dir_open(dir.fd, 1, &m->r.dir, &m->err), &m->err);
         r = mem_load(&m->task, &m->err);

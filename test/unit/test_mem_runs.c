@@ -79,14 +79,14 @@ static void test_gaps(void **state) {
 static void test_split_cow(void **state) {
         const uint64_t here = PAGEMAP_WORD_PRESENT;
         const uint64_t child[] = { here | 1, here | 2, here | 3, here, PAGEMAP_WORD_SWAPPED | 5, here | PAGEMAP_WORD_FILE | 6,
-                                   here | 7, here | 8 };
+                                   here | PAGEMAP_WORD_EXCLUSIVE | 7, here | 8 };
         const uint64_t parent[] = { here | 1, here | 2, here | 9, here, PAGEMAP_WORD_SWAPPED | 5,
                                     here | PAGEMAP_WORD_FILE | 6, here | 7, 8 };
-        const uint64_t want[][3] = { { 10, 12, 1 }, { 12, 16, 0 }, { 16, 17, 1 }, { 17, 18, 0 } };
+        const uint64_t want[][3] = { { 10, 12, 3 }, { 12, 14, 2 }, { 14, 15, 0 }, { 15, 16, 2 }, { 16, 17, 1 }, { 17, 18, 2 } };
         _cleanup_runs_ struct mem_run_vec runs = { 0 };
 
         assert_int_equal(mem_split_cow(P(10), child, parent, ELEMENTSOF(child), &runs), 0);
-        assert_runs(&runs, want, 4);
+        assert_runs(&runs, want, 6);
 }
 
 static void take(struct mem_run_vec *taken, uint64_t start, uint64_t end) {

@@ -147,7 +147,11 @@ class Sandbox:
         for pid in procview.all_pids():
             if pid in self.bystanders:
                 continue
-            for tid in sorted(os.listdir(f'/proc/{pid}/task')) if os.path.isdir(f'/proc/{pid}/task') else []:
+            try:
+                tids = sorted(os.listdir(f'/proc/{pid}/task'))
+            except OSError:
+                continue  # it has ended meanwhile
+            for tid in tids:
                 base = f'/proc/{pid}/task/{tid}'
                 texts = {n: ' '.join(tail(f'{base}/{n}', 1)) for n in ('stat', 'wchan', 'syscall')}
                 lines.append(f'pid {pid} tid {tid}: {" ".join(texts["stat"].split()[1:5])}; in {texts["wchan"]}; '

@@ -218,9 +218,6 @@ def _process(pid, parent, number, files):
         for key, value in _thread(pid, tid).items():
             view[prefix + key] = value
     view['threads'] = ' '.join(map(str, tids))
-    # The images do not say which thread of a process a child was born to.
-    children = [view.pop(key) for key in [k for k in view if k.endswith('children')]]
-    view['children'] = ' '.join(sorted(' '.join(children).split(), key=int))
     # A leader that has exited while other threads live no longer shows what the process has.
     live = next((t for t in tids if view.get('state' if t == pid else f'{t}/state') not in ('Z', 'X')), None)
     if live is None:

@@ -33,9 +33,10 @@ class Spec:
     nopass: bool = False   # cannot write PASS; exit status 0 says it
     nocheck: bool = False  # leave out `ckpt check -t` and `ckpt inspect`
     helper: bool = False   # a program for scripts, not a test
+    netns: bool = False    # in a network namespace of its own, with a loopback device
 
     LISTS = ('dump', 'restore', 'args')
-    FLAGS = ('busy', 'serial', 'nopass', 'nocheck', 'helper')
+    FLAGS = ('busy', 'serial', 'nopass', 'nocheck', 'helper', 'netns')
     BUILD = ('libs', 'cflags')
 
     def tests(self):

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """System calls that Python 3.11 lacks, and children that are started and reaped by hand."""
 import ctypes
+import fcntl
 import os
 import signal
+import socket
+import struct
 import time
 
-CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
+CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 PR_SET_CHILD_SUBREAPER = 36
 SYS_kcmp = 312
@@ -40,6 +44,13 @@ def private_proc():
     _check(_libc.unshare(CLONE_NEWNS), 'unshare(CLONE_NEWNS)')
     _check(_libc.mount(b'none', b'/', None, MS_REC | MS_PRIVATE, None), 'making / private')
     _check(_libc.mount(b'proc', b'/proc', b'proc', 0, None), 'mounting /proc')
+
+
+def private_net():
+    """A network namespace of the caller's own, in which the loopback device is up."""
+    _check(_libc.unshare(CLONE_NEWNET), 'unshare(CLONE_NEWNET)')
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack('16sH22x', b'lo', IFF_UP))
 
 
 def become_subreaper():

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The system calls that thousands of descriptors cost, spread over threads. What they return is looked at
+ * afterwards, in order, by the thread that everything else belongs to.
+ */
+#pragma once
+
+#include "fd/kind.h"
+
+/* What look asks of a descriptor. */
+struct look_raw {
+        int fd;
+        int result; /* 0, or why link and st could not be read */
+        char *link; /* owned */
+        struct statx st;
+        bool has_path_st;
+        struct statx path_st; /* of what has the name `link` now */
+};
+
+/* What collect asks of it. */
+struct collect_raw {
+        int fd;
+        int result;              /* 0, or why fdinfo could not be read */
+        struct proc_fdinfo info; /* owned; without `other` */
+        const struct seen_fd *seen;
+        bool there; /* it is what look has seen, under the same name; `st` is of that name */
+        struct statx st;
+        int fown_result; /* 1: not asked */
+        Img__Fown fown;
+        pid_t outside;
+};
+
+/* Below this number of descriptors it is not worth a thread's while: NULL is returned, and each is asked as it comes. */
+enum { PREFETCH_MIN = 256 };
+
+/* Arrays of `n` for the descriptors `fds`, to be freed by the functions below; NULL: ask one by one. `pool` may be
+ * NULL. */
+struct look_raw *prefetch_look(struct pool *pool, const struct proc_dir *proc, const int *fds, size_t n);
+struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc, int pidfd,
+                                     const struct dump_fds *seen, const int *fds, size_t n);
+void look_raw_free(struct look_raw *raw, size_t n);
+void collect_raw_free(struct collect_raw *raw, size_t n);
+
+/* What look knows of a descriptor, or NULL. */
+const struct seen_fd *find_seen(const struct dump_fds *fds, int fd);
+
+/* Is it still what look saw, under the same path? *ret is the stat of the path then. */
+bool is_as_seen(const struct seen_fd *seen, const struct proc_fdinfo *info, struct statx *ret);

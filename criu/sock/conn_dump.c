@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* TCP connections of the tree that is dumped: the network lock, their streams, and their silent end. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "cli/action.h"
+#include "image/image.h"
+#include "lib/fault.h"
+#include "log.h"
+#include "macro.h"
+#include "sock/inet.h"
+
+struct dump_socks *dump_socks(struct dump *d) {
+        if (!d->socks) {
+                d->socks = calloc(1, sizeof(*d->socks));
+                ckpt_assert(d->socks);
+                d->socks->guard = SOCK_GUARD_INIT;
+        }
+        return d->socks;
+}
+
+void sock_dump_free(struct dump *d) {
+        struct dump_socks *s = d->socks;
+
+        if (!s)
+                return;
+        sock_guard_disarm(&s->guard);
+        for (size_t i = 0; i < s->conns.n; i++)
+                safe_close(s->conns.v[i]->fd);
+        inet_conn_vec_done(&s->conns);
+        sock_diag_done(&s->diag);
+        arena_done(&s->arena);
+        free(s);
+        d->socks = NULL;
+}
+
+/* ---- who is connected with whom ---- */
+
+static int compare_conns(const void *a, const void *b) {
+        const struct inet_conn *x = *(struct inet_conn *const *)a, *y = *(struct inet_conn *const *)b;
+
+        return memcmp(&x->tuple, &y->tuple, sizeof(x->tuple));
+}
+
+static void find_pairs(struct dump_socks *s) {
+        if (s->conns.n == 0)
+                return;
+        qsort(s->conns.v, s->conns.n, sizeof(*s->conns.v), compare_conns);
+        for (size_t i = 0; i < s->conns.n; i++) {
+                struct inet_conn *c = s->conns.v[i], key = *c, *key_at = &key, **found;
+
+                if (!tcp_is_connection(c->isk->state))
+                        continue;
+                memcpy(key.tuple.src, c->tuple.dst, sizeof(key.tuple.src));
+                memcpy(key.tuple.dst, c->tuple.src, sizeof(key.tuple.dst));
+                key.tuple.src_port = c->tuple.dst_port;
+                key.tuple.dst_port = c->tuple.src_port;
+                found = bsearch(&key_at, s->conns.v, s->conns.n, sizeof(*s->conns.v), compare_conns);
+                if (found && *found != c && tcp_is_connection((*found)->isk->state))
+                        c->peer = *found;
+        }
+}
+
+/* ---- not accepted yet ---- */
+
+static int check_in_flight(struct dump *d, struct ckpt_error *err) {
+        struct dump_socks *s = d->socks;
+        struct blockers *b = blockers_new();
+        int r;
+
+        for (size_t i = 0; i < s->conns.n; i++) {
+                struct inet_conn *c = s->conns.v[i];
+                struct tcp_info info = { 0 };
+                socklen_t len = sizeof(info);
+
+                if (c->isk->state != TCP_LISTEN || getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+                    info.tcpi_unacked == 0)
+                        continue;
+                if (d->opts->skip_in_flight)
+                        log_warn("%s: %u connections that nobody has accepted yet are left out", c->name,
+                                 info.tcpi_unacked);
+                else
+                        blocker_add(b, "Try again in a moment, or use --skip-in-flight to have them closed",
+                                    "%s: %u connections wait in it that nobody has accepted yet", c->name,
+                                    info.tcpi_unacked);
+        }
+        r = blockers_to_error(b, "the tree runs on as before", err);
+        blockers_free(&b);
+        return r;
+}
+
+/* ---- lock ---- */
+
+static int collect_outside(struct dump_socks *s, struct sock_tuple_vec *ret) {
+        for (size_t i = 0; i < s->conns.n; i++) {
+                struct inet_conn *c = s->conns.v[i];
+
+                if (tcp_is_connection(c->isk->state) && !c->peer && sock_tuple_vec_push(ret, c->tuple) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int lock_network(struct dump *d, struct ckpt_error *err) {
+        _cleanup_(sock_tuple_vec_done) struct sock_tuple_vec outside = { 0 };
+        struct dump_socks *s = d->socks;
+        char name[NETLOCK_NAME_MAX], note[128];
+        bool lock;
+        int r;
+
+        if (collect_outside(s, &outside) < 0)
+                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
+        lock = outside.n > 0 && d->opts->network_lock != NETWORK_LOCK_SKIP;
+        netlock_new_name(name);
+        /* Armed first: nothing that it would have to undo may be there without it. */
+        r = sock_guard_arm(d->opts->tree_pid, lock ? name : NULL, &s->guard, err);
+        if (r == 0)
+                r = action_run(d->run, ACTION_NETWORK_LOCK, d->opts->tree_pid, err);
+        s->told = r == 0;
+        if (r < 0 || !lock)
+                return r;
+        snprintf(note, sizeof(note), "dump of pid %d into %s", d->opts->tree_pid, d->run->images_dir);
+        r = netlock_add(name, outside.v, outside.n, note, err);
+        if (r < 0)
+                return r;
+        memcpy(s->lock, name, sizeof(s->lock));
+        for (size_t i = 0; i < s->conns.n; i++)
+                if (tcp_is_connection(s->conns.v[i]->isk->state) && !s->conns.v[i]->peer)
+                        s->conns.v[i]->isk->lock = s->lock;
+        return fault_point_error(FAULT_DUMP_NETWORK_LOCKED, err);
+}
+
+/* ---- streams ---- */
+
+static void end_repair(struct dump_socks *s, struct inet_conn *c) {
+        int reuse = c->isk->opts->reuseaddr;
+
+        /* It sets SO_REUSEADDR when it begins and clears it when it ends. */
+        tcp_repair(c->fd, TCP_REPAIR_OFF_NO_WP);
+        setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+        sock_guard_repairing(&s->guard, -1, false);
+}
+
+/* A live socket is in repair mode for as short as can be. */
+static int read_half(struct dump_socks *s, struct inet_conn *c, struct tcp_queues *q,
+                     int (*read_it)(int fd, struct tcp_queues *q), struct ckpt_error *err) {
+        int r;
+
+        sock_guard_repairing(&s->guard, c->fd, c->isk->opts->reuseaddr);
+        r = tcp_repair(c->fd, TCP_REPAIR_ON);
+        if (r == 0) {
+                r = fault_point(FAULT_DUMP_SOCKET_REPAIR);
+                if (r == 0)
+                        r = read_it(c->fd, q);
+        }
+        end_repair(s, c);
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot be read", c->name) : 0;
+}
+
+static int save_stream(struct dump *d, struct inet_conn *c, struct tcp_queues *q, struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *image = NULL;
+        const Img__TcpOpts *opts = c->isk->tcp_opts;
+        int r;
+
+        c->isk->state = q->state;
+        /* Closed since it was looked at. */
+        if (q->state == TCP_CLOSE) {
+                c->isk->has_shutdown = true;
+                c->isk->shutdown = IMG__SK_SHUTDOWN__BOTH;
+        }
+        /* Where older readers look for them. */
+        q->msg.has_cork = q->msg.has_nodelay = opts != NULL;
+        q->msg.cork = opts && opts->cork;
+        q->msg.nodelay = opts && opts->nodelay;
+        r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
+        if (r == 0)
+                r = image_open_write(d->set, IMAGE_TCP_STREAM, c->isk->ino, &image, err);
+        if (r == 0)
+                r = image_write(image, &q->msg.base, err);
+        if (r == 0 && q->msg.inq_len > 0)
+                r = image_write_raw(image, q->in, q->msg.inq_len, err);
+        if (r == 0 && q->msg.outq_len > 0)
+                r = image_write_raw(image, q->out, q->msg.outq_len, err);
+        return r < 0 ? r : image_close(TAKE_PTR(image), err);
+}
+
+/* Both ends of a connection together, or one. Both sending halves first: tcp.h says why. */
+static int dump_streams(struct dump *d, struct inet_conn *c, struct ckpt_error *err) {
+        struct inet_conn *ends[2] = { c, c->peer };
+        size_t n = c->peer ? 2 : 1;
+        struct tcp_queues q[2] = { 0 };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                ends[i]->saved = true;
+                r = read_half(d->socks, ends[i], &q[i], tcp_read_sent, err);
+        }
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = read_half(d->socks, ends[i], &q[i], tcp_read_received, err);
+        if (r == 0 && n == 2) {
+                tcp_match_peer(&q[0], &q[1]);
+                tcp_match_peer(&q[1], &q[0]);
+        }
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = save_stream(d, ends[i], &q[i], err);
+        for (size_t i = 0; i < n; i++)
+                tcp_queues_done(&q[i]);
+        return r;
+}
+
+int sock_collect(struct dump *d, struct ckpt_error *err) {
+        struct dump_socks *s = d->socks;
+        size_t n = 0;
+        int r;
+
+        if (!s || s->conns.n == 0)
+                return 0;
+        r = check_in_flight(d, err);
+        for (size_t i = 0; i < s->conns.n; i++)
+                n += s->conns.v[i]->isk->state != TCP_LISTEN;
+        if (r < 0 || n == 0 || d->opts->tcp_close)
+                return r;
+        find_pairs(s);
+        r = lock_network(d, err);
+        for (size_t i = 0; r == 0 && i < s->conns.n; i++)
+                if (s->conns.v[i]->isk->state != TCP_LISTEN && !s->conns.v[i]->saved)
+                        r = dump_streams(d, s->conns.v[i], err);
+        return r;
+}
+
+/* ---- the end ---- */
+
+void sock_before_kill(struct dump *d) {
+        if (d->socks)
+                sock_guard_killing(&d->socks->guard);
+}
+
+/*
+ * A socket that is closed in repair mode sends nothing, and nothing of it stays in the kernel, so that the
+ * same connection can be made again.
+ */
+int sock_silence(struct dump *d, struct ckpt_error *err) {
+        struct dump_socks *s = d->socks;
+        int r = 0;
+
+        if (!s || d->opts->tcp_close)
+                return 0;
+        s->silenced = true;
+        for (size_t i = 0; r == 0 && i < s->conns.n; i++) {
+                struct inet_conn *c = s->conns.v[i];
+
+                if (!tcp_is_connection(c->isk->state))
+                        continue;
+                r = tcp_repair(c->fd, TCP_REPAIR_ON);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "%s: cannot be closed silently", c->name);
+        }
+        return 0;
+}
+
+void sock_undo(struct dump *d) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        struct dump_socks *s = d->socks;
+
+        if (!s)
+                return;
+        for (size_t i = 0; s->silenced && i < s->conns.n; i++)
+                if (tcp_is_connection(s->conns.v[i]->isk->state))
+                        end_repair(s, s->conns.v[i]);
+        s->silenced = false;
+        if (s->lock[0] && netlock_remove(s->lock, &err) < 0)
+                log_error("%s", ckpt_error_message(&err));
+        s->lock[0] = 0;
+        if (s->told && action_run(d->run, ACTION_NETWORK_UNLOCK, d->opts->tree_pid, &err) < 0)
+                log_warn("%s", ckpt_error_message(&err));
+        s->told = false;
+        sock_guard_disarm(&s->guard);
+}

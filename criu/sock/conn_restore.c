@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * TCP connections being restored. They are connected in repair mode, where they neither send nor say goodbye
+ * should the restore fail; then all receive queues are filled, then all send queues: a connection with both ends
+ * in the tree may begin to retransmit before the last one is complete. At the very end the network lock goes
+ * and each speaks its first word.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "cli/action.h"
+#include "image/image.h"
+#include "lib/fault.h"
+#include "log.h"
+#include "macro.h"
+#include "sock/restore.h"
+
+enum { PORT_FIRST = 1024, PORT_TRIES = 4096 };
+
+struct inet_state *inet_state(struct restore *r) {
+        return r->files->state[FD_STATE_INET];
+}
+
+struct inet_file *inet_find(struct restore *r, uint32_t id) {
+        struct inet_state *s = inet_state(r);
+        size_t low = 0, high = s ? s->n : 0;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (s->v[middle].isk->id < id)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return s && low < s->n && s->v[low].isk->id == id ? &s->v[low] : NULL;
+}
+
+void inet_free(struct restore_files *files) {
+        struct inet_state *s = files->state[FD_STATE_INET];
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (!s)
+                return;
+        for (size_t i = 0; i < s->n; i++) {
+                safe_close(s->v[i].fd);
+                free(s->v[i].in);
+                free(s->v[i].out);
+                image_message_freep(&s->v[i].stream);
+        }
+        /* The restore has failed. A lock that was there before is still needed for the next attempt. */
+        if (s->lock[0] && netlock_remove(s->lock, &err) < 0)
+                log_error("%s", ckpt_error_message(&err));
+        sock_defaults_free(&s->defaults);
+        packet_sender_free(&s->sender);
+        free(s->v);
+        free(s);
+        files->state[FD_STATE_INET] = NULL;
+}
+
+/* ---- load ---- */
+
+static int read_queue(struct image_file *image, size_t len, uint8_t **ret, struct ckpt_error *err) {
+        uint8_t *data;
+        int r;
+
+        if (len == 0)
+                return 0;
+        data = malloc(len);
+        if (!data)
+                return ckpt_error_errno(err, -ENOMEM, "cannot read the queue of a TCP connection");
+        r = image_read_raw(image, data, len, err);
+        if (r < 0)
+                free(data);
+        else
+                *ret = data;
+        return r;
+}
+
+static int read_stream(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *image = NULL;
+        const char *why;
+        int rc;
+
+        rc = image_open_read(r->dir, IMAGE_TCP_STREAM, f->isk->ino, IMAGE_OPTIONAL, &image, err);
+        if (rc == 0)
+                rc = image_read_expected(image, &img__tcp_stream__descriptor, &f->stream, err);
+        if (rc < 0)
+                return rc;
+        why = tcp_stream_check(f->stream, f->isk->state);
+        if (why)
+                return image_damaged(image, err, "the connection %s", why);
+        if ((uint64_t)f->stream->inq_len + f->stream->outq_len > image_remaining(image))
+                return image_damaged(image, err, "the queues are longer than the file");
+        rc = read_queue(image, f->stream->inq_len, &f->in, err);
+        return rc < 0 ? rc : read_queue(image, f->stream->outq_len, &f->out, err);
+}
+
+static int load_connection(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
+        char text[SOCK_NAME_MAX];
+        int rc;
+
+        inet_tuple(f->isk, &f->tuple);
+        f->deaf = f->isk->state == TCP_CLOSE;
+        f->closed = r->opts->tcp_close && !f->deaf;
+        if (f->closed)
+                return 0;
+        rc = read_stream(r, f, err);
+        if (rc == -ENOENT && f->deaf)
+                return 0;
+        if (rc == -ENOENT) {
+                inet_describe(f->isk, text);
+                ckpt_error(err, -ENOENT, "%s was dumped with --tcp-close; nothing was created", text);
+                ckpt_error_hint(err, "Restore it with --tcp-close");
+        }
+        return rc;
+}
+
+static int compare_tuples(const void *a, const void *b) {
+        const struct inet_file *x = *(struct inet_file *const *)a, *y = *(struct inet_file *const *)b;
+
+        return memcmp(&x->tuple, &y->tuple, sizeof(x->tuple));
+}
+
+/* Connections whose other end is not among them. */
+static void find_outside(struct inet_state *s) {
+        struct inet_file **sorted = calloc(s->n + 1, sizeof(*sorted));
+        size_t n = 0;
+
+        ckpt_assert(sorted);
+        for (size_t i = 0; i < s->n; i++)
+                if (tcp_is_connection(s->v[i].isk->state) && s->v[i].stream)
+                        sorted[n++] = &s->v[i];
+        qsort(sorted, n, sizeof(*sorted), compare_tuples);
+        for (size_t i = 0; i < n; i++) {
+                struct inet_file *f = sorted[i], key = *f, *key_at = &key;
+
+                memcpy(key.tuple.src, f->tuple.dst, sizeof(key.tuple.src));
+                memcpy(key.tuple.dst, f->tuple.src, sizeof(key.tuple.dst));
+                key.tuple.src_port = f->tuple.dst_port;
+                key.tuple.dst_port = f->tuple.src_port;
+                f->outside = !bsearch(&key_at, sorted, n, sizeof(*sorted), compare_tuples);
+        }
+        free(sorted);
+}
+
+int inet_load(struct restore *r, struct ckpt_error *err) {
+        struct restore_files *files = r->files;
+        struct inet_state *s;
+        size_t n = 0;
+        int rc = 0;
+
+        for (size_t i = 0; i < files->n; i++)
+                n += files->v[i].kind == &fd_kind_inet;
+        if (n == 0)
+                return 0;
+        s = files->state[FD_STATE_INET] = calloc(1, sizeof(*s));
+        ckpt_assert(s);
+        s->v = calloc(n, sizeof(*s->v));
+        ckpt_assert(s->v);
+        s->defaults = sock_defaults_new();
+        s->sender = packet_sender_new();
+        for (size_t i = 0; rc == 0 && i < files->n; i++) {
+                struct inet_file *f = &s->v[s->n];
+
+                if (files->v[i].kind != &fd_kind_inet)
+                        continue;
+                s->n++;
+                f->file = &files->v[i];
+                f->isk = files->v[i].msg->isk;
+                f->fd = -EBADF;
+                if (inet_is_connection(f->isk))
+                        rc = load_connection(r, f, err);
+        }
+        if (rc == 0)
+                find_outside(s);
+        return rc;
+}
+
+/* ---- lock ---- */
+
+/* Is every connection behind a lock that is still there since the dump? */
+static bool still_locked(const struct inet_state *s) {
+        const char *known = NULL;
+
+        for (size_t i = 0; i < s->n; i++) {
+                const struct inet_file *f = &s->v[i];
+
+                if (!f->outside)
+                        continue;
+                if (!f->isk->lock)
+                        return false;
+                if (known && strcmp(known, f->isk->lock) == 0)
+                        continue;
+                if (!netlock_exists(f->isk->lock))
+                        return false;
+                known = f->isk->lock;
+        }
+        return true;
+}
+
+static int lock_network(struct restore *r, struct inet_state *s, struct ckpt_error *err) {
+        _cleanup_(sock_tuple_vec_done) struct sock_tuple_vec outside = { 0 };
+        char name[NETLOCK_NAME_MAX], note[128];
+        int rc;
+
+        for (size_t i = 0; i < s->n; i++)
+                if (s->v[i].outside && sock_tuple_vec_push(&outside, s->v[i].tuple) < 0)
+                        return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
+        if (outside.n == 0 || r->opts->network_lock == NETWORK_LOCK_SKIP || still_locked(s))
+                return 0;
+        netlock_new_name(name);
+        snprintf(note, sizeof(note), "restore from %s", r->run->images_dir);
+        rc = netlock_add(name, outside.v, outside.n, note, err);
+        if (rc == 0)
+                memcpy(s->lock, name, sizeof(s->lock));
+        return rc;
+}
+
+/* Those of the dump may be several only in images that somebody has put together. */
+static int unlock_network(struct restore *r, struct inet_state *s, struct ckpt_error *err) {
+        const char *last = NULL;
+        int rc = 0;
+
+        if (s->lock[0])
+                rc = netlock_remove(s->lock, err);
+        if (rc == 0)
+                s->lock[0] = 0;
+        if (rc == 0 && s->prepared)
+                rc = action_run(r->run, ACTION_NETWORK_UNLOCK, r->tasks[0]->pid, err);
+        for (size_t i = 0; rc == 0 && i < s->n; i++) {
+                const char *name = s->v[i].isk->lock;
+
+                if (!name || (last && strcmp(last, name) == 0))
+                        continue;
+                rc = netlock_remove(name, err);
+                last = name;
+        }
+        return rc;
+}
+
+/* ---- open ---- */
+
+/* Where the network lock stands in the way of nothing yet. */
+static int prepare(struct restore *r, struct inet_state *s, struct ckpt_error *err) {
+        int rc;
+
+        if (s->prepared)
+                return 0;
+        rc = lock_network(r, s, err);
+        s->prepared = rc == 0;
+        return rc;
+}
+
+static int bind_repaired(struct inet_file *f, const char *what, struct ckpt_error *err) {
+        union sock_address a;
+        socklen_t len;
+        int rc;
+
+        rc = tcp_repair(f->fd, TCP_REPAIR_ON);
+        if (rc < 0)
+                return ckpt_error_errno(err, rc, "cannot repair %s", what);
+        f->repaired = true;
+        inet_address(f->isk, false, &a, &len);
+        if (bind(f->fd, &a.any, len) < 0)
+                return ckpt_error_errno(err, -errno, "cannot bind %s again", what);
+        return 0;
+}
+
+/*
+ * A connection that its peer has closed: to a port of its own address, where nobody ever hears of it. There may be
+ * many such with one local port.
+ */
+static int connect_deaf(struct inet_state *s, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        Img__TcpStream empty = IMG__TCP_STREAM__INIT;
+        Img__InetSk isk = *f->isk;
+        union sock_address a;
+        socklen_t len;
+        int rc = -EADDRNOTAVAIL;
+
+        isk.dst_addr = isk.src_addr;
+        isk.n_dst_addr = isk.n_src_addr;
+        empty.mss_clamp = 536;
+        empty.inq_len = f->stream ? f->stream->inq_len : 0;
+        for (int i = 0; i < PORT_TRIES && rc == -EADDRNOTAVAIL; i++) {
+                _cleanup_error_ struct ckpt_error why = CKPT_ERROR_INIT;
+
+                isk.dst_port = PORT_FIRST + s->next_port++ % (0xffff - PORT_FIRST);
+                inet_address(&isk, true, &a, &len);
+                rc = tcp_rebuild_connect(f->fd, &empty, TCP_ESTABLISHED, &a.any, len, what, &why);
+                if (rc < 0 && rc != -EADDRNOTAVAIL)
+                        return ckpt_error(err, rc, "%s", ckpt_error_message(&why));
+        }
+        if (rc < 0)
+                return ckpt_error_errno(err, rc, "cannot connect %s again", what);
+        len = sizeof(a);
+        if (getsockname(f->fd, &a.any, &len) < 0)
+                return ckpt_error_errno(err, -errno, "cannot read the address of %s", what);
+        /* Sockets that are bound to any address have got one now. */
+        isk.src_addr = a.any.sa_family == AF_INET6 ? (uint32_t *)&a.in6.sin6_addr : (uint32_t *)&a.in.sin_addr;
+        isk.src_port = ntohs(a.any.sa_family == AF_INET6 ? a.in6.sin6_port : a.in.sin_port);
+        inet_tuple(&isk, &f->tuple);
+        if (f->tuple.dst[0] == 0 && f->tuple.dst[3] == 0)
+                memcpy(f->tuple.dst, f->tuple.src, sizeof(f->tuple.dst));
+        return 0;
+}
+
+/* The SYN goes out when the network is unlocked, with the number that it had. */
+static int prepare_connecting(struct inet_file *f, const char *what, struct ckpt_error *err) {
+        uint32_t iss = f->stream->outq_seq - 1;
+        int rc, queue = TCP_SEND_QUEUE;
+
+        rc = setsockopt(f->fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &queue, sizeof(queue)) < 0 ||
+                             setsockopt(f->fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &iss, sizeof(iss)) < 0 ?
+                     -errno :
+                     tcp_repair(f->fd, TCP_REPAIR_OFF_NO_WP);
+        if (rc < 0)
+                return ckpt_error_errno(err, rc, "cannot repair %s", what);
+        f->repaired = false;
+        return 0;
+}
+
+int inet_conn_open(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        union sock_address peer;
+        socklen_t len;
+        int rc;
+
+        rc = prepare(r, inet_state(r), err);
+        if (rc == 0)
+                rc = bind_repaired(f, what, err);
+        if (rc < 0)
+                return rc;
+        if (f->deaf)
+                return connect_deaf(inet_state(r), f, what, err);
+        if (f->isk->state == TCP_SYN_SENT)
+                return prepare_connecting(f, what, err);
+        inet_address(f->isk, true, &peer, &len);
+        return tcp_rebuild_connect(f->fd, f->stream, f->isk->state, &peer.any, len, what, err);
+}
+
+/* ---- when all are there ---- */
+
+static bool has_queues(const struct inet_file *f) {
+        return f->fd >= 0 && f->stream && !f->closed && !f->deaf && f->isk->state != TCP_SYN_SENT;
+}
+
+static int fill_deaf(struct inet_state *s, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        Img__TcpStream msg = IMG__TCP_STREAM__INIT;
+        int rc;
+
+        msg.inq_len = f->stream ? f->stream->inq_len : 0;
+        rc = tcp_rebuild_received(f->fd, &msg, TCP_ESTABLISHED, f->in, what, err);
+        if (rc == 0)
+                rc = tcp_rebuild_closed(f->fd, &f->tuple, 0, f->isk->reset, s->sender, what, err);
+        f->repaired = rc < 0;
+        return rc < 0 ? rc : tcp_repair(f->fd, TCP_REPAIR_OFF_NO_WP);
+}
+
+int sock_restore(struct restore *r, struct ckpt_error *err) {
+        struct inet_state *s = inet_state(r);
+        char what[SOCK_NAME_MAX];
+        int rc = 0;
+
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
+                struct inet_file *f = &s->v[i];
+
+                inet_describe(f->isk, what);
+                if (has_queues(f))
+                        rc = tcp_rebuild_received(f->fd, f->stream, f->isk->state, f->in, what, err);
+                else if (f->deaf && f->fd >= 0)
+                        rc = fill_deaf(s, f, what, err);
+        }
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
+                struct inet_file *f = &s->v[i];
+
+                inet_describe(f->isk, what);
+                if (has_queues(f))
+                        rc = tcp_rebuild_sent(f->fd, f->stream, f->isk->state, f->out, what, err);
+        }
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
+                struct inet_file *f = &s->v[i];
+
+                inet_describe(f->isk, what);
+                if (has_queues(f) && f->isk->state != TCP_ESTABLISHED)
+                        rc = tcp_rebuild_closing(f->fd, f->stream, f->isk->state, &f->tuple, s->sender, what, err);
+        }
+        return rc < 0 ? rc : fault_point_error(FAULT_RESTORE_SOCKETS, err);
+}
+
+/* connect(2) only starts it; the program waits for it, or asks later. */
+static int go_on_connecting(struct inet_file *f, const char *what, struct ckpt_error *err) {
+        union sock_address peer;
+        socklen_t len;
+        int rc = 0, flags = fcntl(f->fd, F_GETFL);
+
+        inet_address(f->isk, true, &peer, &len);
+        if (flags < 0 || fcntl(f->fd, F_SETFL, flags | O_NONBLOCK) < 0)
+                rc = -errno;
+        /* What becomes of it is for the program to learn. */
+        if (rc == 0 && connect(f->fd, &peer.any, len) < 0 && errno != EINPROGRESS)
+                log_info("%s: %s", what, strerror(errno));
+        if (rc == 0 && fcntl(f->fd, F_SETFL, flags) < 0)
+                rc = -errno;
+        return rc < 0 ? ckpt_error_errno(err, rc, "cannot go on connecting %s", what) : 0;
+}
+
+static int wake(struct inet_state *s, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        int rc = 0;
+
+        if (!f->closed && f->isk->state == TCP_SYN_SENT)
+                return go_on_connecting(f, what, err);
+        if (!has_queues(f))
+                return 0;
+        if (f->outside)
+                rc = tcp_speak_first(f->stream, f->isk->state, &f->tuple, s->sender, err);
+        f->repaired = false;
+        return rc < 0 ? rc : tcp_rebuild_finish(f->fd, f->stream, f->isk->state, f->out, what, err);
+}
+
+static int restore_shutdown(const struct inet_file *f, const char *what, struct ckpt_error *err) {
+        const Img__InetSk *isk = f->isk;
+        int how = !isk->has_shutdown ? -1 :
+                  isk->shutdown == IMG__SK_SHUTDOWN__READ ? SHUT_RD :
+                  isk->shutdown == IMG__SK_SHUTDOWN__WRITE ? SHUT_WR :
+                  isk->shutdown == IMG__SK_SHUTDOWN__BOTH ? SHUT_RDWR : -1;
+
+        if (how < 0 || f->closed || f->deaf)
+                return 0;
+        /* It says so where there is no peer, and does it. A closed half of TCP is in its state. */
+        if (isk->proto == IPPROTO_TCP && how != SHUT_RD)
+                return 0;
+        if (shutdown(f->fd, how) < 0 && errno != ENOTCONN)
+                return ckpt_error_errno(err, -errno, "cannot shut %s down again", what);
+        return 0;
+}
+
+int sock_resume(struct restore *r, struct ckpt_error *err) {
+        struct inet_state *s = inet_state(r);
+        int rc;
+
+        if (!s)
+                return 0;
+        rc = unlock_network(r, s, err);
+        for (size_t i = 0; rc == 0 && i < s->n; i++) {
+                struct inet_file *f = &s->v[i];
+                const Img__InetSk *isk = f->isk;
+                struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+                struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
+                char what[SOCK_NAME_MAX];
+
+                if (f->fd < 0)
+                        continue;
+                inet_describe(isk, what);
+                rc = wake(s, f, what, err);
+                if (rc == 0)
+                        rc = restore_shutdown(f, what, err);
+                if (rc == 0)
+                        rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_LAST, 0, s->defaults, what, err);
+                f->fd = safe_close(f->fd);
+        }
+        return rc;
+}

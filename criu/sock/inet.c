@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * IPv4 and IPv6 sockets of TCP, UDP and UDP-Lite: what every socket has. The inside of TCP connections is in
+ * conn_dump.c and conn_restore.c.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "dump/stages.h"
+#include "log.h"
+#include "macro.h"
+#include "sock/inet.h"
+#include "sock/restore.h"
+
+enum { CORK_WAIT_MS = 50 };
+
+static int option(int fd, int name) {
+        int value = 0;
+        socklen_t len = sizeof(value);
+
+        return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
+}
+
+static bool is_known(int domain, int type, int protocol) {
+        if (domain != AF_INET && domain != AF_INET6)
+                return false;
+        return (type == SOCK_STREAM && protocol == IPPROTO_TCP) ||
+               (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE));
+}
+
+/* ---- dump ---- */
+
+static bool inet_match(struct fd_probe *p) {
+        _cleanup_close_ int fd = -EBADF;
+
+        if ((p->st.stx_mode & S_IFMT) != S_IFSOCK || p->fd < 0 || strncmp(p->link, "socket:", 7) != 0)
+                return false;
+        fd = fd_probe_get(p);
+        return fd >= 0 && is_known(option(fd, SO_DOMAIN), option(fd, SO_TYPE), option(fd, SO_PROTOCOL));
+}
+
+static void copy_address(const union sock_address *a, struct arena *arena, size_t *ret_n, uint32_t **ret,
+                         uint32_t *ret_port) {
+        bool v6 = a->any.sa_family == AF_INET6;
+
+        *ret_n = v6 ? 4 : 1;
+        *ret = arena_copy(arena, v6 ? (const void *)&a->in6.sin6_addr : (const void *)&a->in.sin_addr, v6 ? 16 : 4);
+        *ret_port = ntohs(v6 ? a->in6.sin6_port : a->in.sin_port);
+}
+
+/* Of a socket that is connecting only sock_diag tells the other end. */
+static void copy_diag_peer(const struct sock_diag *diag, struct arena *arena, Img__InetSk *isk) {
+        isk->n_dst_addr = isk->family == AF_INET6 ? 4 : 1;
+        isk->dst_addr = arena_copy(arena, diag->dst, isk->n_dst_addr * 4);
+        isk->dst_port = diag->dst_port;
+}
+
+static int read_addresses(int fd, struct arena *arena, Img__InetSk *isk) {
+        union sock_address a;
+        socklen_t len = sizeof(a);
+        char name[IF_NAMESIZE];
+
+        if (getsockname(fd, &a.any, &len) < 0)
+                return -errno;
+        copy_address(&a, arena, &isk->n_src_addr, &isk->src_addr, &isk->src_port);
+        if (isk->family == AF_INET6 && a.in6.sin6_scope_id != 0 && if_indextoname(a.in6.sin6_scope_id, name))
+                isk->ifname = arena_strdup(arena, name);
+        memset(&a, 0, sizeof(a));
+        a.any.sa_family = (sa_family_t)isk->family;
+        len = sizeof(a);
+        if (getpeername(fd, &a.any, &len) < 0 && errno != ENOTCONN)
+                return -errno;
+        copy_address(&a, arena, &isk->n_dst_addr, &isk->dst_addr, &isk->dst_port);
+        return 0;
+}
+
+/* What can be seen without changing anything: family, type, protocol, state, addresses. */
+static int read_identity(int fd, struct arena *arena, Img__InetSk *isk) {
+        int r = 0;
+
+        isk->family = (uint32_t)option(fd, SO_DOMAIN);
+        isk->type = (uint32_t)option(fd, SO_TYPE);
+        isk->proto = (uint32_t)option(fd, SO_PROTOCOL);
+        if (isk->proto == IPPROTO_TCP) {
+                r = tcp_state(fd);
+                if (r < 0)
+                        return r;
+                isk->state = (uint32_t)r;
+        }
+        r = read_addresses(fd, arena, isk);
+        if (isk->proto != IPPROTO_TCP)
+                isk->state = isk->dst_port != 0 ? TCP_ESTABLISHED : TCP_CLOSE;
+        return r;
+}
+
+/* Cookies say which network namespace (5.14); before, the look at the tasks has to do. */
+static bool is_elsewhere(int fd) {
+        _cleanup_close_ int own = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        uint64_t a = 0, b = 0;
+        socklen_t len = sizeof(a);
+
+        return own >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &a, &len) == 0 &&
+               getsockopt(own, SOL_SOCKET, SO_NETNS_COOKIE, &b, &len) == 0 && a != b;
+}
+
+static short events_of(int fd) {
+        struct pollfd p = { .fd = fd, .events = POLLIN | POLLPRI | POLLRDHUP };
+
+        return poll(&p, 1, 0) > 0 ? p.revents : 0;
+}
+
+static void look_tcp(int fd, const Img__InetSk *isk, const char *name, struct dump *d, struct blockers *b) {
+        char text[SOCK_NAME_MAX], ulp[16] = "";
+        socklen_t len = sizeof(ulp) - 1;
+
+        inet_describe(isk, text);
+        if (tcp_is_connection(isk->state) && !d->opts->tcp_established && !d->opts->tcp_close)
+                blocker_add(b,
+                            "Use --tcp-established to carry TCP connections over, or --tcp-close to have them closed",
+                            "%s is %s", name, text);
+        if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
+                blocker_add(b, "Have the program do without it", "%s is %s, in which the kernel speaks the protocol %s",
+                            name, text, ulp);
+        if (!d->opts->tcp_close && events_of(fd) & POLLPRI)
+                blocker_add(b, "Try again when the program has read it",
+                            "%s is %s with urgent data that nobody has read, which cannot be carried over", name, text);
+}
+
+static void inet_look(struct fd_probe *p, struct blockers *b) {
+        Img__InetSk isk = IMG__INET_SK__INIT;
+        _cleanup_close_ int fd = fd_probe_get(p);
+        const char *name = fd_probe_name(p);
+        int r = fd;
+
+        if (fd >= 0)
+                r = read_identity(fd, &p->task->arena, &isk);
+        if (r == -ESRCH || r == -EBADF) /* gone since */
+                return;
+        if (r < 0) {
+                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", name, strerror(-r));
+                return;
+        }
+        if (is_elsewhere(fd))
+                blocker_add(b, "Run ckpt in the same namespaces as the tree",
+                            "%s is a socket of another network namespace than ckpt's, which is not supported yet", name);
+        if (isk.proto == IPPROTO_TCP)
+                look_tcp(fd, &isk, name, p->task->dump, b);
+        fown_look(p, b);
+}
+
+/* Datagrams that were sent are counted until they have left the machine; one that is corked does not leave. */
+static int check_cork(int fd, const char *name, struct ckpt_error *err) {
+        const struct timespec pause = { .tv_nsec = 1000000 };
+        int bytes = 0;
+
+        for (int i = 0; i < CORK_WAIT_MS; i++) {
+                if (ioctl(fd, SIOCOUTQ, &bytes) < 0 || bytes == 0)
+                        return 0;
+                nanosleep(&pause, NULL);
+        }
+        ckpt_error(err, -ENOTSUP, "%s: it holds a datagram back that is only half written (UDP_CORK, MSG_MORE), which "
+                                  "cannot be carried over; the tree runs on as before", name);
+        ckpt_error_hint(err, "Try again when it was sent");
+        return -ENOTSUP;
+}
+
+/* RCV_SHUTDOWN is there too when the peer has closed. */
+static void read_shutdown(int fd, const struct sock_diag *diag, Img__InetSk *isk) {
+        unsigned int bits = diag && diag->has_shutdown ? diag->shutdown : 0;
+
+        if (isk->proto == IPPROTO_TCP) {
+                short events = events_of(fd);
+
+                bits = 0;
+                if (isk->state == TCP_CLOSE && events & POLLRDHUP)
+                        bits = 3; /* it had a connection */
+                else if ((isk->state == TCP_ESTABLISHED || isk->state == TCP_FIN_WAIT1 || isk->state == TCP_FIN_WAIT2) &&
+                         events & POLLRDHUP)
+                        bits = 1;
+                if (bits == 3 && events & POLLERR)
+                        isk->has_reset = isk->reset = true;
+        }
+        isk->has_shutdown = bits != 0;
+        isk->shutdown = (Img__SkShutdown)(bits & 3);
+}
+
+static int read_listener(int fd, Img__InetSk *isk) {
+        struct tcp_info info = { 0 };
+        socklen_t len = sizeof(info);
+
+        if (isk->proto != IPPROTO_TCP || isk->state != TCP_LISTEN)
+                return 0;
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+                return -errno;
+        isk->backlog = info.tcpi_sacked; /* that is how the kernel tells it */
+        return 0;
+}
+
+static int read_owner(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk, const char *name,
+                      struct ckpt_error *err) {
+        pid_t outside = 0;
+        struct stat st;
+        int r;
+
+        isk->fown = arena_message(arena, Img__Fown, img__fown__init);
+        r = fown_dump(d, fd, isk->fown, &outside);
+        if (r == 0 && fstat(fd, &st) < 0)
+                r = -errno;
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read who owns it", name);
+        if (outside > 0)
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", name, outside);
+        isk->has_uid = isk->has_gid = true;
+        isk->uid = st.st_uid;
+        isk->gid = st.st_gid;
+        return 0;
+}
+
+static int read_options(int fd, struct arena *arena, Img__InetSk *isk, struct ckpt_error *err) {
+        struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        struct sock_opts opts;
+        int v6only = 0, r;
+        socklen_t len = sizeof(v6only);
+
+        r = sock_opts_dump(fd, &kind, arena, &opts, err);
+        if (r < 0)
+                return r;
+        isk->opts = opts.sk;
+        isk->ip_opts = opts.ip;
+        isk->tcp_opts = opts.tcp;
+        if (isk->family == AF_INET6 && getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0) {
+                isk->has_v6only = true;
+                isk->v6only = v6only != 0;
+        }
+        return 0;
+}
+
+static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, const char *name, int fd) {
+        struct dump_socks *s = dump_socks(d);
+        struct inet_conn *c = arena_new(&s->arena, struct inet_conn);
+        char text[SOCK_NAME_MAX];
+
+        inet_describe(isk, text);
+        *c = (struct inet_conn){ .isk = isk, .file = file, .fd = fd };
+        c->name = arena_printf(&s->arena, "%s, %s", name, text);
+        inet_tuple(isk, &c->tuple);
+        ckpt_assert(inet_conn_vec_push(&s->conns, c) == 0);
+}
+
+static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk, const char *name,
+                     struct ckpt_error *err) {
+        struct arena *arena = &dump_files(d)->arena;
+        int r, waiting = 0;
+
+        if (diag && diag->md5)
+                return ckpt_error(err, -ENOTSUP, "%s: it has TCP MD5 signatures, whose keys cannot be carried over", name);
+        if (diag && isk->state == TCP_SYN_SENT)
+                copy_diag_peer(diag, arena, isk);
+        read_shutdown(fd, diag, isk);
+        r = read_listener(fd, isk);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
+        r = read_owner(d, fd, arena, isk, name, err);
+        if (r == 0)
+                r = read_options(fd, arena, isk, err);
+        if (r < 0 || isk->proto == IPPROTO_TCP)
+                return r;
+        r = check_cork(fd, name, err);
+        if (r == 0)
+                r = inet_groups_dump(fd, isk, arena, err);
+        if (r == 0 && ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
+                log_warn("%s: datagrams that were not read yet are lost, as datagrams may be", name);
+        return r;
+}
+
+static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
+        struct arena *arena = &dump_files(d)->arena;
+        Img__InetSk *isk = arena_message(arena, Img__InetSk, img__inet_sk__init);
+        struct dump_socks *s = dump_socks(d);
+        const char *name = fd_probe_name(p);
+        Img__TaskKobjIds ids = IMG__TASK_KOBJ_IDS__INIT;
+        _cleanup_close_ int fd = fd_probe_get(p);
+        int r = fd < 0 ? fd : read_identity(fd, arena, isk);
+
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
+        r = sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
+        if (r < 0 && r != -EOPNOTSUPP)
+                return r;
+        collect_namespace_ids(&ids);
+        isk->id = file->id;
+        isk->ino = (uint32_t)p->st.stx_ino;
+        isk->flags = fd_probe_flags(p);
+        isk->has_ns_id = true;
+        isk->ns_id = ids.net_ns_id;
+        file->msg->isk = isk;
+        r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, name, err);
+        if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
+                add_conn(d, file, isk, name, TAKE_FD(fd));
+        return r;
+}
+
+/* ---- restore ---- */
+
+static const char *check_message(const Img__InetSk *isk) {
+        size_t words = isk->family == AF_INET6 ? 4 : 1;
+        struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
+        const char *why;
+
+        if (!is_known((int)isk->family, (int)isk->type, (int)isk->proto))
+                return "is of a family, type or protocol that cannot be restored";
+        if (isk->src_port > 0xffff || isk->dst_port > 0xffff)
+                return "has an impossible port";
+        if (isk->n_src_addr != words || (isk->n_dst_addr != words && isk->n_dst_addr != 0))
+                return "has an address of the wrong length";
+        if (isk->backlog > INT32_MAX)
+                return "has an impossible backlog";
+        if (isk->proto == IPPROTO_TCP ? !tcp_is_connection(isk->state) && isk->state != TCP_LISTEN &&
+                                                isk->state != TCP_CLOSE
+                                      : isk->state != TCP_ESTABLISHED && isk->state != TCP_CLOSE)
+                return "is in a state that cannot be restored";
+        if (inet_is_connection(isk) && isk->state != TCP_CLOSE && (isk->n_dst_addr != words || isk->dst_port == 0))
+                return "is a connection to nowhere";
+        if (isk->ifname && strlen(isk->ifname) >= IF_NAMESIZE)
+                return "is on a device of an impossible name";
+        if (isk->lock && !netlock_name_valid(isk->lock))
+                return "has a network lock that is none of ckpt's";
+        return sock_opts_check(&opts, &why) < 0 ? why : NULL;
+}
+
+void inet_address(const Img__InetSk *isk, bool peer, union sock_address *ret, socklen_t *ret_len) {
+        const uint32_t *a = peer ? isk->dst_addr : isk->src_addr;
+        uint16_t port = htons((uint16_t)(peer ? isk->dst_port : isk->src_port));
+
+        memset(ret, 0, sizeof(*ret));
+        if (isk->family == AF_INET) {
+                ret->in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = port, .sin_addr = { a[0] } };
+                *ret_len = sizeof(ret->in);
+                return;
+        }
+        ret->in6.sin6_family = AF_INET6;
+        ret->in6.sin6_port = port;
+        memcpy(&ret->in6.sin6_addr, a, 16);
+        if (isk->ifname && IN6_IS_ADDR_LINKLOCAL(&ret->in6.sin6_addr))
+                ret->in6.sin6_scope_id = if_nametoindex(isk->ifname);
+        *ret_len = sizeof(ret->in6);
+}
+
+static int set_bool(int fd, int level, int name, bool value) {
+        int number = value;
+
+        return setsockopt(fd, level, name, &number, sizeof(number)) < 0 ? -errno : 0;
+}
+
+/* A trial: is the address there, and the port of what listens free? */
+static void check_address(const Img__InetSk *isk, struct blockers *b) {
+        bool tcp = isk->proto == IPPROTO_TCP, connection = inet_is_connection(isk);
+        _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
+        char text[SOCK_NAME_MAX];
+        union sock_address a;
+        socklen_t len;
+
+        if (fd < 0 || isk->src_port == 0)
+                return;
+        inet_address(isk, false, &a, &len);
+        if (isk->ip_opts && isk->ip_opts->freebind)
+                set_bool(fd, IPPROTO_IP, IP_FREEBIND, true);
+        if (isk->family == AF_INET6)
+                set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only);
+        set_bool(fd, SOL_SOCKET, SO_REUSEADDR, tcp || isk->opts->reuseaddr);
+        set_bool(fd, SOL_SOCKET, SO_REUSEPORT, isk->opts->so_reuseport);
+        if (connection) /* where port and address are at the same place in both */
+                a.in.sin_port = 0;
+        if (bind(fd, &a.any, len) == 0)
+                return;
+        inet_describe(isk, text);
+        if (errno == EADDRINUSE)
+                blocker_add(b, "End the program that uses it (`ss -lnp` tells which)",
+                            "the port of %s is in use", text);
+        else if (errno == EADDRNOTAVAIL)
+                blocker_add(b, "Give this machine the addresses that the tree used",
+                            "the address of %s is none of this machine's", text);
+}
+
+static int inet_check(struct restore *r, struct restore_file *file, struct image_file *image, struct ckpt_error *err) {
+        const Img__InetSk *isk = file->msg->isk;
+        const char *why = check_message(isk);
+        char text[SOCK_NAME_MAX];
+
+        if (why)
+                return image_damaged(image, err, "the socket with the id %u %s", isk->id, why);
+        if (inet_is_connection(isk) && isk->state != TCP_CLOSE && !r->opts->tcp_established && !r->opts->tcp_close) {
+                inet_describe(isk, text);
+                blocker_add(r->files->blockers,
+                            "Use --tcp-established to bring TCP connections back, or --tcp-close to have them closed",
+                            "the checkpoint has %s", text);
+        }
+        if (isk->proto == IPPROTO_TCP && !inet_is_connection(isk) && isk->state != TCP_LISTEN)
+                return 0;
+        check_address(isk, r->files->blockers);
+        return 0;
+}
+
+/*
+ * First with what the socket has. If that is too strict because of the order in which the sockets come back, with
+ * SO_REUSEADDR for the time being; each gets its own value when all are there.
+ */
+static int bind_it(int fd, const Img__InetSk *isk, const char *what, struct ckpt_error *err) {
+        union sock_address a;
+        socklen_t len;
+        int r;
+
+        if (isk->src_port == 0)
+                return 0;
+        inet_address(isk, false, &a, &len);
+        if (isk->opts->reuseaddr)
+                set_bool(fd, SOL_SOCKET, SO_REUSEADDR, true);
+        if (bind(fd, &a.any, len) == 0)
+                return 0;
+        if (errno == EADDRINUSE && set_bool(fd, SOL_SOCKET, SO_REUSEADDR, true) == 0 && bind(fd, &a.any, len) == 0)
+                return 0;
+        r = ckpt_error_errno(err, -errno, "cannot bind %s again", what);
+        if (r == -EADDRINUSE)
+                ckpt_error_hint(err, "End the program that uses the port (`ss -anp` tells which)");
+        return r;
+}
+
+static int listen_again(int fd, const Img__InetSk *isk, const char *what, struct ckpt_error *err) {
+        if (listen(fd, (int)isk->backlog) == 0)
+                return 0;
+        if (errno == EADDRINUSE && set_bool(fd, SOL_SOCKET, SO_REUSEADDR, true) == 0 &&
+            listen(fd, (int)isk->backlog) == 0)
+                return 0;
+        return ckpt_error_errno(err, -errno, "cannot listen again with %s", what);
+}
+
+/* By state; `f->fd` is new. */
+static int open_state(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        const Img__InetSk *isk = f->isk;
+        union sock_address peer;
+        socklen_t len;
+        int rc;
+
+        if (f->closed)
+                return 0;
+        if (inet_is_connection(isk))
+                return inet_conn_open(r, f, what, err);
+        rc = bind_it(f->fd, isk, what, err);
+        if (rc == 0 && isk->proto == IPPROTO_TCP)
+                return isk->state == TCP_LISTEN ? listen_again(f->fd, isk, what, err) : 0;
+        if (rc == 0)
+                rc = inet_groups_restore(f->fd, isk, what, err);
+        if (rc < 0 || isk->state != TCP_ESTABLISHED)
+                return rc;
+        inet_address(isk, true, &peer, &len);
+        return connect(f->fd, &peer.any, len) < 0 ? ckpt_error_errno(err, -errno, "cannot connect %s again", what) : 0;
+}
+
+static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struct ckpt_error *err) {
+        _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
+
+        if (fd < 0)
+                return ckpt_error_errno(err, -errno, "cannot make %s", what);
+        /* Before bind(2): only sockets of one user may share a port (SO_REUSEPORT). */
+        if (isk->has_uid && isk->has_gid && (isk->uid != geteuid() || isk->gid != getegid()) &&
+            fchown(fd, isk->uid, isk->gid) < 0)
+                return ckpt_error_errno(err, -errno, "cannot give %s to user %u", what, isk->uid);
+        if (isk->family == AF_INET6 && isk->has_v6only && set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only) < 0)
+                return ckpt_error_errno(err, -errno, "cannot set IPV6_V6ONLY of %s", what);
+        *ret = TAKE_FD(fd);
+        return 0;
+}
+
+/* The buffers have to take the queues, each byte with what it costs the kernel. */
+static size_t room_for(const struct inet_file *f) {
+        return f->stream ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) + (f->stream->outq_len ? 65536 : 0) : 0;
+}
+
+static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
+        struct inet_file *f = inet_find(r, file->id);
+        const Img__InetSk *isk = file->msg->isk;
+        struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
+        struct sock_defaults *defaults = inet_state(r)->defaults;
+        _cleanup_close_ int fd = -EBADF;
+        char what[SOCK_NAME_MAX];
+        int rc;
+
+        ckpt_assert(f && f->fd < 0);
+        inet_describe(isk, what);
+        rc = make_socket(isk, what, &f->fd, err);
+        if (rc == 0)
+                rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what, err);
+        if (rc == 0)
+                rc = open_state(r, f, what, err);
+        if (rc == 0)
+                rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_OPEN, 0, defaults, what, err);
+        if (rc < 0)
+                return rc;
+        if (isk->flags & O_NONBLOCK && fcntl(f->fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
+                return ckpt_error_errno(err, -errno, "cannot make %s non-blocking", what);
+        fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
+        if (fd < 0)
+                return ckpt_error_errno(err, -errno, "cannot keep %s open", what);
+        file->fd = TAKE_FD(fd);
+        return 0;
+}
+
+const struct fd_kind fd_kind_inet = {
+        .type = IMG__FD_TYPES__INETSK,
+        .name = "internet socket",
+        .match = inet_match,
+        .look = inet_look,
+        .dump = inet_dump,
+        .check = inet_check,
+        .load = inet_load,
+        .open = inet_open,
+        .free = inet_free,
+};

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the files of IPv4 and IPv6 sockets share. */
+#pragma once
+
+#include "fd/kind.h"
+#include "sock/diag.h"
+#include "sock/guard.h"
+#include "sock/lock.h"
+#include "sock/opts.h"
+#include "sock/packet.h"
+#include "sock/sock.h"
+#include "sock/tcp.h"
+#include "sock/uapi.h"
+
+enum { SOCK_NAME_MAX = 160 };
+
+union sock_address {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+};
+
+/* ---- dump ---- */
+
+/* A TCP socket that is more than an address: connected, closed by the peer, or listening. */
+struct inet_conn {
+        Img__InetSk *isk;
+        const char *name; /* for messages: "pid 812 (redis): fd 7, the TCP connection 10.0.0.1:80 - 10.0.0.2:99 */
+        const struct dump_file *file;
+        int fd;                  /* a copy in ckpt */
+        struct sock_tuple tuple; /* of a connection */
+        struct inet_conn *peer;  /* the other end, when that is in the tree too */
+        bool saved, in_flight;
+};
+DEFINE_VEC(inet_conn_vec, struct inet_conn *);
+
+struct dump_socks {
+        struct sock_diag_table diag;
+        struct inet_conn_vec conns;
+        struct arena arena;
+        struct sock_guard guard;
+        char lock[NETLOCK_NAME_MAX]; /* "": none is in force */
+        bool silenced, told; /* told: the action scripts */
+};
+
+/* Made at the first call. */
+struct dump_socks *dump_socks(struct dump *d);
+
+/* The tuple of a connection. */
+void inet_tuple(const Img__InetSk *isk, struct sock_tuple *ret);
+
+/* "the TCP connection 127.0.0.1:80 - 127.0.0.1:4711 (ESTABLISHED)", "the UDP socket [::]:53". */
+void inet_describe(const Img__InetSk *isk, char ret[static SOCK_NAME_MAX]);
+
+/* Multicast groups (group.c). */
+int inet_groups_dump(int fd, Img__InetSk *isk, struct arena *arena, struct ckpt_error *err);
+int inet_groups_restore(int fd, const Img__InetSk *isk, const char *what, struct ckpt_error *err);
+
+/* A line of /proc/net/igmp or igmp6: a group that a device of the network namespace has joined. */
+struct inet_group {
+        int ifindex;
+        char ifname[16];
+        uint32_t group[4]; /* network byte order */
+};
+DEFINE_VEC(inet_group_vec, struct inet_group);
+
+/* Parse the text of /proc/net/igmp, igmp6. -EBADMSG: it is something else. */
+int inet_parse_igmp(const char *text, struct inet_group_vec *ret);
+int inet_parse_igmp6(const char *text, struct inet_group_vec *ret);
+
+/* ---- restore ---- */
+
+struct inet_file {
+        struct restore_file *file;
+        Img__InetSk *isk;
+        Img__TcpStream *stream; /* owned; NULL: none */
+        uint8_t *in, *out;      /* its queues, owned */
+        struct sock_tuple tuple;
+        int fd; /* a copy in ckpt until the end; -EBADF: not open */
+        bool repaired, outside; /* the peer is not in the images */
+        bool closed;            /* --tcp-close */
+        bool deaf;              /* closed by the peer: connected for show, then reset */
+};
+
+struct inet_state {
+        struct inet_file *v; /* in the order of files->v */
+        size_t n, cap;
+        struct sock_defaults *defaults;
+        struct packet_sender *sender;
+        char lock[NETLOCK_NAME_MAX]; /* made by this run; "": none */
+        bool prepared;
+        unsigned int next_port;
+};
+
+/* NULL: there are no such files. */
+struct inet_state *inet_state(struct restore *r);
+
+/* Is it a TCP socket that has, or had, a peer? */
+bool inet_is_connection(const Img__InetSk *isk);

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "sock/lock.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <nftables/libnftables.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "log.h"
+#include "macro.h"
+#include "proc/stat.h"
+
+static const char prefix[] = "ckpt-";
+enum { ID_DIGITS = 16, ANSWER_SIZE = 32 << 10 };
+
+void netlock_new_name(char ret[static NETLOCK_NAME_MAX]) {
+        uint64_t id = 0;
+
+        ckpt_assert(getrandom(&id, sizeof(id), 0) == sizeof(id));
+        snprintf(ret, NETLOCK_NAME_MAX, "%s%016" PRIx64, prefix, id);
+}
+
+bool netlock_name_valid(const char *name) {
+        size_t head = sizeof(prefix) - 1;
+
+        return strncmp(name, prefix, head) == 0 && strlen(name) == head + ID_DIGITS &&
+               strspn(name + head, "0123456789abcdef") == ID_DIGITS;
+}
+
+static bool stat_of(pid_t pid, struct proc_stat *ret) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        return proc_open(pid, &dir) == 0 && proc_stat_read(&dir, &buf, ret) == 0;
+}
+
+/* ---- making it ---- */
+
+static void print_elements(FILE *f, const struct sock_tuple *tuples, size_t n, bool v6) {
+        const char *type = v6 ? "ipv6_addr" : "ipv4_addr", *before = "  elements = { ";
+        char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN];
+
+        fprintf(f, " set c%c {\n  type %s . inet_service . %s . inet_service\n", v6 ? '6' : '4', type, type);
+        for (size_t i = 0; i < n; i++) {
+                if (tuples[i].v6 != v6)
+                        continue;
+                inet_ntop(v6 ? AF_INET6 : AF_INET, tuples[i].src, src, sizeof(src));
+                inet_ntop(v6 ? AF_INET6 : AF_INET, tuples[i].dst, dst, sizeof(dst));
+                fprintf(f, "%s%s . %u . %s . %u", before, src, tuples[i].src_port, dst, tuples[i].dst_port);
+                before = ",\n   ";
+        }
+        fputs(before[0] == ',' ? " }\n }\n" : " }\n", f);
+}
+
+/*
+ * At the input hook addresses are the socket's also where they are translated on the way; at the output hook
+ * that is so before the translation (-100). -350: ahead of connection tracking, which so sees nothing.
+ */
+static void print_table(FILE *f, const char *name, const struct sock_tuple *tuples, size_t n, const char *note) {
+        fprintf(f, "table inet %s {\n comment \"", name);
+        for (const char *c = note; *c && c - note < 120; c++)
+                fputc(*c < ' ' || *c == '"' || *c == '\\' || *c == 127 ? '_' : *c, f);
+        fprintf(f, "\"\n");
+        print_elements(f, tuples, n, false);
+        print_elements(f, tuples, n, true);
+        fprintf(f,
+                " chain in {\n  type filter hook input priority -350\n  meta mark %#x accept\n"
+                "  ip daddr . tcp dport . ip saddr . tcp sport @c4 drop\n"
+                "  ip6 daddr . tcp dport . ip6 saddr . tcp sport @c6 drop\n }\n"
+                " chain out {\n  type filter hook output priority -350\n  meta mark %#x accept\n"
+                "  ip saddr . tcp sport . ip daddr . tcp dport @c4 drop\n"
+                "  ip6 saddr . tcp sport . ip6 daddr . tcp dport @c6 drop\n }\n}\n",
+                NETLOCK_MARK, NETLOCK_MARK);
+}
+
+/* The functions of libnftables that are used. It is loaded by need, because that takes longer than most dumps. */
+struct nft_library {
+        void *handle;
+        struct nft_ctx *(*ctx_new)(uint32_t flags);
+        void (*ctx_free)(struct nft_ctx *ctx);
+        int (*buffer_output)(struct nft_ctx *ctx);
+        int (*buffer_error)(struct nft_ctx *ctx);
+        const char *(*get_error)(struct nft_ctx *ctx);
+        int (*run)(struct nft_ctx *ctx, const char *commands);
+};
+
+static void nft_unload(struct nft_library *nft) {
+        if (nft->handle)
+                dlclose(nft->handle);
+}
+
+static bool nft_load(struct nft_library *nft) {
+        nft->handle = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
+        if (!nft->handle)
+                return false;
+#define LOAD(field, symbol) \
+        ((nft->field = (__typeof__(&symbol))(uintptr_t)dlsym(nft->handle, #symbol)) != NULL)
+        return LOAD(ctx_new, nft_ctx_new) && LOAD(ctx_free, nft_ctx_free) &&
+               LOAD(buffer_output, nft_ctx_buffer_output) && LOAD(buffer_error, nft_ctx_buffer_error) &&
+               LOAD(get_error, nft_ctx_get_error_buffer) && LOAD(run, nft_run_cmd_from_buffer);
+#undef LOAD
+}
+
+static int run_nft(const char *commands, struct ckpt_error *err) {
+        _cleanup_(nft_unload) struct nft_library nft = { 0 };
+        struct nft_ctx *ctx;
+        const char *text;
+        int r = 0;
+
+        if (!nft_load(&nft))
+                return ckpt_error(err, -EOPNOTSUPP, "cannot lock the network: libnftables.so.1 cannot be loaded");
+        ctx = nft.ctx_new(NFT_CTX_DEFAULT);
+        if (!ctx)
+                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
+        nft.buffer_output(ctx);
+        nft.buffer_error(ctx);
+        if (nft.run(ctx, commands) < 0) {
+                text = nft.get_error(ctx);
+                r = ckpt_error(err, -EOPNOTSUPP, "cannot lock the network with nftables: %.*s",
+                               (int)strcspn(text, "\n"), strncmp(text, "Error: ", 7) == 0 ? text + 7 : text);
+                ckpt_error_hint(err, "Use a kernel with nf_tables (`ckpt check` tells), or hold the packets of these "
+                                     "connections back yourself and use --network-lock skip");
+        }
+        nft.ctx_free(ctx);
+        return r;
+}
+
+int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, struct ckpt_error *err) {
+        _cleanup_free_ char *commands = NULL;
+        _cleanup_free_ char *full = NULL;
+        struct proc_stat stat;
+        size_t size;
+        FILE *f;
+
+        ckpt_assert(netlock_name_valid(name));
+        if (!stat_of(getpid(), &stat) || asprintf(&full, "%d/%" PRIu64 " %s", getpid(), stat.start_time, note) < 0)
+                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
+        f = open_memstream(&commands, &size);
+        if (!f)
+                return ckpt_error_errno(err, -errno, "cannot lock the network");
+        print_table(f, name, tuples, n, full);
+        if (fclose(f) != 0)
+                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
+        log_debug("network lock %s for %zu connections", name, n);
+        return run_nft(commands, err);
+}
+
+/* ---- netlink ---- */
+
+int netlock_socket(void) {
+        int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+
+        return fd < 0 ? -errno : fd;
+}
+
+static void *put(char *buf, size_t *at, const void *data, size_t len) {
+        char *place = buf + *at;
+
+        ckpt_assert(*at + NLMSG_ALIGN(len) <= NETLOCK_MESSAGE_MAX);
+        memset(place, 0, NLMSG_ALIGN(len));
+        memcpy(place, data, len);
+        *at += NLMSG_ALIGN(len);
+        return place;
+}
+
+static struct nlmsghdr *put_head(char *buf, size_t *at, uint16_t type, uint16_t flags, uint8_t family, uint16_t res_id) {
+        struct {
+                struct nlmsghdr head;
+                struct nfgenmsg gen;
+        } msg = {
+                .head = { .nlmsg_len = sizeof(msg), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | flags },
+                .gen = { .nfgen_family = family, .version = NFNETLINK_V0, .res_id = htons(res_id) },
+        };
+
+        return put(buf, at, &msg, sizeof(msg));
+}
+
+static void put_string(char *buf, size_t *at, struct nlmsghdr *head, uint16_t type, const char *text) {
+        struct nlattr attr = { .nla_type = type, .nla_len = (uint16_t)(NLA_HDRLEN + strlen(text) + 1) };
+        size_t before = *at;
+
+        put(buf, at, &attr, sizeof(attr));
+        put(buf, at, text, strlen(text) + 1);
+        head->nlmsg_len += (uint32_t)(*at - before);
+}
+
+size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_MAX]) {
+        struct nlmsghdr *head;
+        size_t at = 0;
+
+        put_head(ret, &at, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+        head = put_head(ret, &at, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, NLM_F_ACK, NFPROTO_INET, 0);
+        put_string(ret, &at, head, NFTA_TABLE_NAME, name);
+        put_head(ret, &at, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+        return at;
+}
+
+/* The error of the first acknowledgement. */
+static int await_ack(int fd) {
+        _cleanup_free_ char *buf = malloc(ANSWER_SIZE);
+
+        if (!buf)
+                return -ENOMEM;
+        for (;;) {
+                ssize_t n = recv(fd, buf, ANSWER_SIZE, 0);
+                size_t size = n < 0 ? 0 : (size_t)n;
+
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size); h = NLMSG_NEXT(h, size)) {
+                        const struct nlmsgerr *e = NLMSG_DATA(h);
+
+                        if (h->nlmsg_type == NLMSG_ERROR && h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)))
+                                return e->error;
+                }
+        }
+}
+
+int netlock_remove(const char *name, struct ckpt_error *err) {
+        _cleanup_close_ int fd = netlock_socket();
+        char message[NETLOCK_MESSAGE_MAX];
+        size_t size;
+        int r = fd;
+
+        ckpt_assert(netlock_name_valid(name));
+        size = netlock_remove_message(name, message);
+        if (fd >= 0)
+                r = send(fd, message, size, 0) < 0 ? -errno : await_ack(fd);
+        if (r < 0 && r != -ENOENT)
+                return ckpt_error_errno(err, r, "cannot remove the network lock (nftables table inet %s)", name);
+        return 0;
+}
+
+/* ---- finding ---- */
+
+struct table_seen {
+        const char *name; /* NULL: none */
+        const uint8_t *userdata;
+        size_t userdata_len;
+};
+
+static struct table_seen parse_table(const struct nlmsghdr *h) {
+        const char *at = (const char *)NLMSG_DATA(h) + NLMSG_ALIGN(sizeof(struct nfgenmsg));
+        const char *end = (const char *)h + h->nlmsg_len;
+        struct table_seen seen = { 0 };
+
+        while (end - at >= (ptrdiff_t)NLA_HDRLEN) {
+                const struct nlattr *attr = (const struct nlattr *)at;
+                size_t len;
+
+                if (attr->nla_len < NLA_HDRLEN || attr->nla_len > end - at)
+                        break;
+                len = (size_t)attr->nla_len - NLA_HDRLEN;
+                if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_NAME && len > 0 && at[attr->nla_len - 1] == 0)
+                        seen.name = at + NLA_HDRLEN;
+                else if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_USERDATA) {
+                        seen.userdata = (const uint8_t *)at + NLA_HDRLEN;
+                        seen.userdata_len = len;
+                }
+                if (NLA_ALIGN(attr->nla_len) >= end - at)
+                        break;
+                at += NLA_ALIGN(attr->nla_len);
+        }
+        return seen;
+}
+
+/* libnftables keeps the comment as type 0, length, text. "PID/START note". */
+static void parse_note(const struct table_seen *seen, struct netlock_found *found) {
+        uint64_t start = 0;
+        struct proc_stat stat;
+        char text[160] = "";
+        int pid = 0, used = 0;
+        size_t len;
+
+        if (seen->userdata_len < 3 || seen->userdata[0] != 0 || seen->userdata[1] > seen->userdata_len - 2)
+                return;
+        len = MIN((size_t)seen->userdata[1], sizeof(text) - 1);
+        memcpy(text, seen->userdata + 2, len);
+        if (sscanf(text, "%9d/%" SCNu64 " %n", &pid, &start, &used) != 2)
+                return;
+        snprintf(found->note, sizeof(found->note), "%s", text + used);
+        if (pid > 0 && stat_of(pid, &stat) && stat.start_time == start && stat.state != 'Z')
+                found->owner = pid;
+}
+
+static int add_found(const struct nlmsghdr *h, struct netlock_found_vec *ret) {
+        struct table_seen seen = parse_table(h);
+        struct netlock_found *found;
+
+        if (!seen.name || !netlock_name_valid(seen.name))
+                return 0;
+        found = netlock_found_vec_add(ret);
+        if (!found)
+                return -ENOMEM;
+        snprintf(found->name, sizeof(found->name), "%s", seen.name);
+        parse_note(&seen, found);
+        return 0;
+}
+
+static int read_tables(int fd, struct netlock_found_vec *ret) {
+        _cleanup_free_ char *buf = malloc(ANSWER_SIZE);
+
+        if (!buf)
+                return -ENOMEM;
+        for (;;) {
+                ssize_t n = recv(fd, buf, ANSWER_SIZE, 0);
+                size_t size = n < 0 ? 0 : (size_t)n;
+
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size); h = NLMSG_NEXT(h, size)) {
+                        const struct nlmsgerr *e = NLMSG_DATA(h);
+                        int r;
+
+                        if (h->nlmsg_type == NLMSG_DONE)
+                                return 0;
+                        if (h->nlmsg_type == NLMSG_ERROR)
+                                return h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) ? e->error : -EBADMSG;
+                        if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE))
+                                continue;
+                        r = add_found(h, ret);
+                        if (r < 0)
+                                return r;
+                }
+        }
+}
+
+int netlock_list(struct netlock_found_vec *ret, struct ckpt_error *err) {
+        _cleanup_close_ int fd = netlock_socket();
+        char message[NETLOCK_MESSAGE_MAX];
+        size_t size = 0;
+        int r = fd;
+
+        put_head(message, &size, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_INET, 0);
+        if (fd >= 0)
+                r = send(fd, message, size, 0) < 0 ? -errno : read_tables(fd, ret);
+        return r < 0 ? ckpt_error_errno(err, r, "cannot list the tables of nftables") : 0;
+}
+
+int netlock_exists(const char *name) {
+        _cleanup_(netlock_found_vec_done) struct netlock_found_vec all = { 0 };
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (netlock_list(&all, &err) < 0)
+                return 0;
+        for (size_t i = 0; i < all.n; i++)
+                if (strcmp(all.v[i].name, name) == 0)
+                        return 1;
+        return 0;
+}

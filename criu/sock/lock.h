@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The network lock: while a connection is between two machines' memories, or stopped, no packet of it comes in
+ * or goes out, so that nobody answers with a RST. One nftables table of ckpt's own per run, named ckpt-ID,
+ * with the connections as elements of two sets; made, and taken away, in one transaction each. It
+ * lies in ckpt's network namespace.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+#include "vec.h"
+
+enum { NETLOCK_NAME_MAX = 32, NETLOCK_MESSAGE_MAX = 256 };
+
+/* Packets with this mark pass: those that ckpt itself makes (packet.h). */
+#define NETLOCK_MARK 0x434b5054U
+
+/* A TCP connection seen from the end that is in the tree. */
+struct sock_tuple {
+        bool v6;
+        uint32_t src[4], dst[4];     /* network byte order; IPv4, also mapped into IPv6, uses the first */
+        uint16_t src_port, dst_port; /* host byte order */
+};
+DEFINE_VEC(sock_tuple_vec, struct sock_tuple);
+
+/* Choose a name nobody has used. */
+void netlock_new_name(char ret[static NETLOCK_NAME_MAX]);
+
+/* Is it a name that netlock_new_name() could have made? Names from images must be. */
+bool netlock_name_valid(const char *name);
+
+/*
+ * Hold back the packets of `n` connections, and write `note` (what for, in words) into the table. In force when it
+ * returns. Costs one transaction. -EOPNOTSUPP: the kernel has no nf_tables.
+ */
+int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, struct ckpt_error *err);
+
+/* Let them through again. A table that is not there is no error. */
+int netlock_remove(const char *name, struct ckpt_error *err);
+
+/* 1: there is such a table; 0: there is none. */
+int netlock_exists(const char *name);
+
+/*
+ * The same for a process that may use system calls only: prepare a message, send it to a socket of
+ * netlock_socket() later.
+ */
+size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_MAX]);
+int netlock_socket(void);
+
+/* A table that some run has left, for `ckpt check`. */
+struct netlock_found {
+        char name[NETLOCK_NAME_MAX];
+        char note[128]; /* "" if it has none */
+        pid_t owner;    /* the ckpt that made it, if that still runs; else 0 */
+};
+DEFINE_VEC(netlock_found_vec, struct netlock_found);
+
+/* All locks in ckpt's network namespace, with whom they belong to. */
+int netlock_list(struct netlock_found_vec *ret, struct ckpt_error *err);

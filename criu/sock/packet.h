@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * TCP packets that no socket sends: what a peer has said before the dump and the restored socket has to hear
+ * again (its FIN, its ACK of ours, its RST), and an ACK in the name of a restored socket.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "error.h"
+#include "sock/lock.h"
+
+enum {
+        PACKET_FIN = 0x01,
+        PACKET_RST = 0x04,
+        PACKET_ACK = 0x10,
+};
+
+struct packet_sender;
+
+/* Raw sockets, opened when first needed. */
+struct packet_sender *packet_sender_new(void);
+void packet_sender_free(struct packet_sender **s);
+
+/*
+ * Send one packet without data from tuple->src to tuple->dst. It passes the network lock. Where dst is an address
+ * of this machine, it has been received when this returns, or is about to be. libnet(3).
+ */
+int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack, uint16_t window,
+                uint8_t flags, struct ckpt_error *err);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Sockets: what the stages of a dump and a restore call. Kinds of sockets have rows in fd/kinds.c. */
+#pragma once
+
+#include "dump/model.h"
+#include "restore/model.h"
+
+/*
+ * Dump, frozen, after fd_collect() of all tasks: hold back the packets of connections with the world outside, then
+ * read all connections and write their tcp-stream images. d->set exists.
+ */
+int sock_collect(struct dump *d, struct ckpt_error *err);
+
+/* The tree will run on: let the packets through again. Before it is thawed. Safe at any time, more than once. */
+void sock_undo(struct dump *d);
+
+/*
+ * The tree is about to be killed, each step in its place: before the guard that completes a killing is armed;
+ * then with it armed, so that connections die without a word to their peers.
+ */
+void sock_before_kill(struct dump *d);
+int sock_silence(struct dump *d, struct ckpt_error *err);
+
+/* At the end, whatever became of it. After a tree was killed, its network lock stays. */
+void sock_dump_free(struct dump *d);
+
+/*
+ * Restore, when the tree is complete, and just before it runs: queues of connections, closing states; then the network
+ * lock goes and each connection says its first word.
+ */
+int sock_restore(struct restore *r, struct ckpt_error *err);
+int sock_resume(struct restore *r, struct ckpt_error *err);

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "sock/tcp.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "macro.h"
+#include "sock/uapi.h"
+
+enum {
+        TRIES = 16,
+        SEGMENT_MAX = 128 << 10, /* more than one segment of a send queue, which may be acknowledged in part */
+        STATE_WAIT_MS = 2000,
+};
+
+static const char *const state_names[] = {
+        [TCP_ESTABLISHED] = "ESTABLISHED", [TCP_SYN_SENT] = "SYN_SENT",     [TCP_SYN_RECV] = "SYN_RECV",
+        [TCP_FIN_WAIT1] = "FIN_WAIT1",     [TCP_FIN_WAIT2] = "FIN_WAIT2",   [TCP_TIME_WAIT] = "TIME_WAIT",
+        [TCP_CLOSE] = "CLOSE",             [TCP_CLOSE_WAIT] = "CLOSE_WAIT", [TCP_LAST_ACK] = "LAST_ACK",
+        [TCP_LISTEN] = "LISTEN",           [TCP_CLOSING] = "CLOSING",
+};
+
+int tcp_state(int fd) {
+        struct tcp_info info = { 0 };
+        socklen_t len = sizeof(info);
+
+        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ? -errno : info.tcpi_state;
+}
+
+const char *tcp_state_name(unsigned int state) {
+        return state < ELEMENTSOF(state_names) && state_names[state] ? state_names[state] : "?";
+}
+
+bool tcp_fin_sent(unsigned int state) {
+        return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK;
+}
+
+bool tcp_fin_acked(unsigned int state) {
+        return state == TCP_FIN_WAIT2;
+}
+
+bool tcp_fin_received(unsigned int state) {
+        return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
+}
+
+bool tcp_is_connection(unsigned int state) {
+        return state == TCP_ESTABLISHED || state == TCP_SYN_SENT || tcp_fin_sent(state) || tcp_fin_received(state);
+}
+
+int tcp_repair(int fd, int how) {
+        return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &how, sizeof(how)) < 0 ? -errno : 0;
+}
+
+static int get_int(int fd, int name, uint32_t *ret) {
+        socklen_t len = sizeof(*ret);
+
+        return getsockopt(fd, IPPROTO_TCP, name, ret, &len) < 0 ? -errno : 0;
+}
+
+static int set_int(int fd, int name, uint32_t value) {
+        return setsockopt(fd, IPPROTO_TCP, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int get_seq(int fd, int queue, uint32_t *ret) {
+        int r = set_int(fd, TCP_REPAIR_QUEUE, (uint32_t)queue);
+
+        return r < 0 ? r : get_int(fd, TCP_QUEUE_SEQ, ret);
+}
+
+static int set_seq(int fd, int queue, uint32_t seq) {
+        int r = set_int(fd, TCP_REPAIR_QUEUE, (uint32_t)queue);
+
+        return r < 0 ? r : set_int(fd, TCP_QUEUE_SEQ, seq);
+}
+
+static int get_window(int fd, struct tcp_repair_window *ret) {
+        socklen_t len = sizeof(*ret);
+
+        return getsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, ret, &len) < 0 ? -errno : 0;
+}
+
+/* a - b, as numbers on a circle. */
+static int32_t distance(uint32_t a, uint32_t b) {
+        return (int32_t)(a - b);
+}
+
+/* ---- dump ---- */
+
+static int read_options(int fd, Img__TcpStream *msg) {
+        struct tcp_info info = { 0 };
+        socklen_t len = sizeof(info);
+        int r;
+
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+                return -errno;
+        msg->opt_mask = info.tcpi_options;
+        if (msg->opt_mask & TCP_OPT_WSCALE) {
+                msg->snd_wscale = info.tcpi_snd_wscale;
+                msg->rcv_wscale = info.tcpi_rcv_wscale;
+        }
+        msg->has_rcv_wscale = (msg->opt_mask & TCP_OPT_WSCALE) != 0;
+        r = get_int(fd, TCP_MAXSEG, &msg->mss_clamp);
+        if (r == 0 && msg->opt_mask & TCP_OPT_TIMESTAMPS) {
+                r = get_int(fd, TCP_TIMESTAMP, &msg->timestamp);
+                msg->has_timestamp = true;
+        }
+        return r;
+}
+
+struct sent {
+        uint32_t seq;
+        int state, total, unsent; /* bytes, the FIN included */
+};
+
+static int look_at_sent(int fd, struct sent *ret) {
+        int r;
+
+        ret->state = tcp_state(fd);
+        if (ret->state < 0)
+                return ret->state;
+        r = get_seq(fd, TCP_SEND_QUEUE, &ret->seq);
+        if (r < 0)
+                return r;
+        return ioctl(fd, SIOCOUTQ, &ret->total) < 0 || ioctl(fd, SIOCOUTQNSD, &ret->unsent) < 0 ? -errno : 0;
+}
+
+/* The first segment may be acknowledged in part and still be there as a whole, so take the end of what comes. */
+static int peek_sent(int fd, uint32_t len, uint8_t **ret) {
+        _cleanup_free_ uint8_t *buf = NULL;
+        ssize_t n;
+
+        if (len == 0)
+                return 0;
+        buf = malloc((size_t)len + SEGMENT_MAX);
+        if (!buf)
+                return -ENOMEM;
+        n = recv(fd, buf, (size_t)len + SEGMENT_MAX, MSG_PEEK | MSG_DONTWAIT);
+        if (n < 0)
+                return -errno;
+        if ((size_t)n < len)
+                return -EAGAIN;
+        memmove(buf, buf + ((size_t)n - len), len);
+        *ret = realloc(buf, len);
+        if (!*ret)
+                *ret = buf;
+        buf = NULL;
+        return 0;
+}
+
+static int try_sent(int fd, struct tcp_queues *q) {
+        struct sent before, after;
+        uint32_t fin, len;
+        uint8_t *data = NULL;
+        int r;
+
+        r = look_at_sent(fd, &before);
+        if (r < 0)
+                return r;
+        fin = tcp_fin_sent((unsigned int)before.state) && !tcp_fin_acked((unsigned int)before.state);
+        if (before.state == TCP_SYN_SENT || before.state == TCP_CLOSE)
+                before.total = before.unsent = 0;
+        if ((uint32_t)before.total < fin || before.unsent > before.total)
+                return -EAGAIN;
+        len = (uint32_t)before.total - fin;
+        r = peek_sent(fd, len, &data);
+        if (r == 0)
+                r = look_at_sent(fd, &after);
+        if (r == 0 && before.state != TCP_SYN_SENT && before.state != TCP_CLOSE &&
+            (after.seq != before.seq || after.total != before.total || after.state != before.state))
+                r = -EAGAIN;
+        if (r < 0) {
+                free(data);
+                return r;
+        }
+        q->out = data;
+        q->state = (uint8_t)before.state;
+        q->msg.outq_seq = before.seq;
+        q->msg.outq_len = len;
+        q->msg.has_unsq_len = true;
+        /* The FIN is the last that is unsent. */
+        q->msg.unsq_len = (uint32_t)before.unsent > fin ? (uint32_t)before.unsent - fin : 0;
+        return 0;
+}
+
+int tcp_read_sent(int fd, struct tcp_queues *q) {
+        struct tcp_repair_window window;
+        int r = -EAGAIN;
+
+        img__tcp_stream__init(&q->msg);
+        for (int i = 0; r == -EAGAIN && i < TRIES; i++)
+                r = try_sent(fd, q);
+        if (r < 0 || q->state == TCP_CLOSE)
+                return r;
+        r = read_options(fd, &q->msg);
+        if (r == 0)
+                r = get_window(fd, &window);
+        if (r < 0)
+                return r;
+        q->msg.has_snd_wl1 = q->msg.has_snd_wnd = q->msg.has_max_window = true;
+        q->msg.snd_wl1 = window.snd_wl1;
+        q->msg.snd_wnd = window.snd_wnd;
+        q->msg.max_window = window.max_window;
+        return 0;
+}
+
+static int try_received(int fd, bool repaired, struct tcp_queues *q) {
+        _cleanup_free_ uint8_t *buf = NULL;
+        uint32_t seq = 0, after = 0;
+        struct tcp_repair_window window = { 0 };
+        int size = 0, state, r = 0;
+        ssize_t n = 0;
+
+        state = tcp_state(fd);
+        if (state < 0)
+                return state;
+        if (repaired)
+                r = get_seq(fd, TCP_RECV_QUEUE, &seq);
+        if (r == 0 && state != TCP_SYN_SENT && ioctl(fd, SIOCINQ, &size) < 0)
+                r = -errno;
+        if (r < 0)
+                return r;
+        if (size > 0) {
+                buf = malloc((size_t)size);
+                if (!buf)
+                        return -ENOMEM;
+                n = recv(fd, buf, (size_t)size, MSG_PEEK | MSG_DONTWAIT);
+                if (n < 0)
+                        return -errno;
+        }
+        if (repaired)
+                r = get_seq(fd, TCP_RECV_QUEUE, &after);
+        if (r == 0 && repaired)
+                r = get_window(fd, &window);
+        if (r < 0)
+                return r;
+        if (n != size || after != seq || tcp_state(fd) != state)
+                return -EAGAIN;
+        q->in = TAKE_PTR(buf);
+        q->state = (uint8_t)state;
+        q->msg.inq_seq = seq;
+        q->msg.inq_len = (uint32_t)size;
+        q->msg.has_rcv_wnd = q->msg.has_rcv_wup = repaired;
+        q->msg.rcv_wnd = window.rcv_wnd;
+        q->msg.rcv_wup = window.rcv_wup;
+        return 0;
+}
+
+/*
+ * What the sending half has seen stays true: a FIN whose acknowledgement came in between is sent again, and is
+ * acknowledged again.
+ */
+int tcp_read_received(int fd, struct tcp_queues *q) {
+        int before = q->state, peek_off = -1, none = -1, r = -EAGAIN;
+        socklen_t len = sizeof(peek_off);
+
+        /* With it, MSG_PEEK would begin elsewhere and move it. */
+        if (getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, &len) < 0)
+                peek_off = -1;
+        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
+                return -errno;
+        for (int i = 0; r == -EAGAIN && i < TRIES; i++)
+                r = try_received(fd, before != TCP_CLOSE, q);
+        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0 && r == 0)
+                r = -errno;
+        if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)
+                q->state = TCP_FIN_WAIT1;
+        if (r == 0 && before == TCP_SYN_SENT && q->state != TCP_SYN_SENT && q->state != TCP_CLOSE)
+                r = -EAGAIN; /* connected in between */
+        return r;
+}
+
+void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer) {
+        uint32_t end = q->msg.outq_seq - tcp_fin_sent(q->state);
+        uint32_t has = peer->msg.inq_seq - tcp_fin_received(peer->state);
+        int32_t missing = distance(end, has);
+
+        if (q->state == TCP_CLOSE || peer->state == TCP_CLOSE)
+                return;
+        if (missing >= 0 && (uint32_t)missing < q->msg.unsq_len)
+                q->msg.unsq_len = (uint32_t)missing;
+}
+
+void tcp_queues_done(struct tcp_queues *q) {
+        free(q->in);
+        free(q->out);
+        *q = (struct tcp_queues){ 0 };
+}
+
+/* ---- restore ---- */
+
+const char *tcp_stream_check(const Img__TcpStream *msg, unsigned int state) {
+        if (!tcp_is_connection(state) && state != TCP_CLOSE)
+                return "is in an impossible state";
+        if (msg->outq_len > INT32_MAX / 2 || msg->inq_len > INT32_MAX / 2)
+                return "has a queue of an impossible length";
+        if (msg->has_unsq_len && msg->unsq_len > msg->outq_len)
+                return "has more unsent bytes than bytes to send";
+        if (msg->opt_mask & TCP_OPT_WSCALE &&
+            (msg->snd_wscale > TCP_WSCALE_MAX || (msg->has_rcv_wscale && msg->rcv_wscale > TCP_WSCALE_MAX)))
+                return "has an impossible window scale";
+        if (tcp_fin_acked(state) && msg->outq_len > 0)
+                return "has bytes to send after its FIN was acknowledged";
+        if (state == TCP_SYN_SENT && (msg->inq_len > 0 || msg->outq_len > 0))
+                return "has data before it is connected";
+        return NULL;
+}
+
+/* Without a negotiated window scale it must be said all the same, with 0: the socket would keep one of its own. */
+static int set_options(int fd, const Img__TcpStream *msg) {
+        struct tcp_repair_opt opts[4];
+        bool scale = msg->opt_mask & TCP_OPT_WSCALE;
+        size_t n = 0;
+
+        opts[n++] = (struct tcp_repair_opt){ TCPOPT_MAXSEG, msg->mss_clamp };
+        opts[n++] = (struct tcp_repair_opt){ TCPOPT_WINDOW,
+                                             scale ? msg->snd_wscale | msg->rcv_wscale << 16 : 0 };
+        if (msg->opt_mask & TCP_OPT_SACK)
+                opts[n++] = (struct tcp_repair_opt){ TCPOPT_SACK_PERMITTED, 0 };
+        if (msg->opt_mask & TCP_OPT_TIMESTAMPS)
+                opts[n++] = (struct tcp_repair_opt){ TCPOPT_TIMESTAMP, 0 };
+        return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opts, (socklen_t)(n * sizeof(*opts))) < 0 ? -errno : 0;
+}
+
+/*
+ * From 6.7 on bit 0 says that the clock counts microseconds; before, it was a bit of the value, which must not
+ * switch them on.
+ */
+static int set_timestamp(int fd, const Img__TcpStream *msg, const char *what, struct ckpt_error *err) {
+        bool usec = msg->opt_mask & TCP_OPT_USEC_TS;
+        uint32_t now = 0;
+        int r;
+
+        if (!(msg->opt_mask & TCP_OPT_TIMESTAMPS) || !msg->has_timestamp)
+                return 0;
+        r = set_int(fd, TCP_TIMESTAMP, usec ? msg->timestamp | 1 : msg->timestamp & ~1U);
+        if (r == 0)
+                r = get_int(fd, TCP_TIMESTAMP, &now);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot set its timestamp", what);
+        if (usec && !(now & 1))
+                return ckpt_error(err, -EOPNOTSUPP,
+                                  "%s uses timestamps in microseconds, which this kernel cannot restore (Linux 6.7 can)",
+                                  what);
+        return 0;
+}
+
+int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, const struct sockaddr *peer,
+                        socklen_t len, const char *what, struct ckpt_error *err) {
+        int r;
+
+        r = set_seq(fd, TCP_SEND_QUEUE, msg->outq_seq - tcp_fin_sent(state) - msg->outq_len);
+        if (r == 0)
+                r = set_seq(fd, TCP_RECV_QUEUE, msg->inq_seq - tcp_fin_received(state) - msg->inq_len);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot set its sequence numbers", what);
+        if (connect(fd, peer, len) < 0) {
+                r = ckpt_error_errno(err, -errno, "%s: cannot be connected again", what);
+                if (r == -EADDRNOTAVAIL)
+                        ckpt_error_hint(err, "The same connection exists on this machine: end the program that has it");
+                return r;
+        }
+        r = set_options(fd, msg);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot set what was negotiated", what);
+        return set_timestamp(fd, msg, what, err);
+}
+
+static int send_all(int fd, const uint8_t *data, size_t size) {
+        while (size > 0) {
+                ssize_t n = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return n < 0 ? -errno : -EIO;
+                data += n;
+                size -= (size_t)n;
+        }
+        return 0;
+}
+
+static int set_window(int fd, const Img__TcpStream *msg, uint32_t rcv_nxt) {
+        struct tcp_repair_window window = {
+                .snd_wl1 = msg->snd_wl1,
+                .snd_wnd = msg->snd_wnd,
+                .max_window = MAX(msg->max_window, msg->snd_wnd),
+                .rcv_wnd = msg->rcv_wnd,
+                .rcv_wup = msg->rcv_wup,
+        };
+        int32_t fin = distance(window.rcv_wup, rcv_nxt);
+
+        if (!msg->has_snd_wl1 || !msg->has_rcv_wup)
+                return 0;
+        /* The FIN that was acknowledged is yet to come. */
+        if (fin == 1) {
+                window.rcv_wup--;
+                window.rcv_wnd++;
+        }
+        return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof(window)) < 0 ? -errno : 0;
+}
+
+int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in, const char *what,
+                         struct ckpt_error *err) {
+        int r;
+
+        r = set_int(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+        if (r == 0)
+                r = send_all(fd, in, msg->inq_len);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot fill its receive queue", what);
+        r = set_window(fd, msg, msg->inq_seq - tcp_fin_received(state));
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot set its windows", what) : 0;
+}
+
+/* Its FIN is behind data that was not sent, so it was not either. */
+static bool fin_waits(const Img__TcpStream *msg, unsigned int state) {
+        return tcp_fin_sent(state) && msg->unsq_len > 0;
+}
+
+int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state __attribute__((unused)), const uint8_t *out,
+                     const char *what, struct ckpt_error *err) {
+        int r;
+
+        r = set_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+        if (r == 0)
+                r = send_all(fd, out, msg->outq_len - msg->unsq_len);
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot fill its send queue", what) : 0;
+}
+
+/* The packet goes through the loopback device, perhaps by way of another thread of the kernel. */
+static int await_state(int fd, unsigned int state, const char *what, struct ckpt_error *err) {
+        const struct timespec pause = { .tv_nsec = 100000 };
+        int now = tcp_state(fd);
+
+        for (int i = 0; now >= 0 && (unsigned int)now != state && i < STATE_WAIT_MS * 10; i++) {
+                nanosleep(&pause, NULL);
+                now = tcp_state(fd);
+        }
+        if (now < 0 || (unsigned int)now != state)
+                return ckpt_error(err, -EIO, "%s: cannot be brought to the state %s again; it is %s", what,
+                                  tcp_state_name(state), tcp_state_name(now < 0 ? 0 : (unsigned int)now));
+        return 0;
+}
+
+static struct sock_tuple from_peer(const struct sock_tuple *t) {
+        struct sock_tuple peer = { .v6 = t->v6, .src_port = t->dst_port, .dst_port = t->src_port };
+
+        memcpy(peer.src, t->dst, sizeof(peer.src));
+        memcpy(peer.dst, t->src, sizeof(peer.dst));
+        return peer;
+}
+
+static uint16_t scaled(uint32_t window, uint32_t scale, bool has_scale) {
+        return (uint16_t)MIN(has_scale ? window >> scale : window, 0xffffU);
+}
+
+/* shutdown(2) with the send queue under repair: the FIN counts as sent. */
+static int send_fin(int fd, const char *what, struct ckpt_error *err) {
+        int r = set_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+
+        if (r == 0 && shutdown(fd, SHUT_WR) < 0)
+                r = -errno;
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot close its sending half", what) : 0;
+}
+
+int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state, const struct sock_tuple *tuple,
+                        struct packet_sender *sender, const char *what, struct ckpt_error *err) {
+        uint16_t window = scaled(msg->snd_wnd, msg->snd_wscale, msg->opt_mask & TCP_OPT_WSCALE);
+        uint32_t rcv_nxt = msg->inq_seq - tcp_fin_received(state);
+        uint32_t acked = msg->outq_seq - tcp_fin_sent(state) - msg->outq_len;
+        struct sock_tuple peer = from_peer(tuple);
+        int r = 0;
+
+        /* Data that waits comes before our FIN; see tcp_rebuild_finish(). */
+        if (state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING)
+                r = fin_waits(msg, state) ? 0 : send_fin(fd, what, err);
+        if (r == 0 && state == TCP_FIN_WAIT2) {
+                r = packet_send(sender, &peer, rcv_nxt, msg->outq_seq, window, PACKET_ACK, err);
+                if (r == 0)
+                        r = await_state(fd, TCP_FIN_WAIT2, what, err);
+        }
+        if (r == 0 && tcp_fin_received(state)) {
+                r = packet_send(sender, &peer, rcv_nxt, acked, window, PACKET_FIN | PACKET_ACK, err);
+                if (r == 0)
+                        r = await_state(fd, state == TCP_CLOSING && !fin_waits(msg, state) ? TCP_CLOSING : TCP_CLOSE_WAIT,
+                                        what, err);
+        }
+        if (r == 0 && state == TCP_LAST_ACK && !fin_waits(msg, state))
+                r = send_fin(fd, what, err);
+        return r;
+}
+
+int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt, bool reset,
+                       struct packet_sender *sender, const char *what, struct ckpt_error *err) {
+        struct sock_tuple peer = from_peer(tuple);
+        int r, error;
+        socklen_t len = sizeof(error);
+
+        r = packet_send(sender, &peer, rcv_nxt, 0, 0, PACKET_RST, err);
+        if (r == 0)
+                r = await_state(fd, TCP_CLOSE, what, err);
+        if (r == 0 && !reset && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+                r = ckpt_error_errno(err, -errno, "%s: cannot be closed again", what);
+        return r;
+}
+
+int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out, const char *what,
+                       struct ckpt_error *err) {
+        int r = tcp_repair(fd, TCP_REPAIR_OFF);
+
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot end its repair", what);
+        r = send_all(fd, out + (msg->outq_len - msg->unsq_len), msg->unsq_len);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot fill its send queue", what);
+        if (fin_waits(msg, state) && shutdown(fd, SHUT_WR) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot close its sending half", what);
+        return 0;
+}
+
+int tcp_speak_first(const Img__TcpStream *msg, unsigned int state, const struct sock_tuple *tuple,
+                    struct packet_sender *sender, struct ckpt_error *err) {
+        int32_t left = distance(msg->rcv_wup + msg->rcv_wnd, msg->inq_seq);
+        uint16_t window = scaled((uint32_t)MAX(left, 0), msg->rcv_wscale, msg->opt_mask & TCP_OPT_WSCALE);
+
+        if (state == TCP_SYN_SENT || !msg->has_rcv_wnd)
+                return 0;
+        return packet_send(sender, tuple, msg->outq_seq - fin_waits(msg, state) - msg->unsq_len, msg->inq_seq, window,
+                           PACKET_ACK, err);
+}
