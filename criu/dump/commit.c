@@ -18,6 +18,8 @@
 #include "sock/sock.h"
 #include "vec.h"
 
+enum { STOP_ROUNDS = 1000 }; /* of a millisecond */
+
 /* Steps of image_set_commit() that have a fault point of their own. A hook cannot fail. */
 static void pass_step(void *userdata __attribute__((unused)), const char *step) {
         if (strcmp(step, "committed") == 0)
@@ -135,6 +137,21 @@ static void stop_tree(struct dump *d) {
                         kill(d->tasks[i]->pid, SIGSTOP);
 }
 
+/* They do it by themselves, but it takes them a moment, and the user was told that they are stopped. */
+static void wait_stopped(struct dump *d) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct timespec pause = { 0, 1000000 };
+        struct proc_stat stat;
+
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                for (unsigned int rounds = 0; d->tasks[i]->nr_threads > 0 && rounds < STOP_ROUNDS; rounds++) {
+                        if (proc_stat_read(&d->tasks[i]->threads[0].proc, &buf, &stat) < 0 ||
+                            stat.state == 'T')
+                                break;
+                        nanosleep(&pause, NULL);
+                }
+}
+
 int dispose(struct dump *d, struct ckpt_error *err) {
         int r;
 
@@ -145,5 +162,7 @@ int dispose(struct dump *d, struct ckpt_error *err) {
                 stop_tree(d);
         sock_undo(d);
         thaw(d);
+        if (d->opts->leave_stopped)
+                wait_stopped(d);
         return r;
 }

@@ -23,7 +23,9 @@ static bool is_kind(const struct proc_fdinfo *info, enum proc_fdinfo_kind kind) 
 bool anon_look(struct fd_probe *p, enum proc_fdinfo_kind kind, struct blockers *b) {
         if (fd_probe_info(p) < 0 || !p->has_info || !is_kind(&p->info, kind))
                 return false;
-        fown_look(p, b);
+        /* In the freeze the dump that follows asks for it anyway. */
+        if (p->task->nr_threads == 0 || !p->task->threads[0].stop.stopped)
+                fown_look(p, b);
         return true;
 }
 

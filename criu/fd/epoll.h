@@ -27,6 +27,17 @@ unsigned int *epoll_count_same(const struct proc_epoll_item *items, size_t n);
  */
 int epoll_compare(const struct epoll_member *m, pid_t tid, int fd);
 
+/* Is the file that a task has under this number registered under it? */
+struct epoll_question {
+        int fd;
+};
+
+/*
+ * Ask about many: `epfd` is the instance, `pidfd` that of a task whose descriptors are meant. ret[i] becomes true
+ * where it is, and stays as it is otherwise. Only while nobody uses the instance.
+ */
+int epoll_ask_all(int epfd, int pidfd, const struct epoll_question *questions, size_t n, bool *ret);
+
 /* Before the freeze: add what stands against the members of an instance. */
 void epoll_look_members(struct fd_probe *p, struct blockers *b);
 

@@ -19,6 +19,7 @@
 enum {
         LOOK_TRIES = 5,
         LOOK_PAUSE_MS = 5,
+        MANY = 200, /* members, from which on asking for all at once is faster */
 };
 
 struct numbered {
@@ -169,6 +170,10 @@ struct instance {
         const struct dump_file *file;
         const struct dump_fds **tables;
         size_t nr_tables;
+        struct proc_epoll_item *items;
+        unsigned int *same;
+        const struct dump_file **found; /* for each item */
+        size_t n;
 };
 
 static bool is_socket(const struct dump_file *f) {
@@ -254,12 +259,74 @@ static int find_anywhere(const struct dump_files *files, const struct epoll_memb
         return 0;
 }
 
-static int save_instance(struct dump *d, const struct instance *e, struct ckpt_error *err) {
+static struct epoll_member member_of(const struct instance *e, size_t i) {
+        return (struct epoll_member){ e->file->tid, e->file->fd, &e->items[i], e->same[i] };
+}
+
+/*
+ * What is there under its number in the first table with its inode, if that is what is registered. Only for members
+ * whose number is registered once.
+ */
+static int find_many(const struct instance *e) {
+        _cleanup_free_ struct epoll_question *questions = calloc(e->n + 1, sizeof(*questions));
+        _cleanup_free_ size_t *which = calloc(e->n + 1, sizeof(*which));
+        _cleanup_free_ bool *answers = calloc(e->n + 1, sizeof(*answers));
+        _cleanup_close_ int epfd = -EBADF, pidfd = -EBADF;
+        size_t n = 0;
+        int r;
+
+        ckpt_assert(questions && which && answers && e->nr_tables > 0);
+        for (size_t i = 0; i < e->n; i++) {
+                const struct dump_fd *fd = find_fd(e->tables[0], e->items[i].fd);
+
+                if (e->same[i] > 0 || !fd || is_socket(fd->file) || !fd->file->group ||
+                    fd->file->group->ino != e->items[i].ino)
+                        continue;
+                e->found[i] = fd->file;
+                questions[n].fd = fd->fd;
+                which[n++] = i;
+        }
+        r = 0;
+        if (n >= MANY) {
+                epfd = dump_file_get(e->file);
+                pidfd = (int)syscall(SYS_pidfd_open, e->tables[0]->task->pid, 0);
+                r = epfd < 0 ? epfd : pidfd < 0 ? -errno : epoll_ask_all(epfd, pidfd, questions, n, answers);
+        }
+        for (size_t i = 0; i < n; i++)
+                if (!answers[i])
+                        e->found[which[i]] = NULL;
+        return r;
+}
+
+static int find_one(struct dump *d, const struct instance *e, size_t i, struct ckpt_error *err) {
+        const struct epoll_member m = member_of(e, i);
+        int r;
+
+        if (e->found[i])
+                return 0;
+        r = find_by_number(e, &m, &e->found[i]);
+        if (r == 0)
+                r = find_anywhere(dump_files(d), &m, &e->found[i]);
+        if (r < 0)
+                return ckpt_error_errno(err, r,
+                                        "%s: fd %d: cannot find out which file the member %d of an epoll instance is (kcmp)",
+                                        dump_task_name(e->file->task), e->file->fd, m.item->fd);
+        if (r > 0)
+                return 0;
+        return ckpt_error(err, -ENOTSUP,
+                          "%s: fd %d is an epoll instance with the member %d, which has been closed, and which nothing in "
+                          "the tree has open by another descriptor; the tree runs on",
+                          dump_task_name(e->file->task), e->file->fd, m.item->fd);
+}
+
+static int save_instance(struct dump *d, struct instance *e, struct ckpt_error *err) {
         Img__EventpollFile *msg = e->file->msg->epfd;
         _cleanup_free_ struct proc_epoll_item *items = calloc(msg->n_tfd + 1, sizeof(*items));
+        _cleanup_free_ const struct dump_file **found = calloc(msg->n_tfd + 1, sizeof(*found));
         _cleanup_free_ unsigned int *same = NULL;
+        int r;
 
-        ckpt_assert(items);
+        ckpt_assert(items && found);
         for (size_t i = 0; i < msg->n_tfd; i++) {
                 const Img__EventpollTfd *member = msg->tfd[i];
                 uint32_t dev_major = member->dev >> 8 & 0xfff, dev_minor = (member->dev & 0xff) | (member->dev >> 12 & ~0xffU);
@@ -271,25 +338,20 @@ static int save_instance(struct dump *d, const struct instance *e, struct ckpt_e
                 };
         }
         same = epoll_count_same(items, msg->n_tfd);
-        for (size_t i = 0; i < msg->n_tfd; i++) {
-                const struct epoll_member m = { e->file->tid, e->file->fd, &items[i], same[i] };
-                const struct dump_file *f = NULL;
-                int r;
-
-                r = find_by_number(e, &m, &f);
-                if (r == 0)
-                        r = find_anywhere(dump_files(d), &m, &f);
+        e->items = items;
+        e->same = same;
+        e->found = found;
+        e->n = msg->n_tfd;
+        r = find_many(e);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: fd %d: cannot examine the members of an epoll instance",
+                                        dump_task_name(e->file->task), e->file->fd);
+        for (size_t i = 0; r == 0 && i < msg->n_tfd; i++) {
+                r = find_one(d, e, i, err);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: fd %d: cannot find out which file the member %d of an epoll "
-                                                "instance is (kcmp)",
-                                                dump_task_name(e->file->task), e->file->fd, items[i].fd);
-                if (r == 0)
-                        return ckpt_error(err, -ENOTSUP,
-                                          "%s: fd %d is an epoll instance with the member %d, which has been closed, and "
-                                          "which nothing in the tree has open by another descriptor; the tree runs on",
-                                          dump_task_name(e->file->task), e->file->fd, items[i].fd);
+                        return r;
                 msg->tfd[i]->has_file_id = true;
-                msg->tfd[i]->file_id = f->id;
+                msg->tfd[i]->file_id = found[i]->id;
         }
         return 0;
 }

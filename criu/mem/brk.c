@@ -29,9 +29,10 @@ static void ask_lock_future(struct compel_batch *b, struct asked *a) {
                                           MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0));
         b->ops[map].check = COMPEL_CHECK_NOTHING;
         a->map = map;
-        a->locked = compel_index(b, compel_call(b, "see whether it is locked", SYS_msync, map, PAGE_SIZE,
-                                                MS_INVALIDATE));
-        a->resident = compel_index(b, compel_call(b, "see whether it is resident", SYS_mincore, map, PAGE_SIZE, vec));
+        a->locked = compel_index(
+                b, compel_call(b, "see whether it is locked", SYS_msync, map, PAGE_SIZE, MS_INVALIDATE));
+        a->resident = compel_index(
+                b, compel_call(b, "see whether it is resident", SYS_mincore, map, PAGE_SIZE, vec));
         compel_call(b, "unmap a page", SYS_munmap, map, PAGE_SIZE);
         for (uint32_t i = map + 1; i < b->n; i++) {
                 b->ops[i].refs = 1;

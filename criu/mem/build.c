@@ -61,8 +61,8 @@ static void add_mm_map(struct restore_task *t, struct compel_batch *b) {
         if (auxv_size > 0)
                 auxv = compel_copy(b, mm->mm_saved_auxv, auxv_size);
         map.auxv = (void *)(uintptr_t)auxv;
-        compel_call(b, "set the limits of its memory and its executable", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
-                    compel_copy(b, &map, sizeof(map)), sizeof(map), 0);
+        compel_call(b, "set the limits of its memory and its executable", SYS_prctl, PR_SET_MM,
+                    PR_SET_MM_MAP, compel_copy(b, &map, sizeof(map)), sizeof(map), 0);
 }
 
 static void add_lock(const struct restore_area *area, struct compel_batch *b) {
@@ -71,7 +71,8 @@ static void add_lock(const struct restore_area *area, struct compel_batch *b) {
 
         if (!(area->msg->flags & MAP_LOCKED))
                 return;
-        op = compel_call(b, "lock memory", SYS_mlock2, area->start, area->end - area->start, onfault ? MLOCK_ONFAULT : 0);
+        op = compel_call(b, "lock memory", SYS_mlock2, area->start, area->end - area->start,
+                         onfault ? MLOCK_ONFAULT : 0);
         /* The area is locked all the same when not all of its pages can be there: PROT_NONE, the end of the file. */
         if (area->msg->prot == PROT_NONE || area->fd >= 0)
                 op->check = COMPEL_CHECK_NOTHING;
@@ -79,12 +80,14 @@ static void add_lock(const struct restore_area *area, struct compel_batch *b) {
 
 static void add_late_advice(const struct restore_area *area, struct compel_batch *b) {
         for (size_t i = 0; i < mem_nr_advices; i++)
-                if (mem_advices[i].late && area->msg->has_madv && (area->msg->madv & (1ULL << mem_advices[i].value)))
-                        compel_call(b, mem_advices[i].what, SYS_madvise, area->start, area->end - area->start,
-                                    (uint64_t)mem_advices[i].value);
+                if (mem_advices[i].late && area->msg->has_madv &&
+                    (area->msg->madv & (1ULL << mem_advices[i].value)))
+                        compel_call(b, mem_advices[i].what, SYS_madvise, area->start,
+                                    area->end - area->start, (uint64_t)mem_advices[i].value);
 }
 
-int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+int mem_finish(struct restore_task *t, struct compel_batch *b,
+               struct ckpt_error *err __attribute__((unused))) {
         const Img__Mm *mm = t->mm;
 
         for (size_t i = 0; i < t->mem->areas.n; i++) {

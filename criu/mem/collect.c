@@ -54,8 +54,8 @@ static void add_flags(const struct mem_area *area, Img__Vma *msg) {
         msg->has_madv = msg->madv != 0;
 }
 
-static int add_file(struct dump_task *t, const struct proc_vma *vma, const struct mem_area *area, Img__Vma *msg,
-                    struct ckpt_error *err) {
+static int add_file(struct dump_task *t, const struct proc_vma *vma, const struct mem_area *area,
+                    Img__Vma *msg, struct ckpt_error *err) {
         uint32_t flags = O_RDONLY, id;
         int r;
 
@@ -71,7 +71,8 @@ static int add_file(struct dump_task *t, const struct proc_vma *vma, const struc
         return 0;
 }
 
-static int add_shmem(struct dump_task *t, const struct proc_vma *vma, Img__Vma *msg, struct ckpt_error *err) {
+static int add_shmem(struct dump_task *t, const struct proc_vma *vma, Img__Vma *msg,
+                     struct ckpt_error *err) {
         uint64_t size;
         uint32_t id;
         int r;
@@ -95,7 +96,8 @@ static char *name_of(struct arena *arena, const char *text) {
         return name;
 }
 
-static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma *msg, struct ckpt_error *err) {
+static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma *msg,
+                    struct ckpt_error *err) {
         struct mem_area *area = mem_area_vec_add(&t->mem->areas);
 
         if (!area)
@@ -214,7 +216,8 @@ static int use_living_thread(struct dump_task *t, struct ckpt_error *err) {
                 return 0;
         r = proc_open(t->threads[0].tid, &living);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read /proc/%d", dump_task_name(t), t->threads[0].tid);
+                return ckpt_error_errno(err, r, "%s: cannot read /proc/%d", dump_task_name(t),
+                                        t->threads[0].tid);
         proc_close(&t->proc);
         t->proc = living;
         return 0;

@@ -63,7 +63,8 @@ static bool is_shared(uint64_t word) {
         return (word & PAGEMAP_WORD_PRESENT) && !(word & PAGEMAP_WORD_EXCLUSIVE);
 }
 
-int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n, struct mem_run_vec *ret) {
+int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n,
+                  struct mem_run_vec *ret) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < n; i++, start += PAGE_SIZE) {
@@ -115,7 +116,8 @@ static int compare_area(struct compare *c, const struct mem_run_vec *runs, const
                         uint64_t start, uint64_t end) {
         int r = 0;
 
-        for (size_t i = mem_runs_find(runs, area->start); r == 0 && i < runs->n && runs->v[i].start < area->end; i++) {
+        for (size_t i = mem_runs_find(runs, area->start);
+             r == 0 && i < runs->n && runs->v[i].start < area->end; i++) {
                 uint64_t a = MAX(runs->v[i].start, area->start), b = MIN(runs->v[i].end, area->end);
                 uint64_t s = MIN(MAX(a, start), b), e = MAX(MIN(b, end), s);
                 uint64_t limit = MAX(area->end, runs->v[i].end); /* areas can be small, and so can runs */
@@ -130,8 +132,8 @@ static int compare_area(struct compare *c, const struct mem_run_vec *runs, const
 }
 
 /* The part of a child's area that is an area of the parent with the same properties; false: none. */
-static bool common_part(const struct dump_mem *parent, const struct mem_area *area, size_t *cursor, uint64_t *start,
-                        uint64_t *end) {
+static bool common_part(const struct dump_mem *parent, const struct mem_area *area, size_t *cursor,
+                        uint64_t *start, uint64_t *end) {
         while (*cursor < parent->areas.n && parent->areas.v[*cursor].vma.end <= area->vma.start)
                 (*cursor)++;
         for (size_t i = *cursor; i < parent->areas.n && parent->areas.v[i].vma.start < area->vma.end; i++)
@@ -152,7 +154,8 @@ static int compare_all(struct dump_task *t, const struct dump_mem *parent, struc
                 const struct mem_area *area = &mem->areas.v[i];
                 uint64_t start = area->vma.start, end = area->vma.start;
 
-                if (parent && mem_is_private(area->kind) && mem_runs_touch(&mem->runs, area->vma.start, area->vma.end))
+                if (parent && mem_is_private(area->kind) &&
+                    mem_runs_touch(&mem->runs, area->vma.start, area->vma.end))
                         common_part(parent, area, &cursor, &start, &end);
                 r = compare_area(c, &mem->runs, &area->vma, start, end);
         }
@@ -168,7 +171,8 @@ static bool is_kin(const Img__Mm *a, uint64_t start_code, uint64_t start_stack) 
 }
 
 static bool is_kin_of(const struct dump_task *t, const struct dump_task *other) {
-        return other && other->mem && is_kin(t->mem->mm, other->mem->mm->mm_start_code, other->mem->mm->mm_start_stack);
+        return other && other->mem &&
+               is_kin(t->mem->mm, other->mem->mm->mm_start_code, other->mem->mm->mm_start_stack);
 }
 
 /* The parent of the root is outside of the tree. */
@@ -178,7 +182,8 @@ static bool is_kin_of_outsider(const struct dump_task *t) {
         struct proc_stat stat;
 
         return !t->parent && t->stat.ppid > 0 && proc_open(t->stat.ppid, &dir) == 0 &&
-               proc_stat_read(&dir, &buf, &stat) == 0 && is_kin(t->mem->mm, stat.start_code, stat.start_stack);
+               proc_stat_read(&dir, &buf, &stat) == 0 &&
+               is_kin(t->mem->mm, stat.start_code, stat.start_stack);
 }
 
 /* Pages that the kernel merged have several owners, too. */
@@ -214,10 +219,11 @@ void mem_find_kin(struct dump *d) {
 }
 
 int mem_mark_cow(struct dump_task *t, struct ckpt_error *err) {
-        _cleanup_(compare_done) struct compare c = { .child.pm = PROC_PAGEMAP_INIT, .parent.pm = PROC_PAGEMAP_INIT };
-        const struct dump_mem *parent = is_kin_of(t, t->parent) && kernel_has(&t->dump->kernel, KERNEL_PAGEMAP_PFN) ?
-                                                t->parent->mem :
-                                                NULL;
+        _cleanup_(compare_done) struct compare c = { .child.pm = PROC_PAGEMAP_INIT,
+                                                     .parent.pm = PROC_PAGEMAP_INIT };
+        const struct dump_mem *parent =
+                is_kin_of(t, t->parent) && kernel_has(&t->dump->kernel, KERNEL_PAGEMAP_PFN) ? t->parent->mem
+                                                                                            : NULL;
         struct mem_run_vec old;
         int r;
 

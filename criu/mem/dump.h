@@ -70,7 +70,7 @@ struct dump_mem {
         struct mem_run_vec guards;
         Img__Mm *mm; /* in the task's arena */
         uint32_t pages_id;
-        bool has_kin; /* other processes may share its private pages */
+        bool has_kin;          /* other processes may share its private pages */
         struct mem_tree *tree; /* of the root, else NULL */
 };
 
@@ -120,7 +120,8 @@ int mem_mark_cow(struct dump_task *t, struct ckpt_error *err);
  * The arithmetic of it: split [start, end) where words of child and parent begin or cease to show the same
  * page frame (without parent: where pages have several owners), and append it to ret. `child` and `parent` are n words of pagemap, for the pages from start on.
  */
-int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n, struct mem_run_vec *ret);
+int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n,
+                  struct mem_run_vec *ret);
 
 /* ---- shmem.c ---- */
 
@@ -138,5 +139,5 @@ struct mem_source {
 };
 
 /* Write pages-ID.img, and the pagemap file that describes it. Uses other workers of the pool when it is much. */
-int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind, unsigned long pagemap_id,
-              uint32_t pages_id, struct mem_run_vec *runs, struct ckpt_error *err);
+int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind,
+              unsigned long pagemap_id, uint32_t pages_id, struct mem_run_vec *runs, struct ckpt_error *err);

@@ -49,7 +49,8 @@ static int choose_runs(struct restore_task *t, struct mem_run_vec *ret) {
                         while (a < areas->n && areas->v[a].end <= run.start)
                                 a++;
                         /* load.c saw to it that every page of a run is in an area. */
-                        kept = cow && run.start >= areas->v[a].kept_start && run.start < areas->v[a].kept_end;
+                        kept = cow && run.start >= areas->v[a].kept_start &&
+                               run.start < areas->v[a].kept_end;
                         if (cow && areas->v[a].kept_end > 0)
                                 part.end = MIN(run.end, kept ? areas->v[a].kept_end : areas->v[a].end);
                         else if (cow)
@@ -68,7 +69,8 @@ static int choose_runs(struct restore_task *t, struct mem_run_vec *ret) {
 }
 
 /* One call for as many runs as follow each other in the file. */
-static size_t add_read(struct compel_batch *b, int fd, const struct mem_run_vec *runs, size_t i, uint64_t *skip) {
+static size_t add_read(struct compel_batch *b, int fd, const struct mem_run_vec *runs, size_t i,
+                       uint64_t *skip) {
         uint64_t offset = runs->v[i].offset + *skip, bytes = 0;
         size_t max = MIN((size_t)IOV_MAX, compel_capacity(b) / 4 / sizeof(struct iovec)), n = 0;
         struct iovec iov[IOV_MAX];
@@ -101,7 +103,8 @@ static void add_patches(struct restore_task *t, struct compel_batch *b) {
                 const struct restore_area *area = &t->mem->areas.v[i];
 
                 if (area->patch)
-                        mem_add_read(b, "fill the old vDSO", fd, area->start, area->end - area->start, area->patch_offset);
+                        mem_add_read(b, "fill the old vDSO", fd, area->start, area->end - area->start,
+                                     area->patch_offset);
         }
 }
 

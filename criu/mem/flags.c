@@ -61,8 +61,8 @@ static bool has_stood_still(const struct dump_task *t) {
 
 static bool same_vma(const struct proc_vma *a, const struct proc_vma *b) {
         return a->start == b->start && a->end == b->end && a->prot == b->prot && a->shared == b->shared &&
-               a->kind == b->kind && a->pgoff == b->pgoff && a->ino == b->ino && a->dev_major == b->dev_major &&
-               a->dev_minor == b->dev_minor && strcmp(a->name, b->name) == 0;
+               a->kind == b->kind && a->pgoff == b->pgoff && a->ino == b->ino &&
+               a->dev_major == b->dev_major && a->dev_minor == b->dev_minor && strcmp(a->name, b->name) == 0;
 }
 
 static int compare_with_look(struct dump_task *t, bool *ret_same) {

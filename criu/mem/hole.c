@@ -9,8 +9,8 @@
 #include "mem/restore.h"
 #include "proc/maps.h"
 
-#define LOWEST     0x100000ULL    /* above any mmap_min_addr */
-#define STACK_GAP  (4ULL << 20)   /* kept free below areas that grow down: the kernel's own gap is 1 MiB */
+#define LOWEST    0x100000ULL  /* above any mmap_min_addr */
+#define STACK_GAP (4ULL << 20) /* kept free below areas that grow down: the kernel's own gap is 1 MiB */
 
 static int compare(const void *a, const void *b) {
         const struct mem_run *x = a, *y = b;
@@ -82,7 +82,8 @@ int mem_find_hole(struct restore *r, size_t size, raddr_t *ret, struct ckpt_erro
         if (ret_code == 0)
                 ret_code = mem_find_gap(&taken, size, PAGE_SIZE, ret);
         if (ret_code < 0)
-                return ckpt_error_errno(err, ret_code,
-                                        "cannot find %zu bytes that are free in all processes of the checkpoint", size);
+                return ckpt_error_errno(
+                        err, ret_code,
+                        "cannot find %zu bytes that are free in all processes of the checkpoint", size);
         return 0;
 }

@@ -58,13 +58,16 @@ static bool has_huge_pages(void) {
 
 static bool is_eligible(const struct restore_area *area) {
         return area->kind == MEM_ANON && area->map_prot == (PROT_READ | PROT_WRITE) && area->kept_end == 0 &&
-               !area->patch && !(area->msg->flags & MAP_GROWSDOWN) && !(area->msg->madv & (1ULL << MADV_NOHUGEPAGE));
+               !area->patch && !(area->msg->flags & MAP_GROWSDOWN) &&
+               !(area->msg->madv & (1ULL << MADV_NOHUGEPAGE));
 }
 
 static int push(struct mem_run_vec *runs, const struct mem_run *run, uint64_t start, uint64_t end) {
         if (start >= end)
                 return 0;
-        return mem_run_vec_push(runs, (struct mem_run){ .start = start, .end = end, .offset = run->offset + (start - run->start),
+        return mem_run_vec_push(runs, (struct mem_run){ .start = start,
+                                                        .end = end,
+                                                        .offset = run->offset + (start - run->start),
                                                         .sort = run->sort });
 }
 
@@ -109,8 +112,9 @@ static int find_arena(struct huge *h) {
 
         r = mem_taken_by_task(h->t, &taken);
         if (r == 0)
-                r = mem_run_vec_push(&taken, (struct mem_run){ .start = host,
-                                                               .end = host + compel_host_size(h->t->restore->host) });
+                r = mem_run_vec_push(
+                        &taken, (struct mem_run){ .start = host,
+                                                  .end = host + compel_host_size(h->t->restore->host) });
         return r < 0 ? r : mem_find_gap(&taken, ARENA_SIZE, HUGE, &h->arena);
 }
 
@@ -232,9 +236,12 @@ static int fill_ranges(struct huge *h, struct ckpt_error *err) {
         return r;
 }
 
-int mem_fill_huge(struct restore_task *t, struct compel_batch *b, struct mem_run_vec *runs, struct ckpt_error *err) {
+int mem_fill_huge(struct restore_task *t, struct compel_batch *b, struct mem_run_vec *runs,
+                  struct ckpt_error *err) {
         const struct restore_mem_tree *tree = restore_mem_tree_of(t->restore);
-        _cleanup_(huge_done) struct huge h = { .t = t, .b = b, .pages_fd = tree->pages_fd, .uffd = tree->uffd };
+        _cleanup_(huge_done) struct huge h = {
+                .t = t, .b = b, .pages_fd = tree->pages_fd, .uffd = tree->uffd
+        };
         struct mem_run_vec old = *runs;
         uint64_t bytes;
         int r;

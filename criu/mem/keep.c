@@ -20,7 +20,8 @@ static bool any_cow(const struct mem_run_vec *runs, uint64_t start, uint64_t end
 static bool above_vdso(const struct restore_task *t, const struct restore_area *area) {
         uint64_t end = t->mem->vdso.start + t->mem->vdso.size;
 
-        return t->mem->vdso.map && (area->msg->flags & MAP_GROWSDOWN) && area->start >= end && area->start - end < STACK_GAP;
+        return t->mem->vdso.map && (area->msg->flags & MAP_GROWSDOWN) && area->start >= end &&
+               area->start - end < STACK_GAP;
 }
 
 static bool same_source(const struct restore_area *a, const struct restore_area *b) {
@@ -28,15 +29,16 @@ static bool same_source(const struct restore_area *a, const struct restore_area 
 }
 
 /* A task has the head of the parent's area, or all of it and perhaps more behind. */
-static void choose(struct restore_task *t, const struct restore_mem *parent, struct restore_area *area, size_t *cursor) {
+static void choose(struct restore_task *t, const struct restore_mem *parent, struct restore_area *area,
+                   size_t *cursor) {
         while (*cursor < parent->areas.n && parent->areas.v[*cursor].end <= area->start)
                 (*cursor)++;
         for (size_t i = *cursor; i < parent->areas.n && parent->areas.v[i].start <= area->start; i++) {
                 const struct restore_area *theirs = &parent->areas.v[i];
                 uint64_t end = MIN(area->end, theirs->end);
 
-                if (!same_source(theirs, area) || !any_cow(&t->mem->runs, area->start, end) || above_vdso(t, area) ||
-                    mem_runs_touch(&t->mem->guards, area->start, end) ||
+                if (!same_source(theirs, area) || !any_cow(&t->mem->runs, area->start, end) ||
+                    above_vdso(t, area) || mem_runs_touch(&t->mem->guards, area->start, end) ||
                     mem_runs_touch(&parent->guards, area->start, end))
                         continue;
                 area->kept_start = area->start;
@@ -77,7 +79,8 @@ static int add_dropping(struct restore_task *t, struct compel_batch *b, const st
 }
 
 int mem_add_unmapping(struct restore_task *t, struct compel_batch *b) {
-        uint64_t host = compel_host_addr(t->restore->host), host_end = host + compel_host_size(t->restore->host);
+        uint64_t host = compel_host_addr(t->restore->host),
+                 host_end = host + compel_host_size(t->restore->host);
         uint64_t at = 0;
         bool host_done = false;
         int r = 0;

@@ -11,9 +11,9 @@
 #include "macro.h"
 #include "mem/restore.h"
 
-#define PROT_MASK  (uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC)
-#define FLAGS_MASK                                                                                           \
-        (uint32_t)(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE |    \
+#define PROT_MASK (uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC)
+#define FLAGS_MASK                                                                                        \
+        (uint32_t)(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE | \
                    MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK)
 #define VDSO_MAX   (64ULL << 10)
 #define VVAR_MAX   (1ULL << 20)
@@ -33,7 +33,8 @@ struct restore_mem_tree *restore_mem_tree_of(struct restore *r) {
         if (!mem->tree) {
                 mem->tree = calloc(1, sizeof(*mem->tree));
                 ckpt_assert(mem->tree);
-                mem->tree->images_fd = mem->tree->pages_fd = mem->tree->patch_file = mem->tree->patch_fd = -EBADF;
+                mem->tree->images_fd = mem->tree->pages_fd = mem->tree->patch_file = mem->tree->patch_fd =
+                        -EBADF;
         }
         return mem->tree;
 }
@@ -59,7 +60,8 @@ void mem_restore_free(struct restore_mem **mem) {
 
 /* ---- runs ---- */
 
-static int damaged_run(const struct image_file *file, const Img__Pagemap *e, const char *why, struct ckpt_error *err) {
+static int damaged_run(const struct image_file *file, const Img__Pagemap *e, const char *why,
+                       struct ckpt_error *err) {
         return image_damaged(file, err, "the run of pages at %#llx %s", (unsigned long long)e->vaddr, why);
 }
 
@@ -68,9 +70,12 @@ static uint64_t pages_of(const Img__Pagemap *e) {
 }
 
 /* 1: its bytes are in the pages file. 0: it says nothing. */
-static int judge_run(const struct image_file *file, const Img__Pagemap *e, uint64_t last_end, struct ckpt_error *err) {
+static int judge_run(const struct image_file *file, const Img__Pagemap *e, uint64_t last_end,
+                     struct ckpt_error *err) {
         uint64_t pages = pages_of(e), bytes, end;
-        uint32_t flags = e->has_flags ? e->flags : e->has_in_parent && e->in_parent ? MEM_RUN_PARENT : MEM_RUN_PRESENT;
+        uint32_t flags = e->has_flags                       ? e->flags
+                         : e->has_in_parent && e->in_parent ? MEM_RUN_PARENT
+                                                            : MEM_RUN_PRESENT;
 
         if (pages == 0 || e->vaddr % PAGE_SIZE != 0 || __builtin_mul_overflow(pages, PAGE_SIZE, &bytes) ||
             __builtin_add_overflow(e->vaddr, bytes, &end) || end > MEM_END)
@@ -78,9 +83,10 @@ static int judge_run(const struct image_file *file, const Img__Pagemap *e, uint6
         if (e->vaddr < last_end)
                 return damaged_run(file, e, "is out of order or overlaps the one before", err);
         if (flags & MEM_RUN_PARENT)
-                return ckpt_error(err, -ENOTSUP,
-                                  "these images are incremental: they need those of an earlier pre-dump, which is not "
-                                  "supported yet; nothing was created");
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "these images are incremental: they need those of an earlier pre-dump, which is not "
+                        "supported yet; nothing was created");
         return flags & MEM_RUN_PRESENT ? 1 : 0;
 }
 
@@ -146,7 +152,8 @@ int mem_load_runs(struct image_dir *dir, enum image_kind kind, unsigned long id,
 
 /* ---- areas ---- */
 
-static int damaged_area(const struct restore_task *t, const Img__Vma *v, const char *why, struct ckpt_error *err) {
+static int damaged_area(const struct restore_task *t, const Img__Vma *v, const char *why,
+                        struct ckpt_error *err) {
         return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: the area at %#llx %s", t->pid,
                           (unsigned long long)v->start, why);
 }
@@ -183,7 +190,8 @@ static bool is_range(const Img__Vma *v) {
         return (v->start | v->end) % PAGE_SIZE == 0 && v->start < v->end && v->end <= MEM_END;
 }
 
-static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_kind kind, struct ckpt_error *err) {
+static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_kind kind,
+                      struct ckpt_error *err) {
         uint64_t size = v->end - v->start, end;
         bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM;
 
@@ -195,8 +203,9 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
                 return damaged_area(t, v, "is too large for a vDSO", err);
         if (v->pgoff % PAGE_SIZE != 0 || __builtin_add_overflow(v->pgoff, size, &end) || end > INT64_MAX)
                 return damaged_area(t, v, "begins at an impossible place of its file", err);
-        if (kind == MEM_SHMEM && (end > OBJECT_MAX || (v->has_shmem_size && (v->shmem_size % PAGE_SIZE != 0 ||
-                                                                             v->shmem_size > OBJECT_MAX))))
+        if (kind == MEM_SHMEM &&
+            (end > OBJECT_MAX ||
+             (v->has_shmem_size && (v->shmem_size % PAGE_SIZE != 0 || v->shmem_size > OBJECT_MAX))))
                 return damaged_area(t, v, "is of an impossible shared object", err);
         if ((kind == MEM_FILE_PRIVATE || kind == MEM_FILE_SHARED) && (v->fd < 0 || v->fd > UINT32_MAX))
                 return damaged_area(t, v, "maps no file", err);
@@ -205,20 +214,26 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
         return 0;
 }
 
-static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t last_end, struct ckpt_error *err) {
+static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t last_end,
+                      struct ckpt_error *err) {
         if (!is_range(v))
                 return damaged_area(t, v, "has impossible limits", err);
         if (v->start < last_end)
                 return damaged_area(t, v, "is out of order or overlaps the one before", err);
         for (size_t i = 0; i < ELEMENTSOF(unsupported); i++)
                 if (v->status & unsupported[i].status)
-                        return ckpt_error(err, -ENOTSUP, "pid %d maps %s at %#llx, which cannot be restored yet; nothing was created",
-                                          t->pid, unsupported[i].what, (unsigned long long)v->start);
+                        return ckpt_error(
+                                err, -ENOTSUP,
+                                "pid %d maps %s at %#llx, which cannot be restored yet; nothing was created",
+                                t->pid, unsupported[i].what, (unsigned long long)v->start);
         if (v->prot & ~PROT_MASK)
                 return damaged_area(t, v, "has an unknown protection", err);
         if (v->flags & MAP_HUGETLB)
-                return ckpt_error(err, -ENOTSUP, "pid %d maps huge pages of hugetlbfs at %#llx, which cannot be restored yet; "
-                                  "nothing was created", t->pid, (unsigned long long)v->start);
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "pid %d maps huge pages of hugetlbfs at %#llx, which cannot be restored yet; "
+                        "nothing was created",
+                        t->pid, (unsigned long long)v->start);
         if (v->flags & ~FLAGS_MASK)
                 return damaged_area(t, v, "has unknown flags", err);
         if (v->has_madv && (v->madv & ~mem_advice_mask()))
@@ -260,13 +275,16 @@ static int load_areas(struct restore_task *t, struct ckpt_error *err) {
                 area = restore_area_vec_add(areas);
                 if (!area)
                         return ckpt_error(err, -ENOMEM, "not enough memory");
-                *area = (struct restore_area){ .start = v->start, .end = v->end, .kind = kind_of(v), .msg = v, .fd = -1 };
+                *area = (struct restore_area){
+                        .start = v->start, .end = v->end, .kind = kind_of(v), .msg = v, .fd = -1
+                };
         }
         return 0;
 }
 
 /* [start, end) lies in areas without a gap; `content`: they are private, and have some. */
-static bool cover(struct restore_area_vec *areas, size_t *cursor, uint64_t start, uint64_t end, bool content) {
+static bool cover(struct restore_area_vec *areas, size_t *cursor, uint64_t start, uint64_t end,
+                  bool content) {
         while (*cursor < areas->n && areas->v[*cursor].end <= start)
                 (*cursor)++;
         for (size_t i = *cursor; start < end; i++) {
@@ -289,17 +307,23 @@ static int check_runs(struct restore_task *t, struct ckpt_error *err) {
 
         for (size_t i = 0; i < mem->runs.n; i++)
                 if (!cover(&mem->areas, &cursor, mem->runs.v[i].start, mem->runs.v[i].end, true))
-                        return ckpt_error(err, -EBADMSG,
-                                          "pagemap-%d.img is damaged: its pages at %#llx are not in private memory of mm-%d.img",
-                                          t->pid, (unsigned long long)mem->runs.v[i].start, t->pid);
+                        return ckpt_error(
+                                err, -EBADMSG,
+                                "pagemap-%d.img is damaged: its pages at %#llx are not in private memory of mm-%d.img",
+                                t->pid, (unsigned long long)mem->runs.v[i].start, t->pid);
         cursor = 0;
         for (size_t i = 0; i < mem->guards.n; i++)
                 if (!cover(&mem->areas, &cursor, mem->guards.v[i].start, mem->guards.v[i].end, false))
-                        return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: the guard range at %#llx is outside of all areas",
-                                          t->pid, (unsigned long long)mem->guards.v[i].start);
+                        return ckpt_error(
+                                err, -EBADMSG,
+                                "mm-%d.img is damaged: the guard range at %#llx is outside of all areas",
+                                t->pid, (unsigned long long)mem->guards.v[i].start);
         if (mem->guards.n > 0 && !kernel_has(&t->restore->kernel, KERNEL_GUARD_REGIONS))
-                return ckpt_error(err, -ENOTSUP, "%s has guard regions (MADV_GUARD_INSTALL), which this kernel does not know; "
-                                  "nothing was created", restore_task_name(t));
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "%s has guard regions (MADV_GUARD_INSTALL), which this kernel does not know; "
+                        "nothing was created",
+                        restore_task_name(t));
         return 0;
 }
 
@@ -330,12 +354,16 @@ static int check_mm(const struct restore_task *t, struct ckpt_error *err) {
         const Img__Mm *mm = t->mm;
 
         if (mm->n_aios > 0)
-                return ckpt_error(err, -ENOTSUP, "pid %d has AIO contexts, which cannot be restored yet; nothing was created",
-                                  t->pid);
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "pid %d has AIO contexts, which cannot be restored yet; nothing was created",
+                        t->pid);
         if (mm->n_mm_saved_auxv % 2 != 0 || mm->n_mm_saved_auxv > 512)
-                return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: its auxiliary vector is impossible", t->pid);
+                return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: its auxiliary vector is impossible",
+                                  t->pid);
         if (mm->has_lock_future && (mm->lock_future & ~(uint32_t)(MCL_FUTURE | MCL_ONFAULT)))
-                return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: it has an unknown way of locking memory", t->pid);
+                return ckpt_error(err, -EBADMSG,
+                                  "mm-%d.img is damaged: it has an unknown way of locking memory", t->pid);
         return 0;
 }
 
@@ -343,7 +371,8 @@ int mem_load(struct restore_task *t, struct ckpt_error *err) {
         struct restore_mem *mem = restore_mem_of(t);
         int r;
 
-        r = image_load(t->restore->dir, IMAGE_MM, (unsigned long)t->pid, 0, &img__mm__descriptor, &t->mm, err);
+        r = image_load(t->restore->dir, IMAGE_MM, (unsigned long)t->pid, 0, &img__mm__descriptor, &t->mm,
+                       err);
         if (r == 0 && t->mm->n_vmas == 0)
                 r = load_old_areas(t, err);
         if (r == 0)
@@ -351,8 +380,8 @@ int mem_load(struct restore_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = load_areas(t, err);
         if (r == 0)
-                r = mem_load_runs(t->restore->dir, IMAGE_PAGEMAP, (unsigned long)t->pid, &mem->runs, &mem->pages_id,
-                                  &mem->pages_size, err);
+                r = mem_load_runs(t->restore->dir, IMAGE_PAGEMAP, (unsigned long)t->pid, &mem->runs,
+                                  &mem->pages_id, &mem->pages_size, err);
         if (r == 0)
                 r = check_runs(t, err);
         if (r == 0)

@@ -67,7 +67,8 @@ static const struct name_row {
         { "/SYSV", "System V shared memory", NULL },
         { "/[aio]", "an AIO context (io_setup)", "Let the program use ordinary reads and writes" },
         { "/secretmem", "secret memory (memfd_secret)", NULL },
-        { "anon_inode:[io_uring]", "the rings of an io_uring instance", "Start the program with io_uring disabled" },
+        { "anon_inode:[io_uring]", "the rings of an io_uring instance",
+          "Start the program with io_uring disabled" },
         { "anon_inode:[perf_event]", "the buffer of a performance counter", "Stop the profiler first" },
         { "anon_inode:bpf", "a BPF map", NULL },
         { "anon_inode:", "the memory of a special descriptor", NULL },
@@ -81,7 +82,8 @@ struct look {
         const struct proc_vma *vma;
 };
 
-static void __attribute__((format(printf, 3, 4))) block(const struct look *l, const char *hint, const char *fmt, ...) {
+static void __attribute__((format(printf, 3, 4)))
+block(const struct look *l, const char *hint, const char *fmt, ...) {
         _cleanup_free_ char *what = NULL;
         va_list ap;
         int n;
@@ -90,8 +92,8 @@ static void __attribute__((format(printf, 3, 4))) block(const struct look *l, co
         n = vasprintf(&what, fmt, ap);
         va_end(ap);
         ckpt_assert(n >= 0);
-        blocker_add(l->b, hint, "%s: the mapping at %#llx is %s, which cannot be checkpointed yet", dump_task_name(l->t),
-                    (unsigned long long)l->vma->start, what);
+        blocker_add(l->b, hint, "%s: the mapping at %#llx is %s, which cannot be checkpointed yet",
+                    dump_task_name(l->t), (unsigned long long)l->vma->start, what);
 }
 
 static const struct name_row *find_name(const char *name) {
@@ -102,13 +104,15 @@ static const struct name_row *find_name(const char *name) {
 }
 
 void mem_map_files_link(const struct proc_vma *vma, char ret[48]) {
-        snprintf(ret, 48, "map_files/%llx-%llx", (unsigned long long)vma->start, (unsigned long long)vma->end);
+        snprintf(ret, 48, "map_files/%llx-%llx", (unsigned long long)vma->start,
+                 (unsigned long long)vma->end);
 }
 
 /* Memory of the kernel's own tmpfs: only what mmap(MAP_SHARED | MAP_ANONYMOUS) made is known. */
 static void look_shm(const struct look *l) {
         const struct name_row *row = find_name(l->vma->name);
-        bool anonymous = strcmp(l->vma->name, "/dev/zero (deleted)") == 0 || l->vma->kind == PROC_VMA_ANON_NAMED;
+        bool anonymous =
+                strcmp(l->vma->name, "/dev/zero (deleted)") == 0 || l->vma->kind == PROC_VMA_ANON_NAMED;
 
         if (row)
                 block(l, row->hint, "%s", row->what);
@@ -125,7 +129,8 @@ static bool name_leads_there(const struct look *l, const char *link, const struc
 
         if (proc_readlink(&l->t->proc, link, &path) < 0)
                 return false;
-        return path[0] == '/' && stat(path, &there) == 0 && there.st_dev == st->st_dev && there.st_ino == st->st_ino;
+        return path[0] == '/' && stat(path, &there) == 0 && there.st_dev == st->st_dev &&
+               there.st_ino == st->st_ino;
 }
 
 static void look_file(const struct look *l) {
@@ -136,7 +141,8 @@ static void look_file(const struct look *l) {
         mem_map_files_link(l->vma, link);
         if (fstatat(l->t->proc.fd, link, &st, 0) < 0) {
                 if (errno != ENOENT && errno != ESRCH) /* it is gone meanwhile */
-                        block(l, "Run ckpt as root", "%s, which cannot be looked at (%s)", l->vma->name, strerror(errno));
+                        block(l, "Run ckpt as root", "%s, which cannot be looked at (%s)", l->vma->name,
+                              strerror(errno));
                 return;
         }
         if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)
@@ -149,7 +155,8 @@ static void look_file(const struct look *l) {
                 else
                         block(l, NULL, "of the special file %s", l->vma->name);
         } else if (st.st_nlink == 0) {
-                block(l, "Restart the program if this is the aftermath of an upgrade", "of a deleted file, %s", l->vma->name);
+                block(l, "Restart the program if this is the aftermath of an upgrade",
+                      "of a deleted file, %s", l->vma->name);
         } else if (!name_leads_there(l, link, &st)) {
                 block(l, "Restart the program if this is the aftermath of an upgrade",
                       "of a file whose name leads to another or none by now, %s", l->vma->name);
@@ -157,8 +164,14 @@ static void look_file(const struct look *l) {
 }
 
 static bool look_flags(const struct look *l, const struct proc_smap *smap) {
+        const struct name_row *row = find_name(smap->vma.name);
         bool found = false;
 
+        /* What is no path says more than the flags, which are a device's. */
+        if (row && smap->vma.name[0] != '/') {
+                block(l, row->hint, "%s", row->what);
+                return true;
+        }
         for (size_t i = 0; i < ELEMENTSOF(flag_rows); i++)
                 if (smap->flags & flag_rows[i].vmf) {
                         block(l, flag_rows[i].hint, "%s", flag_rows[i].what);
@@ -234,8 +247,8 @@ static void look_class(struct dump_task *t) {
 
         if (fd >= 0 && pread_full(fd, ident, sizeof(ident), 0) == (ssize_t)sizeof(ident) &&
             memcmp(ident, ELFMAG, SELFMAG) == 0 && ident[EI_CLASS] == ELFCLASS32)
-                blocker_add(t->dump->blockers, NULL, "%s is a 32-bit program, which cannot be checkpointed yet",
-                            dump_task_name(t));
+                blocker_add(t->dump->blockers, NULL,
+                            "%s is a 32-bit program, which cannot be checkpointed yet", dump_task_name(t));
 }
 
 /* Once its leader is dead, a process shows its memory in /proc under the numbers of its other threads only. */
@@ -257,8 +270,9 @@ static void look_at(struct dump_task *t) {
         r = proc_smaps_read(&t->proc, &t->maps_buf, &t->smaps);
         if (r < 0) {
                 if (r != -ESRCH)
-                        blocker_add(t->dump->blockers, "Run ckpt as root", "%s: its memory areas cannot be read (%s)",
-                                    dump_task_name(t), strerror(-r));
+                        blocker_add(t->dump->blockers, "Run ckpt as root",
+                                    "%s: its memory areas cannot be read (%s)", dump_task_name(t),
+                                    strerror(-r));
                 return;
         }
         mem_look_areas(t, &t->smaps, t->dump->blockers);

@@ -37,8 +37,9 @@ static uint64_t map_flags(const struct restore_area *area) {
 
 /* Neighbours that one mmap(2) can make; mprotect(2) and madvise(2) will part them again. */
 static bool joins(const struct restore_area *a, const struct restore_area *b) {
-        return a->kind == MEM_ANON && b->kind == MEM_ANON && a->end == b->start && a->map_prot == b->map_prot &&
-               map_flags(a) == map_flags(b) && !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0;
+        return a->kind == MEM_ANON && b->kind == MEM_ANON && a->end == b->start &&
+               a->map_prot == b->map_prot && map_flags(a) == map_flags(b) &&
+               !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0;
 }
 
 static void add_mmap(struct compel_batch *b, const struct restore_area *area, uint64_t start, uint64_t end) {
@@ -81,8 +82,10 @@ void mem_add_widening(struct restore_task *t, struct compel_batch *b) {
 
                 if (!widen_parts(area))
                         continue;
-                for (size_t j = mem_runs_find(runs, area->start); j < runs->n && runs->v[j].start < area->end; j++) {
-                        uint64_t start = MAX(runs->v[j].start, area->start), end = MIN(runs->v[j].end, area->end);
+                for (size_t j = mem_runs_find(runs, area->start);
+                     j < runs->n && runs->v[j].start < area->end; j++) {
+                        uint64_t start = MAX(runs->v[j].start, area->start),
+                                 end = MIN(runs->v[j].end, area->end);
 
                         compel_call(b, "make pages writable", SYS_mprotect, start, end - start,
                                     (uint64_t)(PROT_READ | PROT_WRITE));
@@ -104,18 +107,19 @@ static void add_protections(struct restore_task *t, struct compel_batch *b) {
 
                 if (!needs_protection(area))
                         continue;
-                while (i + 1 < areas->n && areas->v[i + 1].start == end && needs_protection(&areas->v[i + 1]) &&
-                       areas->v[i + 1].msg->prot == area->msg->prot)
+                while (i + 1 < areas->n && areas->v[i + 1].start == end &&
+                       needs_protection(&areas->v[i + 1]) && areas->v[i + 1].msg->prot == area->msg->prot)
                         end = areas->v[++i].end;
-                compel_call(b, "protect an area", SYS_mprotect, area->start, end - area->start, area->msg->prot);
+                compel_call(b, "protect an area", SYS_mprotect, area->start, end - area->start,
+                            area->msg->prot);
         }
 }
 
 static void add_advice(struct compel_batch *b, const struct restore_area *area) {
         for (size_t i = 0; i < mem_nr_advices; i++)
                 if (!mem_advices[i].late && (area->msg->madv & (1ULL << mem_advices[i].value)))
-                        compel_call(b, mem_advices[i].what, SYS_madvise, area->start, area->end - area->start,
-                                    (uint64_t)mem_advices[i].value);
+                        compel_call(b, mem_advices[i].what, SYS_madvise, area->start,
+                                    area->end - area->start, (uint64_t)mem_advices[i].value);
 }
 
 static void add_name(struct compel_batch *b, const struct restore_area *area) {
@@ -126,7 +130,8 @@ static void add_name(struct compel_batch *b, const struct restore_area *area) {
                 return;
         op = compel_call(b, "name an area", SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, area->start,
                          area->end - area->start, compel_copy(b, name, strlen(name) + 1));
-        op->check = COMPEL_CHECK_NOTHING; /* for people who look at maps; not every kernel is built with it */
+        op->check =
+                COMPEL_CHECK_NOTHING; /* for people who look at maps; not every kernel is built with it */
 }
 
 void mem_add_properties(struct restore_task *t, struct compel_batch *b) {

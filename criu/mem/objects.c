@@ -76,24 +76,29 @@ static int read_runs(int fd, const struct mem_run_vec *runs, char *to) {
         return 0;
 }
 
-static int fill_object(struct restore *r, const struct restore_object *o, char *addr, struct ckpt_error *err) {
+static int fill_object(struct restore *r, const struct restore_object *o, char *addr,
+                       struct ckpt_error *err) {
         _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
         _cleanup_close_ int fd = -EBADF;
         uint64_t size, file_size;
         uint32_t pages_id;
         int ret;
 
-        ret = mem_load_runs(r->dir, IMAGE_SHMEM_PAGEMAP, (unsigned long)o->shmid, &runs, &pages_id, &size, err);
+        ret = mem_load_runs(r->dir, IMAGE_SHMEM_PAGEMAP, (unsigned long)o->shmid, &runs, &pages_id, &size,
+                            err);
         if (ret < 0 || runs.n == 0)
                 return ret;
         if (runs.v[runs.n - 1].end > o->size)
-                return ckpt_error(err, -EBADMSG, "pagemap-shmem-%llu.img is damaged: it has pages behind the end of the memory",
-                                  (unsigned long long)o->shmid);
+                return ckpt_error(
+                        err, -EBADMSG,
+                        "pagemap-shmem-%llu.img is damaged: it has pages behind the end of the memory",
+                        (unsigned long long)o->shmid);
         ret = image_pages_fd(r->dir, pages_id, &fd, &file_size, err);
         if (ret == 0) {
                 ret = read_runs(fd, &runs, addr);
                 if (ret < 0)
-                        return ckpt_error_errno(err, ret, "cannot read pages-%u.img into shared memory", pages_id);
+                        return ckpt_error_errno(err, ret, "cannot read pages-%u.img into shared memory",
+                                                pages_id);
                 r->stats.pages_restored += size / PAGE_SIZE;
                 progress_add_total(&r->run->progress, size);
                 progress_add(&r->run->progress, size);
@@ -116,8 +121,8 @@ static int make_object(struct restore *r, struct restore_object *o, struct ckpt_
         _cleanup_close_ int fd = -EBADF;
         int ret;
 
-        v.addr = mmap(NULL, o->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | (o->noreserve ? MAP_NORESERVE : 0),
-                      -1, 0);
+        v.addr = mmap(NULL, o->size, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS | (o->noreserve ? MAP_NORESERVE : 0), -1, 0);
         if (v.addr == MAP_FAILED) {
                 v.addr = NULL;
                 return ckpt_error_errno(err, -errno, "cannot create shared memory of %llu bytes",

@@ -48,7 +48,8 @@ static int take_all(struct sweep *s) {
 }
 
 static int sweep_range(struct sweep *s, uint64_t start, uint64_t end) {
-        return proc_pagemap_runs(&s->pm, start, end, s->any_of, (PAGE_RUN_PFNZERO & s->pm.categories) | PAGE_RUN_FILE,
+        return proc_pagemap_runs(&s->pm, start, end, s->any_of,
+                                 (PAGE_RUN_PFNZERO & s->pm.categories) | PAGE_RUN_FILE,
                                  PAGE_RUN_GUARD & s->pm.categories, &s->found);
 }
 
@@ -109,6 +110,7 @@ int mem_collect_pages(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = add_vdso(t);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot find out which pages it uses", dump_task_name(t));
+                return ckpt_error_errno(err, r, "%s: cannot find out which pages it uses",
+                                        dump_task_name(t));
         return 0;
 }

@@ -14,7 +14,8 @@
 #include "mem/restore.h"
 #include "restore/inherit.h"
 
-void mem_add_read(struct compel_batch *b, const char *what, int fd, uint64_t address, uint64_t size, uint64_t offset) {
+void mem_add_read(struct compel_batch *b, const char *what, int fd, uint64_t address, uint64_t size,
+                  uint64_t offset) {
         struct compel_op *op = compel_call(b, what, SYS_pread64, (uint64_t)fd, address, size, offset);
 
         op->check = COMPEL_CHECK_EQUAL;
@@ -50,7 +51,8 @@ static int inherit_file(struct restore *r, uint32_t id, uint32_t flags, int *ret
 static bool is_own_exe(int fd) {
         struct stat a, b;
 
-        return fstat(fd, &a) == 0 && stat("/proc/self/exe", &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+        return fstat(fd, &a) == 0 && stat("/proc/self/exe", &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
 }
 
 static int prepare_exe(struct restore_task *t, struct ckpt_error *err) {
@@ -74,8 +76,10 @@ static int prepare_files(struct restore_task *t, struct ckpt_error *err) {
                         else if (area->msg->prot & PROT_WRITE)
                                 flags = O_RDWR;
                         if (flags == O_WRONLY)
-                                return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: a file is mapped that is not open for reading",
-                                                  t->pid);
+                                return ckpt_error(
+                                        err, -EBADMSG,
+                                        "mm-%d.img is damaged: a file is mapped that is not open for reading",
+                                        t->pid);
                 }
                 if (area->kind == MEM_FILE_PRIVATE || area->kind == MEM_FILE_SHARED)
                         r = inherit_file(t->restore, (uint32_t)area->msg->fd, flags, &area->fd, err);

@@ -16,7 +16,7 @@ struct restore_area {
         bool content;  /* runs begin, end or lie in it */
         bool patch;    /* its content comes from mem_tree.patch_fd at patch_offset instead */
         uint64_t patch_offset;
-        uint32_t map_prot;            /* while it is being filled */
+        uint32_t map_prot;             /* while it is being filled */
         uint64_t kept_start, kept_end; /* the part that the task was cloned with */
 };
 DEFINE_VEC(restore_area_vec, struct restore_area);
@@ -38,21 +38,21 @@ DEFINE_VEC(restore_mapped_vec, struct restore_mapped);
 struct restore_mem_tree {
         struct restore_object_vec objects;
         struct restore_mapped_vec files;
-        struct vdso_layout vdso; /* of ckpt, that is of this kernel */
-        int images_fd;           /* the images directory, by its number in the tasks */
-        int pages_fd, uffd;      /* numbers that are free for the pages file and a userfaultfd of a task */
+        struct vdso_layout vdso;  /* of ckpt, that is of this kernel */
+        int images_fd;            /* the images directory, by its number in the tasks */
+        int pages_fd, uffd;       /* numbers that are free for the pages file and a userfaultfd of a task */
         int patch_file, patch_fd; /* code of other kernels' vDSOs: here, and by its number in the tasks */
         uint64_t patch_size;
 };
 
 struct restore_mem {
         struct restore_area_vec areas;
-        struct mem_run_vec runs;   /* in pages-ID.img */
+        struct mem_run_vec runs; /* in pages-ID.img */
         struct mem_run_vec guards;
         uint32_t pages_id;
         uint64_t pages_size;
         struct vdso_plan vdso;
-        int exe_fd; /* in the tasks; -1: it is the one they have */
+        int exe_fd;                    /* in the tasks; -1: it is the one they have */
         struct restore_mem_tree *tree; /* of the root, else NULL */
 };
 
@@ -99,7 +99,8 @@ int mem_add_unmapping(struct restore_task *t, struct compel_batch *b);
 /* ---- prepare.c ---- */
 
 /* An operation that reads [offset, offset + size) of the inherited file `fd` to `address`. */
-void mem_add_read(struct compel_batch *b, const char *what, int fd, uint64_t address, uint64_t size, uint64_t offset);
+void mem_add_read(struct compel_batch *b, const char *what, int fd, uint64_t address, uint64_t size,
+                  uint64_t offset);
 
 /* ---- map.c ---- */
 
@@ -123,4 +124,5 @@ int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *
  * Fill what can be filled with huge pages, by running the batch, and take it out of `runs` (what
  * is left is to be read the plain way). `areas` may be written to at this time.
  */
-int mem_fill_huge(struct restore_task *t, struct compel_batch *b, struct mem_run_vec *runs, struct ckpt_error *err);
+int mem_fill_huge(struct restore_task *t, struct compel_batch *b, struct mem_run_vec *runs,
+                  struct ckpt_error *err);

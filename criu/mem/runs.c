@@ -60,7 +60,8 @@ size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset) {
         return low;
 }
 
-int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end, struct mem_run_vec *ret) {
+int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end,
+                  struct mem_run_vec *ret) {
         int r = 0;
 
         for (size_t i = mem_runs_find(runs, start); r == 0 && i < runs->n && runs->v[i].start < end; i++) {

@@ -38,4 +38,5 @@ bool mem_runs_touch(const struct mem_run_vec *runs, uint64_t start, uint64_t end
 size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset);
 
 /* Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only those of MEM_SORT_COW count. */
-int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end, struct mem_run_vec *ret);
+int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end,
+                  struct mem_run_vec *ret);

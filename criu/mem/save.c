@@ -37,6 +37,7 @@ int mem_save(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = fault_point_error(FAULT_DUMP_MEMORY, err);
         if (r == 0)
-                r = mem_store(t->dump, &source, IMAGE_PAGEMAP, (unsigned long)t->pid, mem->pages_id, &mem->runs, err);
+                r = mem_store(t->dump, &source, IMAGE_PAGEMAP, (unsigned long)t->pid, mem->pages_id,
+                              &mem->runs, err);
         return r;
 }

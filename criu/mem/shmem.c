@@ -31,8 +31,11 @@ int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret
         o = mem_object_vec_add(objects);
         if (!o)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
-        *o = (struct mem_object){ .dev_major = vma->dev_major, .dev_minor = vma->dev_minor, .ino = vma->ino,
-                                  .id = (uint32_t)objects->n, .owner = t };
+        *o = (struct mem_object){ .dev_major = vma->dev_major,
+                                  .dev_minor = vma->dev_minor,
+                                  .ino = vma->ino,
+                                  .id = (uint32_t)objects->n,
+                                  .owner = t };
         mem_map_files_link(vma, o->link);
         if (fstatat(t->proc.fd, o->link, &st, 0) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot look at the shared memory mapped at %#llx",

@@ -19,8 +19,8 @@
 #include "macro.h"
 #include "mem/dump.h"
 
-#define CHUNK      ((size_t)IMAGE_CHUNK_SIZE)
-#define HELP_FROM  (8 * CHUNK) /* where help is worth the trouble of asking for it */
+#define CHUNK     ((size_t)IMAGE_CHUNK_SIZE)
+#define HELP_FROM (8 * CHUNK) /* where help is worth the trouble of asking for it */
 
 struct store {
         struct dump *d;
@@ -138,7 +138,8 @@ static int read_bytes(struct reader *rd, uint64_t offset, size_t len) {
                         rd->remote[nr] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), n };
                         bytes += n;
                 }
-                r = rd->s->source.task ? read_task(rd, nr, rd->buf + done, bytes) : read_file(rd, nr, rd->buf + done);
+                r = rd->s->source.task ? read_task(rd, nr, rd->buf + done, bytes)
+                                       : read_file(rd, nr, rd->buf + done);
                 done += bytes;
         }
         return r;
@@ -248,14 +249,16 @@ static void wait_for_helpers(struct store *s) {
         pthread_mutex_unlock(&s->lock);
 }
 
-static int store_pages(struct dump *d, const struct mem_source *source, const struct mem_run_vec *runs, uint64_t size,
-                       struct image_file *file, struct ckpt_error *err) {
+static int store_pages(struct dump *d, const struct mem_source *source, const struct mem_run_vec *runs,
+                       uint64_t size, struct image_file *file, struct ckpt_error *err) {
         struct store *s = calloc(1, sizeof(*s));
         int r;
 
         if (!s)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
-        *s = (struct store){ .d = d, .source = *source, .runs = runs, .file = file, .size = size, .refs = 1 };
+        *s = (struct store){
+                .d = d, .source = *source, .runs = runs, .file = file, .size = size, .refs = 1
+        };
         s->nr_chunks = (size_t)((size + CHUNK - 1) / CHUNK);
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->left, NULL);
@@ -301,8 +304,9 @@ static int write_pagemap(struct dump *d, enum image_kind kind, unsigned long id,
         return r < 0 ? r : image_close(TAKE_PTR(file), err);
 }
 
-int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind, unsigned long pagemap_id,
-              uint32_t pages_id, struct mem_run_vec *runs, struct ckpt_error *err) {
+int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind,
+              unsigned long pagemap_id, uint32_t pages_id, struct mem_run_vec *runs,
+              struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *file = NULL;
         uint64_t size = mem_runs_place(runs), *counter;
         int r;

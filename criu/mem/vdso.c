@@ -47,12 +47,13 @@ static int find_base(const uint8_t *data, const Elf64_Ehdr *ehdr, uint64_t *ret)
         return -EBADMSG;
 }
 
-static int add_symbol(const uint8_t *data, size_t size, const Elf64_Sym *sym, uint64_t base, const Elf64_Shdr *strings,
-                      struct vdso_elf *elf) {
+static int add_symbol(const uint8_t *data, size_t size, const Elf64_Sym *sym, uint64_t base,
+                      const Elf64_Shdr *strings, struct vdso_elf *elf) {
         const char *name = (const char *)data + strings->sh_offset + sym->st_name;
         uint64_t offset = sym->st_value - base;
 
-        if (ELF64_ST_TYPE(sym->st_info) != STT_FUNC || sym->st_shndx == SHN_UNDEF || sym->st_shndx == SHN_ABS)
+        if (ELF64_ST_TYPE(sym->st_info) != STT_FUNC || sym->st_shndx == SHN_UNDEF ||
+            sym->st_shndx == SHN_ABS)
                 return 0;
         if (sym->st_name >= strings->sh_size || !memchr(name, 0, strings->sh_size - sym->st_name))
                 return -EBADMSG;
@@ -137,12 +138,18 @@ static const struct {
         const char *name;
         uint32_t nr;
 } calls[] = {
-        { "__vdso_clock_gettime", SYS_clock_gettime }, { "clock_gettime", SYS_clock_gettime },
-        { "__vdso_gettimeofday", SYS_gettimeofday },   { "gettimeofday", SYS_gettimeofday },
-        { "__vdso_time", SYS_time },                   { "time", SYS_time },
-        { "__vdso_getcpu", SYS_getcpu },               { "getcpu", SYS_getcpu },
-        { "__vdso_clock_getres", SYS_clock_getres },   { "clock_getres", SYS_clock_getres },
-        { "__vdso_getrandom", SYS_getrandom },         { "getrandom", SYS_getrandom },
+        { "__vdso_clock_gettime", SYS_clock_gettime },
+        { "clock_gettime", SYS_clock_gettime },
+        { "__vdso_gettimeofday", SYS_gettimeofday },
+        { "gettimeofday", SYS_gettimeofday },
+        { "__vdso_time", SYS_time },
+        { "time", SYS_time },
+        { "__vdso_getcpu", SYS_getcpu },
+        { "getcpu", SYS_getcpu },
+        { "__vdso_clock_getres", SYS_clock_getres },
+        { "clock_getres", SYS_clock_getres },
+        { "__vdso_getrandom", SYS_getrandom },
+        { "getrandom", SYS_getrandom },
 };
 
 enum { PATCH_MAX = 14 };

@@ -66,5 +66,5 @@ struct vdso_plan {
         uint64_t at;          /* ... here: the address of vvar */
         uint64_t copy_vvar;   /* where unchanged code for threads that are in the middle of it goes, ... */
         uint64_t copy, copy_size; /* ... behind its empty data; copy_size 0: nowhere */
-        uint64_t copy_offset; /* in restore_mem_tree.patch_fd */
+        uint64_t copy_offset;     /* in restore_mem_tree.patch_fd */
 };

@@ -48,18 +48,21 @@ static int find_areas(struct restore_task *t, struct recorded *rec, struct ckpt_
                         if (!rec->vvar_end)
                                 rec->vvar_start = area->start;
                         else if (rec->vvar_end != area->start)
-                                return ckpt_error(err, -ENOTSUP, "%s: the data of its vDSO was moved; nothing was created",
+                                return ckpt_error(err, -ENOTSUP,
+                                                  "%s: the data of its vDSO was moved; nothing was created",
                                                   restore_task_name(t));
                         rec->vvar_end = area->end;
                 } else if (area->kind == MEM_VDSO) {
                         if (rec->vdso)
-                                return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: it has two vDSOs", t->pid);
+                                return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: it has two vDSOs",
+                                                  t->pid);
                         rec->vdso = area;
                         rec->size = area->end - area->start;
                 }
         }
         if (rec->vvar_end && !rec->vdso)
-                return ckpt_error(err, -ENOTSUP, "%s has the data of a vDSO without the code; nothing was created",
+                return ckpt_error(err, -ENOTSUP,
+                                  "%s has the data of a vDSO without the code; nothing was created",
                                   restore_task_name(t));
         return 0;
 }
@@ -75,18 +78,22 @@ static int read_code(struct restore_task *t, struct recorded *rec, struct ckpt_e
         if (!rec->code)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         if (!mem_runs_touch(runs, rec->vdso->start, rec->vdso->end))
-                return ckpt_error(err, -ENOTSUP, "%s: the checkpoint has no copy of its vDSO; nothing was created",
+                return ckpt_error(err, -ENOTSUP,
+                                  "%s: the checkpoint has no copy of its vDSO; nothing was created",
                                   restore_task_name(t));
         r = image_pages_fd(t->restore->dir, t->mem->pages_id, &fd, &file_size, err);
         if (r < 0)
                 return r;
-        for (size_t i = mem_runs_find(runs, rec->vdso->start); i < runs->n && runs->v[i].start < rec->vdso->end; i++) {
-                uint64_t start = MAX(runs->v[i].start, rec->vdso->start), end = MIN(runs->v[i].end, rec->vdso->end);
+        for (size_t i = mem_runs_find(runs, rec->vdso->start);
+             i < runs->n && runs->v[i].start < rec->vdso->end; i++) {
+                uint64_t start = MAX(runs->v[i].start, rec->vdso->start),
+                         end = MIN(runs->v[i].end, rec->vdso->end);
                 ssize_t n = pread_full(fd, rec->code + (start - rec->vdso->start), end - start,
                                        (off_t)(runs->v[i].offset + start - runs->v[i].start));
 
                 if (n != (ssize_t)(end - start))
-                        return ckpt_error_errno(err, n < 0 ? (int)n : -EIO, "cannot read pages-%u.img", t->mem->pages_id);
+                        return ckpt_error_errno(err, n < 0 ? (int)n : -EIO, "cannot read pages-%u.img",
+                                                t->mem->pages_id);
                 found += end - start;
         }
         return found > 0 ? 0 : -EBADMSG;
@@ -146,7 +153,8 @@ static bool any_inside(const struct restore_task *t, const struct restore_area *
 }
 
 /* Append code to the file from which the tasks read it. */
-static int append(struct restore *r, const uint8_t *code, uint64_t size, uint64_t *ret_offset, struct ckpt_error *err) {
+static int append(struct restore *r, const uint8_t *code, uint64_t size, uint64_t *ret_offset,
+                  struct ckpt_error *err) {
         struct restore_mem_tree *tree = restore_mem_tree_of(r);
         int ret;
 
@@ -167,8 +175,8 @@ static int append(struct restore *r, const uint8_t *code, uint64_t size, uint64_
 }
 
 /* Places for this kernel's vDSO and, if needed, for the copy. */
-static int choose_places(struct restore_task *t, const struct recorded *rec, const struct vdso_layout *own, bool copy,
-                         struct ckpt_error *err) {
+static int choose_places(struct restore_task *t, const struct recorded *rec, const struct vdso_layout *own,
+                         bool copy, struct ckpt_error *err) {
         _cleanup_(mem_run_vec_done) struct mem_run_vec taken = { 0 };
         uint64_t vvar_size = rec->vvar_end - rec->vvar_start;
         struct vdso_plan *plan = &t->mem->vdso;
@@ -181,7 +189,8 @@ static int choose_places(struct restore_task *t, const struct recorded *rec, con
         if (r == 0)
                 r = mem_find_gap(&taken, size, PAGE_SIZE, &start);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot find a place for the vDSO of this kernel", restore_task_name(t));
+                return ckpt_error_errno(err, r, "%s: cannot find a place for the vDSO of this kernel",
+                                        restore_task_name(t));
         plan->start = start;
         plan->size = size;
         if (copy) {
@@ -228,17 +237,23 @@ static int prepare_other(struct restore_task *t, struct recorded *rec, const str
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         r = vdso_parse(rec->code, rec->size, &elf);
         if (r < 0)
-                return ckpt_error(err, r, "%s: the vDSO in the checkpoint is damaged, or of an unknown form; nothing was created",
-                                  restore_task_name(t));
+                return ckpt_error(
+                        err, r,
+                        "%s: the vDSO in the checkpoint is damaged, or of an unknown form; nothing was created",
+                        restore_task_name(t));
         r = choose_places(t, rec, own, copy, err);
         if (r < 0)
                 return r;
         memcpy(patched, rec->code, rec->size);
         memset(patched + MIN(elf.size, rec->size), 0, rec->size - MIN(elf.size, rec->size));
-        r = vdso_redirect(patched, &elf, own->end ? &own->elf : NULL, t->mem->vdso.at + own->vdso - own->vvar, &name);
+        r = vdso_redirect(patched, &elf, own->end ? &own->elf : NULL,
+                          t->mem->vdso.at + own->vdso - own->vvar, &name);
         if (r < 0)
-                return ckpt_error(err, r, "%s comes from a kernel whose vDSO cannot be replaced by this one's: its function %s "
-                                  "is too short; nothing was created", restore_task_name(t), name);
+                return ckpt_error(
+                        err, r,
+                        "%s comes from a kernel whose vDSO cannot be replaced by this one's: its function %s "
+                        "is too short; nothing was created",
+                        restore_task_name(t), name);
         r = append(t->restore, patched, rec->size, &rec->vdso->patch_offset, err);
         if (r == 0 && copy)
                 r = append(t->restore, rec->code, rec->size, &t->mem->vdso.copy_offset, err);
@@ -266,22 +281,27 @@ int mem_prepare_vdso(struct restore_task *t, struct ckpt_error *err) {
                 return r;
         if (!is_same(&rec, own))
                 return prepare_other(t, &rec, own, err);
-        *plan = (struct vdso_plan){ .map = true, .at = rec.vvar_start, .start = rec.vvar_start,
+        *plan = (struct vdso_plan){ .map = true,
+                                    .at = rec.vvar_start,
+                                    .start = rec.vvar_start,
                                     .size = rec.vdso->end - rec.vvar_start };
         return 0;
 }
 
-static void add_copy(const struct restore_mem_tree *tree, const struct vdso_plan *plan, struct compel_batch *b) {
+static void add_copy(const struct restore_mem_tree *tree, const struct vdso_plan *plan,
+                     struct compel_batch *b) {
         const uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
 
         if (plan->copy_size == 0)
                 return;
         if (plan->copy > plan->copy_vvar)
-                compel_call(b, "map data for the old vDSO", SYS_mmap, plan->copy_vvar, plan->copy - plan->copy_vvar, PROT_READ,
-                            flags, ~0ULL, 0);
-        compel_call(b, "map the old vDSO", SYS_mmap, plan->copy, plan->copy_size, PROT_READ | PROT_WRITE, flags, ~0ULL, 0);
+                compel_call(b, "map data for the old vDSO", SYS_mmap, plan->copy_vvar,
+                            plan->copy - plan->copy_vvar, PROT_READ, flags, ~0ULL, 0);
+        compel_call(b, "map the old vDSO", SYS_mmap, plan->copy, plan->copy_size, PROT_READ | PROT_WRITE,
+                    flags, ~0ULL, 0);
         mem_add_read(b, "fill the old vDSO", tree->patch_fd, plan->copy, plan->copy_size, plan->copy_offset);
-        compel_call(b, "protect the old vDSO", SYS_mprotect, plan->copy, plan->copy_size, PROT_READ | PROT_EXEC);
+        compel_call(b, "protect the old vDSO", SYS_mprotect, plan->copy, plan->copy_size,
+                    PROT_READ | PROT_EXEC);
 }
 
 void mem_add_vdso(struct restore_task *t, struct compel_batch *b) {
@@ -314,7 +334,8 @@ static raddr_t search_areas(struct restore_task *t) {
         for (size_t i = 0; buf && fd >= 0 && i < t->mem->areas.n; i++) {
                 const struct restore_area *area = &t->mem->areas.v[i];
 
-                for (uint64_t at = area->start; at < area->end && (area->msg->prot & PROT_EXEC); at += SEARCH_SIZE) {
+                for (uint64_t at = area->start; at < area->end && (area->msg->prot & PROT_EXEC);
+                     at += SEARCH_SIZE) {
                         ssize_t n = pread(fd, buf, MIN(SEARCH_SIZE, area->end - at), (off_t)at);
                         uint64_t offset = n > 0 ? vdso_find_syscall(buf, (size_t)n) : 0;
 

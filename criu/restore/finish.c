@@ -111,11 +111,12 @@ static int unmap_host(struct restore_task *t, struct ckpt_error *err) {
         return r;
 }
 
-static bool was_stopped(const struct restore_task *t) {
-        return t->kind == RESTORE_TASK_LIVE && t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED;
+static bool to_be_stopped(const struct restore_task *t) {
+        return t->kind == RESTORE_TASK_LIVE && (t->restore->opts->leave_stopped ||
+                                                t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED);
 }
 
-/* Seize all threads of all tasks that were stopped, or of those that were not, before the first is waited for. */
+/* Seize all threads of all tasks that are to be stopped, or of those that are not, before the first is waited for. */
 static int stop_for_good(struct restore *r, bool stopped, struct ckpt_error *err) {
         int ret = 0;
 
@@ -123,7 +124,7 @@ static int stop_for_good(struct restore *r, bool stopped, struct ckpt_error *err
                 for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
                         struct restore_task *t = r->tasks[i];
 
-                        if (t->kind != RESTORE_TASK_LIVE || was_stopped(t) != stopped)
+                        if (t->kind != RESTORE_TASK_LIVE || to_be_stopped(t) != stopped)
                                 continue;
                         if (pass == 0)
                                 ret = for_each_living(t, start_interrupted_call, err);
@@ -137,7 +138,7 @@ static int unmap_hosts(struct restore *r, bool stopped, struct ckpt_error *err) 
         int ret = 0;
 
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                if (r->tasks[i]->kind != RESTORE_TASK_LIVE || was_stopped(r->tasks[i]) != stopped)
+                if (r->tasks[i]->kind != RESTORE_TASK_LIVE || to_be_stopped(r->tasks[i]) != stopped)
                         continue;
                 ret = unmap_host(r->tasks[i], err);
                 if (ret == 0 && i == r->nr_tasks / 2)
@@ -178,7 +179,7 @@ static int forget_stop(struct restore_task *parent, struct ckpt_error *err) {
         const uint64_t dfl[4] = { 0 };
         raddr_t old;
 
-        if (was_stopped(parent) || has_sigchld(parent))
+        if (to_be_stopped(parent) || has_sigchld(parent))
                 return 0;
         compel_room(b, 3, 2 * sizeof(dfl));
         compel_data(b, sizeof(dfl), &old);
@@ -196,10 +197,10 @@ static int stop_stopped(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = unmap_hosts(r, true, err);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                if (was_stopped(r->tasks[i]))
+                if (to_be_stopped(r->tasks[i]))
                         ret = job_stop(r->tasks[i], err);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                if (was_stopped(r->tasks[i]) && r->tasks[i]->parent)
+                if (to_be_stopped(r->tasks[i]) && r->tasks[i]->parent)
                         ret = forget_stop(r->tasks[i]->parent, err);
         return ret;
 }
@@ -235,16 +236,6 @@ static int let_go(struct restore_thread *th, struct ckpt_error *err __attribute_
         return 0;
 }
 
-/* --leave-stopped: SIGSTOP takes effect when ptrace lets go. */
-static void stop_tasks(struct restore *r) {
-        for (size_t i = 0; i < r->nr_tasks; i++) {
-                struct restore_task *t = r->tasks[i];
-
-                if (t->kind == RESTORE_TASK_LIVE && r->opts->leave_stopped && !was_stopped(t))
-                        kill(t->pid, SIGSTOP);
-        }
-}
-
 /* Until all have been told, the death of ckpt is still that of the whole tree. */
 static int arm_guard(struct restore *r, struct kill_guard *guard, struct ckpt_error *err) {
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
@@ -262,7 +253,6 @@ int resume(struct restore *r, struct ckpt_error *err) {
         ret = arm_guard(r, &guard, err);
         if (ret < 0)
                 return ret;
-        stop_tasks(r);
         for_each_thread(r, keep_alive, NULL);
         kill_guard_disarm(&guard);
         for_each_thread(r, let_go, NULL);

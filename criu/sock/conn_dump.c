@@ -124,10 +124,13 @@ static int lock_network(struct dump *d, struct ckpt_error *err) {
         if (r < 0 || !lock)
                 return r;
         snprintf(note, sizeof(note), "dump of pid %d into %s", d->opts->tree_pid, d->run->images_dir);
-        r = netlock_add(name, outside.v, outside.n, note, err);
+        r = netlock_add(name, outside.v, outside.n, true, note, err);
         if (r < 0)
                 return r;
         memcpy(s->lock, name, sizeof(s->lock));
+        r = netlock_add_in(name, err);
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < s->conns.n; i++)
                 if (tcp_is_connection(s->conns.v[i]->isk->state) && !s->conns.v[i]->peer)
                         s->conns.v[i]->isk->lock = s->lock;

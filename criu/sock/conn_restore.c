@@ -217,7 +217,7 @@ static int lock_network(struct restore *r, struct inet_state *s, struct ckpt_err
                 return 0;
         netlock_new_name(name);
         snprintf(note, sizeof(note), "restore from %s", r->run->images_dir);
-        rc = netlock_add(name, outside.v, outside.n, note, err);
+        rc = netlock_add(name, outside.v, outside.n, false, note, err);
         if (rc == 0)
                 memcpy(s->lock, name, sizeof(s->lock));
         return rc;
@@ -420,7 +420,11 @@ static int wake(struct inet_state *s, struct inet_file *f, const char *what, str
         if (f->outside)
                 rc = tcp_speak_first(f->stream, f->isk->state, &f->tuple, s->sender, err);
         f->repaired = false;
-        return rc < 0 ? rc : tcp_rebuild_finish(f->fd, f->stream, f->isk->state, f->out, what, err);
+        if (rc == 0)
+                rc = tcp_rebuild_finish(f->fd, f->stream, f->isk->state, f->out, what, err);
+        if (rc == 0 && f->outside && !tcp_fin_received(f->isk->state))
+                packet_hint_retry(&f->tuple, f->stream->inq_seq);
+        return rc;
 }
 
 static int restore_shutdown(const struct inet_file *f, const char *what, struct ckpt_error *err) {

@@ -67,21 +67,28 @@ static void print_elements(FILE *f, const struct sock_tuple *tuples, size_t n, b
  * At the input hook addresses are the socket's also where they are translated on the way; at the output hook
  * that is so before the translation (-100). -350: ahead of connection tracking, which so sees nothing.
  */
-static void print_table(FILE *f, const char *name, const struct sock_tuple *tuples, size_t n, const char *note) {
+static void print_chain(FILE *f, const char *name, const char *addr, const char *port, const char *peer_addr,
+                        const char *peer_port) {
+        fprintf(f, " chain %s {\n  type filter hook %sput priority -350\n  meta mark %#x accept\n", name, name,
+                NETLOCK_MARK);
+        for (int v6 = 0; v6 < 2; v6++)
+                fprintf(f, "  %s %s . tcp %s . %s %s . tcp %s @c%d drop\n", v6 ? "ip6" : "ip", addr, port,
+                        v6 ? "ip6" : "ip", peer_addr, peer_port, v6 ? 6 : 4);
+        fputs(" }\n", f);
+}
+
+static void print_table(FILE *f, const char *name, const struct sock_tuple *tuples, size_t n, bool out_only,
+                        const char *note) {
         fprintf(f, "table inet %s {\n comment \"", name);
         for (const char *c = note; *c && c - note < 120; c++)
                 fputc(*c < ' ' || *c == '"' || *c == '\\' || *c == 127 ? '_' : *c, f);
         fprintf(f, "\"\n");
         print_elements(f, tuples, n, false);
         print_elements(f, tuples, n, true);
-        fprintf(f,
-                " chain in {\n  type filter hook input priority -350\n  meta mark %#x accept\n"
-                "  ip daddr . tcp dport . ip saddr . tcp sport @c4 drop\n"
-                "  ip6 daddr . tcp dport . ip6 saddr . tcp sport @c6 drop\n }\n"
-                " chain out {\n  type filter hook output priority -350\n  meta mark %#x accept\n"
-                "  ip saddr . tcp sport . ip daddr . tcp dport @c4 drop\n"
-                "  ip6 saddr . tcp sport . ip6 daddr . tcp dport @c6 drop\n }\n}\n",
-                NETLOCK_MARK, NETLOCK_MARK);
+        print_chain(f, "out", "saddr", "sport", "daddr", "dport");
+        if (!out_only)
+                print_chain(f, "in", "daddr", "dport", "saddr", "sport");
+        fputs("}\n", f);
 }
 
 /* The functions of libnftables that are used. It is loaded by need, because that takes longer than most dumps. */
@@ -136,7 +143,8 @@ static int run_nft(const char *commands, struct ckpt_error *err) {
         return r;
 }
 
-int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, struct ckpt_error *err) {
+int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, bool out_only, const char *note,
+                struct ckpt_error *err) {
         _cleanup_free_ char *commands = NULL;
         _cleanup_free_ char *full = NULL;
         struct proc_stat stat;
@@ -149,10 +157,26 @@ int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, con
         f = open_memstream(&commands, &size);
         if (!f)
                 return ckpt_error_errno(err, -errno, "cannot lock the network");
-        print_table(f, name, tuples, n, full);
+        print_table(f, name, tuples, n, out_only, full);
         if (fclose(f) != 0)
                 return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
         log_debug("network lock %s for %zu connections", name, n);
+        return run_nft(commands, err);
+}
+
+int netlock_add_in(const char *name, struct ckpt_error *err) {
+        _cleanup_free_ char *commands = NULL;
+        size_t size;
+        FILE *f = open_memstream(&commands, &size);
+
+        ckpt_assert(netlock_name_valid(name));
+        if (!f)
+                return ckpt_error_errno(err, -errno, "cannot lock the network");
+        fprintf(f, "table inet %s {\n", name);
+        print_chain(f, "in", "daddr", "dport", "saddr", "sport");
+        fputs("}\n", f);
+        if (fclose(f) != 0)
+                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
         return run_nft(commands, err);
 }
 

@@ -37,8 +37,14 @@ bool netlock_name_valid(const char *name);
 /*
  * Hold back the packets of `n` connections, and write `note` (what for, in words) into the table. In force when it
  * returns. Costs one transaction. -EOPNOTSUPP: the kernel has no nf_tables.
+ *
+ * With `out_only`, only what goes out, until netlock_add_in(). What arrives in between is received, but the peer is not
+ * told; so the first ACK after the restore tells it something new, and it goes on at once, however far its
+ * timer for repeating things has backed off meanwhile.
  */
-int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, struct ckpt_error *err);
+int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, bool out_only, const char *note,
+                struct ckpt_error *err);
+int netlock_add_in(const char *name, struct ckpt_error *err);
 
 /* Let them through again. A table that is not there is no error. */
 int netlock_remove(const char *name, struct ckpt_error *err);

@@ -3,13 +3,18 @@
 
 #include <errno.h>
 #include <libnet.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/ip_icmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "cleanup.h"
 #include "macro.h"
 
-enum { HOPS = 64 };
+enum { HOPS = 64, HINTS = 8 };
 
 struct packet_sender {
         libnet_t *net[2]; /* IPv4, IPv6 */
@@ -76,4 +81,86 @@ int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_
             add_ip(net, tuple) < 0 || libnet_write(net) < 0)
                 return ckpt_error(err, -EIO, "cannot send a packet for a closing connection: %s", libnet_geterror(net));
         return 0;
+}
+
+/* The head of the packet that it is about, as it would have come from the peer: as much as RFC 792 asks for. */
+struct hint4 {
+        struct icmphdr icmp;
+        struct iphdr ip;
+        uint16_t src_port, dst_port;
+        uint32_t seq;
+};
+struct hint6 {
+        struct icmp6_hdr icmp;
+        struct ip6_hdr ip;
+        uint16_t src_port, dst_port;
+        uint32_t seq, more[3];
+};
+
+static uint16_t checksum(const void *data, size_t size) {
+        const uint16_t *words = data;
+        uint32_t sum = 0;
+
+        for (size_t i = 0; i < size / 2; i++)
+                sum += words[i];
+        sum = (sum & 0xffff) + (sum >> 16);
+        return (uint16_t)~((sum & 0xffff) + (sum >> 16));
+}
+
+static void send_hints(int fd, const struct sockaddr *from, const struct sockaddr *to, socklen_t len, const void *data,
+                       size_t size) {
+        uint32_t mark = NETLOCK_MARK;
+
+        if (fd < 0 || bind(fd, from, len) < 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
+                return;
+        /* Each takes back one doubling of the interval. */
+        for (int i = 0; i < HINTS; i++)
+                if (sendto(fd, data, size, MSG_DONTWAIT, to, len) < 0)
+                        return;
+}
+
+static void hint4(const struct sock_tuple *t, uint32_t seq) {
+        struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr = { t->src[0] } };
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = { t->dst[0] } };
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
+        struct hint4 h = {
+                .icmp = { .type = ICMP_DEST_UNREACH, .code = ICMP_HOST_UNREACH },
+                .ip = { .version = 4, .ihl = 5, .tot_len = htons(LIBNET_IPV4_H + LIBNET_TCP_H), .ttl = HOPS,
+                        .protocol = IPPROTO_TCP, .saddr = t->dst[0], .daddr = t->src[0] },
+                .src_port = htons(t->dst_port),
+                .dst_port = htons(t->src_port),
+                .seq = htonl(seq),
+        };
+
+        h.ip.check = checksum(&h.ip, sizeof(h.ip));
+        h.icmp.checksum = checksum(&h, sizeof(h));
+        send_hints(fd, (struct sockaddr *)&from, (struct sockaddr *)&to, sizeof(from), &h, sizeof(h));
+}
+
+static void hint6(const struct sock_tuple *t, uint32_t seq) {
+        struct sockaddr_in6 from = { .sin6_family = AF_INET6 }, to = { .sin6_family = AF_INET6 };
+        _cleanup_close_ int fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
+        struct hint6 h = {
+                .icmp = { .icmp6_type = ICMP6_DST_UNREACH, .icmp6_code = ICMP6_DST_UNREACH_NOROUTE },
+                .src_port = htons(t->dst_port),
+                .dst_port = htons(t->src_port),
+                .seq = htonl(seq),
+        };
+
+        memcpy(&from.sin6_addr, t->src, sizeof(from.sin6_addr));
+        memcpy(&to.sin6_addr, t->dst, sizeof(to.sin6_addr));
+        h.ip.ip6_flow = htonl(6U << 28);
+        h.ip.ip6_plen = htons(LIBNET_TCP_H);
+        h.ip.ip6_nxt = IPPROTO_TCP;
+        h.ip.ip6_hlim = HOPS;
+        h.ip.ip6_src = to.sin6_addr;
+        h.ip.ip6_dst = from.sin6_addr;
+        send_hints(fd, (struct sockaddr *)&from, (struct sockaddr *)&to, sizeof(from), &h, sizeof(h));
+}
+
+void packet_hint_retry(const struct sock_tuple *tuple, uint32_t seq) {
+        if (tuple->v6)
+                hint6(tuple, seq);
+        else
+                hint4(tuple, seq);
 }

@@ -28,3 +28,10 @@ void packet_sender_free(struct packet_sender **s);
  */
 int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack, uint16_t window,
                 uint8_t flags, struct ckpt_error *err);
+
+/*
+ * Tell a peer that has been repeating the segment `seq` in vain, at ever longer intervals, that the path works again: RFC 6069
+ * takes an ICMP "unreachable" about it as the sign that it is worth trying now. Peers that wait for nothing, or do not
+ * do it, ignore it. Best effort.
+ */
+void packet_hint_retry(const struct sock_tuple *tuple, uint32_t seq);

@@ -16,6 +16,8 @@ enum {
         TRIES = 16,
         SEGMENT_MAX = 128 << 10, /* more than one segment of a send queue, which may be acknowledged in part */
         STATE_WAIT_MS = 2000,
+        MAXSEG_MIN = 88, /* what TCP_MAXSEG takes */
+        MAXSEG_MAX = 32767,
 };
 
 static const char *const state_names[] = {
@@ -349,6 +351,28 @@ static int set_timestamp(int fd, const Img__TcpStream *msg, const char *what, st
         return 0;
 }
 
+/*
+ * The kernel computes its segment size at connect(2), from this option, as TCP_REPAIR_OPTIONS comes too late for it.
+ * What the option cannot say (loopback devices) is brought in, with IPv4, by another one that makes it compute again.
+ */
+static int connect_sized(int fd, const Img__TcpStream *msg, const struct sockaddr *peer, socklen_t len) {
+        uint32_t mss = MIN(msg->mss_clamp, (uint32_t)MAXSEG_MAX);
+
+        if (mss >= MAXSEG_MIN && set_int(fd, TCP_MAXSEG, mss) < 0)
+                return -errno;
+        if (connect(fd, peer, len) < 0)
+                return -errno;
+        return set_int(fd, TCP_MAXSEG, 0);
+}
+
+static void compute_size_again(int fd, const Img__TcpStream *msg) {
+        uint8_t options[40];
+        socklen_t len = sizeof(options);
+
+        if (msg->mss_clamp > MAXSEG_MAX && getsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, &len) == 0)
+                setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, len);
+}
+
 int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, const struct sockaddr *peer,
                         socklen_t len, const char *what, struct ckpt_error *err) {
         int r;
@@ -358,8 +382,9 @@ int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, c
                 r = set_seq(fd, TCP_RECV_QUEUE, msg->inq_seq - tcp_fin_received(state) - msg->inq_len);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot set its sequence numbers", what);
-        if (connect(fd, peer, len) < 0) {
-                r = ckpt_error_errno(err, -errno, "%s: cannot be connected again", what);
+        r = connect_sized(fd, msg, peer, len);
+        if (r < 0) {
+                r = ckpt_error_errno(err, r, "%s: cannot be connected again", what);
                 if (r == -EADDRNOTAVAIL)
                         ckpt_error_hint(err, "The same connection exists on this machine: end the program that has it");
                 return r;
@@ -367,6 +392,7 @@ int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, c
         r = set_options(fd, msg);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot set what was negotiated", what);
+        compute_size_again(fd, msg);
         return set_timestamp(fd, msg, what, err);
 }
 

@@ -41,7 +41,8 @@ static int addresses_read(struct dump_thread *t, struct ckpt_error *err) {
         uint64_t head = 0, len = 0;
 
         if (syscall(SYS_get_robust_list, t->tid, &head, &len) < 0)
-                return ckpt_error_errno(err, -errno, "%s: cannot read its list of robust futexes", dump_thread_name(t));
+                return ckpt_error_errno(err, -errno, "%s: cannot read its list of robust futexes",
+                                        dump_thread_name(t));
         dump_thread_core(t)->futex_rla = head;
         dump_thread_core(t)->futex_rla_len = (uint32_t)len;
         return read_rseq(t, err);
@@ -55,8 +56,8 @@ static void *addresses_ask(struct dump_thread *t __attribute__((unused)), struct
         return address;
 }
 
-static int addresses_answer(struct dump_thread *t, struct compel_batch *b __attribute__((unused)), void *asked,
-                            struct ckpt_error *err __attribute__((unused))) {
+static int addresses_answer(struct dump_thread *t, struct compel_batch *b __attribute__((unused)),
+                            void *asked, struct ckpt_error *err __attribute__((unused))) {
         t->core->thread_info->clear_tid_addr = *(const uint64_t *)asked;
         return 0;
 }
@@ -76,8 +77,8 @@ static int addresses_restore(struct restore_thread *t, struct compel_batch *b,
                 compel_call(b, "set its list of robust futexes", SYS_set_robust_list, core->futex_rla,
                             core->futex_rla_len);
         if (rseq && rseq->rseq_abi_pointer != 0)
-                compel_call(b, "register its area for restartable sequences", SYS_rseq, rseq->rseq_abi_pointer,
-                            rseq->rseq_abi_size, 0, rseq->signature);
+                compel_call(b, "register its area for restartable sequences", SYS_rseq,
+                            rseq->rseq_abi_pointer, rseq->rseq_abi_size, 0, rseq->signature);
         return 0;
 }
 
@@ -125,7 +126,8 @@ static int tls_read(struct dump_thread *t, struct ckpt_error *err) {
                         /* A kernel without 32-bit programs. */
                         if (errno == EIO)
                                 return 0;
-                        return ckpt_error_errno(err, -errno, "%s: cannot read its segments", dump_thread_name(t));
+                        return ckpt_error_errno(err, -errno, "%s: cannot read its segments",
+                                                dump_thread_name(t));
                 }
                 if (is_empty(&desc))
                         continue;
@@ -141,11 +143,13 @@ static int tls_check(struct restore_thread *t, struct ckpt_error *err) {
 
         for (size_t i = 0; i < info->n_tls; i++)
                 if (info->tls[i]->entry_number - FIRST_TLS >= NR_TLS)
-                        return ckpt_error(err, -EBADMSG, "%s: its segments make no sense", restore_thread_name(t));
+                        return ckpt_error(err, -EBADMSG, "%s: its segments make no sense",
+                                          restore_thread_name(t));
         return 0;
 }
 
-static int tls_restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int tls_restore(struct restore_thread *t, struct compel_batch *b,
+                       struct ckpt_error *err __attribute__((unused))) {
         const Img__ThreadInfoX86 *info = t->core->thread_info;
 
         for (size_t i = 0; i < info->n_tls; i++) {

@@ -104,26 +104,33 @@ static int creds_check(struct restore_thread *t, struct ckpt_error *err) {
         struct caps caps;
 
         if (!c)
-                return ckpt_error(err, -EBADMSG, "%s has no credentials in its image", restore_thread_name(t));
+                return ckpt_error(err, -EBADMSG, "%s has no credentials in its image",
+                                  restore_thread_name(t));
         caps = read_caps(c, self);
         if (c->n_groups > GROUPS_MAX || (caps.eff & ~caps.prm) || (caps.amb & ~(caps.prm & caps.inh)))
-                return ckpt_error(err, -EBADMSG, "%s: its credentials make no sense", restore_thread_name(t));
+                return ckpt_error(err, -EBADMSG, "%s: its credentials make no sense",
+                                  restore_thread_name(t));
         if (caps.prm & ~self->cap_permitted) {
-                ckpt_error(err, -EPERM, "%s has the capability %s, which ckpt does not have itself and cannot give",
+                ckpt_error(err, -EPERM,
+                           "%s has the capability %s, which ckpt does not have itself and cannot give",
                            restore_thread_name(t), cap_text(t, caps.prm & ~self->cap_permitted));
                 return ckpt_error_hint(err, "Run ckpt with all capabilities of the dumped tree");
         }
         if (caps.bnd & ~self->cap_bounding) {
-                ckpt_error(err, -EPERM, "%s has %s in its capability bounding set, which is missing in that of ckpt",
+                ckpt_error(err, -EPERM,
+                           "%s has %s in its capability bounding set, which is missing in that of ckpt",
                            restore_thread_name(t), cap_text(t, caps.bnd & ~self->cap_bounding));
                 return ckpt_error_hint(err, "Run ckpt with all capabilities of the dumped tree");
         }
         if (caps.inh & ~self->cap_bounding)
-                return ckpt_error(err, -EPERM, "%s can hand on the capability %s, which ckpt does not have itself",
+                return ckpt_error(err, -EPERM,
+                                  "%s can hand on the capability %s, which ckpt does not have itself",
                                   restore_thread_name(t), cap_text(t, caps.inh & ~self->cap_bounding));
         if (self->no_new_privs && !(c->has_no_new_privs && c->no_new_privs)) {
-                ckpt_error(err, -EPERM, "%s may gain privileges by exec, but ckpt runs with no_new_privs, which all its "
-                                        "children keep", restore_thread_name(t));
+                ckpt_error(err, -EPERM,
+                           "%s may gain privileges by exec, but ckpt runs with no_new_privs, which all its "
+                           "children keep",
+                           restore_thread_name(t));
                 return ckpt_error_hint(err, "Run ckpt without no_new_privs");
         }
         return 0;
@@ -178,10 +185,11 @@ static void add_bounding(uint64_t drop, struct compel_batch *b) {
 }
 
 static void add_ambient(uint64_t ambient, struct compel_batch *b) {
-        compel_call(b, "set its ambient capabilities", SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        compel_call(b, "set its ambient capabilities", SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL,
+                    0, 0, 0);
         for (; ambient; ambient &= ambient - 1)
-                compel_call(b, "set its ambient capabilities", SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE,
-                            (uint64_t)__builtin_ctzll(ambient), 0, 0);
+                compel_call(b, "set its ambient capabilities", SYS_prctl, PR_CAP_AMBIENT,
+                            PR_CAP_AMBIENT_RAISE, (uint64_t)__builtin_ctzll(ambient), 0, 0);
 }
 
 /*
@@ -189,12 +197,14 @@ static void add_ambient(uint64_t ambient, struct compel_batch *b) {
  * SECBIT_NO_SETUID_FIXUP; the inheritable set may only grow while the bounding set is whole; ambient
  * capabilities may only be raised before a securebit forbids it; securebits and bounding set want CAP_SETPCAP.
  */
-static int creds_restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int creds_restore(struct restore_thread *t, struct compel_batch *b,
+                         struct ckpt_error *err __attribute__((unused))) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__Creds *c = restore_thread_core(t)->creds;
         struct caps caps = read_caps(c, self);
 
-        compel_call(b, "keep its capabilities for now", SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP);
+        compel_call(b, "keep its capabilities for now", SYS_prctl, PR_SET_SECUREBITS,
+                    SECBIT_NO_SETUID_FIXUP);
         add_capset(b, self->cap_permitted, self->cap_permitted, caps.inh);
         add_bounding(self->cap_bounding & ~caps.bnd, b);
         add_ids(c, b);

@@ -33,12 +33,12 @@ static inline Img__TaskCore *restore_task_core(const struct restore_thread *t) {
 }
 
 /* Add a system call whose failure answer() judges. Yields its index in the batch. */
-#define task_ask(b, what, nr, ...)                                                \
-        ({                                                                        \
+#define task_ask(b, what, nr, ...)                                                      \
+        ({                                                                              \
                 struct compel_op *_op_ = compel_call((b), (what), (nr), ##__VA_ARGS__); \
-                                                                                  \
-                _op_->check = COMPEL_CHECK_NOTHING;                               \
-                compel_index((b), _op_);                                          \
+                                                                                        \
+                _op_->check = COMPEL_CHECK_NOTHING;                                     \
+                compel_index((b), _op_);                                                \
         })
 
 /* A result of task_ask(). */

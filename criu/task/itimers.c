@@ -58,13 +58,15 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
-static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int restore(struct restore_thread *t, struct compel_batch *b,
+                   struct ckpt_error *err __attribute__((unused))) {
         Img__TaskTimers *timers = restore_task_core(t)->timers;
 
         for (int i = 0; timers && i < NR_ITIMERS; i++) {
                 const Img__Itimer *image = *slot(timers, i);
                 struct itimerval value = {
-                        .it_interval = { .tv_sec = (time_t)image->isec, .tv_usec = (suseconds_t)image->iusec },
+                        .it_interval = { .tv_sec = (time_t)image->isec,
+                                         .tv_usec = (suseconds_t)image->iusec },
                         .it_value = { .tv_sec = (time_t)image->vsec, .tv_usec = (suseconds_t)image->vusec },
                 };
 
@@ -72,8 +74,8 @@ static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt
                  * ITIMER_REAL stands still from the moment it fires until its signal is taken, and shows no time then:
                  * let it fire again, which adds nothing to the signal that is pending.
                  */
-                if (i == ITIMER_REAL && image->vsec == 0 && image->vusec == 0 && (image->isec || image->iusec) &&
-                    signal_is_pending(t->task, SIGALRM))
+                if (i == ITIMER_REAL && image->vsec == 0 && image->vusec == 0 &&
+                    (image->isec || image->iusec) && signal_is_pending(t->task, SIGALRM))
                         value.it_value.tv_usec = 1;
                 if (value.it_value.tv_sec == 0 && value.it_value.tv_usec == 0)
                         continue;

@@ -22,9 +22,10 @@
 #define NS_PER_S 1000000000ULL
 
 enum {
-        TIMERS_MAX = 512,        /* what a visit can ask for at once */
-        ID_MAX_ONE_BY_ONE = 65536, /* without PR_TIMER_CREATE_RESTORE_IDS, each lower id costs two system calls */
-        THREAD_CPU_CLOCK = -2,   /* the kernel's name for the CPU time of the thread that made the timer */
+        TIMERS_MAX = 512, /* what a visit can ask for at once */
+        ID_MAX_ONE_BY_ONE =
+                65536, /* without PR_TIMER_CREATE_RESTORE_IDS, each lower id costs two system calls */
+        THREAD_CPU_CLOCK = -2, /* the kernel's name for the CPU time of the thread that made the timer */
         BOOT_ID_SIZE = 37,
 };
 
@@ -70,8 +71,10 @@ static Img__PosixTimer *timer_to_image(struct dump_thread *t, const struct proc_
                 image->has_notify_thread_id = true;
                 image->notify_thread_id = timer->target;
         } else if (timer->clock_id == THREAD_CPU_CLOCK && t->task->nr_threads > 1)
-                log_info("%s: timer %d runs on the CPU time of one of %zu threads, and the kernel does not tell which; the "
-                         "restored one runs on that of the first", dump_task_name(t->task), timer->id, t->task->nr_threads);
+                log_info(
+                        "%s: timer %d runs on the CPU time of one of %zu threads, and the kernel does not tell which; the "
+                        "restored one runs on that of the first",
+                        dump_task_name(t->task), timer->id, t->task->nr_threads);
         return image;
 }
 
@@ -139,9 +142,10 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, s
                 Img__PosixTimer *image = timers->posix[i];
                 uint64_t now;
 
-                if (value.it_value.tv_sec < 0 || value.it_value.tv_nsec < 0 || value.it_interval.tv_sec < 0 ||
-                    value.it_interval.tv_nsec < 0)
-                        return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense", dump_task_name(t->task));
+                if (value.it_value.tv_sec < 0 || value.it_value.tv_nsec < 0 ||
+                    value.it_interval.tv_sec < 0 || value.it_interval.tv_nsec < 0)
+                        return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
+                                          dump_task_name(t->task));
                 image->isec = (uint64_t)value.it_interval.tv_sec;
                 image->insec = (uint64_t)value.it_interval.tv_nsec;
                 image->vsec = (uint64_t)value.it_value.tv_sec;
@@ -172,8 +176,9 @@ static int compare_ids(const void *a, const void *b) {
 }
 
 static bool makes_sense(const Img__PosixTimer *timer) {
-        return timer->it_id <= INT32_MAX && timer->isec < INT64_MAX / NS_PER_S && timer->vsec < INT64_MAX / NS_PER_S &&
-               timer->insec < NS_PER_S && timer->vnsec < NS_PER_S && timer->si_signo <= 64 &&
+        return timer->it_id <= INT32_MAX && timer->isec < INT64_MAX / NS_PER_S &&
+               timer->vsec < INT64_MAX / NS_PER_S && timer->insec < NS_PER_S && timer->vnsec < NS_PER_S &&
+               timer->si_signo <= 64 &&
                (timer->it_sigev_notify & ~(uint32_t)SIGEV_THREAD_ID) <= SIGEV_THREAD;
 }
 
@@ -184,21 +189,26 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
                 return 0;
         qsort(timers->posix, timers->n_posix, sizeof(timers->posix[0]), compare_ids);
         for (size_t i = 0; i < timers->n_posix; i++)
-                if (!makes_sense(timers->posix[i]) || (i > 0 && timers->posix[i]->it_id == timers->posix[i - 1]->it_id))
-                        return ckpt_error(err, -EBADMSG, "%s: POSIX timer %u makes no sense", restore_task_name(t->task),
-                                          timers->posix[i]->it_id);
+                if (!makes_sense(timers->posix[i]) ||
+                    (i > 0 && timers->posix[i]->it_id == timers->posix[i - 1]->it_id))
+                        return ckpt_error(err, -EBADMSG, "%s: POSIX timer %u makes no sense",
+                                          restore_task_name(t->task), timers->posix[i]->it_id);
         if (timers->posix[timers->n_posix - 1]->it_id > ID_MAX_ONE_BY_ONE &&
             !kernel_has(&t->task->restore->kernel, KERNEL_TIMER_CR_IDS))
-                return ckpt_error(err, -ENOTSUP, "%s: its POSIX timer has number %u, and this kernel can only count up to it "
-                                  "one by one (Linux 6.15 can do more)", restore_task_name(t->task),
-                                  timers->posix[timers->n_posix - 1]->it_id);
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "%s: its POSIX timer has number %u, and this kernel can only count up to it "
+                        "one by one (Linux 6.15 can do more)",
+                        restore_task_name(t->task), timers->posix[timers->n_posix - 1]->it_id);
         return 0;
 }
 
 /* ---- restore ---- */
 
-static void add_create(const struct restore_thread *t, const Img__PosixTimer *timer, struct compel_batch *b) {
-        struct kernel_sigevent ev = { .value = timer->sival_ptr, .signo = (int32_t)timer->si_signo,
+static void add_create(const struct restore_thread *t, const Img__PosixTimer *timer,
+                       struct compel_batch *b) {
+        struct kernel_sigevent ev = { .value = timer->sival_ptr,
+                                      .signo = (int32_t)timer->si_signo,
                                       .notify = (int32_t)timer->it_sigev_notify };
         int32_t clock_id = (int32_t)timer->clock_id, id = (int32_t)timer->it_id;
         raddr_t at_ev, at_id;
@@ -210,7 +220,8 @@ static void add_create(const struct restore_thread *t, const Img__PosixTimer *ti
                         ev.notify = SIGEV_NONE;
                         ev.tid = 0;
                 } else if (clock_id == THREAD_CPU_CLOCK && ev.tid != t->tid)
-                        clock_id = (int32_t)(~(uint32_t)ev.tid << 3 | 6); /* CLOCK_THREAD_CPUTIME_ID of that thread */
+                        clock_id = (int32_t)(~(uint32_t)ev.tid << 3 |
+                                             6); /* CLOCK_THREAD_CPUTIME_ID of that thread */
         }
         compel_room(b, 2, sizeof(ev) + sizeof(id));
         at_ev = compel_copy(b, &ev, sizeof(ev));
@@ -230,12 +241,14 @@ static void skip_ids(uint32_t from, uint32_t to, struct compel_batch *b) {
                 compel_room(b, 2, sizeof(none) + sizeof(id));
                 at_ev = compel_copy(b, &none, sizeof(none));
                 at_id = compel_copy(b, &id, sizeof(id));
-                compel_call(b, "count up to the numbers of its POSIX timers", SYS_timer_create, CLOCK_MONOTONIC, at_ev, at_id);
+                compel_call(b, "count up to the numbers of its POSIX timers", SYS_timer_create,
+                            CLOCK_MONOTONIC, at_ev, at_id);
                 compel_call(b, "count up to the numbers of its POSIX timers", SYS_timer_delete, id);
         }
 }
 
-static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int restore(struct restore_thread *t, struct compel_batch *b,
+                   struct ckpt_error *err __attribute__((unused))) {
         const Img__TaskTimers *timers = restore_task_core(t)->timers;
         uint32_t next = 0;
         bool by_id;
@@ -275,7 +288,8 @@ const Img__PosixTimer *timer_of_signal(const struct restore_task *t, const Img__
         return NULL;
 }
 
-static bool queue_has(const struct restore_task *t, const Img__SignalQueue *queue, const Img__PosixTimer *timer) {
+static bool queue_has(const struct restore_task *t, const Img__SignalQueue *queue,
+                      const Img__PosixTimer *timer) {
         for (size_t i = 0; queue && i < queue->n_signals; i++)
                 if (timer_of_signal(t, queue->signals[i]) == timer)
                         return true;
@@ -320,7 +334,8 @@ void timer_fire(const Img__PosixTimer *timer, struct compel_batch *b) {
  * A timer's end is a moment on its clock. During the same boot that moment is kept, as for a process that was
  * stopped for a while; other boots have other clocks, and what was left is left.
  */
-static int arm(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int arm(struct restore_thread *t, struct compel_batch *b,
+               struct ckpt_error *err __attribute__((unused))) {
         const Img__TaskTimers *timers = restore_task_core(t)->timers;
         char boot_id[BOOT_ID_SIZE] = "";
 
@@ -334,7 +349,8 @@ static int arm(struct restore_thread *t, struct compel_batch *b, struct ckpt_err
 
                 if (left == 0 || timer_is_pending(t->task, timer))
                         continue;
-                if (timer->has_expires_ns && timer->expires_ns > 0 && *boot_id && strcmp(boot_id, timers->boot_id) == 0)
+                if (timer->has_expires_ns && timer->expires_ns > 0 && *boot_id &&
+                    strcmp(boot_id, timers->boot_id) == 0)
                         add_settime(timer, TIMER_ABSTIME, (uint64_t)timer->expires_ns, b);
                 else
                         add_settime(timer, 0, left, b);

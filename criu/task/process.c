@@ -48,18 +48,21 @@ static void *process_ask(struct dump_thread *t, struct compel_batch *b) {
         asked->dumpable = task_ask(b, "read its dumpable flag", SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
         asked->thp = task_ask(b, "read its huge page flag", SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0);
         asked->merge = task_ask(b, "read its merging flag", SYS_prctl, PR_GET_MEMORY_MERGE_, 0, 0, 0, 0);
-        asked->membarrier = task_ask(b, "read its registrations", SYS_membarrier, MEMBARRIER_GET_REGISTRATIONS, 0, 0);
+        asked->membarrier =
+                task_ask(b, "read its registrations", SYS_membarrier, MEMBARRIER_GET_REGISTRATIONS, 0, 0);
         return asked;
 }
 
-static int process_answer(struct dump_thread *t, struct compel_batch *b, void *asked_, struct ckpt_error *err) {
+static int process_answer(struct dump_thread *t, struct compel_batch *b, void *asked_,
+                          struct ckpt_error *err) {
         const struct asked_process *asked = asked_;
         int64_t dumpable = task_asked(b, asked->dumpable), thp = task_asked(b, asked->thp);
         int64_t membarrier = task_asked(b, asked->membarrier);
         Img__TaskCore *tc = dump_task_core(t);
 
         if (dumpable < 0 || dumpable > 2 || thp > UINT16_MAX)
-                return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense", dump_task_name(t->task));
+                return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
+                                  dump_task_name(t->task));
         t->task->dumpable = (int)dumpable;
         t->task->thp_disabled = thp > 0;
         if (thp > 1) {
@@ -86,11 +89,16 @@ static int process_check(struct restore_thread *t, struct ckpt_error *err) {
         const Img__TaskCore *tc = restore_task_core(t);
         const struct task_self *self = task_self_of_restore(t->task->restore);
 
-        if (tc->has_membarrier_registration_mask && (tc->membarrier_registration_mask & ~membarrier_registrations))
-                return ckpt_error(err, -ENOTSUP, "%s has registered for a kind of membarrier(2) that ckpt does not know "
-                                                 "(%#x)", restore_task_name(t->task), tc->membarrier_registration_mask);
-        if (tc->has_xcomp_perm && tc->xcomp_perm & 1ULL << XTILE_DATA && !(self->xstate.xcr0 & 1ULL << XTILE_DATA))
-                return ckpt_error(err, -ENOTSUP, "%s uses the tile registers (AMX), which this CPU or kernel does not have",
+        if (tc->has_membarrier_registration_mask &&
+            (tc->membarrier_registration_mask & ~membarrier_registrations))
+                return ckpt_error(err, -ENOTSUP,
+                                  "%s has registered for a kind of membarrier(2) that ckpt does not know "
+                                  "(%#x)",
+                                  restore_task_name(t->task), tc->membarrier_registration_mask);
+        if (tc->has_xcomp_perm && tc->xcomp_perm & 1ULL << XTILE_DATA &&
+            !(self->xstate.xcr0 & 1ULL << XTILE_DATA))
+                return ckpt_error(err, -ENOTSUP,
+                                  "%s uses the tile registers (AMX), which this CPU or kernel does not have",
                                   restore_task_name(t->task));
         return 0;
 }
@@ -111,7 +119,8 @@ static int process_restore_early(struct restore_thread *t, struct compel_batch *
                 compel_call(b, "make it a child subreaper", SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         add_membarrier(tc, b);
         if (tc->has_xcomp_perm && tc->xcomp_perm & 1ULL << XTILE_DATA)
-                compel_call(b, "allow it the tile registers", SYS_arch_prctl, ARCH_REQ_XCOMP_PERM_, XTILE_DATA);
+                compel_call(b, "allow it the tile registers", SYS_arch_prctl, ARCH_REQ_XCOMP_PERM_,
+                            XTILE_DATA);
         if (tc->has_memory_merge && tc->memory_merge) {
                 /* A wish for less memory; it takes CAP_SYS_RESOURCE. */
                 op = compel_call(b, "have its pages merged", SYS_prctl, PR_SET_MEMORY_MERGE_, 1, 0, 0, 0);
@@ -133,8 +142,10 @@ static int process_restore_late(struct restore_thread *t, struct compel_batch *b
         if (!mm->has_dumpable)
                 return 0;
         if (mm->dumpable != 0 && mm->dumpable != 1)
-                log_warn("%s: only root could read core dumps of it; now there are none", restore_task_name(t->task));
-        compel_call(b, "set its dumpable flag", SYS_prctl, PR_SET_DUMPABLE, mm->dumpable == 1 ? 1 : 0, 0, 0, 0);
+                log_warn("%s: only root could read core dumps of it; now there are none",
+                         restore_task_name(t->task));
+        compel_call(b, "set its dumpable flag", SYS_prctl, PR_SET_DUMPABLE, mm->dumpable == 1 ? 1 : 0, 0, 0,
+                    0);
         return 0;
 }
 
@@ -165,7 +176,8 @@ static int files_read(struct dump_thread *t, struct ckpt_error *err) {
 
         r = proc_oom_score_adj_read(&t->task->proc, &buf, &oom);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its oom_score_adj", dump_task_name(t->task));
+                return ckpt_error_errno(err, r, "%s: cannot read its oom_score_adj",
+                                        dump_task_name(t->task));
         tc->has_oom_score_adj = true;
         tc->oom_score_adj = oom;
         /* That of a leader that has exited is empty; /proc has every thread under its own number, too. */
@@ -173,14 +185,16 @@ static int files_read(struct dump_thread *t, struct ckpt_error *err) {
         if (r == 0)
                 r = proc_coredump_filter_read(&living, &buf, &filter);
         if (r < 0 && r != -ENOENT)
-                return ckpt_error_errno(err, r, "%s: cannot read its coredump_filter", dump_task_name(t->task));
+                return ckpt_error_errno(err, r, "%s: cannot read its coredump_filter",
+                                        dump_task_name(t->task));
         if (r == 0) {
                 tc->has_coredump_filter = true;
                 tc->coredump_filter = filter;
         }
         r = proc_loginuid_read(&t->task->proc, &buf, &loginuid);
         if (r < 0 && r != -ENOENT)
-                return ckpt_error_errno(err, r, "%s: cannot read its audit login id", dump_task_name(t->task));
+                return ckpt_error_errno(err, r, "%s: cannot read its audit login id",
+                                        dump_task_name(t->task));
         if (r == 0) {
                 tc->has_loginuid = true;
                 tc->loginuid = loginuid;
@@ -195,11 +209,15 @@ static int set_oom_score_adj(struct restore_thread *t, int value, struct ckpt_er
         snprintf(text, sizeof(text), "%d", value);
         r = task_write_proc(t->task->pid, "oom_score_adj", text);
         if (r == -EACCES || r == -EPERM) {
-                log_warn("%s: its oom_score_adj was %d, and only CAP_SYS_RESOURCE may lower it to that; it keeps that of "
-                         "ckpt", restore_task_name(t->task), value);
+                log_warn(
+                        "%s: its oom_score_adj was %d, and only CAP_SYS_RESOURCE may lower it to that; it keeps that of "
+                        "ckpt",
+                        restore_task_name(t->task), value);
                 return 0;
         }
-        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot set its oom_score_adj", restore_task_name(t->task)) : 0;
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot set its oom_score_adj",
+                                        restore_task_name(t->task))
+                     : 0;
 }
 
 static int files_check(struct restore_thread *t, struct ckpt_error *err) {
@@ -225,7 +243,8 @@ static int files_outside(struct restore_thread *t, struct ckpt_error *err) {
         snprintf(text, sizeof(text), "0x%" PRIx32, tc->coredump_filter);
         r = task_write_proc(t->task->pid, "coredump_filter", text);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot set its coredump_filter", restore_task_name(t->task));
+                return ckpt_error_errno(err, r, "%s: cannot set its coredump_filter",
+                                        restore_task_name(t->task));
         return 0;
 }
 
@@ -255,7 +274,8 @@ static int loginuid_restore(struct restore_thread *t, struct compel_batch *b,
         compel_room(b, 3, sizeof(path) + sizeof(text));
         at_path = compel_copy(b, path, sizeof(path));
         at_text = compel_copy(b, text, sizeof(text));
-        op = compel_call(b, "open its audit login id", SYS_openat, (uint64_t)AT_FDCWD, at_path, O_WRONLY | O_CLOEXEC, 0);
+        op = compel_call(b, "open its audit login id", SYS_openat, (uint64_t)AT_FDCWD, at_path,
+                         O_WRONLY | O_CLOEXEC, 0);
         fd = compel_index(b, op);
         op = compel_call(b, "set its audit login id", SYS_write, fd, at_text, strlen(text));
         op->refs = 1;

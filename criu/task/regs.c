@@ -11,19 +11,21 @@
 #include "task/syscall.h"
 
 enum {
-        USER_CS = 0x33,      /* 64-bit code */
-        SYSCALL_SIZE = 2,    /* of the instruction */
-        RSEQ_CS_OFFSET = 8,  /* of rseq_cs in struct rseq */
+        USER_CS = 0x33,     /* 64-bit code */
+        SYSCALL_SIZE = 2,   /* of the instruction */
+        RSEQ_CS_OFFSET = 8, /* of rseq_cs in struct rseq */
 };
 
 /* ptrace's names and those of the format, and the numbers of both. */
-#define EACH_REGISTER(R)                                                                                     \
-        R(r15, r15) R(r14, r14) R(r13, r13) R(r12, r12) R(rbp, bp) R(rbx, bx) R(r11, r11) R(r10, r10)        \
-        R(r9, r9) R(r8, r8) R(rax, ax) R(rcx, cx) R(rdx, dx) R(rsi, si) R(rdi, di) R(orig_rax, orig_ax)      \
-        R(rip, ip) R(cs, cs) R(eflags, flags) R(rsp, sp) R(ss, ss) R(fs_base, fs_base) R(gs_base, gs_base)   \
-        R(ds, ds) R(es, es) R(fs, fs) R(gs, gs)
+#define EACH_REGISTER(R)                                                                               \
+        R(r15, r15)                                                                                    \
+        R(r14, r14) R(r13, r13) R(r12, r12) R(rbp, bp) R(rbx, bx) R(r11, r11) R(r10, r10) R(r9, r9)    \
+                R(r8, r8) R(rax, ax) R(rcx, cx) R(rdx, dx) R(rsi, si) R(rdi, di) R(orig_rax, orig_ax)  \
+                        R(rip, ip) R(cs, cs) R(eflags, flags) R(rsp, sp) R(ss, ss) R(fs_base, fs_base) \
+                                R(gs_base, gs_base) R(ds, ds) R(es, es) R(fs, fs) R(gs, gs)
 
-static void gpregs_to_image(const struct user_regs_struct *regs, const Img__SyscallState *call, Img__UserX86Regs *ret) {
+static void gpregs_to_image(const struct user_regs_struct *regs, const Img__SyscallState *call,
+                            Img__UserX86Regs *ret) {
 #define R(kernel, wire) ret->wire = regs->kernel;
         EACH_REGISTER(R)
 #undef R
@@ -61,13 +63,16 @@ static int regs_read(struct dump_thread *t, struct ckpt_error *err) {
         int r;
 
         if (t->stop.regs.cs != USER_CS)
-                return ckpt_error(err, -ENOTSUP, "%s runs 32-bit code, which is not supported yet", dump_thread_name(t));
+                return ckpt_error(err, -ENOTSUP, "%s runs 32-bit code, which is not supported yet",
+                                  dump_thread_name(t));
         gpregs_to_image(&t->stop.regs, dump_thread_core(t)->syscall, info->gpregs);
         mask_to_image(t);
         r = compel_get_xstate(&t->stop, area, &size);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its extended registers", dump_thread_name(t));
-        r = xstate_to_image(&task_self_of_dump(t->task->dump)->xstate, area, size, &t->task->arena, info->fpregs, err);
+                return ckpt_error_errno(err, r, "%s: cannot read its extended registers",
+                                        dump_thread_name(t));
+        r = xstate_to_image(&task_self_of_dump(t->task->dump)->xstate, area, size, &t->task->arena,
+                            info->fpregs, err);
         return r < 0 ? ckpt_error_prefix(err, "%s", dump_thread_name(t)) : 0;
 }
 
@@ -93,13 +98,15 @@ static int set_xstate(struct restore_thread *t, struct ckpt_error *err) {
         /* The kernel takes nothing but the size that it gives. */
         r = compel_get_xstate(&t->stop, area, &size);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its extended registers", restore_thread_name(t));
+                return ckpt_error_errno(err, r, "%s: cannot read its extended registers",
+                                        restore_thread_name(t));
         r = xstate_from_image(layout, t->core->thread_info->fpregs, area, size, err);
         if (r < 0)
                 return ckpt_error_prefix(err, "%s", restore_thread_name(t));
         r = compel_set_xstate(&t->stop, area, size);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot set its extended registers", restore_thread_name(t));
+                return ckpt_error_errno(err, r, "%s: cannot set its extended registers",
+                                        restore_thread_name(t));
         return 0;
 }
 
@@ -116,7 +123,8 @@ static int set_rseq_cs(const struct restore_thread *t, struct ckpt_error *err) {
                 return 0;
         value = rseq->rseq_cs_pointer;
         local = (struct iovec){ &value, sizeof(value) };
-        remote = (struct iovec){ (void *)(uintptr_t)(rseq->rseq_abi_pointer + RSEQ_CS_OFFSET), sizeof(value) };
+        remote = (struct iovec){ (void *)(uintptr_t)(rseq->rseq_abi_pointer + RSEQ_CS_OFFSET),
+                                 sizeof(value) };
         if (process_vm_writev(t->tid, &local, 1, &remote, 1, 0) != sizeof(value))
                 return ckpt_error(err, -EFAULT, "%s: cannot write to its area for restartable sequences",
                                   restore_thread_name(t));

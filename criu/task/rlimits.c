@@ -41,7 +41,8 @@ static int limits_read(struct dump_thread *t, struct ckpt_error *err) {
 
         r = proc_limits_read(&t->task->proc, &buf, &limits);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its resource limits", dump_task_name(t->task));
+                return ckpt_error_errno(err, r, "%s: cannot read its resource limits",
+                                        dump_task_name(t->task));
         image = arena_message(a, Img__TaskRlimits, img__task_rlimits__init);
         image->rlimits = arena_new_array(a, Img__Rlimit *, PROC_LIMITS);
         for (int i = 0; i < PROC_LIMITS; i++) {
@@ -66,12 +67,16 @@ static int limits_check(struct restore_thread *t, struct ckpt_error *err) {
                 const Img__Rlimit *l = image->rlimits[i];
 
                 if (i >= PROC_LIMITS || l->cur > l->max)
-                        return ckpt_error(err, -EBADMSG, "%s: its resource limits make no sense", restore_task_name(t->task));
-                if (l->max <= self->limits.v[i].rlim_max || kernel_has(&t->task->restore->kernel, KERNEL_HARD_LIMITS))
+                        return ckpt_error(err, -EBADMSG, "%s: its resource limits make no sense",
+                                          restore_task_name(t->task));
+                if (l->max <= self->limits.v[i].rlim_max ||
+                    kernel_has(&t->task->restore->kernel, KERNEL_HARD_LIMITS))
                         continue;
-                ckpt_error(err, -EPERM, "%s: its hard limit of %s is %s, but that of ckpt is %s, and ckpt may not raise it",
-                           restore_task_name(t->task), names[i], value_text(t, l->max),
-                           value_text(t, self->limits.v[i].rlim_max));
+                ckpt_error(
+                        err, -EPERM,
+                        "%s: its hard limit of %s is %s, but that of ckpt is %s, and ckpt may not raise it",
+                        restore_task_name(t->task), names[i], value_text(t, l->max),
+                        value_text(t, self->limits.v[i].rlim_max));
                 return ckpt_error_hint(err, "Give ckpt CAP_SYS_RESOURCE, or start it with that hard limit");
         }
         return 0;
@@ -80,10 +85,12 @@ static int limits_check(struct restore_thread *t, struct ckpt_error *err) {
 static void add_limit(struct compel_batch *b, size_t resource, uint64_t cur, uint64_t max) {
         const struct rlimit value = { cur, max };
 
-        compel_call(b, "set its resource limits", SYS_prlimit64, 0, resource, compel_copy(b, &value, sizeof(value)), 0);
+        compel_call(b, "set its resource limits", SYS_prlimit64, 0, resource,
+                    compel_copy(b, &value, sizeof(value)), 0);
 }
 
-static int raise_hard(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int raise_hard(struct restore_thread *t, struct compel_batch *b,
+                      struct ckpt_error *err __attribute__((unused))) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__TaskRlimits *image = restore_task_core(t)->rlimits;
 
@@ -93,7 +100,8 @@ static int raise_hard(struct restore_thread *t, struct compel_batch *b, struct c
         return 0;
 }
 
-static int limits_restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int limits_restore(struct restore_thread *t, struct compel_batch *b,
+                          struct ckpt_error *err __attribute__((unused))) {
         const Img__TaskRlimits *image = restore_task_core(t)->rlimits;
 
         for (size_t i = 0; image && i < image->n_rlimits; i++)

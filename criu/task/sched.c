@@ -60,13 +60,15 @@ static int sched_read(struct dump_thread *t, struct ckpt_error *err) {
         int nice;
 
         if (syscall(SYS_sched_getattr, t->tid, &attr, sizeof(attr), 0) < 0)
-                return ckpt_error_errno(err, -errno, "%s: cannot read its scheduling policy", dump_thread_name(t));
+                return ckpt_error_errno(err, -errno, "%s: cannot read its scheduling policy",
+                                        dump_thread_name(t));
         nice = attr.nice;
         if (!has_nice(attr.policy)) {
                 errno = 0;
                 nice = getpriority(PRIO_PROCESS, (id_t)t->tid);
                 if (errno)
-                        return ckpt_error_errno(err, -errno, "%s: cannot read its nice value", dump_thread_name(t));
+                        return ckpt_error_errno(err, -errno, "%s: cannot read its nice value",
+                                                dump_thread_name(t));
         }
         core->has_sched_policy = core->has_sched_nice = core->has_sched_prio = true;
         core->sched_policy = attr.policy;
@@ -95,15 +97,17 @@ static int sched_check(struct restore_thread *t, struct ckpt_error *err) {
         if ((core->has_sched_nice && (core->sched_nice < -20 || core->sched_nice > 19)) ||
             (core->has_cpu_affinity && core->cpu_affinity.len > sizeof(((struct task_cpus *)0)->bits)) ||
             (core->has_sched_prio && core->sched_prio > 99))
-                return ckpt_error(err, -EBADMSG, "%s: its scheduling attributes make no sense", restore_thread_name(t));
+                return ckpt_error(err, -EBADMSG, "%s: its scheduling attributes make no sense",
+                                  restore_thread_name(t));
         return 0;
 }
 
 static int set_failed(struct restore_thread *t, uint32_t policy, int e, struct ckpt_error *err) {
         ckpt_error_errno(err, -e, "%s: cannot set its scheduling policy %u", restore_thread_name(t), policy);
         if (e == EPERM)
-                return ckpt_error_hint(err, "Real-time policies and negative nice values take CAP_SYS_NICE, and real-time "
-                                            "policies a cgroup that may use them (cpu.rt_runtime_us)");
+                return ckpt_error_hint(
+                        err, "Real-time policies and negative nice values take CAP_SYS_NICE, and real-time "
+                             "policies a cgroup that may use them (cpu.rt_runtime_us)");
         return err->code;
 }
 
@@ -136,7 +140,8 @@ static int set_ioprio(struct restore_thread *t, const struct task_self *self, st
         if (want == have)
                 return 0;
         if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, t->tid, want) < 0)
-                return ckpt_error_errno(err, -errno, "%s: cannot set its I/O priority", restore_thread_name(t));
+                return ckpt_error_errno(err, -errno, "%s: cannot set its I/O priority",
+                                        restore_thread_name(t));
         return 0;
 }
 

@@ -77,7 +77,8 @@ static void read_self(struct task_self *self) {
                 read_status(&dir, &buf, self);
                 proc_limits_read(&dir, &buf, &self->limits);
                 proc_oom_score_adj_read(&dir, &buf, &self->oom_score_adj);
-                self->has_coredump_filter = proc_coredump_filter_read(&dir, &buf, &self->coredump_filter) == 0;
+                self->has_coredump_filter =
+                        proc_coredump_filter_read(&dir, &buf, &self->coredump_filter) == 0;
                 self->has_loginuid = proc_loginuid_read(&dir, &buf, &uid) == 0;
                 if (self->has_loginuid)
                         self->loginuid = uid;

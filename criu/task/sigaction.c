@@ -65,13 +65,16 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
                                   restore_task_name(t->task), tc->n_sigactions, NR_ACTIONS);
         for (size_t i = 0; i < tc->n_sigactions; i++)
                 if (tc->sigactions[i]->has_compat_sigaction && tc->sigactions[i]->compat_sigaction)
-                        return ckpt_error(err, -ENOTSUP, "%s has signal handlers of 32-bit code, which is not supported yet",
-                                          restore_task_name(t->task));
+                        return ckpt_error(
+                                err, -ENOTSUP,
+                                "%s has signal handlers of 32-bit code, which is not supported yet",
+                                restore_task_name(t->task));
         return 0;
 }
 
 /* All of them: what the task has inherited from ckpt is not known here. */
-static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int restore(struct restore_thread *t, struct compel_batch *b,
+                   struct ckpt_error *err __attribute__((unused))) {
         const Img__TaskCore *tc = restore_task_core(t);
 
         for (int i = 0; i < NR_ACTIONS; i++) {

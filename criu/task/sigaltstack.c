@@ -26,7 +26,8 @@ static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((u
         return 0;
 }
 
-static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int restore(struct restore_thread *t, struct compel_batch *b,
+                   struct ckpt_error *err __attribute__((unused))) {
         const Img__ThreadSas *sas = restore_thread_core(t)->sas;
         stack_t ss = { 0 };
 
@@ -36,7 +37,8 @@ static int restore(struct restore_thread *t, struct compel_batch *b, struct ckpt
         ss.ss_size = sas->ss_size;
         /* Other tools may have asked while it stood on that stack. */
         ss.ss_flags = (int)(sas->ss_flags & ~(uint32_t)SS_ONSTACK);
-        compel_call(b, "set its alternate signal stack", SYS_sigaltstack, compel_copy(b, &ss, sizeof(ss)), 0);
+        compel_call(b, "set its alternate signal stack", SYS_sigaltstack, compel_copy(b, &ss, sizeof(ss)),
+                    0);
         return 0;
 }
 

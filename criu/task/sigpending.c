@@ -18,14 +18,15 @@ enum {
         SIGINFO_SIZE = 128,
         PEEK_COUNT = 32,
         SET_SIZE = 8,
-        SYS_PRIVATE_OFFSET = 32, /* si_sys_private of SI_TIMER: between kernel and timer, of no meaning later */
+        SYS_PRIVATE_OFFSET =
+                32, /* si_sys_private of SI_TIMER: between kernel and timer, of no meaning later */
 };
 
 DEFINE_VEC(siginfo_vec, siginfo_t);
 
 _Static_assert(sizeof(siginfo_t) == SIGINFO_SIZE, "the format's siginfo is the kernel's");
 
-#define SIGBIT(sig) (1ULL << ((sig) - 1))
+#define SIGBIT(sig) (1ULL << ((sig)-1))
 
 /* ---- dump ---- */
 
@@ -156,10 +157,11 @@ static void queue_signal(pid_t tgid, pid_t tid, const Img__Siginfo *image, struc
                 memset((char *)&si + SYS_PRIVATE_OFFSET, 0, sizeof(int));
         at = compel_copy(b, &si, sizeof(si));
         if (tid)
-                compel_call(b, "queue its pending signals", SYS_rt_tgsigqueueinfo, (uint64_t)tgid, (uint64_t)tid,
-                            (uint64_t)si.si_signo, at);
+                compel_call(b, "queue its pending signals", SYS_rt_tgsigqueueinfo, (uint64_t)tgid,
+                            (uint64_t)tid, (uint64_t)si.si_signo, at);
         else
-                compel_call(b, "queue its pending signals", SYS_rt_sigqueueinfo, (uint64_t)tgid, (uint64_t)si.si_signo, at);
+                compel_call(b, "queue its pending signals", SYS_rt_sigqueueinfo, (uint64_t)tgid,
+                            (uint64_t)si.si_signo, at);
 }
 
 /* While the tree was built, children died: the parents have been told, as nobody else has to know. */
@@ -171,7 +173,8 @@ static void forget_sigchld(struct compel_batch *b) {
         compel_room(b, 1, 2 * sizeof(zero) + sizeof(set));
         at_set = compel_copy(b, &set, sizeof(set));
         at_zero = compel_copy(b, zero, sizeof(zero));
-        op = compel_call(b, "forget signals of the restore", SYS_rt_sigtimedwait, at_set, 0, at_zero, SET_SIZE);
+        op = compel_call(b, "forget signals of the restore", SYS_rt_sigtimedwait, at_set, 0, at_zero,
+                         SET_SIZE);
         op->check = COMPEL_CHECK_NOTHING;
 }
 

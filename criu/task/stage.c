@@ -169,7 +169,8 @@ static int check_parts(const struct restore_thread *t, struct ckpt_error *err) {
 
         if (core->thread_core && core->thread_info && core->thread_info->gpregs && core->thread_info->fpregs)
                 return 0;
-        return ckpt_error(err, -EBADMSG, "core-%d.img lacks the registers or attributes of the thread", t->tid);
+        return ckpt_error(err, -EBADMSG, "core-%d.img lacks the registers or attributes of the thread",
+                          t->tid);
 }
 
 int task_check(struct restore_task *t, struct ckpt_error *err) {
@@ -181,7 +182,8 @@ int task_check(struct restore_task *t, struct ckpt_error *err) {
         for (size_t k = 0; r == 0 && k < nr_task_kinds; k++) {
                 const struct task_kind *kind = task_kinds[k];
 
-                for (size_t i = first; r == 0 && kind->check && i < (kind->per_thread ? t->nr_threads : first + 1); i++)
+                for (size_t i = first;
+                     r == 0 && kind->check && i < (kind->per_thread ? t->nr_threads : first + 1); i++)
                         r = kind->check(&t->threads[i], err);
         }
         return r;
@@ -189,7 +191,8 @@ int task_check(struct restore_task *t, struct ckpt_error *err) {
 
 /* Calls fn for each kind of the phase and each thread that it has a part in. */
 static int for_phase(struct restore_task *t, enum task_phase phase,
-                     int (*fn)(const struct task_kind *kind, struct restore_thread *t, struct ckpt_error *err),
+                     int (*fn)(const struct task_kind *kind, struct restore_thread *t,
+                               struct ckpt_error *err),
                      struct ckpt_error *err) {
         size_t first = first_living(t);
         int r = 0;

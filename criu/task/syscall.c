@@ -43,8 +43,9 @@ static bool read_timespec(const struct dump_thread *t, uint64_t addr, uint64_t *
         if (addr == 0 || !read_memory(t, addr, &ts, sizeof(ts)) || ts.tv_sec < 0 || ts.tv_nsec < 0 ||
             ts.tv_nsec >= (long)NS_PER_S)
                 return false;
-        *ret = (uint64_t)ts.tv_sec > INT64_MAX / NS_PER_S - 1 ? INT64_MAX
-                                                              : (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+        *ret = (uint64_t)ts.tv_sec > INT64_MAX / NS_PER_S - 1
+                       ? INT64_MAX
+                       : (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
         return true;
 }
 
@@ -54,9 +55,12 @@ static bool read_timespec(const struct dump_thread *t, uint64_t addr, uint64_t *
  */
 static bool breaks_off_for_nothing(uint64_t nr) {
         static const uint16_t calls[] = {
-                SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop, SYS_semtimedop,
-                SYS_io_getevents, SYS_io_pgetevents, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_recvfrom,
-                SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_accept, SYS_accept4, SYS_connect,
+                SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait,
+                SYS_semop,      SYS_semtimedop,  SYS_io_getevents, SYS_io_pgetevents,
+                SYS_read,       SYS_readv,       SYS_write,        SYS_writev,
+                SYS_recvfrom,   SYS_recvmsg,     SYS_recvmmsg,     SYS_sendto,
+                SYS_sendmsg,    SYS_sendmmsg,    SYS_accept,       SYS_accept4,
+                SYS_connect,
         };
 
         for (size_t i = 0; i < ELEMENTSOF(calls); i++)
@@ -77,7 +81,8 @@ static int resolve_restart(const struct dump_thread *t, const struct wait_seen *
 
         if (read_memory(t, regs->rip - SYSCALL_SIZE - sizeof(code), code, sizeof(code)) && code[0] == 0xb8) {
                 memcpy(&imm, code + 1, sizeof(imm));
-                if (imm == SYS_nanosleep || imm == SYS_clock_nanosleep || imm == SYS_poll || imm == SYS_futex)
+                if (imm == SYS_nanosleep || imm == SYS_clock_nanosleep || imm == SYS_poll ||
+                    imm == SYS_futex)
                         return (int)imm;
         }
         /* wchan does not tell these two apart, but a clock is a small number and nanosleep's argument an address. */
@@ -88,14 +93,15 @@ static int resolve_restart(const struct dump_thread *t, const struct wait_seen *
 
 /* One of the calls with a time that runs. */
 struct timed_call {
-        bool absolute;   /* or without a limit: simply made again */
-        bool known;      /* `asked` could be read */
-        uint64_t asked;  /* nanoseconds from its beginning */
-        bool has_left;   /* the kernel has told what was left when it was interrupted */
+        bool absolute;  /* or without a limit: simply made again */
+        bool known;     /* `asked` could be read */
+        uint64_t asked; /* nanoseconds from its beginning */
+        bool has_left;  /* the kernel has told what was left when it was interrupted */
         uint64_t left;
 };
 
-static void read_sleep(const struct dump_thread *t, uint64_t request, uint64_t remainder, struct timed_call *ret) {
+static void read_sleep(const struct dump_thread *t, uint64_t request, uint64_t remainder,
+                       struct timed_call *ret) {
         ret->known = read_timespec(t, request, &ret->asked);
         ret->has_left = read_timespec(t, remainder, &ret->left);
 }
@@ -119,7 +125,8 @@ static void read_timed_call(const struct dump_thread *t, int nr, struct timed_ca
                 break;
         case SYS_futex:
                 /* FUTEX_WAIT_BITSET has an absolute timeout. */
-                ret->absolute = ((uint32_t)regs->rsi & (uint32_t)FUTEX_CMD_MASK) != FUTEX_WAIT || regs->r10 == 0;
+                ret->absolute =
+                        ((uint32_t)regs->rsi & (uint32_t)FUTEX_CMD_MASK) != FUTEX_WAIT || regs->r10 == 0;
                 ret->known = read_timespec(t, regs->r10, &ret->asked);
                 break;
         default:
@@ -148,8 +155,10 @@ static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
                 return;
         }
         if (!timed.known) {
-                log_warn("%s waits in system call %" PRIu64 ", and how to go on with it only the kernel knows; once "
-                         "restored, the call fails with EINTR", dump_thread_name(t), call->nr);
+                log_warn("%s waits in system call %" PRIu64
+                         ", and how to go on with it only the kernel knows; once "
+                         "restored, the call fails with EINTR",
+                         dump_thread_name(t), call->nr);
                 return;
         }
         call->nr = (uint64_t)nr;
@@ -159,8 +168,10 @@ static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
                 call->remaining_ns = unbroken && seen->stopped ? subtract(timed.left, waited) : timed.left;
         else {
                 if (!unbroken)
-                        log_info("%s: how long it has been waiting in system call %d is not known; restored, it waits its "
-                                 "whole time again", dump_thread_name(t), nr);
+                        log_info(
+                                "%s: how long it has been waiting in system call %d is not known; restored, it waits its "
+                                "whole time again",
+                                dump_thread_name(t), nr);
                 call->remaining_ns = subtract(timed.asked, waited);
         }
         call->has_elapsed_ns = timed.has_left || unbroken;
@@ -170,7 +181,8 @@ static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
 int syscall_hide_stop(struct compel_thread *stop) {
         struct user_regs_struct *regs = &stop->regs;
 
-        if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -EINTR || !breaks_off_for_nothing(regs->orig_rax))
+        if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -EINTR ||
+            !breaks_off_for_nothing(regs->orig_rax))
                 return 0;
         /* ERESTARTNOHAND means what these calls do by themselves: EINTR if a handler runs, else nothing has happened. */
         regs->rax = (uint64_t)-ERESTARTNOHAND_;
@@ -210,9 +222,10 @@ static int syscall_check(struct restore_thread *t, struct ckpt_error *err) {
         if (!call)
                 return 0;
         if (!call->has_nr || !call->has_result || call->nr > INT32_MAX ||
-            (call->result != -ERESTARTSYS_ && call->result != -ERESTARTNOINTR_ && call->result != -ERESTARTNOHAND_ &&
-             call->result != -ERESTART_RESTARTBLOCK_))
-                return ckpt_error(err, -EBADMSG, "%s: the system call it was in makes no sense", restore_thread_name(t));
+            (call->result != -ERESTARTSYS_ && call->result != -ERESTARTNOINTR_ &&
+             call->result != -ERESTARTNOHAND_ && call->result != -ERESTART_RESTARTBLOCK_))
+                return ckpt_error(err, -EBADMSG, "%s: the system call it was in makes no sense",
+                                  restore_thread_name(t));
         return 0;
 }
 
@@ -242,13 +255,16 @@ static void add_call(struct restore_thread *t) {
                 op = compel_call(b, "go on sleeping", SYS_nanosleep, time, regs->si);
                 break;
         case SYS_clock_nanosleep:
-                op = compel_call(b, "go on sleeping", SYS_clock_nanosleep, regs->di, regs->si, time, regs->r10);
+                op = compel_call(b, "go on sleeping", SYS_clock_nanosleep, regs->di, regs->si, time,
+                                 regs->r10);
                 break;
         case SYS_poll:
-                op = compel_call(b, "go on polling", SYS_poll, regs->di, regs->si, MIN(ms, (uint64_t)INT32_MAX));
+                op = compel_call(b, "go on polling", SYS_poll, regs->di, regs->si,
+                                 MIN(ms, (uint64_t)INT32_MAX));
                 break;
         default:
-                op = compel_call(b, "go on waiting", SYS_futex, regs->di, regs->si, regs->dx, time, regs->r8, regs->r9);
+                op = compel_call(b, "go on waiting", SYS_futex, regs->di, regs->si, regs->dx, time, regs->r8,
+                                 regs->r9);
         }
         op->check = COMPEL_CHECK_NOTHING;
         op->ret = INT64_MIN; /* no result of any call: none yet */
@@ -279,17 +295,20 @@ int syscall_start(struct restore_thread *t, struct ckpt_error *err) {
                 return ckpt_error_errno(err, r, "%s: cannot watch it", restore_thread_name(t));
         add_call(t);
         if (t->lane.error < 0)
-                return ckpt_error_errno(err, t->lane.error, "%s: cannot have it go on waiting", restore_thread_name(t));
+                return ckpt_error_errno(err, t->lane.error, "%s: cannot have it go on waiting",
+                                        restore_thread_name(t));
         expected = t->lane.ops[0];
         compel_start(&t->lane);
         while (!has_result(t)) {
                 r = proc_syscall_read(&dir, &buf, &sc);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: cannot see what it waits for", restore_thread_name(t));
+                        return ckpt_error_errno(err, r, "%s: cannot see what it waits for",
+                                                restore_thread_name(t));
                 if (is_inside(&sc, &expected))
                         return 0;
                 if (waits_now() > deadline)
-                        return ckpt_error(err, -ETIMEDOUT, "%s does not go on with the system call it was in",
+                        return ckpt_error(err, -ETIMEDOUT,
+                                          "%s does not go on with the system call it was in",
                                           restore_thread_name(t));
                 sched_yield();
         }
@@ -307,7 +326,8 @@ void syscall_apply(const struct restore_thread *t, struct user_regs_struct *regs
                 regs->rax = (uint64_t)call->result;
         } else if (!t->lane.started) {
                 regs->orig_rax = (uint64_t)-1;
-        } else if ((int64_t)t->stop.regs.rax == -ERESTART_RESTARTBLOCK_ && t->stop.regs.orig_rax == call->nr) {
+        } else if ((int64_t)t->stop.regs.rax == -ERESTART_RESTARTBLOCK_ &&
+                   t->stop.regs.orig_rax == call->nr) {
                 regs->orig_rax = call->nr;
                 regs->rax = (uint64_t)-ERESTART_RESTARTBLOCK_;
         } else {

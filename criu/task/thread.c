@@ -35,13 +35,15 @@ static void *ask(struct dump_thread *t, struct compel_batch *b) {
         compel_call(b, "read its name", SYS_prctl, PR_GET_NAME, at, 0, 0, 0);
         compel_call(b, "read its parent-death signal", SYS_prctl, PR_GET_PDEATHSIG,
                     at + offsetof(struct thread_data, pdeath_sig), 0, 0, 0);
-        compel_call(b, "read its TSC mode", SYS_prctl, PR_GET_TSC, at + offsetof(struct thread_data, tsc), 0, 0, 0);
+        compel_call(b, "read its TSC mode", SYS_prctl, PR_GET_TSC, at + offsetof(struct thread_data, tsc), 0,
+                    0, 0);
         asked->slack = task_ask(b, "read its timer slack", SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
         asked->personality = task_ask(b, "read its personality", SYS_personality, 0xffffffff);
         asked->mce = task_ask(b, "read its machine check policy", SYS_prctl, PR_MCE_KILL_GET, 0, 0, 0, 0);
         asked->cpuid = task_ask(b, "read its CPUID mode", SYS_arch_prctl, ARCH_GET_CPUID, 0);
         for (uint32_t i = 0; i < NR_SPECULATION; i++)
-                asked->speculation[i] = task_ask(b, "read its speculation", SYS_prctl, PR_GET_SPECULATION_CTRL, i, 0, 0, 0);
+                asked->speculation[i] =
+                        task_ask(b, "read its speculation", SYS_prctl, PR_GET_SPECULATION_CTRL, i, 0, 0, 0);
         return asked;
 }
 
@@ -81,7 +83,8 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, s
         Img__ThreadCore *core = dump_thread_core(t);
 
         if (slack < 0 || data.pdeath_sig < 0 || data.pdeath_sig > NR_SIGNALS)
-                return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense", dump_thread_name(t));
+                return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
+                                  dump_thread_name(t));
         core->comm = arena_printf(&t->task->arena, "%.*s", COMM_SIZE - 1, data.comm);
         if (t->tid == t->task->pid)
                 dump_task_core(t)->comm = core->comm;
@@ -110,7 +113,8 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
         const Img__ThreadCore *core = restore_thread_core(t);
 
         if (core->has_pdeath_sig && core->pdeath_sig > NR_SIGNALS)
-                return ckpt_error(err, -EBADMSG, "%s: %u is no signal", restore_thread_name(t), core->pdeath_sig);
+                return ckpt_error(err, -EBADMSG, "%s: %u is no signal", restore_thread_name(t),
+                                  core->pdeath_sig);
         return 0;
 }
 
@@ -121,7 +125,8 @@ static const char *comm_of(const struct restore_thread *t) {
         return comm ? comm : restore_task_core(t)->comm;
 }
 
-static int restore_early(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int restore_early(struct restore_thread *t, struct compel_batch *b,
+                         struct ckpt_error *err __attribute__((unused))) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__ThreadCore *core = restore_thread_core(t);
         char comm[COMM_SIZE] = { 0 };
@@ -129,36 +134,43 @@ static int restore_early(struct restore_thread *t, struct compel_batch *b, struc
         strncpy(comm, comm_of(t), sizeof(comm) - 1);
         compel_call(b, "set its name", SYS_prctl, PR_SET_NAME, compel_copy(b, comm, sizeof(comm)), 0, 0, 0);
         if (core->has_timerslack_ns && core->timerslack_ns != self->timerslack_ns)
-                compel_call(b, "set its timer slack", SYS_prctl, PR_SET_TIMERSLACK, core->timerslack_ns, 0, 0, 0);
+                compel_call(b, "set its timer slack", SYS_prctl, PR_SET_TIMERSLACK, core->timerslack_ns, 0,
+                            0, 0);
         return 0;
 }
 
 /* A CPU that need not, or cannot, be told says so; then there is nothing that could be kept. */
-static void add_speculation(const struct restore_thread *t, const Img__SpeculationControl *s, struct compel_batch *b) {
+static void add_speculation(const struct restore_thread *t, const Img__SpeculationControl *s,
+                            struct compel_batch *b) {
         int now = s->which < NR_SPECULATION ? prctl(PR_GET_SPECULATION_CTRL, s->which, 0, 0, 0) : -1;
 
         if (now < 0 || !(now & PR_SPEC_PRCTL)) {
-                log_info("%s: speculation of kind %u cannot be controlled on this CPU", restore_thread_name(t), s->which);
+                log_info("%s: speculation of kind %u cannot be controlled on this CPU",
+                         restore_thread_name(t), s->which);
                 return;
         }
-        compel_call(b, "restrict speculation", SYS_prctl, PR_SET_SPECULATION_CTRL, s->which, s->value & spec_settable, 0, 0);
+        compel_call(b, "restrict speculation", SYS_prctl, PR_SET_SPECULATION_CTRL, s->which,
+                    s->value & spec_settable, 0, 0);
 }
 
 /*
  * The parent-death signal is reset by a change of credentials; the personality changes what mmap(2) and mprotect(2)
  * do, so the memory must be final.
  */
-static int restore_late(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err __attribute__((unused))) {
+static int restore_late(struct restore_thread *t, struct compel_batch *b,
+                        struct ckpt_error *err __attribute__((unused))) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__ThreadCore *core = restore_thread_core(t);
         uint32_t personality = core->has_personality ? core->personality : restore_task_core(t)->personality;
 
         if (core->has_pdeath_sig && core->pdeath_sig)
-                compel_call(b, "set its parent-death signal", SYS_prctl, PR_SET_PDEATHSIG, core->pdeath_sig, 0, 0, 0);
+                compel_call(b, "set its parent-death signal", SYS_prctl, PR_SET_PDEATHSIG, core->pdeath_sig,
+                            0, 0, 0);
         if (personality != self->personality)
                 compel_call(b, "set its personality", SYS_personality, personality);
         if (core->has_mce_kill)
-                compel_call(b, "set its machine check policy", SYS_prctl, PR_MCE_KILL, PR_MCE_KILL_SET, core->mce_kill, 0, 0);
+                compel_call(b, "set its machine check policy", SYS_prctl, PR_MCE_KILL, PR_MCE_KILL_SET,
+                            core->mce_kill, 0, 0);
         if (core->has_tsc_mode)
                 compel_call(b, "set its TSC mode", SYS_prctl, PR_SET_TSC, core->tsc_mode, 0, 0, 0);
         if (core->has_cpuid_faulting && core->cpuid_faulting)

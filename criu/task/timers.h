@@ -10,7 +10,7 @@ struct compel_batch;
  * The timer of this process that queued a pending signal (si_code SI_TIMER), or NULL. Such a signal comes back by the
  * timer firing again, so that it is the timer's own and counts what it stands for (timer_getoverrun(2)).
  */
-const Img__PosixTimer *timer_of_signal(const struct restore_task *t, const Img__Siginfo *si);
+const Img__PosixTimer *timer_of_signal(const struct restore_task *t, const Img__Siginfo *image);
 
 /* Have the timer fire at once, with its next regular moment where it would have been. */
 void timer_fire(const Img__PosixTimer *timer, struct compel_batch *b);

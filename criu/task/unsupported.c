@@ -70,7 +70,8 @@ static void look_exe(struct dump_task *t) {
         _cleanup_close_ int fd = proc_openat(&t->proc, "exe", O_RDONLY);
         unsigned char ident[EI_NIDENT];
 
-        if (fd < 0 || pread(fd, ident, sizeof(ident), 0) != sizeof(ident) || memcmp(ident, ELFMAG, SELFMAG) != 0)
+        if (fd < 0 || pread(fd, ident, sizeof(ident), 0) != sizeof(ident) ||
+            memcmp(ident, ELFMAG, SELFMAG) != 0)
                 return;
         if (ident[EI_CLASS] == ELFCLASS32)
                 blocker_add(t->dump->blockers, NULL, "%s is a 32-bit program, which is not supported yet",
@@ -82,7 +83,8 @@ static void look_label(struct dump_task *t) {
 
         task_read_label(t->pid, label, sizeof(label));
         if (strcmp(label, task_self_of_dump(t->dump)->label) != 0)
-                blocker_add(t->dump->blockers, "Run it without a profile of its own, or ckpt under the same one",
+                blocker_add(t->dump->blockers,
+                            "Run it without a profile of its own, or ckpt under the same one",
                             "%s is confined by the security module as '%s', which is not supported yet",
                             dump_task_name(t), label);
 }
@@ -100,7 +102,8 @@ static const char *unsupported_stopped(pid_t tid) {
         struct iovec iov;
         char bits[64];
 
-        if (syscall(SYS_ptrace, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(sud), &sud) == 0 && sud.mode != 0)
+        if (syscall(SYS_ptrace, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(sud), &sud) == 0 &&
+            sud.mode != 0)
                 return "uses syscall user dispatch, which is not supported yet";
         iov = (struct iovec){ bits, sizeof(bits) };
         if (syscall(SYS_ptrace, PTRACE_GETREGSET, tid, NT_386_IOPERM_, &iov) == 0)
@@ -141,8 +144,11 @@ static void *ask_ldt(struct dump_thread *t, struct compel_batch *b) {
 static int answer_ldt(struct dump_thread *t, struct compel_batch *b, void *asked, struct ckpt_error *err) {
         /* The kernel answers with 32 bits. */
         if ((int32_t)task_asked(b, *(const uint32_t *)asked) > 0)
-                return ckpt_error(err, -ENOTSUP, "%s has a local descriptor table (modify_ldt), which is not supported; the "
-                                                 "tree runs on", dump_task_name(t->task));
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "%s has a local descriptor table (modify_ldt), which is not supported; the "
+                        "tree runs on",
+                        dump_task_name(t->task));
         return 0;
 }
 

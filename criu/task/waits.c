@@ -158,7 +158,8 @@ static bool is_timed_wait(const struct proc_syscall *sc) {
         }
 }
 
-static bool look_thread(const struct proc_dir *process, pid_t tid, struct proc_buf *buf, struct wait_seen *ret) {
+static bool look_thread(const struct proc_dir *process, pid_t tid, struct proc_buf *buf,
+                        struct wait_seen *ret) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         struct proc_syscall sc;
         const char *state;
@@ -211,6 +212,6 @@ bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen) {
         uint64_t sleeps;
 
         /* Once more for the stop of ptrace. */
-        return proc_read_once(&t->proc, "sched", &buf) == 0 && waits_parse_sleeps(buf.data, buf.len, &sleeps) == 0 &&
-               sleeps == seen->sleeps + 1;
+        return proc_read_once(&t->proc, "sched", &buf) == 0 &&
+               waits_parse_sleeps(buf.data, buf.len, &sleeps) == 0 && sleeps == seen->sleeps + 1;
 }

@@ -14,11 +14,12 @@ void waits_look(struct dump_task *t);
 
 struct wait_seen {
         pid_t tid;
-        int nr;                   /* the call, resolved if the kernel only said restart_syscall(2); -1: unknown */
+        int nr; /* the call, resolved if the kernel only said restart_syscall(2); -1: unknown */
         struct proc_syscall call; /* as the kernel said */
         bool stopped;             /* it was stopped by a signal then */
-        uint64_t since;           /* CLOCK_MONOTONIC in nanoseconds: it has not run since then; not earlier than true */
-        uint64_t sleeps;          /* how often it had given up a CPU by itself */
+        uint64_t
+                since; /* CLOCK_MONOTONIC in nanoseconds: it has not run since then; not earlier than true */
+        uint64_t sleeps; /* how often it had given up a CPU by itself */
 };
 
 /* Frozen: what was seen of a thread that is still in the same call, or NULL. */

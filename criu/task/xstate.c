@@ -42,17 +42,16 @@ struct known {
         uint32_t width, count;     /* of the array's elements */
 };
 
-#define KNOWN(number, name, field, width, count)                                                         \
-        { number, name, offsetof(Img__UserX86Xsave, n_##field), offsetof(Img__UserX86Xsave, field), width, \
-          count }
+#define KNOWN(number, name, field, width, count)                                                          \
+        {                                                                                                 \
+                number, name, offsetof(Img__UserX86Xsave, n_##field), offsetof(Img__UserX86Xsave, field), \
+                        width, count                                                                      \
+        }
 
 static const struct known known[] = {
-        KNOWN(YMM, "AVX", ymmh_space, 4, 64),
-        KNOWN(3, "MPX", bndreg_state, 8, 8),
-        KNOWN(4, "MPX", bndcsr_state, 8, 8),
-        KNOWN(5, "AVX-512", opmask_reg, 8, 8),
-        KNOWN(6, "AVX-512", zmm_upper, 8, 64),
-        KNOWN(7, "AVX-512", hi16_zmm, 8, 128),
+        KNOWN(YMM, "AVX", ymmh_space, 4, 64),       KNOWN(3, "MPX", bndreg_state, 8, 8),
+        KNOWN(4, "MPX", bndcsr_state, 8, 8),        KNOWN(5, "AVX-512", opmask_reg, 8, 8),
+        KNOWN(6, "AVX-512", zmm_upper, 8, 64),      KNOWN(7, "AVX-512", hi16_zmm, 8, 128),
         KNOWN(PKRU, "protection keys", pkru, 4, 2),
 };
 
@@ -85,8 +84,8 @@ void xstate_layout_read(struct xstate_layout *ret) {
         for (unsigned int i = 2; i < XSTATE_COMPONENTS; i++) {
                 if (!(ret->xcr0 & BIT(i)))
                         continue;
-                if (!__get_cpuid_count(0xd, i, &a, &b, &c, &d) || b > XSTATE_SIZE_MAX || a > XSTATE_SIZE_MAX - b ||
-                    b < XSTATE_SIZE_MIN)
+                if (!__get_cpuid_count(0xd, i, &a, &b, &c, &d) || b > XSTATE_SIZE_MAX ||
+                    a > XSTATE_SIZE_MAX - b || b < XSTATE_SIZE_MIN)
                         a = b = 0;
                 ret->component[i].size = a;
                 ret->component[i].offset = b;
@@ -94,7 +93,8 @@ void xstate_layout_read(struct xstate_layout *ret) {
 }
 
 /* Where a component stands in an area, or NULL: not on this CPU, or beyond the end. */
-static char *component_at(const struct xstate_layout *layout, unsigned int i, const void *area, size_t size) {
+static char *component_at(const struct xstate_layout *layout, unsigned int i, const void *area,
+                          size_t size) {
         uint32_t offset = layout->component[i].offset, len = layout->component[i].size;
 
         if (!(layout->xcr0 & BIT(i)) || len == 0 || offset > size || len > size - offset)
@@ -144,12 +144,14 @@ static void legacy_to_image(const char *area, struct arena *arena, Img__UserX86F
         fp->xmm_space = arena_copy(arena, area + FX_XMM, XMM_WORDS * sizeof(uint32_t));
 }
 
-static void known_to_image(const struct known *k, const char *from, struct arena *arena, Img__UserX86Xsave *xsave) {
+static void known_to_image(const struct known *k, const char *from, struct arena *arena,
+                           Img__UserX86Xsave *xsave) {
         *(size_t *)((char *)xsave + k->count_at) = k->count;
         *(void **)((char *)xsave + k->array_at) = arena_copy(arena, from, known_size(k));
 }
 
-static void add_component(unsigned int i, const char *from, size_t size, struct arena *arena, Img__UserX86Fpregs *fp) {
+static void add_component(unsigned int i, const char *from, size_t size, struct arena *arena,
+                          Img__UserX86Fpregs *fp) {
         Img__UserX86XstateComponent *c =
                 arena_message(arena, Img__UserX86XstateComponent, img__user_x86_xstate_component__init);
 
@@ -180,11 +182,14 @@ int xstate_to_image(const struct xstate_layout *layout, const void *area, size_t
                 if (!(bv & BIT(i)) && !(i == YMM && from))
                         continue;
                 if (!from || (k && layout->component[i].size < known_size(k)))
-                        return ckpt_error(err, -ENOTSUP, "it uses component %u of the extended registers, of which the "
-                                                         "CPU does not tell the place", i);
+                        return ckpt_error(err, -ENOTSUP,
+                                          "it uses component %u of the extended registers, of which the "
+                                          "CPU does not tell the place",
+                                          i);
                 if (i == XTILE_DATA)
-                        return ckpt_error(err, -ENOTSUP, "it has data in the tile registers (AMX), which cannot be "
-                                                         "restored from outside");
+                        return ckpt_error(err, -ENOTSUP,
+                                          "it has data in the tile registers (AMX), which cannot be "
+                                          "restored from outside");
                 if (k)
                         known_to_image(k, from, arena, xsave);
                 else
@@ -199,10 +204,12 @@ static void put(char *area, size_t at, const void *value, size_t size) {
 }
 
 static int legacy_from_image(const Img__UserX86Fpregs *fp, char *area, struct ckpt_error *err) {
-        const uint16_t words[4] = { (uint16_t)fp->cwd, (uint16_t)fp->swd, (uint16_t)fp->twd, (uint16_t)fp->fop };
+        const uint16_t words[4] = { (uint16_t)fp->cwd, (uint16_t)fp->swd, (uint16_t)fp->twd,
+                                    (uint16_t)fp->fop };
 
         if ((fp->cwd | fp->swd | fp->twd | fp->fop) > UINT16_MAX || fp->mxcsr > UINT16_MAX ||
-            (fp->n_st_space != 0 && fp->n_st_space != ST_WORDS) || (fp->n_xmm_space != 0 && fp->n_xmm_space != XMM_WORDS))
+            (fp->n_st_space != 0 && fp->n_st_space != ST_WORDS) ||
+            (fp->n_xmm_space != 0 && fp->n_xmm_space != XMM_WORDS))
                 return ckpt_error(err, -EBADMSG, "its floating-point registers make no sense");
         put(area, FX_FCW, words, sizeof(words));
         put(area, FX_RIP, &fp->rip, sizeof(fp->rip));
@@ -226,14 +233,16 @@ static bool is_initial(const struct known *k, const void *data) {
         return pkru == 0 || pkru == pkru_default;
 }
 
-static int known_from_image(const struct xstate_layout *layout, const struct known *k, const Img__UserX86Xsave *xsave,
-                            void *area, size_t size, uint64_t *bv, struct ckpt_error *err) {
+static int known_from_image(const struct xstate_layout *layout, const struct known *k,
+                            const Img__UserX86Xsave *xsave, void *area, size_t size, uint64_t *bv,
+                            struct ckpt_error *err) {
         size_t n = *(const size_t *)((const char *)xsave + k->count_at);
         const void *data = *(void *const *)((const char *)xsave + k->array_at);
         char *to = component_at(layout, k->number, area, size);
 
         if (n != 0 && n != k->count)
-                return ckpt_error(err, -EBADMSG, "its %s registers are %zu words, not %u", k->name, n, k->count);
+                return ckpt_error(err, -EBADMSG, "its %s registers are %zu words, not %u", k->name, n,
+                                  k->count);
         if (n == 0 || !(xsave->xstate_bv & BIT(k->number))) {
                 *bv &= ~BIT(k->number);
                 return 0;
@@ -243,32 +252,38 @@ static int known_from_image(const struct xstate_layout *layout, const struct kno
                 return 0;
         }
         if (!is_initial(k, data)) {
-                ckpt_error(err, -ENOTSUP, "it uses the %s registers, which this CPU or kernel does not have", k->name);
-                return ckpt_error_hint(err, "Restore it on a machine whose CPU has all that the old one had");
+                ckpt_error(err, -ENOTSUP, "it uses the %s registers, which this CPU or kernel does not have",
+                           k->name);
+                return ckpt_error_hint(err,
+                                       "Restore it on a machine whose CPU has all that the old one had");
         }
         *bv &= ~BIT(k->number);
         return 0;
 }
 
-static int component_from_image(const struct xstate_layout *layout, const Img__UserX86XstateComponent *c, void *area,
-                                size_t size, uint64_t bv, uint64_t *seen, struct ckpt_error *err) {
+static int component_from_image(const struct xstate_layout *layout, const Img__UserX86XstateComponent *c,
+                                void *area, size_t size, uint64_t bv, uint64_t *seen,
+                                struct ckpt_error *err) {
         char *to;
 
-        if (c->number < 2 || c->number >= XSTATE_COMPONENTS || find_known(c->number) || !(bv & BIT(c->number)) ||
-            (*seen & BIT(c->number)))
-                return ckpt_error(err, -EBADMSG, "component %u of its extended registers makes no sense", c->number);
+        if (c->number < 2 || c->number >= XSTATE_COMPONENTS || find_known(c->number) ||
+            !(bv & BIT(c->number)) || (*seen & BIT(c->number)))
+                return ckpt_error(err, -EBADMSG, "component %u of its extended registers makes no sense",
+                                  c->number);
         to = component_at(layout, c->number, area, size);
         if (!to || c->data.len != layout->component[c->number].size)
-                return ckpt_error(err, -ENOTSUP, "it uses component %u of the extended registers (%zu bytes), which this "
-                                                 "CPU or kernel does not have", c->number, c->data.len);
+                return ckpt_error(err, -ENOTSUP,
+                                  "it uses component %u of the extended registers (%zu bytes), which this "
+                                  "CPU or kernel does not have",
+                                  c->number, c->data.len);
         memcpy(to, c->data.data, c->data.len);
         *seen |= BIT(c->number);
         return 0;
 }
 
 /* Images of a CPU without protection keys: what a new process has. */
-static void default_pkru(const struct xstate_layout *layout, const Img__UserX86Xsave *xsave, void *area, size_t size,
-                         uint64_t *bv) {
+static void default_pkru(const struct xstate_layout *layout, const Img__UserX86Xsave *xsave, void *area,
+                         size_t size, uint64_t *bv) {
         char *to = component_at(layout, PKRU, area, size);
 
         if (!to || (xsave && xsave->n_pkru > 0))
@@ -277,8 +292,8 @@ static void default_pkru(const struct xstate_layout *layout, const Img__UserX86X
         *bv |= BIT(PKRU);
 }
 
-int xstate_from_image(const struct xstate_layout *layout, const Img__UserX86Fpregs *fp, void *area, size_t size,
-                      struct ckpt_error *err) {
+int xstate_from_image(const struct xstate_layout *layout, const Img__UserX86Fpregs *fp, void *area,
+                      size_t size, struct ckpt_error *err) {
         uint64_t bv = fp->xsave ? fp->xsave->xstate_bv : BIT(X87) | BIT(SSE), seen = BIT(X87) | BIT(SSE);
         int r;
 
@@ -294,8 +309,10 @@ int xstate_from_image(const struct xstate_layout *layout, const Img__UserX86Fpre
         if (r < 0)
                 return r;
         if (bv & ~seen)
-                return ckpt_error(err, -ENOTSUP, "it uses extended registers that its image does not hold (xstate_bv %#llx)",
-                                  (unsigned long long)(bv & ~seen));
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "it uses extended registers that its image does not hold (xstate_bv %#llx)",
+                        (unsigned long long)(bv & ~seen));
         default_pkru(layout, fp->xsave, area, size, &bv);
         put(area, HEADER, &bv, sizeof(bv));
         return 0;

@@ -14,9 +14,9 @@
 #include "lib/arena.h"
 
 enum {
-        XSTATE_COMPONENTS = 63,   /* bit 63 of xstate_bv is no component */
-        XSTATE_SIZE_MAX = 16384,  /* with AMX some 11 KiB are used */
-        XSTATE_SIZE_MIN = 576,    /* legacy region and header */
+        XSTATE_COMPONENTS = 63,  /* bit 63 of xstate_bv is no component */
+        XSTATE_SIZE_MAX = 16384, /* with AMX some 11 KiB are used */
+        XSTATE_SIZE_MIN = 576,   /* legacy region and header */
 };
 
 struct xstate_layout {
@@ -40,5 +40,5 @@ int xstate_to_image(const struct xstate_layout *layout, const void *area, size_t
  * Build the area of `size` bytes that belongs to the messages. -EBADMSG: they make no sense; -ENOTSUP: they hold
  * something that this CPU does not have.
  */
-int xstate_from_image(const struct xstate_layout *layout, const Img__UserX86Fpregs *fp, void *area, size_t size,
-                      struct ckpt_error *err);
+int xstate_from_image(const struct xstate_layout *layout, const Img__UserX86Fpregs *fp, void *area,
+                      size_t size, struct ckpt_error *err);

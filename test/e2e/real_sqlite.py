@@ -10,7 +10,7 @@ from _scenario import Real, Sandbox, check, number, read, skip, write
 if not shutil.which('sqlite3'):
     skip('there is no sqlite3')
 
-STEPS = number('STEPS', 150)
+STEPS = number('STEPS', 90)
 sb = Sandbox.from_env()
 
 

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <sys/select.h>
 
-#define ASKED (2 * NS_PER_S)
+#define ASKED (5 * NS_PER_S)
 #define SLACK (NS_PER_S / 2)
 
 struct sleeper {

@@ -58,6 +58,14 @@ static struct scene *new_scene(size_t lane_size) {
         return s;
 }
 
+static void create_again(struct scene *s, size_t lane_size) {
+        compel_host_free(&s->host);
+        assert_int_equal(waitpid(s->pid, NULL, __WALL), s->pid);
+        for (int i = 0; i < LANES; i++)
+                compel_batch_done(&s->lane[i]);
+        assert_int_equal(create(s, lane_size), 0);
+}
+
 static int set_up(void **state) {
         *state = new_scene(LANE_SIZE);
         return 0;
@@ -136,10 +144,7 @@ static void overflow_keeps_data(void **state) {
         char buf[64], want[64];
 
         assert_true(fd >= 0);
-        compel_host_free(&s->host);
-        waitpid(s->pid, NULL, __WALL);
-        s->pid = 0;
-        assert_int_equal(create(s, 2 * PAGE_SIZE), 0); /* again, so that it has the descriptor */
+        create_again(s, 2 * PAGE_SIZE); /* so that it has the descriptor */
         for (uint64_t i = 0; i < 3000; i++) {
                 size_t size = 1 + i % sizeof(want);
 
@@ -416,9 +421,7 @@ static void becomes_a_program(void **state) {
         assert_int_equal(ftruncate(fd, PAGE_SIZE), 0);
         ours = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         assert_true(ours != MAP_FAILED);
-        compel_host_free(&s->host);
-        waitpid(s->pid, NULL, __WALL);
-        assert_int_equal(create(s, LANE_SIZE), 0);
+        create_again(s, LANE_SIZE);
         compel_call(s->root, "map code", SYS_mmap, code, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1ULL, 0);
         compel_call(s->root, "map the counter", SYS_mmap, counter, PAGE_SIZE, PROT_READ | PROT_WRITE,

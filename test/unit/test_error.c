@@ -158,7 +158,7 @@ static void test_log_lines(void **state) {
         assert_int_equal(seconds, 0);
         snprintf(pid, sizeof(pid), " [%d] name", (int)getpid());
         assert_non_null(strstr(text, pid));
-        assert_non_null(strstr(text, "name 'a?b?[2J??c'\n"));
+        assert_non_null(strstr(text, "name 'a;b?[2J??c'\n"));
         assert_non_null(strstr(text, longer));
         assert_null(strstr(text, "x?"));
         size_t lines = 0;

@@ -39,7 +39,8 @@ static char test_paths[64][256];
 static uint32_t test_flags[64];
 static size_t test_nr_paths;
 
-int files_add_path(struct dump_task *t, const char *link, uint32_t flags, uint32_t *ret_id, struct ckpt_error *err) {
+int files_add_path(struct dump_task *t, const char *link, uint32_t flags, uint32_t *ret_id,
+                   struct ckpt_error *err) {
         _cleanup_free_ char *path = NULL;
         int r = proc_readlink(&t->proc, link, &path);
 
@@ -189,13 +190,19 @@ struct built {
 static inline void built_begin(struct built *b, const struct saved *s) {
         memset(b, 0, sizeof(*b));
         b->run.opts = &b->opts;
-        b->r = (struct restore){ .run = &b->run, .opts = &b->opts, .tasks = b->tasks, .nr_tasks = s->d.nr_tasks,
-                                 .inherit_base = 600, .inherit_next = 600 };
+        b->r = (struct restore){ .run = &b->run,
+                                 .opts = &b->opts,
+                                 .tasks = b->tasks,
+                                 .nr_tasks = s->d.nr_tasks,
+                                 .inherit_base = 600,
+                                 .inherit_next = 600 };
         kernel_features_init(&b->r.kernel);
         for (size_t i = 0; i < s->d.nr_tasks; i++) {
                 struct restore_task *t = &b->task[i];
 
-                *t = (struct restore_task){ .restore = &b->r, .kind = RESTORE_TASK_LIVE, .pid = s->task[i].pid };
+                *t = (struct restore_task){ .restore = &b->r,
+                                            .kind = RESTORE_TASK_LIVE,
+                                            .pid = s->task[i].pid };
                 if (s->task[i].parent)
                         t->parent = t->donor = &b->task[s->task[i].parent - s->task];
                 b->thread[i] = (struct restore_thread){ .task = t, .tid = t->pid };

@@ -6,7 +6,7 @@
 #include "proc/auxv.h"
 
 #define HUGE     ((size_t)2 << 20)
-#define PAGES(n) ((size_t)(n) * PAGE_SIZE)
+#define PAGES(n) ((size_t)(n)*PAGE_SIZE)
 
 static char *map(size_t pages, int prot, int flags) {
         char *p = mmap(NULL, PAGES(pages), prot, MAP_ANONYMOUS | flags, -1, 0);
@@ -57,8 +57,9 @@ static void view_done(struct view *v) {
 #define NO_STATE (PROC_VMF_AC | PROC_VMF_SD | PROC_VMF_GU)
 
 static bool mergeable(const struct proc_smap *a, const struct proc_smap *b) {
-        return a->vma.end == b->vma.start && a->vma.prot == b->vma.prot && a->vma.ino == 0 && b->vma.ino == 0 &&
-               strcmp(a->vma.name, b->vma.name) == 0 && ((a->flags ^ b->flags) & ~(uint64_t)NO_STATE) == 0;
+        return a->vma.end == b->vma.start && a->vma.prot == b->vma.prot && a->vma.ino == 0 &&
+               b->vma.ino == 0 && strcmp(a->vma.name, b->vma.name) == 0 &&
+               ((a->flags ^ b->flags) & ~(uint64_t)NO_STATE) == 0;
 }
 
 static void merge(struct proc_smap_vec *smaps) {
@@ -83,7 +84,8 @@ static void read_page(const struct view *v, uint64_t at, char *ret, bool *ret_ok
 static void compare_content(const struct view *a, const struct view *b, const struct proc_vma *vma) {
         char x[PAGE_SIZE], y[PAGE_SIZE];
 
-        if (vma->kind == PROC_VMA_VVAR || vma->kind == PROC_VMA_VVAR_VCLOCK || vma->end - vma->start > PAGES(4096))
+        if (vma->kind == PROC_VMA_VVAR || vma->kind == PROC_VMA_VVAR_VCLOCK ||
+            vma->end - vma->start > PAGES(4096))
                 return;
         for (uint64_t at = vma->start; at < vma->end; at += PAGE_SIZE) {
                 bool ok_a, ok_b;
@@ -107,10 +109,12 @@ static void compare(pid_t original, const struct built *b, size_t i) {
 
                 if (x->vma.start != y->vma.start || x->vma.end != y->vma.end || x->vma.prot != y->vma.prot ||
                     x->vma.pgoff != y->vma.pgoff || x->vma.shared != y->vma.shared ||
-                    strcmp(x->vma.name, y->vma.name) != 0 || ((x->flags ^ y->flags) & ~(uint64_t)NO_STATE) != 0)
-                        fail_msg("area %zu was %#lx-%#lx %x '%s' flags %#lx, is %#lx-%#lx %x '%s' flags %#lx", j,
-                                 x->vma.start, x->vma.end, x->vma.prot, x->vma.name, x->flags, y->vma.start, y->vma.end,
-                                 y->vma.prot, y->vma.name, y->flags);
+                    strcmp(x->vma.name, y->vma.name) != 0 ||
+                    ((x->flags ^ y->flags) & ~(uint64_t)NO_STATE) != 0)
+                        fail_msg(
+                                "area %zu was %#lx-%#lx %x '%s' flags %#lx, is %#lx-%#lx %x '%s' flags %#lx",
+                                j, x->vma.start, x->vma.end, x->vma.prot, x->vma.name, x->flags,
+                                y->vma.start, y->vma.end, y->vma.prot, y->vma.name, y->flags);
                 compare_content(&was, &is, &x->vma);
         }
         assert_int_equal(was.smaps.n, is.smaps.n);
@@ -206,7 +210,8 @@ static void setup_private(void *arg __attribute__((unused))) {
 
 /* Enough, and aligned, for huge pages; with a hole, and parts of other kinds. */
 static void setup_huge(void *arg __attribute__((unused))) {
-        char *room = map(16 * 512, PROT_NONE, MAP_PRIVATE), *p = (char *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1));
+        char *room = map(16 * 512, PROT_NONE, MAP_PRIVATE),
+             *p = (char *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1));
 
         mprotect(p, PAGES(13 * 512), PROT_READ | PROT_WRITE);
         paint(p + PAGES(3), 13 * 512 - 3, 1);
@@ -246,8 +251,8 @@ static void test_private(void **state __attribute__((unused))) {
 }
 
 static void setup_advice(void *arg __attribute__((unused))) {
-        const int advice[] = { MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTFORK, MADV_DONTDUMP, MADV_MERGEABLE,
-                               MADV_WIPEONFORK, MADV_SEQUENTIAL, MADV_RANDOM };
+        const int advice[] = { MADV_HUGEPAGE,  MADV_NOHUGEPAGE, MADV_DONTFORK,   MADV_DONTDUMP,
+                               MADV_MERGEABLE, MADV_WIPEONFORK, MADV_SEQUENTIAL, MADV_RANDOM };
         char *p;
 
         for (size_t i = 0; i < ELEMENTSOF(advice); i++) {
@@ -282,7 +287,8 @@ static void test_advice(void **state __attribute__((unused))) {
 
 static void setup_files(void *arg) {
         const char *path = arg;
-        int fd = open(path, O_RDWR | O_CLOEXEC), ro = open(path, O_RDONLY | O_CLOEXEC), zero = open("/dev/zero", O_RDWR);
+        int fd = open(path, O_RDWR | O_CLOEXEC), ro = open(path, O_RDONLY | O_CLOEXEC),
+            zero = open("/dev/zero", O_RDWR);
         char *p;
 
         p = mmap(NULL, PAGES(16), PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
@@ -462,8 +468,8 @@ static void test_cow(void **state __attribute__((unused))) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_private), cmocka_unit_test(test_huge), cmocka_unit_test(test_advice), cmocka_unit_test(test_files),
-                cmocka_unit_test(test_shared),  cmocka_unit_test(test_cow),
+                cmocka_unit_test(test_private), cmocka_unit_test(test_huge),   cmocka_unit_test(test_advice),
+                cmocka_unit_test(test_files),   cmocka_unit_test(test_shared), cmocka_unit_test(test_cow),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #define PID      77
-#define P(n)     ((uint64_t)(n) * PAGE_SIZE)
+#define P(n)     ((uint64_t)(n)*PAGE_SIZE)
 #define BASE     P(0x10000)
 #define AREA_MAX 8
 
@@ -24,7 +24,7 @@ struct image {
         Img__Pagemap run[AREA_MAX];
         size_t nr_runs;
         uint64_t pages; /* in the pages file */
-        struct ckpt_run run;
+        struct ckpt_run command;
         struct restore r;
         struct restore_task task;
         struct ckpt_error err;
@@ -98,7 +98,7 @@ static int load(struct image *m) {
         inventory.dump_criu_run_id = (char *)"run";
         assert_ok(image_set_commit(set, &inventory, &m->err), &m->err);
         m->task = (struct restore_task){ .restore = &m->r, .pid = PID };
-        m->r.run = &m->run;
+        m->r.run = &m->command;
         kernel_features_init(&m->r.kernel);
         assert_ok(image_dir_open(dir.fd, 1, &m->r.dir, &m->err), &m->err);
         r = mem_load(&m->task, &m->err);
@@ -189,7 +189,7 @@ static void test_areas(void **state) {
                 ROW(1, pgoff, INT64_MAX - 4095, -EBADMSG),
                 ROW(2, pgoff, 1ULL << 50, -EBADMSG),
                 ROW(3, status, VMA_REGULAR | VMA_ANON_SHARED, -EBADMSG), /* private flags, and pages */
-                ROW(0, status, VMA_GUARD, -EBADMSG),                   /* pages outside of all areas */
+                ROW(0, status, VMA_GUARD, -EBADMSG),                     /* pages outside of all areas */
 #undef ROW
         };
         static struct image m;
@@ -288,7 +288,8 @@ static void test_random(void **state) {
                 for (unsigned j = 0; j < 3; j++) {
                         Img__Vma *v = &m.vma[random() % 4];
                         Img__Pagemap *run = &m.run[random() % 3];
-                        uint64_t *const field[] = { &v->start, &v->end, &v->pgoff, &v->shmid, &run->vaddr, &run->nr_pages };
+                        uint64_t *const field[] = { &v->start, &v->end,     &v->pgoff,
+                                                    &v->shmid, &run->vaddr, &run->nr_pages };
                         uint64_t bit = 1ULL << (random() % 64);
 
                         *field[random() % ELEMENTSOF(field)] ^= bit;
@@ -302,8 +303,9 @@ static void test_random(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_sound), cmocka_unit_test(test_areas),  cmocka_unit_test(test_more_areas),
-                cmocka_unit_test(test_runs),  cmocka_unit_test(test_random),
+                cmocka_unit_test(test_sound),      cmocka_unit_test(test_areas),
+                cmocka_unit_test(test_more_areas), cmocka_unit_test(test_runs),
+                cmocka_unit_test(test_random),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@
 #include "mem/dump.h"
 #include "mem/restore.h"
 
-#define P(n) ((uint64_t)(n) * PAGE_SIZE)
+#define P(n) ((uint64_t)(n)*PAGE_SIZE)
 
 #define _cleanup_runs_ _cleanup_(mem_run_vec_done)
 
@@ -78,11 +78,20 @@ static void test_gaps(void **state) {
 
 static void test_split_cow(void **state) {
         const uint64_t here = PAGEMAP_WORD_PRESENT;
-        const uint64_t child[] = { here | 1, here | 2, here | 3, here, PAGEMAP_WORD_SWAPPED | 5, here | PAGEMAP_WORD_FILE | 6,
-                                   here | PAGEMAP_WORD_EXCLUSIVE | 7, here | 8 };
-        const uint64_t parent[] = { here | 1, here | 2, here | 9, here, PAGEMAP_WORD_SWAPPED | 5,
-                                    here | PAGEMAP_WORD_FILE | 6, here | 7, 8 };
-        const uint64_t want[][3] = { { 10, 12, 3 }, { 12, 14, 2 }, { 14, 15, 0 }, { 15, 16, 2 }, { 16, 17, 1 }, { 17, 18, 2 } };
+        const uint64_t child[] = { here | 1,
+                                   here | 2,
+                                   here | 3,
+                                   here,
+                                   PAGEMAP_WORD_SWAPPED | 5,
+                                   here | PAGEMAP_WORD_FILE | 6,
+                                   here | PAGEMAP_WORD_EXCLUSIVE | 7,
+                                   here | 8 };
+        const uint64_t parent[] = {
+                here | 1, here | 2, here | 9, here, PAGEMAP_WORD_SWAPPED | 5, here | PAGEMAP_WORD_FILE | 6,
+                here | 7, 8
+        };
+        const uint64_t want[][3] = { { 10, 12, 3 }, { 12, 14, 2 }, { 14, 15, 0 },
+                                     { 15, 16, 2 }, { 16, 17, 1 }, { 17, 18, 2 } };
         _cleanup_runs_ struct mem_run_vec runs = { 0 };
 
         assert_int_equal(mem_split_cow(P(10), child, parent, ELEMENTSOF(child), &runs), 0);
@@ -153,8 +162,9 @@ static void test_same_area(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_add),      cmocka_unit_test(test_gaps),      cmocka_unit_test(test_split_cow),
-                cmocka_unit_test(test_find_gap), cmocka_unit_test(test_same_area),
+                cmocka_unit_test(test_add),       cmocka_unit_test(test_gaps),
+                cmocka_unit_test(test_split_cow), cmocka_unit_test(test_find_gap),
+                cmocka_unit_test(test_same_area),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,7 +43,11 @@ static void test_own(void **state) {
         assert_true(insn > 0);
         assert_int_equal(l.code[insn], 0x0f);
         assert_int_equal(l.code[insn + 1], 0x05);
-        assert_int_equal(vdso_find_syscall((const uint8_t *)"no such instruction here, nor there; that is all of it, for sure", 64), 0);
+        assert_int_equal(
+                vdso_find_syscall(
+                        (const uint8_t *)"no such instruction here, nor there; that is all of it, for sure",
+                        64),
+                0);
 }
 
 static uint8_t *copy_of(const struct vdso_layout *l, int prot) {
@@ -124,7 +128,8 @@ static void try(uint8_t *data, size_t size) {
                 return;
         assert_true(elf.size <= size);
         for (size_t i = 0; i < elf.functions.n; i++)
-                assert_true(elf.functions.v[i].value <= size && elf.functions.v[i].size <= size - elf.functions.v[i].value);
+                assert_true(elf.functions.v[i].value <= size &&
+                            elf.functions.v[i].size <= size - elf.functions.v[i].value);
         (void)vdso_redirect(copy, &elf, NULL, 0, &name);
 }
 
@@ -171,8 +176,9 @@ static void test_truncated(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_own),     cmocka_unit_test(test_redirect),  cmocka_unit_test(test_too_short),
-                cmocka_unit_test(test_garbage), cmocka_unit_test(test_truncated),
+                cmocka_unit_test(test_own),       cmocka_unit_test(test_redirect),
+                cmocka_unit_test(test_too_short), cmocka_unit_test(test_garbage),
+                cmocka_unit_test(test_truncated),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

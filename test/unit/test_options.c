@@ -416,7 +416,7 @@ static void test_check(void **state) {
 }
 
 static void test_later_turned_off(void **state) {
-        const char *words[] = { "ckpt", "dump", "--tcp-established", "--no-tcp-established", NULL };
+        const char *words[] = { "ckpt", "dump", "--lazy-pages", "--no-lazy-pages", NULL };
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
         (void)state;
@@ -583,15 +583,15 @@ static void test_config_errors(void **state) {
 /* One file serves all commands; what is not supported is refused all the same, with the file. */
 static void test_config_check(void **state) {
         const char *dump[] = { "ckpt", "dump", NULL }, *inspect[] = { "ckpt", "inspect", NULL };
-        const char *off[] = { "ckpt", "dump", "--no-tcp-established", NULL };
+        const char *off[] = { "ckpt", "dump", "--no-lazy-pages", NULL };
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         struct files *f = *state;
 
-        write_file(f->system_file, "leave-running\ntcp-established\n");
+        write_file(f->system_file, "leave-running\nlazy-pages\n");
         assert_int_equal(check(inspect, &err, &f->env), 0);
         assert_int_equal(check(off, &err, &f->env), 0);
         assert_true(check(dump, &err, &f->env) < 0);
-        assert_non_null(strstr(ckpt_error_message(&err), "--tcp-established is not supported yet: "));
+        assert_non_null(strstr(ckpt_error_message(&err), "--lazy-pages is not supported yet: "));
         assert_non_null(strstr(ckpt_error_message(&err), f->system_file));
 }
 

@@ -65,12 +65,12 @@ static void hear(void) {
 }
 
 /* For children: there is no test to fail in them. */
-#define CHECK(cond)                                                                               \
-        do {                                                                                      \
-                if (!(cond)) {                                                                    \
+#define CHECK(cond)                                                                                         \
+        do {                                                                                                \
+                if (!(cond)) {                                                                              \
                         dprintf(2, "child %d, line %d: %s (errno %d)\n", getpid(), __LINE__, #cond, errno); \
-                        _exit(97);                                                                \
-                }                                                                                 \
+                        _exit(97);                                                                          \
+                }                                                                                           \
         } while (0)
 
 /* ---- dump ---- */
@@ -159,8 +159,11 @@ static Img__Core *copy_core(const Img__Core *core) {
 static void load(const struct dump_task *t) {
         size_t extra = t->leader_dead ? 1 : 0;
 
-        restored = (struct restore_task){ .restore = &restore, .kind = RESTORE_TASK_LIVE, .pid = t->pid,
-                                          .leader_dead = t->leader_dead, .nr_threads = t->nr_threads + extra };
+        restored = (struct restore_task){ .restore = &restore,
+                                          .kind = RESTORE_TASK_LIVE,
+                                          .pid = t->pid,
+                                          .leader_dead = t->leader_dead,
+                                          .nr_threads = t->nr_threads + extra };
         restored.threads = calloc(restored.nr_threads, sizeof(*restored.threads));
         restored.mm = calloc(1, sizeof(*restored.mm));
         img__mm__init(restored.mm);
@@ -168,10 +171,12 @@ static void load(const struct dump_task *t) {
         restored.mm->dumpable = t->dumpable;
         restored.mm->thp_disabled = t->thp_disabled;
         if (t->leader_dead)
-                restored.threads[0] = (struct restore_thread){ .tid = t->pid, .core = copy_core(t->leader_core) };
+                restored.threads[0] =
+                        (struct restore_thread){ .tid = t->pid, .core = copy_core(t->leader_core) };
         for (size_t i = 0; i < t->nr_threads; i++)
                 restored.threads[i + extra] =
-                        (struct restore_thread){ .tid = t->threads[i].tid, .core = copy_core(t->threads[i].core) };
+                        (struct restore_thread){ .tid = t->threads[i].tid,
+                                                 .core = copy_core(t->threads[i].core) };
         for (size_t i = 0; i < restored.nr_threads; i++)
                 restored.threads[i].task = &restored;
 }
@@ -203,7 +208,8 @@ static void save_memory(const struct dump_task *t) {
                 if (v->shared || (v->prot & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE))
                         continue;
                 assert_true(nr_memory < ELEMENTSOF(memory));
-                *m = (struct memory){ v->start, v->end - v->start, v->kind == PROC_VMA_STACK, malloc(v->end - v->start) };
+                *m = (struct memory){ v->start, v->end - v->start, v->kind == PROC_VMA_STACK,
+                                      malloc(v->end - v->start) };
                 local = (struct iovec){ m->data, m->size };
                 remote = (struct iovec){ (void *)(uintptr_t)m->start, m->size };
                 assert_int_equal(process_vm_readv(t->threads[0].tid, &local, 1, &remote, 1, 0), m->size);
@@ -238,7 +244,9 @@ static void put_memory(struct compel_batch *b, pid_t pid) {
 
 /* A hosted process with all its threads, the pids of the images, the child's memory. */
 static void build(void) {
-        struct clone_args args = { .exit_signal = SIGCHLD, .set_tid = compel_arg(&restored.pid), .set_tid_size = 1 };
+        struct clone_args args = { .exit_signal = SIGCHLD,
+                                   .set_tid = compel_arg(&restored.pid),
+                                   .set_tid_size = 1 };
         struct ckpt_error err = CKPT_ERROR_INIT;
         pid_t pid;
         int r;
@@ -255,7 +263,8 @@ static void build(void) {
         put_memory(task_lane(&restored), pid);
         for (size_t i = 1; i < restored.nr_threads; i++) {
                 struct clone_args thread = {
-                        .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+                        .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                                 CLONE_SYSVSEM,
                         .set_tid = compel_arg(&restored.threads[i].tid),
                         .set_tid_size = 1,
                 };
@@ -284,10 +293,10 @@ static void end_dead_leader(void) {
         compel_start(task_lane(&restored));
 }
 
-#define TRY(call)                                                       \
-        do {                                                            \
-                struct ckpt_error err_ = CKPT_ERROR_INIT;               \
-                if ((call) < 0)                                         \
+#define TRY(call)                                                             \
+        do {                                                                  \
+                struct ckpt_error err_ = CKPT_ERROR_INIT;                     \
+                if ((call) < 0)                                               \
                         fail_msg("%s: %s", #call, ckpt_error_message(&err_)); \
         } while (0)
 
@@ -363,14 +372,17 @@ static void compare_again(void) {
         static struct dump other;
 
         other = (struct dump){ .blockers = dump.blockers, .opts = dump.opts };
-        again = (struct dump_task){ .dump = &other, .pid = restored.pid, .leader_dead = restored.leader_dead };
+        again = (struct dump_task){ .dump = &other,
+                                    .pid = restored.pid,
+                                    .leader_dead = restored.leader_dead };
         again.nr_threads = restored.nr_threads - first;
         again.threads = calloc(again.nr_threads, sizeof(*again.threads));
         assert_int_equal(proc_open(restored.pid, &again.proc), 0);
         for (size_t i = 0; i < again.nr_threads; i++) {
                 struct dump_thread *th = &again.threads[i];
 
-                *th = (struct dump_thread){ .task = &again, .tid = restored.threads[i + first].tid,
+                *th = (struct dump_thread){ .task = &again,
+                                            .tid = restored.threads[i + first].tid,
                                             .stop = restored.threads[i + first].stop };
                 assert_int_equal(proc_open_thread(&again.proc, th->tid, &th->proc), 0);
         }
@@ -378,7 +390,8 @@ static void compare_again(void) {
         assert_int_equal(again.dumpable, restored.mm->dumpable);
         assert_int_equal(again.thp_disabled, restored.mm->thp_disabled);
         for (size_t i = 0; i < again.nr_threads; i++) {
-                Img__Core *was = copy_core(restored.threads[i + first].core), *is = copy_core(again.threads[i].core);
+                Img__Core *was = copy_core(restored.threads[i + first].core),
+                          *is = copy_core(again.threads[i].core);
 
                 forget_times(was);
                 forget_times(is);
@@ -563,7 +576,8 @@ static void test_attributes(void **state) {
 static void set_caps(uint64_t eff, uint64_t prm, uint64_t inh) {
         struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
         struct __user_cap_data_struct d[2] = { { (uint32_t)eff, (uint32_t)prm, (uint32_t)inh },
-                                               { (uint32_t)(eff >> 32), (uint32_t)(prm >> 32), (uint32_t)(inh >> 32) } };
+                                               { (uint32_t)(eff >> 32), (uint32_t)(prm >> 32),
+                                                 (uint32_t)(inh >> 32) } };
 
         CHECK(syscall(SYS_capset, &h, d) == 0);
 }
@@ -658,7 +672,9 @@ struct kernel_sigevent {
 };
 
 static int make_timer(clockid_t clock, int signo, int notify) {
-        struct kernel_sigevent ev = { .value = 0x1122334455667788, .signo = signo, .notify = notify, .tid = gettid() };
+        struct kernel_sigevent ev = {
+                .value = 0x1122334455667788, .signo = signo, .notify = notify, .tid = gettid()
+        };
         int id;
 
         CHECK(syscall(SYS_timer_create, clock, &ev, &id) == 0);
@@ -666,7 +682,8 @@ static int make_timer(clockid_t clock, int signo, int notify) {
 }
 
 static void set_timer(int id, int64_t value, int64_t interval) {
-        struct itimerspec its = { { interval / 1000000000, interval % 1000000000 }, { value / 1000000000, value % 1000000000 } };
+        struct itimerspec its = { { interval / 1000000000, interval % 1000000000 },
+                                  { value / 1000000000, value % 1000000000 } };
 
         CHECK(syscall(SYS_timer_settime, id, 0, &its, NULL) == 0);
 }
@@ -700,7 +717,8 @@ static void timers_child(void) {
         CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, 8) == 46);
         CHECK(si.si_code == SI_TIMER && si.si_timerid == ids[5] && si.si_overrun >= 25);
         CHECK(si.si_value.sival_ptr == (void *)0x1122334455667788);
-        CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, 8) == 46 && si.si_timerid == ids[5] && si.si_overrun < 25);
+        CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, 8) == 46 && si.si_timerid == ids[5] &&
+              si.si_overrun < 25);
         CHECK(make_timer(CLOCK_MONOTONIC, 44, SIGEV_SIGNAL) != ids[5]);
 }
 
@@ -757,18 +775,20 @@ static void avx_child(void) {
                         in[i][j] = (uint8_t)(i * 64 + j * 7 + 1);
         say('r');
         nap(1);
-        __asm__ volatile("fldcw %[cw]\n ldmxcsr %[csr]\n"
-                         "fld1\n fldpi\n"
-                         "vmovups 0(%[in]), %%ymm0\n vmovups 64(%[in]), %%ymm1\n vmovups 960(%[in]), %%ymm15\n"
-                         "movl $0, %%ecx\n"
-                         "1: pause\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
-                         "vmovups %%ymm0, 0(%[out])\n vmovups %%ymm1, 64(%[out])\n vmovups %%ymm15, 960(%[out])\n"
-                         "fstpt 128(%[out])\n fstpt 192(%[out])\n"
-                         "fnstcw %[cw]\n stmxcsr %[csr]\n"
-                         : [cw] "+m"(cw), [csr] "+m"(csr), "+r"(r)
-                         : [in] "r"(in), [out] "r"(out), [flag] "r"(quit_flag)
-                         : "rax", "rcx", "memory", "xmm0", "xmm1", "xmm15", "st", "st(1)");
-        CHECK(memcmp(in[0], out[0], 32) == 0 && memcmp(in[1], out[1], 32) == 0 && memcmp(in[15], out[15], 32) == 0);
+        __asm__ volatile(
+                "fldcw %[cw]\n ldmxcsr %[csr]\n"
+                "fld1\n fldpi\n"
+                "vmovups 0(%[in]), %%ymm0\n vmovups 64(%[in]), %%ymm1\n vmovups 960(%[in]), %%ymm15\n"
+                "movl $0, %%ecx\n"
+                "1: pause\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
+                "vmovups %%ymm0, 0(%[out])\n vmovups %%ymm1, 64(%[out])\n vmovups %%ymm15, 960(%[out])\n"
+                "fstpt 128(%[out])\n fstpt 192(%[out])\n"
+                "fnstcw %[cw]\n stmxcsr %[csr]\n"
+                : [cw] "+m"(cw), [csr] "+m"(csr), "+r"(r)
+                : [in] "r"(in), [out] "r"(out), [flag] "r"(quit_flag)
+                : "rax", "rcx", "memory", "xmm0", "xmm1", "xmm15", "st", "st(1)");
+        CHECK(memcmp(in[0], out[0], 32) == 0 && memcmp(in[1], out[1], 32) == 0 &&
+              memcmp(in[15], out[15], 32) == 0);
         CHECK(cw == 0x27f && csr == 0x3f80);
         CHECK(*(long double *)(void *)out[2] > 3.14L && *(long double *)(void *)out[2] < 3.15L);
         CHECK(*(long double *)(void *)out[3] == 1.0L);
@@ -783,15 +803,17 @@ static void avx512_child(void) {
                         in[i][j] = (uint8_t)(i * 61 + j * 3 + 1);
         say('r');
         nap(1);
-        __asm__ volatile("vmovdqu64 64(%[in]), %%zmm1\n vmovdqu64 1088(%[in]), %%zmm17\n vmovdqu64 1984(%[in]), %%zmm31\n"
-                         "kmovq %[mask], %%k3\n"
-                         "1: pause\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
-                         "vmovdqu64 %%zmm1, 64(%[out])\n vmovdqu64 %%zmm17, 1088(%[out])\n vmovdqu64 %%zmm31, 1984(%[out])\n"
-                         "kmovq %%k3, %[got]\n"
-                         : [got] "=&r"(got)
-                         : [in] "r"(in), [out] "r"(out), [flag] "r"(quit_flag), [mask] "r"(mask)
-                         : "rax", "memory", "xmm1");
-        CHECK(memcmp(in[1], out[1], 64) == 0 && memcmp(in[17], out[17], 64) == 0 && memcmp(in[31], out[31], 64) == 0);
+        __asm__ volatile(
+                "vmovdqu64 64(%[in]), %%zmm1\n vmovdqu64 1088(%[in]), %%zmm17\n vmovdqu64 1984(%[in]), %%zmm31\n"
+                "kmovq %[mask], %%k3\n"
+                "1: pause\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
+                "vmovdqu64 %%zmm1, 64(%[out])\n vmovdqu64 %%zmm17, 1088(%[out])\n vmovdqu64 %%zmm31, 1984(%[out])\n"
+                "kmovq %%k3, %[got]\n"
+                : [got] "=&r"(got)
+                : [in] "r"(in), [out] "r"(out), [flag] "r"(quit_flag), [mask] "r"(mask)
+                : "rax", "memory", "xmm1");
+        CHECK(memcmp(in[1], out[1], 64) == 0 && memcmp(in[17], out[17], 64) == 0 &&
+              memcmp(in[31], out[31], 64) == 0);
         CHECK(got == mask);
 }
 
@@ -877,7 +899,8 @@ static void *survivor(void *arg) {
                 fd = open(path, O_RDONLY);
                 CHECK(fd >= 0 && read(fd, stat, sizeof(stat)) > 0 && close(fd) == 0);
         } while (!strstr(stat, ") Z"));
-        CHECK(sigqueue(getpid(), 40, (union sigval){ .sival_int = 77 }) == 0 && kill(getpid(), SIGUSR1) == 0);
+        CHECK(sigqueue(getpid(), 40, (union sigval){ .sival_int = 77 }) == 0 &&
+              kill(getpid(), SIGUSR1) == 0);
         say('r');
         hear();
         CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &zero, 8) == 40 && si.si_value.sival_int == 77);
@@ -909,7 +932,8 @@ static void test_dead_leader(void **state) {
 /* ---- interrupted system calls ---- */
 
 static uint64_t *times; /* shared */
-static int silent[2];   /* a pipe with nothing in it; descriptors are not carried over here, so it is always there */
+static int silent
+        [2]; /* a pipe with nothing in it; descriptors are not carried over here, so it is always there */
 static int epoll;
 
 enum { WAIT_MS = 600, GONE_MS = 300 };
@@ -995,7 +1019,8 @@ static void waiting_child(void) {
 
 /* `away` is how long it was neither here nor there. Scheduling may be slow, but a wait that began anew is GONE_MS late. */
 static void check_wait(uint64_t away, unsigned int late_ms) {
-        unsigned int took = (unsigned int)((times[1] - times[0]) / 1000000), away_ms = (unsigned int)(away / 1000000);
+        unsigned int took = (unsigned int)((times[1] - times[0]) / 1000000),
+                     away_ms = (unsigned int)(away / 1000000);
 
         print_message("%s: %u ms of %d, away for %u\n", current->name, took, WAIT_MS, away_ms);
         assert_true(took >= WAIT_MS && took < WAIT_MS + away_ms + GONE_MS / 2 + late_ms);
@@ -1135,24 +1160,15 @@ static int teardown(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_plain),
-                cmocka_unit_test(test_runs_on),
-                cmocka_unit_test(test_attributes),
-                cmocka_unit_test(test_caps),
-                cmocka_unit_test(test_pending),
-                cmocka_unit_test(test_pause),
-                cmocka_unit_test(test_timers),
-                cmocka_unit_test(test_timers_one_by_one),
-                cmocka_unit_test(test_alarm),
-                cmocka_unit_test(test_fpu),
-                cmocka_unit_test(test_threads),
-                cmocka_unit_test(test_dead_leader),
-                cmocka_unit_test(test_waits),
-                cmocka_unit_test(test_waits_twice),
-                cmocka_unit_test(test_waits_run_on),
-                cmocka_unit_test(test_epoll),
-                cmocka_unit_test(test_epoll_runs_on),
-                cmocka_unit_test(test_unsupported),
+                cmocka_unit_test(test_plain),         cmocka_unit_test(test_runs_on),
+                cmocka_unit_test(test_attributes),    cmocka_unit_test(test_caps),
+                cmocka_unit_test(test_pending),       cmocka_unit_test(test_pause),
+                cmocka_unit_test(test_timers),        cmocka_unit_test(test_timers_one_by_one),
+                cmocka_unit_test(test_alarm),         cmocka_unit_test(test_fpu),
+                cmocka_unit_test(test_threads),       cmocka_unit_test(test_dead_leader),
+                cmocka_unit_test(test_waits),         cmocka_unit_test(test_waits_twice),
+                cmocka_unit_test(test_waits_run_on),  cmocka_unit_test(test_epoll),
+                cmocka_unit_test(test_epoll_runs_on), cmocka_unit_test(test_unsupported),
         };
 
         setvbuf(stdout, NULL, _IONBF, 0);
