@@ -55,6 +55,17 @@ static void remove_thread(struct dump_task *t, size_t i) {
         t->nr_threads--;
 }
 
+/* An attempt that was given up left it attached, because it could not be stopped: its stop is still asked for. */
+static bool is_ours_already(struct dump_thread *th) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_proc_status_ struct proc_status status = { 0 };
+
+        if (proc_status_read(&th->proc, &buf, &status) < 0 || status.tracer_pid != getpid())
+                return false;
+        th->stop = (struct compel_thread){ .tid = th->tid, .seized = true };
+        return true;
+}
+
 /* Seize threads [first, nr_threads): all are asked before the first is waited for. */
 static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *err) {
         size_t i = first;
@@ -64,7 +75,7 @@ static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *e
                 struct dump_thread *th = &t->threads[i];
 
                 r = compel_seize(&th->stop, th->tid, 0);
-                if (r == 0) {
+                if (r == 0 || is_ours_already(th)) {
                         i++;
                         r = fault_point_error(FAULT_DUMP_SEIZE_EACH, err);
                 } else {
@@ -75,17 +86,38 @@ static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *e
                 if (r < 0)
                         return r;
         }
-        i = first;
-        while (i < t->nr_threads) {
-                struct dump_thread *th = &t->threads[i];
+        return 0;
+}
 
+static bool sleeps_uninterruptibly(struct dump_thread *th) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct proc_stat stat;
+
+        return proc_stat_read(&th->proc, &buf, &stat) == 0 && stat.state == 'D';
+}
+
+/* Only a sleep that nothing interrupts is given up; a thread that merely gets no CPU will stop. */
+static int wait_thread(struct dump_thread *th) {
+        int r;
+
+        do
                 r = compel_wait_stop(&th->stop, STOP_TIMEOUT_MS);
+        while (r == -ETIMEDOUT && !sleeps_uninterruptibly(th));
+        return r < 0 ? r : syscall_hide_stop(&th->stop);
+}
+
+static int wait_threads(struct dump_task *t, size_t first) {
+        size_t i = first;
+
+        while (i < t->nr_threads) {
+                int r = wait_thread(&t->threads[i]);
+
                 if (r == -ESRCH)
                         remove_thread(t, i);
-                else if (r == 0)
-                        r = syscall_hide_stop(&t->threads[i++].stop);
-                if (r < 0 && r != -ESRCH)
+                else if (r < 0)
                         return r;
+                else
+                        i++;
         }
         return 0;
 }
@@ -102,6 +134,8 @@ static int freeze_task(struct dump_task *t, struct ckpt_error *err) {
                         return r < 0 ? r : total;
                 total += r;
                 r = seize_threads(t, first, err);
+                if (r == 0)
+                        r = wait_threads(t, first);
                 if (r < 0)
                         return r;
         }
@@ -214,6 +248,11 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                 return ckpt_error(err, -ESRCH, "pid %d is a zombie: it has exited and waits for its parent",
                                   d->tasks[0]->pid);
         note_states(d);
+        if (blockers_count(d->blockers) > 0) {
+                r = look_again(d, err);
+                if (r < 0)
+                        return r;
+        }
         look_sessions(d);
         r = blockers_to_error(d->blockers, "the tree runs on as before", err);
         if (r < 0)

@@ -113,6 +113,16 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         return r;
 }
 
+int look_again(struct dump *d, struct ckpt_error *err) {
+        blockers_free(&d->blockers);
+        d->blockers = blockers_new();
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                mem_dump_free(&d->tasks[i]->mem);
+                d->tasks[i]->looked_at = false;
+        }
+        return look_tasks(d, err);
+}
+
 static bool is_in_tree(const struct dump *d, pid_t pid) {
         return dump_find_task(d, pid) != NULL;
 }

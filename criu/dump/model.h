@@ -62,6 +62,7 @@ struct dump_task {
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
+        uint64_t sig_pending;       /* task/: of the process, when its timers were read; bit n - 1 is signal n */
         struct task_waits *waits;   /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;

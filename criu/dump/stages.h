@@ -28,6 +28,12 @@ void tree_free(struct dump *d);
 /* Find what stands against dumping the tasks that have not been looked at yet. Fills d->blockers. */
 int look_tasks(struct dump *d, struct ckpt_error *err);
 
+/*
+ * The tree is frozen, and something stood against a task when it was looked at, which may be gone by now: look at all of
+ * them anew.
+ */
+int look_again(struct dump *d, struct ckpt_error *err);
+
 /* Sessions and process groups of the whole tree. */
 void look_sessions(struct dump *d);
 

@@ -4,6 +4,7 @@
  * member up by going through all of them, so what is certain without is not asked: a socket has its inode for itself.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -289,7 +290,9 @@ static int find_many(const struct instance *e) {
         r = 0;
         if (n >= MANY) {
                 epfd = dump_file_get(e->file);
-                pidfd = (int)syscall(SYS_pidfd_open, e->tables[0]->task->pid, 0);
+                /* A dead leader has no descriptors any more: PIDFD_THREAD (6.9). */
+                pidfd = (int)syscall(SYS_pidfd_open, e->tables[0]->tid,
+                                     e->tables[0]->tid == e->tables[0]->task->pid ? 0 : O_EXCL);
                 r = epfd < 0 ? epfd : pidfd < 0 ? -errno : epoll_ask_all(epfd, pidfd, questions, n, answers);
         }
         for (size_t i = 0; i < n; i++)

@@ -17,8 +17,8 @@ struct asked {
 };
 
 /*
- * mlockall(MCL_FUTURE) shows only in what is mapped from then on: msync(MS_INVALIDATE) refuses a locked page, and
- * unless it is to be locked on its first fault, the page is there at once.
+ * mlockall(MCL_FUTURE) shows only in what is mapped from then on: msync(MS_INVALIDATE) refuses a locked
+ * page, and unless it is to be locked on its first fault, the page is there at once.
  */
 static void ask_lock_future(struct compel_batch *b, struct asked *a) {
         raddr_t vec;

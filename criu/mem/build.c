@@ -73,7 +73,10 @@ static void add_lock(const struct restore_area *area, struct compel_batch *b) {
                 return;
         op = compel_call(b, "lock memory", SYS_mlock2, area->start, area->end - area->start,
                          onfault ? MLOCK_ONFAULT : 0);
-        /* The area is locked all the same when not all of its pages can be there: PROT_NONE, the end of the file. */
+        /*
+         * The area is locked all the same when not all of its pages can be there: PROT_NONE, the end of
+         * the file.
+         */
         if (area->msg->prot == PROT_NONE || area->fd >= 0)
                 op->check = COMPEL_CHECK_NOTHING;
 }

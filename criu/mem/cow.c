@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Pages that a process still shares copy-on-write with its parent: at the same address in both, in areas that
- * a fork gave both, and of the same page frame. And all pages that have several owners, whoever they are: to
- * read those with process_vm_readv(2) would end the sharing, as it pins pages, and since Linux 5.19 an
- * anonymous page that is not exclusive is copied for that. (A dump of the tree of a server with many
- * children would make its memory many times as large.)
+ * Pages that a process still shares copy-on-write with its parent: at the same address in both, in areas
+ * that a fork gave both, and of the same page frame. And all pages that have several owners, whoever
+ * they are: to read those with process_vm_readv(2) would end the sharing, as it pins pages, and since
+ * Linux 5.19 an anonymous page that is not exclusive is copied for that. (A dump of the tree of a server
+ * with many children would make its memory many times as large.)
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -84,7 +84,10 @@ static bool any_shared(const uint64_t *words, size_t n) {
         return false;
 }
 
-/* [start, end) has content in the child. Words are read up to `limit`; with `common`, it is an area of both. */
+/*
+ * [start, end) has content in the child. Words are read up to `limit`; with `common`, it is an area of
+ * both.
+ */
 static int compare_range(struct compare *c, uint64_t start, uint64_t end, uint64_t limit, bool common) {
         int r = 0;
 
@@ -152,7 +155,7 @@ static int compare_all(struct dump_task *t, const struct dump_mem *parent, struc
 
         for (size_t i = 0; r == 0 && i < mem->areas.n; i++) {
                 const struct mem_area *area = &mem->areas.v[i];
-                uint64_t start = area->vma.start, end = area->vma.start;
+                uint64_t start = area->vma.start, end = start;
 
                 if (parent && mem_is_private(area->kind) &&
                     mem_runs_touch(&mem->runs, area->vma.start, area->vma.end))
@@ -163,8 +166,8 @@ static int compare_all(struct dump_task *t, const struct dump_mem *parent, struc
 }
 
 /*
- * Two processes that could share memory: one is a fork of the other, or both of a third, and neither has called
- * execve since. Where the stack begins is random.
+ * Two processes that could share memory: one is a fork of the other, or both of a third, and neither has
+ * called execve since. Where the stack begins is random.
  */
 static bool is_kin(const Img__Mm *a, uint64_t start_code, uint64_t start_stack) {
         return a->mm_start_code == start_code && a->mm_start_stack == start_stack;

@@ -117,8 +117,9 @@ void mem_find_kin(struct dump *d);
 int mem_mark_cow(struct dump_task *t, struct ckpt_error *err);
 
 /*
- * The arithmetic of it: split [start, end) where words of child and parent begin or cease to show the same
- * page frame (without parent: where pages have several owners), and append it to ret. `child` and `parent` are n words of pagemap, for the pages from start on.
+ * The arithmetic of it: split [start, end) where words of child and parent begin or cease to show the
+ * same page frame (without parent: where pages have several owners), and append it to ret. `child` and
+ * `parent` are n words of pagemap, for the pages from start on.
  */
 int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent, size_t n,
                   struct mem_run_vec *ret);
@@ -138,6 +139,9 @@ struct mem_source {
         const char *name; /* for messages: "pid 812 (redis)" */
 };
 
-/* Write pages-ID.img, and the pagemap file that describes it. Uses other workers of the pool when it is much. */
+/*
+ * Write pages-ID.img, and the pagemap file that describes it. Uses other workers of the pool when it is
+ * much.
+ */
 int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind,
               unsigned long pagemap_id, uint32_t pages_id, struct mem_run_vec *runs, struct ckpt_error *err);

@@ -124,7 +124,10 @@ int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *
         r = mem_fill_huge(t, b, &runs, err);
         if (r < 0)
                 return r;
-        /* Where only now and then a page is written, huge ones would take many times the memory. task/ sets it last. */
+        /*
+         * Where only now and then a page is written, huge ones would take many times the memory. task/
+         * sets it last.
+         */
         compel_call(b, "fill with small pages", SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
         for (size_t i = 0; i < runs.n;)
                 i = add_read(b, tree->pages_fd, &runs, i, &skip);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Filling with huge pages. Where all of an aligned 2 MiB of private memory has content, it is read into an
- * arena of huge pages and moved into place with UFFDIO_MOVE (Linux 6.8), which only changes page tables: about
- * three times as fast as reading into fresh small pages, and the areas keep their flags (a MADV_HUGEPAGE on
- * them would stay visible). The task has its userfaultfd for as long as this takes.
+ * Filling with huge pages. Where all of an aligned 2 MiB of private memory has content, it is read into
+ * an arena of huge pages and moved into place with UFFDIO_MOVE (Linux 6.8), which only changes page
+ * tables: about three times as fast as reading into fresh small pages, and the areas keep their flags (a
+ * MADV_HUGEPAGE on them would stay visible). The task has its userfaultfd for as long as this takes.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -127,7 +127,11 @@ static bool name_leads_there(const struct look *l, const char *link, const struc
         _cleanup_free_ char *path = NULL;
         struct stat there;
 
-        if (proc_readlink(&l->t->proc, link, &path) < 0)
+        int r = proc_readlink(&l->t->proc, link, &path);
+
+        if (r == -ENOENT || r == -ESRCH)
+                return true; /* it is gone meanwhile */
+        if (r < 0)
                 return false;
         return path[0] == '/' && stat(path, &there) == 0 && there.st_dev == st->st_dev &&
                there.st_ino == st->st_ino;
@@ -251,7 +255,10 @@ static void look_class(struct dump_task *t) {
                             "%s is a 32-bit program, which cannot be checkpointed yet", dump_task_name(t));
 }
 
-/* Once its leader is dead, a process shows its memory in /proc under the numbers of its other threads only. */
+/*
+ * Once its leader is dead, a process shows its memory in /proc under the numbers of its other threads
+ * only.
+ */
 static int open_living(struct dump_task *t, struct proc_dir *ret) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
         int r = proc_tids(&t->proc, &tids);

@@ -35,7 +35,10 @@ extern const struct task_kind mem_brk_kind;
 /* Load stage: mm, pagemap, pages; everything checked: order, bounds, overlap, sizes of pages files. */
 int mem_load(struct restore_task *t, struct ckpt_error *err);
 
-/* After all tasks are loaded: a hole of `size` bytes, page aligned, in the address spaces of ckpt and all tasks. */
+/*
+ * After all tasks are loaded: a hole of `size` bytes, page aligned, in the address spaces of ckpt and
+ * all tasks.
+ */
 int mem_find_hole(struct restore *r, size_t size, raddr_t *ret, struct ckpt_error *err);
 
 /* Before the root is cloned: shared anonymous memory is created and filled, mapped files opened,
@@ -46,16 +49,21 @@ int mem_prepare(struct restore *r, struct ckpt_error *err);
  * Build the address space of a task that has just been cloned: `t` starts with a copy of its parent's final
  * memory (the root: with ckpt's), keeps what both share copy-on-write, unmaps the rest, maps, fills.
  * Adds to the batch of the leader's lane, running it as often as needed; the
- * caller runs what is left. The host's region stays. mm fields and protections are
- * final after mem_finish().
+ * caller runs what is left. The host's region stays. mm fields are final after mem_finish().
+ * Different tasks may be built by different threads at the same time.
  */
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
 
-/* After the task has cloned its children: what must come last (PR_SET_MM with the exe file, mlock, madvise of
- * DONTFORK and WIPEONFORK, final protections where they were widened, ...). */
+/*
+ * After the task has cloned its children: what must come last (PR_SET_MM with the exe file, mlock,
+ * madvise of DONTFORK and WIPEONFORK, final protections where they were widened, ...).
+ */
 int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
 
-/* Address of a system call instruction in the task's memory outside the host's region, for the last munmap; 0: none. */
+/*
+ * Address of a system call instruction in the task's memory outside the host's region, for the last
+ * munmap; 0: none.
+ */
 raddr_t mem_syscall_insn(struct restore_task *t);
 
 void mem_restore_free(struct restore_mem **mem);

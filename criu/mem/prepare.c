@@ -45,8 +45,8 @@ static int inherit_file(struct restore *r, uint32_t id, uint32_t flags, int *ret
 }
 
 /*
- * The link to the executable can be changed only while the old one, that of ckpt, is not mapped. It need not be
- * where a task runs ckpt's own.
+ * The link to the executable can be changed only while the old one, that of ckpt, is not mapped. It need
+ * not be where a task runs ckpt's own.
  */
 static bool is_own_exe(int fd) {
         struct stat a, b;

@@ -71,8 +71,8 @@ int mem_load_runs(struct image_dir *dir, enum image_kind kind, unsigned long id,
 int mem_taken_by_task(const struct restore_task *t, struct mem_run_vec *ret);
 
 /*
- * The middle of the largest gap between `taken` (in any order; sorted here), aligned to `align`, a power of 2
- * of at least a page. -ENOSPC.
+ * The middle of the largest gap between `taken` (in any order; sorted here), aligned to `align`, a power
+ * of 2 of at least a page. -ENOSPC.
  */
 int mem_find_gap(struct mem_run_vec *taken, uint64_t size, uint64_t align, uint64_t *ret);
 

@@ -6,6 +6,7 @@
 int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort) {
         struct mem_run *last = runs->n > 0 ? &runs->v[runs->n - 1] : NULL;
 
+        ckpt_assert(runs->n == 0 || runs->v);
         if (start >= end)
                 return 0;
         if (last && last->end == start && last->sort == sort) {

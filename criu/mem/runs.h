@@ -22,7 +22,10 @@ struct mem_run {
 
 DEFINE_VEC(mem_run_vec, struct mem_run);
 
-/* Append [start, end), or make the last run longer if that ends at start and is of the same sort. -ENOMEM. */
+/*
+ * Append [start, end), or make the last run longer if that ends at start and is of the same sort.
+ * -ENOMEM.
+ */
 int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort);
 
 /* Give the runs their places in a pages file, one behind the other. Returns the number of bytes. */
@@ -37,6 +40,9 @@ bool mem_runs_touch(const struct mem_run_vec *runs, uint64_t start, uint64_t end
 /* Index of the run that holds byte `offset` of the pages file. It must exist. */
 size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset);
 
-/* Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only those of MEM_SORT_COW count. */
+/*
+ * Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only those of
+ * MEM_SORT_COW count.
+ */
 int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end,
                   struct mem_run_vec *ret);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Shared anonymous memory on dump: one object, however many tasks map it, known by the device and inode that
- * maps shows. Its content is read as that of the file it is to the kernel, so pages that are swapped out or in
- * nobody's page tables are found as well.
+ * Shared anonymous memory on dump: one object, however many tasks map it, known by the device and inode
+ * that maps shows. Its content is read as that of the file it is to the kernel, so pages that are
+ * swapped out or in nobody's page tables are found as well.
  */
 #include <errno.h>
 #include <fcntl.h>

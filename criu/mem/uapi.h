@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Interfaces of the kernel that are newer than the headers of Debian 12 (Linux 6.1), beyond kernel/uapi.h. */
+/*
+ * Interfaces of the kernel that are newer than the headers of Debian 12 (Linux 6.1), beyond
+ * kernel/uapi.h.
+ */
 #pragma once
 
 #include "kernel/uapi.h"

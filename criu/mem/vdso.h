@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The vDSO: code that the kernel maps into every process, with its data (vvar) right before it. What is in it
- * differs between kernels. It is an ELF image, and one from a checkpoint is input like any other.
+ * The vDSO: code that the kernel maps into every process, with its data (vvar) right before it. What is
+ * in it differs between kernels. It is an ELF image, and one from a checkpoint is input like any other.
  */
 #pragma once
 

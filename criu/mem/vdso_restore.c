@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The vDSO of a restored task. If this kernel's is the same as the one in the checkpoint, it is mapped where
- * that was. Otherwise programs still have pointers into the old one, so its code stays at its address as
- * ordinary memory, but every function of it begins with a jump to the one of this kernel's vDSO, which is mapped
- * at a free place. Another checkpoint of such a task contains both, and if it comes to a
- * third kernel, the second vDSO gets the same treatment: the jumps form a chain.
+ * The vDSO of a restored task. If this kernel's is the same as the one in the checkpoint, it is mapped
+ * where that was. Otherwise programs still have pointers into the old one, so its code stays at its
+ * address as ordinary memory, but every function of it begins with a jump to the one of this kernel's
+ * vDSO, which is mapped at a free place. Another checkpoint of such a task contains both, and if it
+ * comes to a third kernel, the second vDSO gets the same treatment: the jumps form a chain.
  *
- * A thread that was stopped in the middle of the old code goes on in an unchanged copy of it. There
- * the data (vvar) is empty, by which the code knows no clock that it could read and makes the system call.
+ * A thread that was stopped in the middle of the old code goes on in an unchanged copy of it. There the
+ * data (vvar) is empty, by which the code knows no clock that it could read and makes the system call.
  */
 #include <errno.h>
 #include <fcntl.h>

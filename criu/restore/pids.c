@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -15,6 +17,8 @@
 #include "proc/proc.h"
 #include "proc/stat.h"
 #include "restore/stages.h"
+
+enum { GONE_ROUNDS = 1000 }; /* of a millisecond */
 
 static const char *const new_namespace_hint =
         "End that process, or restore in a new pid namespace (unshare --pid --fork --mount-proc)";
@@ -39,12 +43,38 @@ static void taken(pid_t pid, struct blockers *b) {
                 blocker_add(b, new_namespace_hint, "pid %d is taken by %s", pid, stat.comm);
 }
 
-static void check_free(pid_t pid, struct blockers *b) {
+/*
+ * Does the kernel have the number in use? pidfd_open(2) knows no process of a number that is free (-ESRCH), and
+ * says something else of one that only a thread, a group or a session has.
+ */
+static bool is_free(pid_t pid) {
+        int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+        if (fd < 0)
+                return errno == ESRCH;
+        close(fd);
+        return false;
+}
+
+static bool is_seen(pid_t pid) {
         char path[32];
 
         snprintf(path, sizeof(path), "/proc/%d", pid);
-        if (access(path, F_OK) == 0 || kill(-pid, 0) == 0 || errno == EPERM)
-                taken(pid, b);
+        return access(path, F_OK) == 0 || kill(-pid, 0) == 0 || errno == EPERM;
+}
+
+/* A task that has just been reaped keeps its number for moments longer than anything can be seen of it. */
+static void check_free(pid_t pid, struct blockers *b) {
+        struct timespec pause = { 0, 1000000 };
+
+        for (unsigned int rounds = 0; rounds < GONE_ROUNDS; rounds++) {
+                if (is_free(pid))
+                        return;
+                if (is_seen(pid))
+                        break;
+                nanosleep(&pause, NULL);
+        }
+        taken(pid, b);
 }
 
 /* clone3(set_tid) takes numbers below kernel.pid_max only. */

@@ -19,6 +19,7 @@ struct dump_socks *dump_socks(struct dump *d) {
                 d->socks = calloc(1, sizeof(*d->socks));
                 ckpt_assert(d->socks);
                 d->socks->guard = SOCK_GUARD_INIT;
+                d->socks->defaults = sock_defaults_new();
         }
         return d->socks;
 }
@@ -33,6 +34,7 @@ void sock_dump_free(struct dump *d) {
                 safe_close(s->conns.v[i]->fd);
         inet_conn_vec_done(&s->conns);
         sock_diag_done(&s->diag);
+        sock_defaults_free(&s->defaults);
         arena_done(&s->arena);
         free(s);
         d->socks = NULL;

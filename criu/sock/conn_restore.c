@@ -150,39 +150,6 @@ static void find_outside(struct inet_state *s) {
         free(sorted);
 }
 
-int inet_load(struct restore *r, struct ckpt_error *err) {
-        struct restore_files *files = r->files;
-        struct inet_state *s;
-        size_t n = 0;
-        int rc = 0;
-
-        for (size_t i = 0; i < files->n; i++)
-                n += files->v[i].kind == &fd_kind_inet;
-        if (n == 0)
-                return 0;
-        s = files->state[FD_STATE_INET] = calloc(1, sizeof(*s));
-        ckpt_assert(s);
-        s->v = calloc(n, sizeof(*s->v));
-        ckpt_assert(s->v);
-        s->defaults = sock_defaults_new();
-        s->sender = packet_sender_new();
-        for (size_t i = 0; rc == 0 && i < files->n; i++) {
-                struct inet_file *f = &s->v[s->n];
-
-                if (files->v[i].kind != &fd_kind_inet)
-                        continue;
-                s->n++;
-                f->file = &files->v[i];
-                f->isk = files->v[i].msg->isk;
-                f->fd = -EBADF;
-                if (inet_is_connection(f->isk))
-                        rc = load_connection(r, f, err);
-        }
-        if (rc == 0)
-                find_outside(s);
-        return rc;
-}
-
 /* ---- lock ---- */
 
 /* Is every connection behind a lock that is still there since the dump? */
@@ -232,7 +199,7 @@ static int unlock_network(struct restore *r, struct inet_state *s, struct ckpt_e
                 rc = netlock_remove(s->lock, err);
         if (rc == 0)
                 s->lock[0] = 0;
-        if (rc == 0 && s->prepared)
+        if (rc == 0 && s->connections)
                 rc = action_run(r->run, ACTION_NETWORK_UNLOCK, r->tasks[0]->pid, err);
         for (size_t i = 0; rc == 0 && i < s->n; i++) {
                 const char *name = s->v[i].isk->lock;
@@ -245,18 +212,115 @@ static int unlock_network(struct restore *r, struct inet_state *s, struct ckpt_e
         return rc;
 }
 
-/* ---- open ---- */
+static int compare_raw(const void *a, const void *b) {
+        return memcmp(a, b, sizeof(struct sock_tuple));
+}
 
-/* Where the network lock stands in the way of nothing yet. */
-static int prepare(struct restore *r, struct inet_state *s, struct ckpt_error *err) {
+static struct sock_tuple diag_tuple(const struct sock_diag *s) {
+        Img__InetSk isk = IMG__INET_SK__INIT;
+        struct sock_diag copy = *s;
+        struct sock_tuple t;
+
+        isk.family = s->family;
+        isk.src_port = s->src_port;
+        isk.dst_port = s->dst_port;
+        isk.src_addr = copy.src;
+        isk.dst_addr = copy.dst;
+        isk.n_src_addr = isk.n_dst_addr = s->family == AF_INET6 ? 4 : 1;
+        inet_tuple(&isk, &t);
+        return t;
+}
+
+/*
+ * The port of a listener without SO_REUSEADDR cannot be bound while a connection that it has accepted is in
+ * TIME_WAIT. It had the port before that.
+ */
+static bool blocks_listener(const struct inet_state *s, const struct sock_diag *dying) {
+        if (dying->state != TCP_TIME_WAIT)
+                return false;
+        for (size_t i = 0; i < s->n; i++) {
+                const Img__InetSk *isk = s->v[i].isk;
+
+                if (isk->proto == IPPROTO_TCP && isk->state == TCP_LISTEN && !isk->opts->reuseaddr &&
+                    isk->src_port == dying->src_port)
+                        return true;
+        }
+        return false;
+}
+
+/*
+ * What is left in the kernel of the same connections, as of a tree that was killed after it had been left running,
+ * would be in their way for up to a minute.
+ */
+static int forget_dying(struct inet_state *s, struct ckpt_error *err) {
+        _cleanup_(sock_diag_vec_done) struct sock_diag_vec dying = { 0 };
+        _cleanup_free_ struct sock_tuple *tuples = NULL;
+        size_t n = 0;
         int rc;
 
-        if (s->prepared)
-                return 0;
-        rc = lock_network(r, s, err);
-        s->prepared = rc == 0;
-        return rc;
+        rc = sock_diag_dying(&dying, err);
+        if (rc < 0 || dying.n == 0)
+                return rc;
+        tuples = calloc(s->n + 1, sizeof(*tuples));
+        ckpt_assert(tuples);
+        for (size_t i = 0; i < s->n; i++)
+                if (s->v[i].stream && !s->v[i].deaf)
+                        tuples[n++] = s->v[i].tuple;
+        qsort(tuples, n, sizeof(*tuples), compare_raw);
+        for (size_t i = 0; i < dying.n; i++) {
+                struct sock_tuple t = diag_tuple(&dying.v[i]);
+
+                /* If that fails, so will bind(2) or connect(2), and say why. */
+                if ((bsearch(&t, tuples, n, sizeof(t), compare_raw) || blocks_listener(s, &dying.v[i])) &&
+                    sock_diag_destroy(&dying.v[i]) < 0)
+                        log_debug("a closing connection stays in the kernel");
+        }
+        return 0;
 }
+
+int inet_load(struct restore *r, struct ckpt_error *err) {
+        struct restore_files *files = r->files;
+        struct inet_state *s;
+        size_t n = 0;
+        int rc = 0;
+
+        for (size_t i = 0; i < files->n; i++)
+                n += files->v[i].kind == &fd_kind_inet;
+        if (n == 0)
+                return 0;
+        s = files->state[FD_STATE_INET] = calloc(1, sizeof(*s));
+        ckpt_assert(s);
+        s->v = calloc(n, sizeof(*s->v));
+        ckpt_assert(s->v);
+        s->defaults = sock_defaults_new();
+        s->sender = packet_sender_new();
+        for (size_t i = 0; rc == 0 && i < files->n; i++) {
+                struct inet_file *f = &s->v[s->n];
+
+                if (files->v[i].kind != &fd_kind_inet)
+                        continue;
+                s->n++;
+                f->file = &files->v[i];
+                f->isk = files->v[i].msg->isk;
+                f->fd = -EBADF;
+                if (inet_is_connection(f->isk)) {
+                        s->connections = true;
+                        rc = load_connection(r, f, err);
+                }
+        }
+        if (rc < 0)
+                return rc;
+        find_outside(s);
+        rc = lock_network(r, s, err);
+        if (rc == 0)
+                rc = forget_dying(s, err);
+        for (size_t i = 0; rc == 0 && i < s->n; i++)
+                if (!s->v[i].closed)
+                        inet_check_address(s->v[i].isk, files->blockers);
+        return rc < 0 ? rc : blockers_to_error(files->blockers, "nothing was created", err);
+}
+
+/* ---- open ---- */
 
 static int bind_repaired(struct inet_file *f, const char *what, struct ckpt_error *err) {
         union sock_address a;
@@ -331,9 +395,7 @@ int inet_conn_open(struct restore *r, struct inet_file *f, const char *what, str
         socklen_t len;
         int rc;
 
-        rc = prepare(r, inet_state(r), err);
-        if (rc == 0)
-                rc = bind_repaired(f, what, err);
+        rc = bind_repaired(f, what, err);
         if (rc < 0)
                 return rc;
         if (f->deaf)

@@ -45,6 +45,7 @@ int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct so
                 .ifindex = msg.id.idiag_if,
                 .rqueue = msg.idiag_rqueue,
                 .wqueue = msg.idiag_wqueue,
+                .cookie = { msg.id.idiag_cookie[0], msg.id.idiag_cookie[1] },
         };
         memcpy(s.src, msg.id.idiag_src, sizeof(s.src));
         memcpy(s.dst, msg.id.idiag_dst, sizeof(s.dst));
@@ -95,7 +96,7 @@ static int take_answer(struct sock_diag_vec *vec, uint8_t protocol, const char *
         return interrupted ? -EINTR : 0;
 }
 
-static int query_once(int family, int protocol, struct sock_diag_vec *vec) {
+static int query_once(int family, int protocol, uint32_t states, struct sock_diag_vec *vec) {
         struct {
                 struct nlmsghdr head;
                 struct inet_diag_req_v2 req;
@@ -106,7 +107,7 @@ static int query_once(int family, int protocol, struct sock_diag_vec *vec) {
                 .req = { .sdiag_family = (uint8_t)family,
                          .sdiag_protocol = (uint8_t)protocol,
                          .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1),
-                         .idiag_states = ~(1U << TCP_TIME_WAIT) },
+                         .idiag_states = states },
         };
         _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
         _cleanup_free_ char *buf = malloc(ANSWER_SIZE);
@@ -158,9 +159,20 @@ static int index_all(struct sock_diag_table *t) {
         return 0;
 }
 
-int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct ckpt_error *err) {
-        size_t row = 0, before = t->all.n;
+static int query_retried(int family, int protocol, uint32_t states, struct sock_diag_vec *vec) {
+        size_t before = vec->n;
         int r = -EINTR;
+
+        for (int i = 0; r == -EINTR && i < TRIES; i++) {
+                vec->n = before;
+                r = query_once(family, protocol, states, vec);
+        }
+        return r == -ENOENT ? -EOPNOTSUPP : r;
+}
+
+int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct ckpt_error *err) {
+        size_t row = 0;
+        int r;
 
         while (row < ELEMENTSOF(queries) && (queries[row].family != family || queries[row].protocol != protocol))
                 row++;
@@ -168,18 +180,62 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
                 return -EOPNOTSUPP;
         if (t->asked & 1U << row)
                 return 0;
-        for (int i = 0; r == -EINTR && i < TRIES; i++) {
-                t->all.n = before;
-                r = query_once(family, protocol, &t->all);
-        }
-        if (r == -ENOENT)
-                return -EOPNOTSUPP;
+        r = query_retried(family, protocol, ~(1U << TCP_TIME_WAIT), &t->all);
+        if (r == -EOPNOTSUPP)
+                return r;
         if (r == 0)
                 r = index_all(t);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot list the sockets of the network namespace (sock_diag)");
         t->asked |= 1U << row;
         return 0;
+}
+
+int sock_diag_dying(struct sock_diag_vec *ret, struct ckpt_error *err) {
+        const uint32_t states = 1U << TCP_TIME_WAIT | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 | 1U << TCP_CLOSING |
+                                1U << TCP_LAST_ACK;
+        size_t n = ret->n;
+        int r;
+
+        r = query_retried(AF_INET, IPPROTO_TCP, states, ret);
+        if (r == 0)
+                r = query_retried(AF_INET6, IPPROTO_TCP, states, ret);
+        if (r < 0 && r != -EOPNOTSUPP)
+                return ckpt_error_errno(err, r, "cannot list the sockets of the network namespace (sock_diag)");
+        for (size_t i = n; i < ret->n; i++)
+                if (ret->v[i].ino == 0)
+                        ret->v[n++] = ret->v[i];
+        ret->n = n;
+        return 0;
+}
+
+int sock_diag_destroy(const struct sock_diag *s) {
+        struct {
+                struct nlmsghdr head;
+                struct inet_diag_req_v2 req;
+        } msg = {
+                .head = { .nlmsg_len = sizeof(msg),
+                          .nlmsg_type = SOCK_DESTROY,
+                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+                .req = { .sdiag_family = s->family,
+                         .sdiag_protocol = s->protocol,
+                         .idiag_states = ~0U,
+                         .id = { .idiag_sport = htons(s->src_port),
+                                 .idiag_dport = htons(s->dst_port),
+                                 .idiag_if = s->ifindex,
+                                 .idiag_cookie = { s->cookie[0], s->cookie[1] } } },
+        };
+        _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+        struct {
+                struct nlmsghdr head;
+                struct nlmsgerr err;
+        } answer;
+
+        memcpy(msg.req.id.idiag_src, s->src, sizeof(s->src));
+        memcpy(msg.req.id.idiag_dst, s->dst, sizeof(s->dst));
+        if (fd < 0 || send(fd, &msg, sizeof(msg), 0) < 0 || recv(fd, &answer, sizeof(answer), 0) < 0)
+                return -errno;
+        return answer.head.nlmsg_type == NLMSG_ERROR ? answer.err.error : -EBADMSG;
 }
 
 const struct sock_diag *sock_diag_find(const struct sock_diag_table *t, uint64_t ino) {

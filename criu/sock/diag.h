@@ -23,6 +23,7 @@ struct sock_diag {
         uint32_t src[4], dst[4];     /* network byte order; IPv4 uses the first */
         uint32_t ifindex;
         uint32_t rqueue, wqueue; /* of a listener: connections that wait, backlog */
+        uint32_t cookie[2];
 };
 DEFINE_VEC(sock_diag_vec, struct sock_diag);
 
@@ -43,6 +44,15 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
 
 /* The socket with this inode, or NULL. Valid until the next query. */
 const struct sock_diag *sock_diag_find(const struct sock_diag_table *t, uint64_t ino);
+
+/*
+ * The TCP connections that no program has any more, and that the kernel brings to their end (TIME_WAIT and the other
+ * closing states): appended to *ret.
+ */
+int sock_diag_dying(struct sock_diag_vec *ret, struct ckpt_error *err);
+
+/* Have the kernel forget one of them. -EOPNOTSUPP: it cannot (CONFIG_INET_DIAG_DESTROY). */
+int sock_diag_destroy(const struct sock_diag *s);
 
 void sock_diag_done(struct sock_diag_table *t);
 

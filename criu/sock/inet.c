@@ -227,13 +227,13 @@ static int read_owner(struct dump *d, int fd, struct arena *arena, Img__InetSk *
         return 0;
 }
 
-static int read_options(int fd, struct arena *arena, Img__InetSk *isk, struct ckpt_error *err) {
+static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk, struct ckpt_error *err) {
         struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
         struct sock_opts opts;
         int v6only = 0, r;
         socklen_t len = sizeof(v6only);
 
-        r = sock_opts_dump(fd, &kind, arena, &opts, err);
+        r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
         if (r < 0)
                 return r;
         isk->opts = opts.sk;
@@ -273,7 +273,7 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
                 return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
         r = read_owner(d, fd, arena, isk, name, err);
         if (r == 0)
-                r = read_options(fd, arena, isk, err);
+                r = read_options(d, fd, arena, isk, err);
         if (r < 0 || isk->proto == IPPROTO_TCP)
                 return r;
         r = check_cork(fd, name, err);
@@ -363,15 +363,15 @@ static int set_bool(int fd, int level, int name, bool value) {
         return setsockopt(fd, level, name, &number, sizeof(number)) < 0 ? -errno : 0;
 }
 
-/* A trial: is the address there, and the port of what listens free? */
-static void check_address(const Img__InetSk *isk, struct blockers *b) {
+/* By trial. */
+void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
         bool tcp = isk->proto == IPPROTO_TCP, connection = inet_is_connection(isk);
         _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
         char text[SOCK_NAME_MAX];
         union sock_address a;
         socklen_t len;
 
-        if (fd < 0 || isk->src_port == 0)
+        if (fd < 0 || isk->src_port == 0 || (tcp && !connection && isk->state != TCP_LISTEN))
                 return;
         inet_address(isk, false, &a, &len);
         if (isk->ip_opts && isk->ip_opts->freebind)
@@ -406,9 +406,6 @@ static int inet_check(struct restore *r, struct restore_file *file, struct image
                             "Use --tcp-established to bring TCP connections back, or --tcp-close to have them closed",
                             "the checkpoint has %s", text);
         }
-        if (isk->proto == IPPROTO_TCP && !inet_is_connection(isk) && isk->state != TCP_LISTEN)
-                return 0;
-        check_address(isk, r->files->blockers);
         return 0;
 }
 

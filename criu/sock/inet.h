@@ -38,6 +38,7 @@ struct dump_socks {
         struct sock_diag_table diag;
         struct inet_conn_vec conns;
         struct arena arena;
+        struct sock_defaults *defaults;
         struct sock_guard guard;
         char lock[NETLOCK_NAME_MAX]; /* "": none is in force */
         bool silenced, told; /* told: the action scripts */
@@ -88,7 +89,7 @@ struct inet_state {
         struct sock_defaults *defaults;
         struct packet_sender *sender;
         char lock[NETLOCK_NAME_MAX]; /* made by this run; "": none */
-        bool prepared;
+        bool connections; /* there are such */
         unsigned int next_port;
 };
 

@@ -298,7 +298,8 @@ static Img__SkOption *make_other(const struct row *row, const struct value *v, s
         return o;
 }
 
-static void read_table(int fd, const struct sock_kind *kind, struct arena *arena, const struct sock_opts *o) {
+static void read_table(int fd, const struct sock_kind *kind, struct arena *arena, const struct value *fresh,
+                       const struct sock_opts *o) {
         Img__SkOption *others[ELEMENTSOF(table)];
         size_t n = 0;
 
@@ -319,7 +320,7 @@ static void read_table(int fd, const struct sock_kind *kind, struct arena *arena
                 } else if (home) {
                         *(protobuf_c_boolean *)(home + row->has) = true;
                         *(uint32_t *)(home + row->value) = (uint32_t)v.number;
-                } else if (row->size ? v.size > 0 : v.number != 0) /* zero is what they start with everywhere */
+                } else if (row->size ? v.size > 0 : v.number != 0 || !fresh || !fresh[i].known || fresh[i].number != 0)
                         others[n++] = make_other(row, &v, arena);
         }
         o->sk->n_others = n;
@@ -384,8 +385,8 @@ static int read_others(int fd, Img__SkOpts *sk, struct arena *arena) {
         return r;
 }
 
-int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_opts *ret,
-                   struct ckpt_error *err) {
+int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_defaults *defaults,
+                   struct sock_opts *ret, struct ckpt_error *err) {
         bool inet = kind->domain == AF_INET || kind->domain == AF_INET6;
         struct sock_opts o = { .sk = arena_message(arena, Img__SkOpts, img__sk_opts__init) };
         int r;
@@ -399,7 +400,7 @@ int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, st
                 r = read_filter(fd, o.sk, arena);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read the options of a socket");
-        read_table(fd, kind, arena, &o);
+        read_table(fd, kind, arena, defaults_for(defaults, kind), &o);
         if (o.tcp) { /* where older readers look for them */
                 o.sk->has_tcp_keepcnt = o.tcp->has_keepcnt;
                 o.sk->tcp_keepcnt = o.tcp->keepcnt;

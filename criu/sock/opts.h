@@ -36,17 +36,18 @@ struct sock_kind {
         int domain, type, protocol;
 };
 
-/*
- * Read all options of `fd` into messages made in `arena`; ret->ip and ret->tcp only for AF_INET and
- * AF_INET6 (TCP). Options that this kernel or this kind of socket does not have are left out. getsockopt(2).
- */
-int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_opts *ret,
-                   struct ckpt_error *err);
-
-/* What new sockets have, by kind; all zero at first. */
+/* What new sockets have, by kind; asked for once. */
 struct sock_defaults;
 struct sock_defaults *sock_defaults_new(void);
 void sock_defaults_free(struct sock_defaults **d);
+
+/*
+ * Read all options of `fd` into messages made in `arena`; ret->ip and ret->tcp only for AF_INET and
+ * AF_INET6 (TCP). Options that this kernel or this kind of socket does not have are left out, and those that are zero in
+ * it and in every new socket. getsockopt(2).
+ */
+int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_defaults *defaults,
+                   struct sock_opts *ret, struct ckpt_error *err);
 
 /* Does the image make sense? -EBADMSG with a text in *ret_why (static). */
 int sock_opts_check(const struct sock_opts *opts, const char **ret_why);

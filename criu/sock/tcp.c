@@ -55,6 +55,11 @@ bool tcp_is_connection(unsigned int state) {
 }
 
 int tcp_repair(int fd, int how) {
+        uint32_t none = TCP_NO_QUEUE;
+
+        /* It would stay, and be seen in getsockopt(2). */
+        if (how != TCP_REPAIR_ON)
+                setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &none, sizeof(none));
         return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &how, sizeof(how)) < 0 ? -errno : 0;
 }
 
@@ -210,18 +215,17 @@ int tcp_read_sent(int fd, struct tcp_queues *q) {
         return 0;
 }
 
-static int try_received(int fd, bool repaired, struct tcp_queues *q) {
+static int try_received(int fd, struct tcp_queues *q) {
         _cleanup_free_ uint8_t *buf = NULL;
         uint32_t seq = 0, after = 0;
         struct tcp_repair_window window = { 0 };
-        int size = 0, state, r = 0;
+        int size = 0, state, r;
         ssize_t n = 0;
 
         state = tcp_state(fd);
         if (state < 0)
                 return state;
-        if (repaired)
-                r = get_seq(fd, TCP_RECV_QUEUE, &seq);
+        r = get_seq(fd, TCP_RECV_QUEUE, &seq);
         if (r == 0 && state != TCP_SYN_SENT && ioctl(fd, SIOCINQ, &size) < 0)
                 r = -errno;
         if (r < 0)
@@ -234,9 +238,8 @@ static int try_received(int fd, bool repaired, struct tcp_queues *q) {
                 if (n < 0)
                         return -errno;
         }
-        if (repaired)
-                r = get_seq(fd, TCP_RECV_QUEUE, &after);
-        if (r == 0 && repaired)
+        r = get_seq(fd, TCP_RECV_QUEUE, &after);
+        if (r == 0)
                 r = get_window(fd, &window);
         if (r < 0)
                 return r;
@@ -246,7 +249,7 @@ static int try_received(int fd, bool repaired, struct tcp_queues *q) {
         q->state = (uint8_t)state;
         q->msg.inq_seq = seq;
         q->msg.inq_len = (uint32_t)size;
-        q->msg.has_rcv_wnd = q->msg.has_rcv_wup = repaired;
+        q->msg.has_rcv_wnd = q->msg.has_rcv_wup = true;
         q->msg.rcv_wnd = window.rcv_wnd;
         q->msg.rcv_wup = window.rcv_wup;
         return 0;
@@ -266,7 +269,7 @@ int tcp_read_received(int fd, struct tcp_queues *q) {
         if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
                 return -errno;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
-                r = try_received(fd, before != TCP_CLOSE, q);
+                r = try_received(fd, q);
         if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0 && r == 0)
                 r = -errno;
         if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)

@@ -44,7 +44,7 @@ struct tcp_queues {
 
 /*
  * Read what is to be sent: outq_*, unsq_len, snd_*, max_window, mss_clamp, options, timestamp; and, later, what was
- * received: inq_*, rcv_*. The socket is in repair mode, or closed. Where two ends of a
+ * received: inq_*, rcv_*. The socket is in repair mode. Where two ends of a
  * connection are read and packets still pass between them, the sending half of each must be read before the
  * receiving half of the other: what was acknowledged meanwhile is then in both, never in none.
  * -EAGAIN: it changes faster than it can be read.

@@ -17,31 +17,28 @@ static Img__Itimer **slot(Img__TaskTimers *timers, int which) {
         return slots[which];
 }
 
-static void *ask(struct dump_thread *t __attribute__((unused)), struct compel_batch *b) {
+const struct itimerval *itimers_ask(struct compel_batch *b) {
         raddr_t at;
-        struct itimerval *values = compel_data(b, NR_ITIMERS * sizeof(*values), &at);
+        struct itimerval *values;
 
+        compel_room(b, NR_ITIMERS, NR_ITIMERS * sizeof(*values));
+        values = compel_data(b, NR_ITIMERS * sizeof(*values), &at);
         for (int i = 0; i < NR_ITIMERS; i++)
                 compel_call(b, "read its interval timers", SYS_getitimer, (uint64_t)i,
                             at + (uint64_t)i * sizeof(*values));
         return values;
 }
 
-/* kind_posix_timers has made the message. */
-static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((unused)), void *asked,
-                  struct ckpt_error *err __attribute__((unused))) {
-        const struct itimerval *values = asked;
-
+void itimers_to_image(const struct itimerval *values, struct arena *a, Img__TaskTimers *ret) {
         for (int i = 0; i < NR_ITIMERS; i++) {
-                Img__Itimer *image = arena_message(&t->task->arena, Img__Itimer, img__itimer__init);
+                Img__Itimer *image = arena_message(a, Img__Itimer, img__itimer__init);
 
                 image->isec = (uint64_t)values[i].it_interval.tv_sec;
                 image->iusec = (uint64_t)values[i].it_interval.tv_usec;
                 image->vsec = (uint64_t)values[i].it_value.tv_sec;
                 image->vusec = (uint64_t)values[i].it_value.tv_usec;
-                *slot(dump_task_core(t)->timers, i) = image;
+                *slot(ret, i) = image;
         }
-        return 0;
 }
 
 static int check(struct restore_thread *t, struct ckpt_error *err) {
@@ -88,8 +85,6 @@ static int restore(struct restore_thread *t, struct compel_batch *b,
 const struct task_kind kind_itimers = {
         .name = "interval timers",
         .phase = TASK_PHASE_LAST,
-        .ask = ask,
-        .answer = answer,
         .check = check,
         .restore = restore,
 };

@@ -9,7 +9,7 @@
  *   ask      frozen: add system calls that only the thread itself can make. Whatever answer() needs to find the
  *            results again is returned (in the task's arena)
  *   answer   after the batch has run: results into t->core. The memory is shared with the
- *            target: copy, check, trust nothing
+ *            target: copy, check, trust nothing. 1: they do not belong together; all is asked again
  * Restore, in the order of the table, which is the order of `phase` first:
  *   check    load stage, for every thread (or process): is what the image says possible here? Nothing exists yet
  *   restore  add the system calls to the thread's batch; `b` is the lane of t

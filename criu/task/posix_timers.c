@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * POSIX timers: timer_create(2), /proc/PID/timers. They are made while the task has ckpt's credentials (alarm clocks need
+ * POSIX timers: timer_create(2), /proc/PID/timers; and the reading of all timers. They are made while the task has ckpt's credentials (alarm clocks need
  * a capability) and limits, and armed at the end.
  */
 #include <errno.h>
@@ -105,19 +105,30 @@ static int read_timers(struct dump_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
+/*
+ * Time goes on while a process is stopped, so a timer may fire at any moment: what it shows and the signal that it
+ * queues must belong together. The pending signals are therefore read before and behind the timers.
+ */
 struct asked_timers {
-        struct itimerspec *values; /* in the batch */
-        uint32_t first_overrun;    /* operation */
+        const uint64_t *before, *behind; /* in the batch, like all these */
+        const struct itimerval *intervals;
+        const struct itimerspec *values;
+        uint32_t first_overrun; /* operation */
 };
 
-static void *ask(struct dump_thread *t, struct compel_batch *b) {
-        const Img__TaskTimers *timers = dump_task_core(t)->timers;
-        struct asked_timers *asked;
+static const uint64_t *ask_pending(struct compel_batch *b) {
+        raddr_t at;
+        uint64_t *set;
+
+        compel_room(b, 1, sizeof(*set));
+        set = compel_data(b, sizeof(*set), &at);
+        compel_call(b, "read its pending signals", SYS_rt_sigpending, at, sizeof(*set));
+        return set;
+}
+
+static void ask_posix(const Img__TaskTimers *timers, struct compel_batch *b, struct asked_timers *asked) {
         raddr_t at;
 
-        if (timers->n_posix == 0)
-                return NULL;
-        asked = arena_new(&t->task->arena, struct asked_timers);
         compel_room(b, (unsigned int)timers->n_posix * 2, timers->n_posix * sizeof(*asked->values));
         asked->values = compel_data(b, timers->n_posix * sizeof(*asked->values), &at);
         for (size_t i = 0; i < timers->n_posix; i++)
@@ -130,32 +141,52 @@ static void *ask(struct dump_thread *t, struct compel_batch *b) {
                 if (i == 0)
                         asked->first_overrun = compel_index(b, op);
         }
+}
+
+static void *ask(struct dump_thread *t, struct compel_batch *b) {
+        const Img__TaskTimers *timers = dump_task_core(t)->timers;
+        struct asked_timers *asked = arena_new(&t->task->arena, struct asked_timers);
+
+        asked->before = ask_pending(b);
+        asked->intervals = itimers_ask(b);
+        if (timers->n_posix > 0)
+                ask_posix(timers, b, asked);
+        asked->behind = ask_pending(b);
         return asked;
+}
+
+static int value_to_image(const struct itimerspec *value, Img__PosixTimer *image) {
+        uint64_t now;
+
+        if (value->it_value.tv_sec < 0 || value->it_value.tv_nsec < 0 || value->it_interval.tv_sec < 0 ||
+            value->it_interval.tv_nsec < 0)
+                return -EIO;
+        image->isec = (uint64_t)value->it_interval.tv_sec;
+        image->insec = (uint64_t)value->it_interval.tv_nsec;
+        image->vsec = (uint64_t)value->it_value.tv_sec;
+        image->vnsec = (uint64_t)value->it_value.tv_nsec;
+        image->has_expires_ns = (image->vsec || image->vnsec) && image->vsec < INT64_MAX / NS_PER_S / 2 &&
+                                clock_now((int32_t)image->clock_id, &now);
+        if (image->has_expires_ns)
+                image->expires_ns = (int64_t)(now + image->vsec * NS_PER_S + image->vnsec);
+        return 0;
 }
 
 static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, struct ckpt_error *err) {
         Img__TaskTimers *timers = dump_task_core(t)->timers;
         const struct asked_timers *asked = asked_;
 
-        for (size_t i = 0; asked && i < timers->n_posix; i++) {
+        if (*asked->before != *asked->behind)
+                return 1;
+        t->task->sig_pending = *asked->behind;
+        itimers_to_image(asked->intervals, &t->task->arena, timers);
+        for (size_t i = 0; i < timers->n_posix; i++) {
                 const struct itimerspec value = asked->values[i];
-                Img__PosixTimer *image = timers->posix[i];
-                uint64_t now;
 
-                if (value.it_value.tv_sec < 0 || value.it_value.tv_nsec < 0 ||
-                    value.it_interval.tv_sec < 0 || value.it_interval.tv_nsec < 0)
+                if (value_to_image(&value, timers->posix[i]) < 0)
                         return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
                                           dump_task_name(t->task));
-                image->isec = (uint64_t)value.it_interval.tv_sec;
-                image->insec = (uint64_t)value.it_interval.tv_nsec;
-                image->vsec = (uint64_t)value.it_value.tv_sec;
-                image->vnsec = (uint64_t)value.it_value.tv_nsec;
-                image->overrun = (uint32_t)task_asked(b, asked->first_overrun + (uint32_t)i);
-                if ((image->vsec || image->vnsec) && image->vsec < INT64_MAX / NS_PER_S / 2 &&
-                    clock_now((int32_t)image->clock_id, &now)) {
-                        image->has_expires_ns = true;
-                        image->expires_ns = (int64_t)(now + image->vsec * NS_PER_S + image->vnsec);
-                }
+                timers->posix[i]->overrun = (uint32_t)task_asked(b, asked->first_overrun + (uint32_t)i);
         }
         return 0;
 }

@@ -26,8 +26,9 @@ enum {
         FLAGS_KEPT = SCHED_FLAG_RESET_ON_FORK | SCHED_FLAG_RECLAIM | SCHED_FLAG_DL_OVERRUN,
 };
 
+/* Of other policies sched_setattr(2) does not set it, nor sched_getattr(2) tell it of all. */
 static bool has_nice(uint32_t policy) {
-        return policy != SCHED_FIFO && policy != SCHED_RR && policy != SCHED_DEADLINE;
+        return policy == SCHED_NORMAL || policy == SCHED_BATCH;
 }
 
 /* ---- dump ---- */
@@ -78,6 +79,11 @@ static int sched_read(struct dump_thread *t, struct ckpt_error *err) {
                 core->has_sched_flags = true;
                 core->sched_flags = attr.flags & FLAGS_KEPT;
         }
+        /* Since Linux 6.12 ordinary policies have a runtime, too: their time slice. */
+        if (has_nice(attr.policy) && attr.runtime != task_self_of_dump(t->task->dump)->slice_ns) {
+                core->has_sched_runtime = true;
+                core->sched_runtime = attr.runtime;
+        }
         if (attr.policy == SCHED_DEADLINE) {
                 core->has_sched_runtime = core->has_sched_deadline = core->has_sched_period = true;
                 core->sched_runtime = attr.runtime;
@@ -124,7 +130,7 @@ static int set_policy(struct restore_thread *t, struct ckpt_error *err) {
                 .period = core->sched_period,
         };
 
-        /* Kept below a real-time policy, and in force again when the thread gives that up. */
+        /* Kept below a policy without it, and in force again when the thread gives that up. */
         if (!has_nice(attr.policy) && setpriority(PRIO_PROCESS, (id_t)t->tid, core->sched_nice) < 0)
                 return set_failed(t, attr.policy, errno, err);
         if (syscall(SYS_sched_setattr, t->tid, &attr, 0) < 0)

@@ -66,6 +66,13 @@ static void read_status(const struct proc_dir *dir, struct proc_buf *buf, struct
                         break;
 }
 
+/* In struct sched_attr of 48 bytes, sched_runtime stands at 24. */
+static uint64_t read_slice(void) {
+        uint64_t attr[6] = { 0 };
+
+        return syscall(SYS_sched_getattr, 0, attr, sizeof(attr), 0) < 0 ? 0 : attr[3];
+}
+
 static void read_self(struct task_self *self) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -86,6 +93,7 @@ static void read_self(struct task_self *self) {
         self->personality = (uint32_t)personality(0xffffffff);
         self->timerslack_ns = (uint64_t)prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
         self->ioprio = (int)syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0);
+        self->slice_ns = read_slice();
         task_read_cpus(0, &self->affinity);
         task_read_cpus(1, &self->machine);
         task_read_label(getpid(), self->label, sizeof(self->label));

@@ -30,6 +30,7 @@ struct task_self {
         uint32_t personality;
         uint64_t timerslack_ns;
         int ioprio;
+        uint64_t slice_ns; /* sched_runtime of an ordinary policy, 0 before Linux 6.12 */
         struct task_cpus affinity;
         struct task_cpus machine; /* where tasks run by default: that of pid 1 */
         char label[256];          /* /proc/self/attr/current, "" without a security module */

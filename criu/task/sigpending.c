@@ -66,15 +66,57 @@ static int add_bare(uint64_t pending, struct siginfo_vec *ret) {
         return 0;
 }
 
+static const Img__PosixTimer *find_timer(const struct dump_thread *t, const siginfo_t *si) {
+        const Img__TaskTimers *timers = dump_task_core(t)->timers;
+
+        for (size_t i = 0; i < timers->n_posix; i++)
+                if (timers->posix[i]->it_id == (uint32_t)si->si_timerid)
+                        return timers->posix[i];
+        return NULL;
+}
+
+/*
+ * A timer that has fired since the timers were read will do so again once restored: its signal came too late to be
+ * seen.
+ */
+static bool came_later(const struct dump_thread *t, bool shared, const siginfo_t *si) {
+        bool interval = si->si_code == SI_KERNEL &&
+                        (si->si_signo == SIGALRM || si->si_signo == SIGVTALRM || si->si_signo == SIGPROF);
+        const Img__PosixTimer *timer;
+
+        if (!interval && si->si_code != SI_TIMER)
+                return false;
+        if (shared && !(t->task->sig_pending & SIGBIT(si->si_signo)))
+                return true;
+        timer = interval ? NULL : find_timer(t, si);
+        return timer && timer->isec == 0 && timer->insec == 0 && (timer->vsec || timer->vnsec);
+}
+
+static Img__SignalQueue *queue_to_image(const struct dump_thread *t, bool shared,
+                                        const struct siginfo_vec *queue) {
+        struct arena *a = &t->task->arena;
+        Img__SignalQueue *image = arena_message(a, Img__SignalQueue, img__signal_queue__init);
+
+        image->signals = arena_new_array(a, Img__Siginfo *, queue->n);
+        for (size_t i = 0; i < queue->n; i++) {
+                Img__Siginfo *si;
+
+                if (came_later(t, shared, &queue->v[i]))
+                        continue;
+                si = arena_message(a, Img__Siginfo, img__siginfo__init);
+                si->siginfo.data = arena_copy(a, &queue->v[i], SIGINFO_SIZE);
+                si->siginfo.len = SIGINFO_SIZE;
+                image->signals[image->n_signals++] = si;
+        }
+        return image;
+}
+
 static int read_queue(struct dump_thread *t, uint64_t pending, bool shared, Img__SignalQueue **ret,
                       struct ckpt_error *err) {
         _cleanup_(siginfo_vec_done) struct siginfo_vec queue = { 0 };
-        struct arena *a = &t->task->arena;
-        Img__SignalQueue *image;
-        int r = 0;
+        int r;
 
-        if (pending)
-                r = peek(t->tid, shared ? PTRACE_PEEKSIGINFO_SHARED : 0, &queue);
+        r = peek(t->tid, shared ? PTRACE_PEEKSIGINFO_SHARED : 0, &queue);
         if (r == 0)
                 r = add_bare(pending, &queue);
         /* A SIGSTOP that came while ptrace held the process; it is to stop when it runs on. */
@@ -82,24 +124,18 @@ static int read_queue(struct dump_thread *t, uint64_t pending, bool shared, Img_
                 r = add_bare(SIGBIT(SIGSTOP), &queue);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its pending signals", dump_thread_name(t));
-        image = arena_message(a, Img__SignalQueue, img__signal_queue__init);
-        image->signals = arena_new_array(a, Img__Siginfo *, queue.n);
-        for (; image->n_signals < queue.n; image->n_signals++) {
-                Img__Siginfo *si = arena_message(a, Img__Siginfo, img__siginfo__init);
-
-                si->siginfo.data = arena_copy(a, &queue.v[image->n_signals], SIGINFO_SIZE);
-                si->siginfo.len = SIGINFO_SIZE;
-                image->signals[image->n_signals] = si;
-        }
-        *ret = image;
+        *ret = queue_to_image(t, shared, &queue);
         return 0;
 }
 
-static int read_shared(struct dump_thread *t, struct ckpt_error *err) {
+/* Behind the timers, which the first passage through the agent has read. */
+static int answer_shared(struct dump_thread *t, struct compel_batch *b __attribute__((unused)),
+                         void *asked __attribute__((unused)), struct ckpt_error *err) {
         return read_queue(t, t->status.shd_pnd, true, &dump_task_core(t)->signals_s, err);
 }
 
-static int read_private(struct dump_thread *t, struct ckpt_error *err) {
+static int answer_private(struct dump_thread *t, struct compel_batch *b __attribute__((unused)),
+                          void *asked __attribute__((unused)), struct ckpt_error *err) {
         return read_queue(t, t->status.sig_pnd, false, &dump_thread_core(t)->signals_p, err);
 }
 
@@ -227,7 +263,7 @@ static int restore_private(struct restore_thread *t, struct compel_batch *b,
 const struct task_kind kind_sigpending = {
         .name = "pending signals of the process",
         .phase = TASK_PHASE_LAST,
-        .read = read_shared,
+        .answer = answer_shared,
         .check = check_shared,
         .restore = restore_shared,
 };
@@ -236,7 +272,7 @@ const struct task_kind kind_sigpending_thread = {
         .name = "pending signals",
         .per_thread = true,
         .phase = TASK_PHASE_LAST,
-        .read = read_private,
+        .answer = answer_private,
         .check = check_private,
         .restore = restore_private,
 };

@@ -10,6 +10,8 @@
 #include "lib/fault.h"
 #include "task/internal.h"
 
+enum { PASSES_MAX = 100 };
+
 /* ---- helpers of the kinds ---- */
 
 const char *dump_thread_name(const struct dump_thread *t) {
@@ -111,7 +113,8 @@ static int visiting_begin(struct visiting *v, struct ckpt_error *err) {
         return compel_visit_begin(v->stops, v->task->nr_threads, &v->visit, err);
 }
 
-static int visit_thread(struct visiting *v, size_t index, struct ckpt_error *err) {
+/* One passage through the agent. 1: once more, please. */
+static int pass(struct visiting *v, size_t index, struct ckpt_error *err) {
         struct compel_batch *b = compel_visit_batch(v->visit);
         struct dump_thread *t = &v->task->threads[index];
         void **asked = arena_new_array(&v->task->arena, void *, nr_task_kinds);
@@ -122,9 +125,22 @@ static int visit_thread(struct visiting *v, size_t index, struct ckpt_error *err
                 if (task_kinds[i]->ask && is_dumped_by(task_kinds[i], t))
                         asked[i] = task_kinds[i]->ask(t, b);
         r = compel_visit_run(v->visit, &v->stops[index], err);
+        t->stop = v->stops[index];
         for (size_t i = 0; r == 0 && i < nr_task_kinds; i++)
                 if (task_kinds[i]->answer && is_dumped_by(task_kinds[i], t))
                         r = task_kinds[i]->answer(t, b, asked[i], err);
+        return r;
+}
+
+static int visit_thread(struct visiting *v, size_t index, struct ckpt_error *err) {
+        int r = 1;
+
+        for (int i = 0; r > 0 && i < PASSES_MAX; i++)
+                r = pass(v, index, err);
+        if (r > 0)
+                return ckpt_error(err, -EBUSY,
+                                  "%s: its state changes while it is being read; the tree runs on",
+                                  dump_thread_name(&v->task->threads[index]));
         return r;
 }
 

@@ -2,9 +2,10 @@
 /* What signals and timers of task/ have to know of each other. */
 #pragma once
 
-#include "restore/model.h"
+#include <sys/time.h>
 
-struct compel_batch;
+#include "dump/model.h"
+#include "restore/model.h"
 
 /*
  * The timer of this process that queued a pending signal (si_code SI_TIMER), or NULL. Such a signal comes back by the
@@ -20,3 +21,7 @@ bool timer_is_pending(const struct restore_task *t, const Img__PosixTimer *timer
 
 /* Is this signal pending for the process as a whole? */
 bool signal_is_pending(const struct restore_task *t, int signo);
+
+/* Dump: add the reading of the three interval timers; the values stand in the batch. */
+const struct itimerval *itimers_ask(struct compel_batch *b);
+void itimers_to_image(const struct itimerval *values, struct arena *a, Img__TaskTimers *ret);

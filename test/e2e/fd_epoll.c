@@ -78,7 +78,8 @@ static int members(int e, int number, uint32_t *ret_events) {
 
 int main(int argc, char **argv) {
         struct pair level, ready, edge, once, fired, fired_empty, moved, replaced, kids, nested;
-        int ev_excl, timer, closed_number, replaced_number, kids_number, copy_moved, copy_replaced, nr_members;
+        int ev_excl, timer, closed_number, replaced_number, kids_number, copy_moved, copy_replaced,
+                nr_members;
         struct gate started, go, done;
         struct epoll_event ev;
         uint32_t events = 0;
@@ -142,7 +143,8 @@ int main(int argc, char **argv) {
                 SYS(close(kids.r));
                 gate_open(&started, 1);
                 gate_pass(&go, 1);
-                CHECK(epoll_wait(ep, &ev, 1, 10000) == 1 && ev.data.u64 == 12, "the child sees %" PRIx64, ev.data.u64);
+                CHECK(epoll_wait(ep, &ev, 1, 10000) == 1 && ev.data.u64 == 12, "the child sees %" PRIx64,
+                      ev.data.u64);
                 gate_open(&done, 1);
                 _exit(6);
         }
@@ -169,7 +171,8 @@ int main(int argc, char **argv) {
         count(ep);
         CHECK(count(ep) == 0, "something is ready: %d", count(ep));
         send_byte(level.w);
-        CHECK(events_of(ep, 0xaaaabbbbcccc0001) == EPOLLIN && events_of(ep, 11) == EPOLLIN, "level-triggered");
+        CHECK(events_of(ep, 0xaaaabbbbcccc0001) == EPOLLIN && events_of(ep, 11) == EPOLLIN,
+              "level-triggered");
         drain(level.r);
         CHECK(count(ep) == 0, "level-triggered, drained");
         send_byte(edge.w);
@@ -195,7 +198,8 @@ int main(int argc, char **argv) {
         {
                 struct itimerspec its = { .it_value.tv_nsec = 1 };
 
-                CHECK(timerfd_settime(timer, 0, &its, NULL) == 0 && epoll_wait(ep, &ev, 1, 5000) == 1 && ev.data.u64 == 8,
+                CHECK(timerfd_settime(timer, 0, &its, NULL) == 0 && epoll_wait(ep, &ev, 1, 5000) == 1 &&
+                              ev.data.u64 == 8,
                       "timer: %" PRIx64, ev.data.u64);
         }
         send_byte(nested.w);
@@ -204,13 +208,16 @@ int main(int argc, char **argv) {
         drain(nested.r);
         count(ep);
         send_byte(moved.w);
-        CHECK(epoll_wait(ep, &ev, 1, 5000) == 1 && ev.data.u64 == 9, "the closed one: %" PRIx64, ev.data.u64);
+        CHECK(epoll_wait(ep, &ev, 1, 5000) == 1 && ev.data.u64 == 9, "the closed one: %" PRIx64,
+              ev.data.u64);
         drain(copy_moved);
-        CHECK(epoll_ctl(ep, EPOLL_CTL_DEL, closed_number, NULL) < 0 && errno == EBADF, "the number is not closed");
+        CHECK(epoll_ctl(ep, EPOLL_CTL_DEL, closed_number, NULL) < 0 && errno == EBADF,
+              "the number is not closed");
         SYS(dup2(copy_moved, closed_number));
         control(ep, EPOLL_CTL_DEL, closed_number, 0, 0);
         send_byte(replaced.w);
-        CHECK(epoll_wait(ep, &ev, 1, 5000) == 1 && ev.data.u64 == 10, "the replaced one: %" PRIx64, ev.data.u64);
+        CHECK(epoll_wait(ep, &ev, 1, 5000) == 1 && ev.data.u64 == 10, "the replaced one: %" PRIx64,
+              ev.data.u64);
         drain(copy_replaced);
         control(ep, EPOLL_CTL_DEL, replaced_number, 0, 0);
         CHECK(count(ep) == 0, "something is ready");
@@ -218,6 +225,7 @@ int main(int argc, char **argv) {
         send_byte(kids.w);
         gate_pass(&done, 1);
         xwait(kid, 6);
-        CHECK(members(ep, kids_number, &events) == nr_members - 3, "members at the end: %d", members(ep, -1, NULL));
+        CHECK(members(ep, kids_number, &events) == nr_members - 3, "members at the end: %d",
+              members(ep, -1, NULL));
         test_pass();
 }

@@ -67,7 +67,8 @@ int main(int argc, char **argv) {
         /* break: dup2(make(EFD_NONBLOCK, 3), semaphore); */
         /* break: read(full, &v, 8); v = 1; */
         /* break: dup2(make(EFD_NONBLOCK, 0), shared); */
-        CHECK(fcntl(empty, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(empty, F_GETFD) == FD_CLOEXEC, "flags of empty");
+        CHECK(fcntl(empty, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(empty, F_GETFD) == FD_CLOEXEC,
+              "flags of empty");
         CHECK(fcntl(seven, F_GETFL) == O_RDWR && fcntl(seven, F_GETFD) == 0, "flags of seven");
         check_again(empty, "empty");
         check_count(copy, 7, "seven");

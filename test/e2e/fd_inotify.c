@@ -47,7 +47,8 @@ static void expect(int fd, int wd, uint32_t mask, const char *name) {
         struct seen s = next(fd);
 
         CHECK(s.wd == wd && s.mask == mask && strcmp(s.name, name) == 0,
-              "event of watch %d mask %x name '%s', wanted %d %x '%s'", s.wd, s.mask, s.name, wd, mask, name);
+              "event of watch %d mask %x name '%s', wanted %d %x '%s'", s.wd, s.mask, s.name, wd, mask,
+              name);
 }
 
 static void expect_nothing(int fd, const char *what) {

@@ -25,10 +25,12 @@ int main(int argc, char **argv) {
         test_ready();
         test_wait();
         /* break: close(open("file", O_RDONLY)); */
-        CHECK(read(watcher, e, sizeof(e)) < 0 && errno == EAGAIN, "event %x of watch %d", e[0].mask, e[0].wd);
+        CHECK(read(watcher, e, sizeof(e)) < 0 && errno == EAGAIN, "event %x of watch %d", e[0].mask,
+              e[0].wd);
         CHECK(memcmp(map, "watched", 7) == 0 && fcntl(dir, F_GETFD) == 0, "file and directory");
         CHECK(pwrite(file, "W", 1, 0) == 1 && map[0] == 'W', "write: %m");
-        CHECK(read(watcher, e, sizeof(e)) > 0 && e[0].wd == wd && e[0].mask == IN_MODIFY, "%d %x", e[0].wd, e[0].mask);
+        CHECK(read(watcher, e, sizeof(e)) > 0 && e[0].wd == wd && e[0].mask == IN_MODIFY, "%d %x", e[0].wd,
+              e[0].mask);
         SYS(inotify_rm_watch(watcher, wd_file));
         test_pass();
 }

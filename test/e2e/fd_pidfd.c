@@ -55,7 +55,8 @@ int main(int argc, char **argv) {
 
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(pid_of(parent) == getppid() && pid_of(self) == getppid(), "parent: pid %ld", pid_of(parent));
+                CHECK(pid_of(parent) == getppid() && pid_of(self) == getppid(), "parent: pid %ld",
+                      pid_of(parent));
                 CHECK(send_signal(parent, 0) == 0 && !is_ended(parent), "parent: %m");
                 _exit(9);
         }
@@ -90,7 +91,8 @@ int main(int argc, char **argv) {
         CHECK((fcntl(child, F_GETFL) & O_NONBLOCK) && !(fcntl(self, F_GETFL) & O_NONBLOCK), "flags");
         CHECK(pid_of(child) == kid && !is_ended(child), "child: pid %ld", pid_of(child));
         CHECK(pid_of(zombie) == dead && is_ended(zombie), "zombie: pid %ld", pid_of(zombie));
-        CHECK(pid_of(gone) == -1 && is_ended(gone) && send_signal(gone, 0) == -ESRCH, "gone: pid %ld", pid_of(gone));
+        CHECK(pid_of(gone) == -1 && is_ended(gone) && send_signal(gone, 0) == -ESRCH, "gone: pid %ld",
+              pid_of(gone));
         CHECK(pid_of(gone_too) == -1 && is_ended(gone_too), "gone too: pid %ld", pid_of(gone_too));
         CHECK(pid_of(other) == -1 && is_ended(other), "other: pid %ld", pid_of(other));
         CHECK(pid_of(pending_kill) == -1, "duplicate");
@@ -104,8 +106,10 @@ int main(int argc, char **argv) {
         {
                 siginfo_t si = { 0 };
 
-                CHECK(waitid((idtype_t)3 /* P_PIDFD */, (id_t)child, &si, WEXITED) == 0 && si.si_status == 9, "wait by pidfd");
-                CHECK(waitid((idtype_t)3, (id_t)zombie, &si, WEXITED) == 0 && si.si_status == 11, "wait for the zombie");
+                CHECK(waitid((idtype_t)3 /* P_PIDFD */, (id_t)child, &si, WEXITED) == 0 && si.si_status == 9,
+                      "wait by pidfd");
+                CHECK(waitid((idtype_t)3, (id_t)zombie, &si, WEXITED) == 0 && si.si_status == 11,
+                      "wait for the zombie");
         }
         CHECK(pid_of(zombie) == -1 && pid_of(child) == -1, "they are gone now");
         test_pass();

@@ -58,7 +58,8 @@ int main(int argc, char **argv) {
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
                 CHECK(next(both, NULL) == -EAGAIN, "the child sees a signal of its parent");
-                CHECK(kill(getpid(), SIGUSR2) == 0 && poll(&p, 1, 5000) == 1 && next(both, NULL) == SIGUSR2, "child");
+                CHECK(kill(getpid(), SIGUSR2) == 0 && poll(&p, 1, 5000) == 1 && next(both, NULL) == SIGUSR2,
+                      "child");
                 _exit(5);
         }
         gate_pass(&ready, 1);
@@ -72,16 +73,20 @@ int main(int argc, char **argv) {
         {
                 uint64_t got = 0;
 
-                CHECK(mask_of(both) == (1ULL << (SIGUSR1 - 1) | 1ULL << (SIGUSR2 - 1)), "mask %" PRIx64, mask_of(both));
-                CHECK(fcntl(both, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(both, F_GETFD) == FD_CLOEXEC, "flags");
-                CHECK(next(rt, &got) == SIGRTMAX && got == 0x1122334455667788, "pending signal: %" PRIx64, got);
+                CHECK(mask_of(both) == (1ULL << (SIGUSR1 - 1) | 1ULL << (SIGUSR2 - 1)), "mask %" PRIx64,
+                      mask_of(both));
+                CHECK(fcntl(both, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(both, F_GETFD) == FD_CLOEXEC,
+                      "flags");
+                CHECK(next(rt, &got) == SIGRTMAX && got == 0x1122334455667788, "pending signal: %" PRIx64,
+                      got);
         }
         CHECK(next(both, NULL) == -EAGAIN, "there is a signal");
         CHECK(epoll_wait(ep, &ev, 1, 0) == 0, "epoll knows of a signal");
         gate_open(&go, 1);
         xwait(kid, 5);
         /* Edge-triggered: only if this process's own signals wake the instance. */
-        CHECK(kill(getpid(), SIGUSR1) == 0 && epoll_wait(ep, &ev, 1, 5000) == 1 && ev.data.u64 == 0xfeedface12345678,
+        CHECK(kill(getpid(), SIGUSR1) == 0 && epoll_wait(ep, &ev, 1, 5000) == 1 &&
+                      ev.data.u64 == 0xfeedface12345678,
               "epoll was not woken by the signal");
         CHECK(next(both, NULL) == SIGUSR1, "SIGUSR1 is not there");
         test_pass();

@@ -22,21 +22,42 @@ struct timer {
 
 static struct timer timers[] = {
         { .name = "far, relative", .clock = CLOCK_MONOTONIC, .value = 5000000 * MS },
-        { .name = "far, absolute", .clock = CLOCK_MONOTONIC, .flags = TFD_TIMER_ABSTIME, .value = 5000000 * MS },
+        { .name = "far, absolute",
+          .clock = CLOCK_MONOTONIC,
+          .flags = TFD_TIMER_ABSTIME,
+          .value = 5000000 * MS },
         { .name = "time of day", .clock = CLOCK_REALTIME, .value = 3600000 * MS, .interval = 86400000 * MS },
-        { .name = "noon", .clock = CLOCK_REALTIME, .flags = TFD_TIMER_ABSTIME, .value = 3600000 * MS, .interval = 7 * MS },
+        { .name = "noon",
+          .clock = CLOCK_REALTIME,
+          .flags = TFD_TIMER_ABSTIME,
+          .value = 3600000 * MS,
+          .interval = 7 * MS },
         { .name = "cancellable",
           .clock = CLOCK_REALTIME,
           .flags = TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
           .value = 3600000 * MS },
         { .name = "boot time", .clock = CLOCK_BOOTTIME, .value = 4000000 * MS + 123456789 },
-        { .name = "boot time, absolute", .clock = CLOCK_BOOTTIME, .flags = TFD_TIMER_ABSTIME, .value = 4000000 * MS },
+        { .name = "boot time, absolute",
+          .clock = CLOCK_BOOTTIME,
+          .flags = TFD_TIMER_ABSTIME,
+          .value = 4000000 * MS },
         { .name = "alarm", .clock = CLOCK_REALTIME_ALARM, .value = 4000000 * MS },
-        { .name = "boot alarm", .clock = CLOCK_BOOTTIME_ALARM, .flags = TFD_TIMER_ABSTIME, .value = 4000000 * MS },
+        { .name = "boot alarm",
+          .clock = CLOCK_BOOTTIME_ALARM,
+          .flags = TFD_TIMER_ABSTIME,
+          .value = 4000000 * MS },
         { .name = "disarmed", .clock = CLOCK_MONOTONIC },
         { .name = "fired once", .clock = CLOCK_MONOTONIC, .value = 1, .wait = true },
-        { .name = "fired, absolute", .clock = CLOCK_REALTIME, .flags = TFD_TIMER_ABSTIME, .value = 1, .wait = true },
-        { .name = "periodic, fired", .clock = CLOCK_MONOTONIC, .value = 1, .interval = 1000000 * MS, .wait = true },
+        { .name = "fired, absolute",
+          .clock = CLOCK_REALTIME,
+          .flags = TFD_TIMER_ABSTIME,
+          .value = 1,
+          .wait = true },
+        { .name = "periodic, fired",
+          .clock = CLOCK_MONOTONIC,
+          .value = 1,
+          .interval = 1000000 * MS,
+          .wait = true },
         { .name = "fast", .clock = CLOCK_BOOTTIME, .value = 2 * MS, .interval = 2 * MS, .wait = true },
         { .name = "soon", .clock = CLOCK_MONOTONIC, .value = 30 * MS },
         { .name = "soon, absolute", .clock = CLOCK_REALTIME, .flags = TFD_TIMER_ABSTIME, .value = 30 * MS },
@@ -50,9 +71,9 @@ static struct itimerspec spec(int64_t value, int64_t interval) {
 }
 
 static void make(struct timer *t) {
-        clockid_t readable = t->clock == CLOCK_REALTIME_ALARM ? CLOCK_REALTIME :
-                             t->clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME :
-                                                                t->clock;
+        clockid_t readable = t->clock == CLOCK_REALTIME_ALARM   ? CLOCK_REALTIME
+                             : t->clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME
+                                                                : t->clock;
         struct itimerspec its;
         struct pollfd p;
 
@@ -75,7 +96,8 @@ static uint64_t shown(const struct timer *t, const char *key) {
         char path[64], text[512], *at;
 
         snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", t->fd);
-        CHECK(read_file(path, text, sizeof(text)) > 0 && (at = strstr(text, key)), "%s: no %s", t->name, key);
+        CHECK(read_file(path, text, sizeof(text)) > 0 && (at = strstr(text, key)), "%s: no %s", t->name,
+              key);
         return strtoull(at + strlen(key), NULL, strcmp(key, "settime flags:") == 0 ? 8 : 10);
 }
 
@@ -86,8 +108,8 @@ static void check_remaining(const struct timer *t) {
 
         CHECK(timerfd_gettime(t->fd, &its) == 0, "%s: %m", t->name);
         left = ns(its.it_value);
-        CHECK(left <= t->value && left >= t->value - passed - 50 * MS, "%s: %" PRId64 " ns left, %" PRId64 " passed", t->name,
-              left, passed);
+        CHECK(left <= t->value && left >= t->value - passed - 50 * MS,
+              "%s: %" PRId64 " ns left, %" PRId64 " passed", t->name, left, passed);
         /* An absolute one stays where it is. */
         if (t->flags & TFD_TIMER_ABSTIME) {
                 clockid_t readable = t->clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME : t->clock;
@@ -95,7 +117,8 @@ static void check_remaining(const struct timer *t) {
 
                 CHECK(timerfd_gettime(t->fd, &its) == 0, "%s: %m", t->name);
                 end = ns(its.it_value) + now_ns(readable);
-                CHECK(end >= t->end && end < t->end + 100 * MS, "%s: ends %" PRId64 " ns late", t->name, end - t->end);
+                CHECK(end >= t->end && end < t->end + 100 * MS, "%s: ends %" PRId64 " ns late", t->name,
+                      end - t->end);
         }
 }
 
@@ -107,7 +130,8 @@ static void check_ticks(const struct timer *t) {
         max = t->interval ? 1 + (uint64_t)((passed + 50 * MS) / t->interval) : 1;
         CHECK(read(t->fd, &n, 8) == 8, "%s: not readable: %m", t->name);
         CHECK(n >= 1 && n <= max, "%s: %" PRIu64 " ticks in %" PRId64 " ns", t->name, n, passed);
-        CHECK(timerfd_gettime(t->fd, &its) == 0 && ns(its.it_interval) == t->interval, "%s: interval", t->name);
+        CHECK(timerfd_gettime(t->fd, &its) == 0 && ns(its.it_interval) == t->interval, "%s: interval",
+              t->name);
         if (t->interval == 0) {
                 CHECK(ns(its.it_value) == 0, "%s: still armed", t->name);
                 return;
@@ -116,7 +140,8 @@ static void check_ticks(const struct timer *t) {
         if (t->interval > 1000 * MS)
                 CHECK(n == 1, "%s: %" PRIu64 " ticks", t->name, n);
         if (t->interval > 1000 * MS)
-                CHECK(ns(its.it_value) > t->interval - passed - 50 * MS, "%s: %" PRId64 " left", t->name, ns(its.it_value));
+                CHECK(ns(its.it_value) > t->interval - passed - 50 * MS, "%s: %" PRId64 " left", t->name,
+                      ns(its.it_value));
 }
 
 int main(int argc, char **argv) {
@@ -138,7 +163,8 @@ int main(int argc, char **argv) {
 
                 CHECK(fcntl(t->fd, F_GETFL) == (O_RDWR | O_NONBLOCK), "%s: flags", t->name);
                 CHECK(shown(t, "clockid:") == (uint64_t)t->clock, "%s: clock", t->name);
-                CHECK(shown(t, "settime flags:") == (uint64_t)t->flags, "%s: flags %" PRIu64, t->name, shown(t, "settime flags:"));
+                CHECK(shown(t, "settime flags:") == (uint64_t)t->flags, "%s: flags %" PRIu64, t->name,
+                      shown(t, "settime flags:"));
                 CHECK(t->wait || timerfd_gettime(t->fd, &its) == 0, "%s: %m", t->name);
                 CHECK(t->wait || ns(its.it_interval) == t->interval, "%s: interval", t->name);
                 if (t->wait)
@@ -165,7 +191,8 @@ int main(int argc, char **argv) {
                 struct itimerspec its = spec(1 * MS, 0);
                 struct pollfd p = { timers[10].fd, POLLIN, 0 };
 
-                CHECK(timerfd_settime(timers[10].fd, 0, &its, NULL) == 0 && poll(&p, 1, 1000) == 1, "set again");
+                CHECK(timerfd_settime(timers[10].fd, 0, &its, NULL) == 0 && poll(&p, 1, 1000) == 1,
+                      "set again");
         }
         test_pass();
 }

@@ -37,19 +37,20 @@ static void find_functions(struct functions *f) {
                 { "__vdso_time", offsetof(struct functions, time) },
                 { "__vdso_getcpu", offsetof(struct functions, cpu) },
         };
-        const char *base = (const char *) getauxval(AT_SYSINFO_EHDR), *strings = NULL;
-        const ElfW(Ehdr) *eh = (const void *) base;
-        const ElfW(Phdr) *ph = (const void *) (base + eh->e_phoff);
+        const char *base = (const char *)getauxval(AT_SYSINFO_EHDR), *strings = NULL;
+        const ElfW(Ehdr) *eh = (const void *)base;
+        const ElfW(Phdr) *ph = (const void *)(base + eh->e_phoff);
         const ElfW(Sym) *symbols = NULL;
 
         for (int i = 0; i < eh->e_phnum; i++) {
                 if (ph[i].p_type != PT_DYNAMIC)
                         continue;
-                for (const ElfW(Dyn) *dyn = (const void *) (base + ph[i].p_offset); dyn->d_tag != DT_NULL; dyn++) {
+                for (const ElfW(Dyn) *dyn = (const void *)(base + ph[i].p_offset); dyn->d_tag != DT_NULL;
+                     dyn++) {
                         if (dyn->d_tag == DT_STRTAB)
                                 strings = base + dyn->d_un.d_ptr;
                         if (dyn->d_tag == DT_SYMTAB)
-                                symbols = (const void *) (base + dyn->d_un.d_ptr);
+                                symbols = (const void *)(base + dyn->d_un.d_ptr);
                 }
         }
         CHECK(strings && symbols, "the vDSO's symbols");
@@ -59,7 +60,7 @@ static void find_functions(struct functions *f) {
                         if (strcmp(strings + symbols[i].st_name, table[t].name) == 0) {
                                 const char *p = base + symbols[i].st_value;
 
-                                memcpy((char *) f + table[t].at, &p, sizeof(p));
+                                memcpy((char *)f + table[t].at, &p, sizeof(p));
                                 break;
                         }
         CHECK(f->gettime && f->getres && f->timeofday && f->time && f->cpu, "the vDSO's functions");
@@ -78,16 +79,17 @@ static char *find_vdso(const struct functions *f) {
                         break;
                 memcpy(&p, p + 6, sizeof(p));
         }
-        at = (const char *) ((uintptr_t) p & ~(PAGE - 1));
+        at = (const char *)((uintptr_t)p & ~(PAGE - 1));
         while (memcmp(at, ELFMAG, SELFMAG) != 0)
                 at -= PAGE;
-        return (char *) (uintptr_t) at;
+        return (char *)(uintptr_t)at;
 }
 
 /* A byte of the ELF header that means nothing. */
 static void alter(char *base) {
-        const ElfW(Ehdr) *eh = (const void *) base;
-        size_t size = (eh->e_shoff + (size_t) eh->e_shnum * eh->e_shentsize + PAGE - 1) & ~(PAGE - 1); /* all of it */
+        const ElfW(Ehdr) *eh = (const void *)base;
+        size_t size = (eh->e_shoff + (size_t)eh->e_shnum * eh->e_shentsize + PAGE - 1) &
+                      ~(PAGE - 1); /* all of it */
 
         CHECK(mprotect(base, size, PROT_READ | PROT_WRITE | PROT_EXEC) == 0, "mprotect: %m");
         base[EI_NIDENT - 1] ^= 1;
@@ -119,8 +121,8 @@ static void *loop(void *arg) {
 
                 CHECK(f.gettime(CLOCK_MONOTONIC, &ts) == 0, "clock_gettime");
                 now = ts.tv_sec * NS_PER_S + ts.tv_nsec;
-                CHECK(now >= last && (last == 0 || now - last < 600 * NS_PER_S), "the clock went from %" PRId64 " to %" PRId64,
-                      last, now);
+                CHECK(now >= last && (last == 0 || now - last < 600 * NS_PER_S),
+                      "the clock went from %" PRId64 " to %" PRId64, last, now);
                 last = now;
                 ++*count;
         }
@@ -128,8 +130,9 @@ static void *loop(void *arg) {
 }
 
 static void check_functions(const struct functions *f) {
-        const clockid_t clocks[] = { CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_BOOTTIME,
-                                     CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_TAI };
+        const clockid_t clocks[] = { CLOCK_REALTIME, CLOCK_MONOTONIC,       CLOCK_MONOTONIC_RAW,
+                                     CLOCK_BOOTTIME, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE,
+                                     CLOCK_TAI };
         struct timespec a, b, c;
         struct timeval tv;
         unsigned n, node;
@@ -159,11 +162,11 @@ int main(int argc, char **argv) {
 
         test_init(argc, argv);
         find_functions(&f);
-        base = (char *) getauxval(AT_SYSINFO_EHDR);
+        base = (char *)getauxval(AT_SYSINFO_EHDR);
         CHECK(pthread_create(&alterer, NULL, alter_all, &f) == 0, "pthread_create");
         WAIT_FOR(altered == 1, "the vDSO is altered");
         for (int i = 0; i < N_THREADS; i++)
-                CHECK(pthread_create(&t[i], NULL, loop, (void *) &rounds[i]) == 0, "pthread_create");
+                CHECK(pthread_create(&t[i], NULL, loop, (void *)&rounds[i]) == 0, "pthread_create");
         for (int i = 0; i < N_THREADS; i++)
                 WAIT_FOR(rounds[i] > 1000, "the loops run");
         test_ready();
@@ -178,7 +181,7 @@ int main(int argc, char **argv) {
         CHECK(pthread_join(alterer, NULL) == 0, "pthread_join");
         for (int i = 0; i < N_THREADS; i++)
                 CHECK(pthread_join(t[i], NULL) == 0, "pthread_join");
-        CHECK((char *) getauxval(AT_SYSINFO_EHDR) == base, "AT_SYSINFO_EHDR");
+        CHECK((char *)getauxval(AT_SYSINFO_EHDR) == base, "AT_SYSINFO_EHDR");
         CHECK((base[EI_NIDENT - 1] & 1) == 1, "the code is not the program's own");
         CHECK(find_vma(base, &v), "nothing is mapped where the vDSO was");
         check_functions(&f);

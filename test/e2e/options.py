@@ -112,6 +112,7 @@ def case_leave_stopped():
     os.kill(pid, signal.SIGKILL)
     sb.wait_exit(pid)
     kill_rest()
+    sb.children.ended.pop(pid, None)
     sb.restore('img-stopped', '-s')
     check(state(pid) == 'T', 'not stopped after restore -s', state(pid))
     for p in sb.others():
@@ -202,6 +203,7 @@ def case_statistics():
     check(0 < written <= size // 4096, 'pages written', written, size)
     check(0 < _images.get(dump, 1) <= _images.get(dump, 2), 'freezing and frozen time', dump)
     check(os.path.exists(os.path.join(work, 'dump.log')), 'the log is not in the work directory')
+    sb.children.ended.pop(pid, None)
     result = sb.ckpt(*sb.restore_args('img-stats', '-W', work, '--display-stats', '--log-pid'))
     check(result.rc == 0 and 'Restored in' in result.out, 'no statistics shown', result)
     _, entries = _images.load(os.path.join(work, 'stats-restore'))

@@ -32,8 +32,8 @@ static void on_term(int sig E2E_UNUSED) {
 }
 
 static void die(const char *what, int i) {
-        fprintf(stderr, "FAIL connection %d: %s: %s (sent %" PRIu64 ", received %" PRIu64 ")\n", i, what, strerror(errno),
-                i >= 0 ? count[i].sent : 0, i >= 0 ? count[i].received : 0);
+        fprintf(stderr, "FAIL connection %d: %s: %s (sent %" PRIu64 ", received %" PRIu64 ")\n", i, what,
+                strerror(errno), i >= 0 ? count[i].sent : 0, i >= 0 ? count[i].received : 0);
         exit(1);
 }
 

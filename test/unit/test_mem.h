@@ -36,19 +36,18 @@
 /* ---- other rooms ---- */
 
 static char test_paths[64][256];
-static uint32_t test_flags[64];
 static size_t test_nr_paths;
 
-int files_add_path(struct dump_task *t, const char *link, uint32_t flags, uint32_t *ret_id,
+int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_flags, uint32_t *ret_id,
                    struct ckpt_error *err) {
         _cleanup_free_ char *path = NULL;
-        int r = proc_readlink(&t->proc, link, &path);
+        int r = proc_readlink(&t->proc, map_files, &path);
 
         if (r < 0)
-                return ckpt_error_errno(err, r, "readlink %s", link);
+                return ckpt_error_errno(err, r, "readlink %s", map_files);
         assert_true(test_nr_paths < ELEMENTSOF(test_paths));
         snprintf(test_paths[test_nr_paths], sizeof(test_paths[0]), "%s", path);
-        test_flags[test_nr_paths] = flags;
+        (void)open_flags;
         *ret_id = (uint32_t)++test_nr_paths;
         return 0;
 }

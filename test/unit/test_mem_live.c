@@ -294,13 +294,13 @@ static void setup_files(void *arg) {
         p = mmap(NULL, PAGES(16), PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
         for (size_t i = 0; i < 16; i += 2)
                 paint(p + PAGES(i), 1, 100 + i);
-        mmap(NULL, PAGES(4), PROT_READ, MAP_PRIVATE, fd, (off_t)PAGES(14));
+        (void)mmap(NULL, PAGES(4), PROT_READ, MAP_PRIVATE, fd, (off_t)PAGES(14));
         p = mmap(NULL, PAGES(4), PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, (off_t)PAGES(2));
         paint(p + PAGES(1), 2, 200);
         mprotect(p, PAGES(4), PROT_NONE);
-        mmap(NULL, PAGES(16), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        mmap(NULL, PAGES(3), PROT_READ, MAP_SHARED, fd, (off_t)PAGES(5));
-        mmap(NULL, PAGES(3), PROT_READ, MAP_SHARED, ro, (off_t)PAGES(5));
+        (void)mmap(NULL, PAGES(16), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        (void)mmap(NULL, PAGES(3), PROT_READ, MAP_SHARED, fd, (off_t)PAGES(5));
+        (void)mmap(NULL, PAGES(3), PROT_READ, MAP_SHARED, ro, (off_t)PAGES(5));
         p = mmap(NULL, PAGES(8), PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0);
         paint(p + PAGES(2), 1, 300);
         p = mmap(NULL, PAGES(8), PROT_READ | PROT_WRITE, MAP_SHARED, zero, 0);

@@ -166,7 +166,7 @@ static void with_harmless(void *arg) {
 
         if (fd < 0 || zero < 0)
                 _exit(CANNOT);
-        mmap(NULL, PAGE_SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+        (void)mmap(NULL, PAGE_SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
         xmap(1, MAP_PRIVATE, zero);
         xmap(1, MAP_SHARED, zero);
         xmap(1, MAP_SHARED | MAP_ANONYMOUS, -1);

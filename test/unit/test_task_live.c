@@ -760,6 +760,38 @@ static void test_alarm(void **state) {
         round_trip(alarm_child, false);
 }
 
+static volatile sig_atomic_t ticks;
+
+static void on_tick(int sig) {
+        ticks++;
+}
+
+static void ticking_child(void) {
+        struct sigaction sa = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
+        struct itimerval it = { { 0, 300 }, { 0, 300 } };
+
+        CHECK(sigaction(SIGALRM, &sa, NULL) == 0 && sigaction(40, &sa, NULL) == 0);
+        CHECK(setitimer(ITIMER_REAL, &it, NULL) == 0);
+        say('r');
+        hear();
+        for (int was = ticks; ticks < was + 5;)
+                pause();
+        CHECK(getitimer(ITIMER_REAL, &it) == 0 && it.it_interval.tv_usec == 300);
+}
+
+/* A timer that fires all the time, in whatever moment of a dump, goes on. */
+static void test_ticking(void **state) {
+        for (int i = 0; i < 30; i++) {
+                pid_t pid = start(ticking_child);
+
+                nap(2);
+                move(pid);
+                release();
+                assert_int_equal(write(to_child[1], "g", 1), 1);
+                reap(pid);
+        }
+}
+
 /* ---- registers ---- */
 
 static volatile int *quit_flag;
@@ -1160,15 +1192,16 @@ static int teardown(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_plain),         cmocka_unit_test(test_runs_on),
-                cmocka_unit_test(test_attributes),    cmocka_unit_test(test_caps),
-                cmocka_unit_test(test_pending),       cmocka_unit_test(test_pause),
-                cmocka_unit_test(test_timers),        cmocka_unit_test(test_timers_one_by_one),
-                cmocka_unit_test(test_alarm),         cmocka_unit_test(test_fpu),
-                cmocka_unit_test(test_threads),       cmocka_unit_test(test_dead_leader),
-                cmocka_unit_test(test_waits),         cmocka_unit_test(test_waits_twice),
-                cmocka_unit_test(test_waits_run_on),  cmocka_unit_test(test_epoll),
-                cmocka_unit_test(test_epoll_runs_on), cmocka_unit_test(test_unsupported),
+                cmocka_unit_test(test_plain),       cmocka_unit_test(test_runs_on),
+                cmocka_unit_test(test_attributes),  cmocka_unit_test(test_caps),
+                cmocka_unit_test(test_pending),     cmocka_unit_test(test_pause),
+                cmocka_unit_test(test_timers),      cmocka_unit_test(test_timers_one_by_one),
+                cmocka_unit_test(test_alarm),       cmocka_unit_test(test_ticking),
+                cmocka_unit_test(test_fpu),         cmocka_unit_test(test_threads),
+                cmocka_unit_test(test_dead_leader), cmocka_unit_test(test_waits),
+                cmocka_unit_test(test_waits_twice), cmocka_unit_test(test_waits_run_on),
+                cmocka_unit_test(test_epoll),       cmocka_unit_test(test_epoll_runs_on),
+                cmocka_unit_test(test_unsupported),
         };
 
         setvbuf(stdout, NULL, _IONBF, 0);
