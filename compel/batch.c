@@ -66,7 +66,10 @@ static void need(struct compel_batch *b, size_t size) {
                 b->error = -E2BIG;
 }
 
-/* What has been promised is not taken twice: within it, operations and data follow in any order without an overflow. */
+/*
+ * What has been promised is not taken twice: within it, operations and data follow in any order
+ * without an overflow.
+ */
 void compel_room(struct compel_batch *b, unsigned int nr_ops, size_t size) {
         nr_ops = MAX(nr_ops, (unsigned int)OPS_WITH_DATA);
         size += (size_t)nr_ops * DATA_ALIGN;

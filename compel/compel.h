@@ -66,8 +66,9 @@ int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options);
 int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms);
 
 /*
- * Let a thread go on from the registers that it has now. Safe to call on one that died or was never seized. The
- * leader of a process comes last: if the process was killed, it cannot be waited for before its threads.
+ * Let a thread go on from the registers that it has now. Safe to call on one that died or was never
+ * seized. The leader of a process comes last: if the process was killed, it cannot be waited for
+ * before its threads.
  */
 void compel_release(struct compel_thread *t);
 
@@ -98,8 +99,8 @@ int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, co
                           int64_t *ret, struct ckpt_error *err);
 
 /*
- * The address of a system call instruction in the vDSO of a process, for compel_remote_syscall(). -ENOENT: it has
- * no vDSO, or it was unmapped.
+ * The address of a system call instruction in the vDSO of a process, for compel_remote_syscall().
+ * -ENOENT: it has no vDSO, or it was unmapped.
  */
 int compel_find_syscall_insn(pid_t pid, raddr_t *ret);
 
@@ -208,7 +209,10 @@ struct compel_host;
 int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, struct ckpt_error *err);
 void compel_host_free(struct compel_host **host);
 
-/* Have everything that waits in the agent exit, as if ckpt had died. What is inside a system call does not notice. */
+/*
+ * Have everything that waits in the agent exit, as if ckpt had died. What is inside a system call does
+ * not notice.
+ */
 void compel_host_kill(struct compel_host *host);
 
 /* Bytes to reserve for the agent itself, on top of the lanes. */

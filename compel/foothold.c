@@ -114,10 +114,14 @@ static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
         size = ehdr.e_shoff + (uint64_t)ehdr.e_shnum * ehdr.e_shentsize;
         if (size > VDSO_SIZE_MAX || page_align_up(size) - size < foothold_size())
                 return false;
-        return is_private_code(pid, base + page_align_up(size) - 1) && usable(f, base + page_align_up(size), ret_ours);
+        return is_private_code(pid, base + page_align_up(size) - 1) &&
+               usable(f, base + page_align_up(size), ret_ours);
 }
 
-/* A line of maps that describes private code. Memory without a file may be filled by a compiler at run time. */
+/*
+ * A line of maps that describes private code. Memory without a file may be filled by a compiler at run
+ * time.
+ */
 static bool is_code_line(const char *line, bool with_file, raddr_t *ret_end) {
         uint64_t start, end, inode;
         char perms[5];
@@ -153,8 +157,8 @@ static bool find_in_maps(struct foothold *f, pid_t pid, bool *ret_ours) {
 }
 
 /*
- * A stub of an earlier ckpt is still there: has everybody left? Not while the agent is mapped: a process that
- * shares this memory may be under a visit right now.
+ * A stub of an earlier ckpt is still there: has everybody left? Not while the agent is mapped: a
+ * process that shares this memory may be under a visit right now.
  */
 static int check_vacated(const struct foothold *f, const struct compel_thread *threads, size_t nr_threads) {
         char blob[PAGE_SIZE];
@@ -182,7 +186,8 @@ int foothold_open(struct foothold *f, const struct compel_thread *threads, size_
         return ours ? check_vacated(f, threads, nr_threads) : 0;
 }
 
-int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t, uint64_t map_len) {
+int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t,
+                   uint64_t map_len) {
         char buf[SLOT_SIZE_MAX];
         struct stub_regs data;
 
@@ -195,7 +200,8 @@ int foothold_write(struct foothold *f, enum foothold_slot slot, const struct com
 }
 
 int foothold_note_mapping(struct foothold *f, raddr_t addr) {
-        return write_mem(f, f->addr + code_size() + offsetof(struct stub_regs, map_addr), &addr, sizeof(addr));
+        return write_mem(f, f->addr + code_size() + offsetof(struct stub_regs, map_addr), &addr,
+                         sizeof(addr));
 }
 
 raddr_t foothold_entry(const struct foothold *f, enum foothold_slot slot, const char *label) {

@@ -27,7 +27,8 @@ struct foothold {
 int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads);
 
 /* Write a slot for `t`, with what it needs to get back to what it was doing. */
-int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t, uint64_t map_len);
+int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t,
+                   uint64_t map_len);
 
 /* Note in the driver's slot where the agent is mapped. */
 int foothold_note_mapping(struct foothold *f, raddr_t addr);

@@ -22,7 +22,10 @@ int compel_guard_take(struct compel_guard *guard, void *boundary) {
 
         if (syscall(SYS_get_robust_list, 0, &head, &len) < 0)
                 return -errno;
-        /* The C library's list is used as it is, with the distance between node and word of its own mutexes. */
+        /*
+         * The C library's list is used as it is, with the distance between node and word of its own
+         * mutexes.
+         */
         if (!head || len != sizeof(*head) || head->futex_offset > -8 || head->futex_offset < -256 ||
             head->futex_offset % 4 != 0)
                 return -EOPNOTSUPP;

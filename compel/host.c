@@ -50,7 +50,8 @@ static int set_up_region(struct compel_host *host) {
         memcpy(host->base, compel_blob, compel_blob_size());
         if (mprotect(host->base, blob_room(), PROT_READ | PROT_EXEC) < 0)
                 return -errno;
-        if (mmap(edge, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+        if (mmap(edge, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+            MAP_FAILED)
                 return -errno;
         host->used = compel_host_overhead();
         return compel_guard_take(&host->guard, edge);
@@ -73,7 +74,8 @@ int compel_host_create(raddr_t addr, size_t size, struct compel_host **ret, stru
         host->size = size;
         r = set_up_region(host);
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot set up the agent's memory at %#llx", (unsigned long long)addr);
+                return ckpt_error_errno(err, r, "cannot set up the agent's memory at %#llx",
+                                        (unsigned long long)addr);
         *ret = TAKE_PTR(host);
         return 0;
 }
@@ -103,7 +105,8 @@ static int run_full_batch(struct compel_batch *b) {
         return compel_wait(b, &b->failure);
 }
 
-int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch *ret, struct ckpt_error *err) {
+int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch *ret,
+                     struct ckpt_error *err) {
         char *lane = host->base + host->used;
 
         ckpt_assert(size >= 2 * PAGE_SIZE && size % PAGE_SIZE == 0);
@@ -137,7 +140,8 @@ static void unregister_rseq(void) {
  * Runs in the new process, on a copy of ckpt's stack, until it is in the agent. No library call: ckpt has
  * other threads, and one of them could have held a lock of the library.
  */
-static void __attribute__((noreturn)) enter_agent(const struct compel_host *host, const struct compel_batch *b) {
+static void __attribute__((noreturn))
+enter_agent(const struct compel_host *host, const struct compel_batch *b) {
         unregister_rseq();
         compel_enter(compel_arg(host->base), compel_arg(b->lane), lane_stack(b));
 }
@@ -170,7 +174,8 @@ struct compel_op *compel_add_clone(struct compel_batch *b, const char *what, con
 
         compel_room(b, 1, sizeof(copy) + args->set_tid_size * sizeof(pid_t));
         if (args->set_tid_size > 0)
-                set_tid = compel_copy(b, (const void *)(uintptr_t)args->set_tid, args->set_tid_size * sizeof(pid_t));
+                set_tid = compel_copy(b, (const void *)(uintptr_t)args->set_tid,
+                                      args->set_tid_size * sizeof(pid_t));
         copy.set_tid = set_tid;
         copy.stack = lane_stack(child) - COMPEL_LANE_STACK;
         copy.stack_size = COMPEL_LANE_STACK;

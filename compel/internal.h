@@ -34,15 +34,19 @@ struct compel_guard {
 };
 
 /*
- * Take a guard around `boundary`, a page boundary with a shared page before and a private one after it,
- * which stays until the guard is dropped. The last 8 bytes of the shared page and the start of the
- * private one become the guard's. The calling thread must own no robust mutex of the C library, and can own some two
- * thousand guards (ROBUST_LIST_LIMIT); it is the one to drop it, which looks to the others as if it had died.
+ * Take a guard around `boundary`, a page boundary with a shared page before and a private one after
+ * it, which stays until the guard is dropped. The last 8 bytes of the shared page and the start of
+ * the private one become the guard's. The calling thread must own no robust mutex of the C library,
+ * and can own some two thousand guards (ROBUST_LIST_LIMIT); it is the one to drop it, which looks to
+ * the others as if it had died.
  */
 int compel_guard_take(struct compel_guard *guard, void *boundary);
 void compel_guard_drop(struct compel_guard *guard);
 
-/* FUTEX_WAIT on a shared word for at most `timeout_us`; FUTEX_WAKE. Errors are of no interest: callers check words. */
+/*
+ * FUTEX_WAIT on a shared word for at most `timeout_us`; FUTEX_WAKE. Errors are of no interest: callers
+ * check words.
+ */
 void compel_futex_wait(uint32_t *word, uint32_t value, unsigned int timeout_us);
 void compel_futex_wake(uint32_t *word);
 
@@ -66,8 +70,8 @@ int compel_resume(struct compel_thread *t);
 int compel_interrupt(struct compel_thread *t);
 
 /*
- * From any ptrace stop to an event stop without letting it run any code of its own. At the entry of a system call,
- * that is carried out first, as if a signal were pending: one that sleeps does not.
+ * From any ptrace stop to an event stop without letting it run any code of its own. At the entry of
+ * a system call, that is carried out first, as if a signal were pending: one that sleeps does not.
  */
 int compel_park(struct compel_thread *t);
 
@@ -77,8 +81,9 @@ int compel_to_syscall_stop(struct compel_thread *t);
 int compel_get_regs(const struct compel_thread *t, struct user_regs_struct *ret);
 
 /*
- * A thread that should be running reports something. SIGSTOP, which cannot be blocked, is delivered, so that the
- * kernel keeps account of it, and the thread goes on nevertheless: ptrace allows that. Errors as above.
+ * A thread that should be running reports something. SIGSTOP, which cannot be blocked, is delivered,
+ * so that the kernel keeps account of it, and the thread goes on nevertheless: ptrace allows that.
+ * Errors as above.
  */
 int compel_go_on(struct compel_thread *t);
 

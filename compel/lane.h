@@ -66,7 +66,7 @@ struct compel_lane {
         uint64_t guard;       /* address of the guard word, as the agent sees it */
         uint64_t leave;       /* visit: where to jump when ckpt has died ... */
         uint64_t leave_arg;   /* ... with this in the first result register */
-        uint64_t inside;      /* visit: address of an enum compel_inside in 32 bits: the driver waits for a guest */
+        uint64_t inside;      /* visit: address of 32 bits, an enum compel_inside */
         uint64_t sigmask;     /* visit: the thread's own blocked signals, as bits signo - 1 */
         uint32_t intr;        /* visit: enum compel_intr */
         uint32_t is_guest;    /* visit: not the driver */

@@ -28,7 +28,7 @@
 enum {
         SYSCALL_STOP = SIGTRAP | 0x80, /* with PTRACE_O_TRACESYSGOOD */
         POLL_SPINS = 200,
-        LOOK_EVERY = 32,       /* naps between two looks whether a thread is alive */
+        LOOK_EVERY = 32,         /* naps between two looks whether a thread is alive */
         STEP_TIMEOUT_MS = 10000, /* for what takes microseconds, but may wait for mmap_lock, or a CPU */
 };
 
@@ -83,8 +83,9 @@ static uint64_t now_ms(void) {
 }
 
 /*
- * The state of a tracee as waitpid(2) would tell it, or 0. A signal that waitpid() has told of is lost if the tracer
- * dies before it has resumed the tracee with it, so that one is only looked at: resuming is enough.
+ * The state of a tracee as waitpid(2) would tell it, or 0. A signal that waitpid() has told of is
+ * lost if the tracer dies before it has resumed the tracee with it, so that one is only looked at:
+ * resuming is enough.
  */
 static int look(pid_t tid, int *ret_status) {
         siginfo_t si = { 0 };
@@ -271,8 +272,9 @@ static int abort_rseq(struct compel_thread *t) {
         uint32_t signature;
 
         if (ptrace_(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, sizeof(conf), compel_arg(&conf)) < 0 ||
-            conf.rseq_abi_pointer == 0 || peek(t, conf.rseq_abi_pointer + 8, &cs_addr, sizeof(cs_addr)) < 0 ||
-            cs_addr == 0 || peek(t, cs_addr, &cs, sizeof(cs)) < 0 || cs.version != 0 ||
+            conf.rseq_abi_pointer == 0 ||
+            peek(t, conf.rseq_abi_pointer + 8, &cs_addr, sizeof(cs_addr)) < 0 || cs_addr == 0 ||
+            peek(t, cs_addr, &cs, sizeof(cs)) < 0 || cs.version != 0 ||
             t->regs.rip - cs.start_ip >= cs.post_commit_offset ||
             peek(t, cs.abort_ip - 4, &signature, sizeof(signature)) < 0 || signature != conf.signature)
                 return 0;
@@ -280,14 +282,18 @@ static int abort_rseq(struct compel_thread *t) {
         return compel_set_regs(t, &t->regs);
 }
 
-/* Syscall user dispatch lets through what comes from one range of addresses, or all while its selector byte says so. */
+/*
+ * Syscall user dispatch lets through what comes from one range of addresses, or all while its selector
+ * byte says so.
+ */
 static bool dispatches_syscalls(const struct compel_thread *t) {
         struct {
                 uint64_t mode, selector, offset, len;
         } conf = { 0 };
         char selector;
 
-        if (ptrace_(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, t->tid, sizeof(conf), compel_arg(&conf)) < 0 || conf.mode == 0)
+        if (ptrace_(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, t->tid, sizeof(conf), compel_arg(&conf)) < 0 ||
+            conf.mode == 0)
                 return false;
         return conf.selector == 0 || peek(t, conf.selector, &selector, 1) < 0 || selector != 0;
 }
@@ -335,7 +341,8 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
                         return read_state(t);
                 }
                 /* A signal on its way to the thread: it is delivered, and the stop comes next. */
-                r = (int)ptrace_(PTRACE_CONT, t->tid, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0);
+                r = (int)ptrace_(PTRACE_CONT, t->tid, 0,
+                                 is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0);
                 if (r < 0)
                         return r;
                 t->stopped = false;
@@ -350,7 +357,10 @@ void compel_release(struct compel_thread *t) {
                 r = wait_change(t, deadline, &status);
         if (r == -ETIMEDOUT)
                 return; /* in a sleep from which the end of ckpt will release it */
-        /* One that was killed in its stop is waited for: before that, nobody else can, nor for its process. */
+        /*
+         * One that was killed in its stop is waited for: before that, nobody else can, nor for its
+         * process.
+         */
         if (t->seized && t->stopped &&
             ptrace_(PTRACE_DETACH, t->tid, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0) < 0)
                 while (wait_change(t, deadline, &status) == 0)

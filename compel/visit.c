@@ -58,8 +58,9 @@ struct compel_visit {
 };
 
 /*
- * Layout of the shared memory: agent, head, stack of the guest, batch, which ends with the stack of the
- * driver, guard. The agent comes first, because of targets that must have no memory both writable and executable.
+ * Layout of the shared memory: agent, head, stack of the guest, batch, which ends with the stack of
+ * the driver, guard. The agent comes first, because of targets that must have no memory both
+ * writable and executable.
  */
 static size_t agent_room(void) {
         return page_align_up(compel_blob_size());
@@ -78,7 +79,8 @@ static raddr_t remote_of(const struct compel_visit *v, const void *local) {
 }
 
 /* One system call of the driver, at `entry` in the stub. Leaves it in an event stop behind that. */
-static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6], int64_t *ret) {
+static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6],
+                  int64_t *ret) {
         struct user_regs_struct regs = v->driver->regs;
         int r;
 
@@ -102,8 +104,9 @@ static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const 
 }
 
 static int inject_mmap(struct compel_visit *v, int prot) {
-        const uint64_t arg[6] = { 0, SHARED_SIZE, (uint64_t)prot, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
-                                  (uint64_t)-1, 0 };
+        const uint64_t arg[6] = {
+                0, SHARED_SIZE, (uint64_t)prot, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1, 0
+        };
         int64_t addr = 0;
         int r;
 
@@ -122,8 +125,8 @@ static int map_shared(struct compel_visit *v) {
         char path[96];
         void *p;
 
-        snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", v->driver->tid, (unsigned long long)v->remote,
-                 (unsigned long long)v->remote + SHARED_SIZE);
+        snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", v->driver->tid,
+                 (unsigned long long)v->remote, (unsigned long long)v->remote + SHARED_SIZE);
         fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -136,7 +139,10 @@ static int map_shared(struct compel_visit *v) {
         return 0;
 }
 
-/* Memory that is writable and executable is refused to targets with PR_SET_MDWE or a policy to that effect. */
+/*
+ * Memory that is writable and executable is refused to targets with PR_SET_MDWE or a policy to that
+ * effect.
+ */
 static int map_agent(struct compel_visit *v) {
         int64_t result = 0;
         bool strict;
@@ -157,7 +163,8 @@ static int map_agent(struct compel_visit *v) {
         return r < 0 ? r : (int)result;
 }
 
-static void init_lane(const struct compel_visit *v, struct compel_lane *lane, const char *leave, raddr_t leave_arg) {
+static void init_lane(const struct compel_visit *v, struct compel_lane *lane, const char *leave,
+                      raddr_t leave_arg) {
         bool guest = lane == &head_of(v)->guest;
 
         *lane = (struct compel_lane){
@@ -176,7 +183,10 @@ static int prepare_shared(struct compel_visit *v) {
         int r;
 
         memcpy(v->local, compel_blob, compel_blob_size());
-        /* The stacks are touched here, so that it is not the target's memory cgroup that has to pay for them. */
+        /*
+         * The stacks are touched here, so that it is not the target's memory cgroup that has to pay
+         * for them.
+         */
         v->local[start - 1] = 0;
         v->local[SHARED_SIZE - GUARD_ROOM - 1] = 0;
         r = compel_guard_take(&v->guard, v->local + SHARED_SIZE);
@@ -204,8 +214,8 @@ static int begin(struct compel_visit *v, struct compel_thread *threads, size_t n
 }
 
 static int refuse(const struct compel_thread *t, const char *reason, struct ckpt_error *err) {
-        return ckpt_error(err, -ENOTSUP, "pid %d: ckpt cannot enter it: %s; the process continues unchanged", t->tid,
-                          reason);
+        return ckpt_error(err, -ENOTSUP, "pid %d: ckpt cannot enter it: %s; the process continues unchanged",
+                          t->tid, reason);
 }
 
 int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
@@ -226,12 +236,16 @@ int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct 
         if (r == -EAGAIN)
                 return r;
         if (r == -ENOENT && !v->entered)
-                return refuse(v->driver, "no executable page of it has the few hundred unused bytes that takes", err);
+                return refuse(v->driver,
+                              "no executable page of it has the few hundred unused bytes that takes", err);
         if (r < 0) {
                 int r2 = compel_visit_end(v, err);
 
-                return r2 < 0 ? r2 : ckpt_error_errno(err, r, "pid %d continues unchanged, because the agent cannot "
-                                                      "be mapped in it", threads[0].tid);
+                return r2 < 0 ? r2
+                              : ckpt_error_errno(err, r,
+                                                 "pid %d continues unchanged, because the agent cannot "
+                                                 "be mapped in it",
+                                                 threads[0].tid);
         }
         *ret = TAKE_PTR(v);
         return 0;
@@ -248,8 +262,12 @@ static bool still_there(void *arg) {
         return compel_is_running(t);
 }
 
-/* Run the batch on `t`, which stands in a ptrace stop with signals blocked, and stop it again inside the agent. */
-static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane, size_t stack) {
+/*
+ * Run the batch on `t`, which stands in a ptrace stop with signals blocked, and stop it again inside
+ * the agent.
+ */
+static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane,
+                        size_t stack) {
         struct user_regs_struct regs = t->regs;
         uint32_t command = lane->done + 1;
         int r;
@@ -406,7 +424,8 @@ int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
                 foothold_close(&v->foothold, v->lost);
         free_shared(v);
         if (v->lost)
-                return ckpt_error(err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself", pid);
+                return ckpt_error(
+                        err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself", pid);
         if (r == -ESRCH)
                 return ckpt_error(err, r, "pid %d died while it was being looked at", pid);
         if (r < 0)

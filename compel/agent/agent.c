@@ -104,7 +104,10 @@ static bool guard_died(const uint32_t *guard) {
         return load(guard) & FUTEX_OWNER_DIED;
 }
 
-/* ppoll(2) leaves restart_block alone, unlike poll and nanosleep: it may hold the thread's own interrupted call. */
+/*
+ * ppoll(2) leaves restart_block alone, unlike poll and nanosleep: it may hold the thread's own
+ * interrupted call.
+ */
 static void nap_1ms(void) {
         int64_t timeout[2] = { 0, 1000 * 1000 };
         uint64_t arg[6] = { 0, 0, (uint64_t)timeout, 0, 8 };
@@ -197,8 +200,8 @@ static void __attribute__((noreturn)) die(uint32_t *guard) {
 }
 
 /*
- * With a timeout, because of the one waiter of the guard whom the kernel wakes: it can be killed before it has
- * woken the others.
+ * With a timeout, because of the one waiter of the guard whom the kernel wakes: it can be killed
+ * before it has woken the others.
  */
 static void sleep_for_command(struct compel_lane *lane, uint32_t seen) {
         uint32_t *guard = (uint32_t *)lane->guard;

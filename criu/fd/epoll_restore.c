@@ -71,7 +71,7 @@ static int get_file(struct restore *r, const struct restore_file *file) {
 
         if (fd_holders(r, file, &holder) == 0)
                 return file->fd < 0 ? -EBADF : (fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0)) < 0 ? -errno : fd;
-        pidfd = (int)syscall(SYS_pidfd_open, holder->task->pid, 0);
+        pidfd = (int)syscall(SYS_pidfd_open, holder->task->threads[0].tid, 0);
         if (pidfd < 0)
                 return -errno;
         fd = (int)syscall(SYS_pidfd_getfd, pidfd, holder->fd, 0);

@@ -246,9 +246,14 @@ void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, stru
 
 /* 32-bit programs, x32 among them: their address space and registers follow other rules. */
 static void look_class(struct dump_task *t) {
-        _cleanup_close_ int fd = proc_openat(&t->proc, "exe", O_RDONLY);
+        const struct proc_stat *parent = t->parent ? &t->parent->stat : NULL;
+        _cleanup_close_ int fd = -EBADF;
         unsigned char ident[EI_NIDENT];
 
+        /* Forked, and no execve(2) since: what was said of the parent will do. */
+        if (parent && parent->start_code == t->stat.start_code && parent->start_stack == t->stat.start_stack)
+                return;
+        fd = proc_openat(&t->proc, "exe", O_RDONLY);
         if (fd >= 0 && pread_full(fd, ident, sizeof(ident), 0) == (ssize_t)sizeof(ident) &&
             memcmp(ident, ELFMAG, SELFMAG) == 0 && ident[EI_CLASS] == ELFCLASS32)
                 blocker_add(t->dump->blockers, NULL,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* TCP connections of the tree that is dumped: the network lock, their streams, and their silent end. */
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -141,31 +143,6 @@ static int lock_network(struct dump *d, struct ckpt_error *err) {
 
 /* ---- streams ---- */
 
-static void end_repair(struct dump_socks *s, struct inet_conn *c) {
-        int reuse = c->isk->opts->reuseaddr;
-
-        /* It sets SO_REUSEADDR when it begins and clears it when it ends. */
-        tcp_repair(c->fd, TCP_REPAIR_OFF_NO_WP);
-        setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
-        sock_guard_repairing(&s->guard, -1, false);
-}
-
-/* A live socket is in repair mode for as short as can be. */
-static int read_half(struct dump_socks *s, struct inet_conn *c, struct tcp_queues *q,
-                     int (*read_it)(int fd, struct tcp_queues *q), struct ckpt_error *err) {
-        int r;
-
-        sock_guard_repairing(&s->guard, c->fd, c->isk->opts->reuseaddr);
-        r = tcp_repair(c->fd, TCP_REPAIR_ON);
-        if (r == 0) {
-                r = fault_point(FAULT_DUMP_SOCKET_REPAIR);
-                if (r == 0)
-                        r = read_it(c->fd, q);
-        }
-        end_repair(s, c);
-        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot be read", c->name) : 0;
-}
-
 static int save_stream(struct dump *d, struct inet_conn *c, struct tcp_queues *q, struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *image = NULL;
         const Img__TcpOpts *opts = c->isk->tcp_opts;
@@ -193,28 +170,84 @@ static int save_stream(struct dump *d, struct inet_conn *c, struct tcp_queues *q
         return r < 0 ? r : image_close(TAKE_PTR(image), err);
 }
 
-/* Both ends of a connection together, or one. Both sending halves first: tcp.h says why. */
-static int dump_streams(struct dump *d, struct inet_conn *c, struct ckpt_error *err) {
-        struct inet_conn *ends[2] = { c, c->peer };
-        size_t n = c->peer ? 2 : 1;
-        struct tcp_queues q[2] = { 0 };
+/* What reading it may take of the guard's room: of two ends, what one has sent may have reached the other by then. */
+static size_t room_of(const struct inet_conn *c) {
+        int sent = 0, received = 0;
+        size_t room = 2 * (size_t)TCP_SEGMENT_MAX;
+
+        if (ioctl(c->fd, SIOCOUTQ, &sent) == 0 && sent > 0)
+                room += 2 * (size_t)sent;
+        if (ioctl(c->fd, SIOCINQ, &received) == 0 && received > 0)
+                room += 2 * (size_t)received;
+        return room;
+}
+
+struct batch {
+        struct inet_conn *conns[GUARD_JOBS_MAX]; /* both ends of a connection next to each other */
+        size_t n, room;
+};
+
+static bool add_to_batch(struct batch *b, struct inet_conn *c) {
+        size_t ends = c->peer ? 2 : 1, room = room_of(c) + (c->peer ? room_of(c->peer) : 0);
+
+        if (b->n + ends > GUARD_JOBS_MAX || (b->n > 0 && b->room + room > GUARD_ROOM))
+                return false;
+        b->room += room;
+        b->conns[b->n++] = c;
+        c->saved = true;
+        if (c->peer) {
+                b->conns[b->n++] = c->peer;
+                c->peer->saved = true;
+        }
+        return true;
+}
+
+static int read_batch(struct dump_socks *s, const struct batch *b, enum guard_half half, struct ckpt_error *err) {
+        struct guard_job *jobs = sock_guard_jobs(&s->guard);
+        int r;
+
+        r = sock_guard_read(&s->guard, half, b->n, err);
+        for (size_t i = 0; r == 0 && i < b->n; i++)
+                if (jobs[i].result < 0)
+                        r = ckpt_error_errno(err, jobs[i].result, "%s: cannot be read", b->conns[i]->name);
+        return r;
+}
+
+/* All sending halves first: tcp.h says why. */
+static int dump_batch(struct dump *d, const struct batch *b, struct ckpt_error *err) {
+        struct guard_job *jobs = sock_guard_jobs(&d->socks->guard);
+        int r;
+
+        for (size_t i = 0; i < b->n; i++)
+                jobs[i] = (struct guard_job){ .fd = b->conns[i]->fd, .reuse = b->conns[i]->isk->opts->reuseaddr };
+        r = read_batch(d->socks, b, GUARD_SENT, err);
+        if (r == 0)
+                r = read_batch(d->socks, b, GUARD_RECEIVED, err);
+        for (size_t i = 0; r == 0 && i + 1 < b->n; i++)
+                if (b->conns[i]->peer == b->conns[i + 1]) {
+                        tcp_match_peer(&jobs[i].q, &jobs[i + 1].q);
+                        tcp_match_peer(&jobs[i + 1].q, &jobs[i].q);
+                }
+        for (size_t i = 0; r == 0 && i < b->n; i++)
+                r = save_stream(d, b->conns[i], &jobs[i].q, err);
+        return r;
+}
+
+static int dump_streams(struct dump *d, struct ckpt_error *err) {
+        struct dump_socks *s = d->socks;
+        struct batch *b = arena_new(&s->arena, struct batch);
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < n; i++) {
-                ends[i]->saved = true;
-                r = read_half(d->socks, ends[i], &q[i], tcp_read_sent, err);
+        for (size_t i = 0; r == 0 && i < s->conns.n; i++) {
+                struct inet_conn *c = s->conns.v[i];
+
+                if (c->isk->state == TCP_LISTEN || c->saved || add_to_batch(b, c))
+                        continue;
+                r = dump_batch(d, b, err);
+                b->n = b->room = 0;
+                add_to_batch(b, c);
         }
-        for (size_t i = 0; r == 0 && i < n; i++)
-                r = read_half(d->socks, ends[i], &q[i], tcp_read_received, err);
-        if (r == 0 && n == 2) {
-                tcp_match_peer(&q[0], &q[1]);
-                tcp_match_peer(&q[1], &q[0]);
-        }
-        for (size_t i = 0; r == 0 && i < n; i++)
-                r = save_stream(d, ends[i], &q[i], err);
-        for (size_t i = 0; i < n; i++)
-                tcp_queues_done(&q[i]);
-        return r;
+        return r < 0 || b->n == 0 ? r : dump_batch(d, b, err);
 }
 
 int sock_collect(struct dump *d, struct ckpt_error *err) {
@@ -231,10 +264,7 @@ int sock_collect(struct dump *d, struct ckpt_error *err) {
                 return r;
         find_pairs(s);
         r = lock_network(d, err);
-        for (size_t i = 0; r == 0 && i < s->conns.n; i++)
-                if (s->conns.v[i]->isk->state != TCP_LISTEN && !s->conns.v[i]->saved)
-                        r = dump_streams(d, s->conns.v[i], err);
-        return r;
+        return r < 0 ? r : dump_streams(d, err);
 }
 
 /* ---- the end ---- */
@@ -267,6 +297,14 @@ int sock_silence(struct dump *d, struct ckpt_error *err) {
         return 0;
 }
 
+/* Repair mode has set and cleared it. */
+static void end_repair(const struct inet_conn *c) {
+        int reuse = c->isk->opts->reuseaddr;
+
+        tcp_repair(c->fd, TCP_REPAIR_OFF_NO_WP);
+        setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+}
+
 void sock_undo(struct dump *d) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         struct dump_socks *s = d->socks;
@@ -275,7 +313,7 @@ void sock_undo(struct dump *d) {
                 return;
         for (size_t i = 0; s->silenced && i < s->conns.n; i++)
                 if (tcp_is_connection(s->conns.v[i]->isk->state))
-                        end_repair(s, s->conns.v[i]);
+                        end_repair(s->conns.v[i]);
         s->silenced = false;
         if (s->lock[0] && netlock_remove(s->lock, &err) < 0)
                 log_error("%s", ckpt_error_message(&err));

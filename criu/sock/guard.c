@@ -2,6 +2,7 @@
 #include "sock/guard.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -13,38 +14,101 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "lib/fault.h"
 #include "macro.h"
 #include "sock/lock.h"
 #include "sock/uapi.h"
 
-enum { KILL_WAIT_MS = 3000 };
+enum { KILL_WAIT_MS = 3000, SPINS = 2000 };
 
+/* Shared with the guard, at the same address. */
 struct guard_page {
-        int fd; /* 1 + the socket in repair mode; 0: none. __atomic */
-        int reuse;
-        int killing;
+        int order;   /* a futex: half of the batch to be read, 0 when that is done */
+        int busy;    /* 1 + the job whose socket may be in repair mode */
+        int killing; /* see sock_guard_killing() */
+        size_t n;
+        struct tcp_room room;
+        struct guard_job jobs[GUARD_JOBS_MAX];
 };
 
-/* Runs in a copy of a process with threads: system calls only. */
+static size_t page_size(void) {
+        return page_align_up(sizeof(struct guard_page));
+}
+
+static uint8_t *room_of(struct guard_page *page) {
+        return (uint8_t *)page + page_size();
+}
+
+static int futex(int *word, int op, int value, const struct timespec *timeout) {
+        return (int)syscall(SYS_futex, word, op, value, timeout, NULL, 0);
+}
+
+/* ---- in the guard: a copy of a process with threads, so system calls only ---- */
+
+static void end_repair(const struct guard_job *job) {
+        int reuse = job->reuse;
+
+        tcp_repair(job->fd, TCP_REPAIR_OFF_NO_WP);
+        setsockopt(job->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+}
+
+static bool is_dead(int pidfd, int timeout) {
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+        return poll(&p, 1, timeout) > 0;
+}
+
+static void read_job(struct guard_page *page, size_t i, int half) {
+        struct guard_job *job = &page->jobs[i];
+
+        __atomic_store_n(&page->busy, (int)i + 1, __ATOMIC_SEQ_CST);
+        job->result = tcp_repair(job->fd, TCP_REPAIR_ON);
+        if (job->result == 0)
+                job->result = half == GUARD_SENT ? tcp_read_sent(job->fd, &job->q, &page->room)
+                                                 : tcp_read_received(job->fd, &job->q, &page->room);
+        end_repair(job);
+        __atomic_store_n(&page->busy, 0, __ATOMIC_SEQ_CST);
+}
+
+/* False: ckpt is dead. */
+static bool serve(const struct sock_guard *g) {
+        const struct timespec patience = { .tv_nsec = 20000000 };
+        struct guard_page *page = g->page;
+        int half = __atomic_load_n(&page->order, __ATOMIC_ACQUIRE);
+
+        if (half == 0) {
+                futex(&page->order, FUTEX_WAIT, 0, &patience);
+                return !is_dead(g->self, 0);
+        }
+        for (size_t i = 0; i < page->n; i++) {
+                if (is_dead(g->self, 0))
+                        return false;
+                read_job(page, i, half);
+        }
+        __atomic_store_n(&page->order, 0, __ATOMIC_RELEASE);
+        futex(&page->order, FUTEX_WAKE, 1, NULL);
+        return true;
+}
+
 static void __attribute__((noreturn)) guard(const struct sock_guard *g, const char *message, size_t size) {
-        struct pollfd self = { .fd = g->self, .events = POLLIN }, root = { .fd = g->root, .events = POLLIN };
-        int fd, off = TCP_REPAIR_OFF_NO_WP;
+        struct sched_param priority = { .sched_priority = 1 };
 
         syscall(SYS_setsid);
-        while (poll(&self, 1, -1) < 0)
+        /* Not to be put aside for others while a socket is in repair mode. It works without, if that is refused. */
+        syscall(SYS_sched_setscheduler, 0, SCHED_FIFO, &priority);
+        while (serve(g))
                 ;
-        fd = __atomic_load_n(&g->page->fd, __ATOMIC_ACQUIRE);
-        if (fd > 0) {
-                setsockopt(fd - 1, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off));
-                setsockopt(fd - 1, SOL_SOCKET, SO_REUSEADDR, &g->page->reuse, sizeof(g->page->reuse));
-        }
-        if (size > 0 && (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || poll(&root, 1, KILL_WAIT_MS) == 0))
+        if (size > 0 &&
+            (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS)))
                 send(g->nl, message, size, 0);
         _exit(0);
 }
+
+/* ---- in ckpt ---- */
 
 static int open_all(pid_t root, bool lock, struct sock_guard *g) {
         g->self = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -56,7 +120,8 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
                 if (g->nl < 0)
                         return g->nl;
         }
-        g->page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        g->size = page_size() + GUARD_ROOM;
+        g->page = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (g->page == MAP_FAILED) {
                 g->page = NULL;
                 return -errno;
@@ -85,18 +150,48 @@ int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct 
         if (r < 0) {
                 g.pid = 0;
                 sock_guard_disarm(&g);
-                return ckpt_error_errno(err, r, "cannot start the process that watches over the connections");
+                return ckpt_error_errno(err, r, "cannot start the process that reads the connections");
         }
         *ret = g;
         return 0;
 }
 
-void sock_guard_repairing(struct sock_guard *g, int fd, bool reuse) {
-        if (!g->page)
-                return;
-        if (fd >= 0)
-                __atomic_store_n(&g->page->reuse, reuse, __ATOMIC_RELAXED);
-        __atomic_store_n(&g->page->fd, fd + 1, __ATOMIC_SEQ_CST);
+struct guard_job *sock_guard_jobs(struct sock_guard *g) {
+        return g->page->jobs;
+}
+
+/* The tasks are stopped as long as we live, so what it left half done can be completed here. */
+static int guard_died(struct sock_guard *g, struct ckpt_error *err) {
+        int busy = __atomic_load_n(&g->page->busy, __ATOMIC_ACQUIRE);
+
+        g->pid = 0;
+        if (busy > 0)
+                end_repair(&g->page->jobs[busy - 1]);
+        return ckpt_error(err, -EPIPE, "the process that reads the connections died");
+}
+
+int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct ckpt_error *err) {
+        const struct timespec patience = { .tv_nsec = 20000000 };
+        struct guard_page *page = g->page;
+        int order, r;
+
+        ckpt_assert(g->pid > 0 && n <= GUARD_JOBS_MAX);
+        page->n = n;
+        if (half == GUARD_SENT)
+                page->room = (struct tcp_room){ .at = room_of(page), .left = GUARD_ROOM };
+        __atomic_store_n(&page->order, half, __ATOMIC_RELEASE);
+        futex(&page->order, FUTEX_WAKE, 1, NULL);
+        r = fault_point_error(FAULT_DUMP_SOCKET_REPAIR, err);
+        for (int i = 0; (order = __atomic_load_n(&page->order, __ATOMIC_ACQUIRE)) != 0; i++) {
+                if (i < SPINS) {
+                        __builtin_ia32_pause();
+                        continue;
+                }
+                if (futex(&page->order, FUTEX_WAIT, order, &patience) < 0 && errno == ETIMEDOUT &&
+                    waitpid(g->pid, NULL, WNOHANG | __WALL) == g->pid)
+                        return guard_died(g, err);
+        }
+        return r;
 }
 
 void sock_guard_killing(struct sock_guard *g) {
@@ -114,6 +209,6 @@ void sock_guard_disarm(struct sock_guard *g) {
         safe_close(g->root);
         safe_close(g->nl);
         if (g->page)
-                munmap(g->page, PAGE_SIZE);
+                munmap(g->page, g->size);
         *g = SOCK_GUARD_INIT;
 }

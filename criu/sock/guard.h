@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a dump does to live connections sits in the kernel and survives ckpt: a socket that is being read is in
- * repair mode, where it neither sends nor hangs up, and the network lock holds its packets back. The guard is
- * a process that undoes both when ckpt dies. It shares ckpt's descriptor table (CLONE_FILES), so that one
- * guard serves any number of sockets and knows those opened after it was started.
+ * repair mode, where programs get errors from it, and the network lock holds its packets back. Both are in the
+ * hands of a process of their own, the guard. It reads the sockets, so that whenever ckpt is killed, the socket at
+ * hand is out of repair mode before the tasks, which the death of their tracer lets go, come back to it; and when
+ * ckpt is dead, it removes the lock. It shares ckpt's descriptor table (CLONE_FILES), so that one guard
+ * serves any number of sockets.
  */
 #pragma once
 
@@ -11,25 +13,48 @@
 #include <sys/types.h>
 
 #include "error.h"
+#include "sock/tcp.h"
 
 struct guard_page;
 
 struct sock_guard {
         pid_t pid; /* 0: not armed */
         struct guard_page *page;
+        size_t size;
         int self, root, nl; /* kept open for it */
 };
 
 #define SOCK_GUARD_INIT ((struct sock_guard){ .self = -EBADF, .root = -EBADF, .nl = -EBADF })
 
+/* A socket to be read, in memory of sock_guard_jobs(). */
+struct guard_job {
+        int fd;
+        bool reuse; /* its SO_REUSEADDR, which repair mode clears */
+        int result;
+        struct tcp_queues q;
+};
+
+enum {
+        GUARD_JOBS_MAX = 1024,
+        GUARD_ROOM = 1 << 30, /* bytes of queues in one batch; memory only as far as it is used */
+};
+
+enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2 };
+
 /*
- * Arm it. From now on ckpt's death removes the network lock `lock` (a table's name; NULL: none) and ends the repair
- * mode of the socket of sock_guard_repairing(). `root` is the root of the tree.
+ * Arm it. From now on ckpt's death removes the network lock `lock` (a table's name; NULL: none). `root` is the
+ * root of the tree.
  */
 int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct ckpt_error *err);
 
-/* From now until the next call `fd` may be in repair mode; afterwards its SO_REUSEADDR is `reuse`. -1: none is. */
-void sock_guard_repairing(struct sock_guard *g, int fd, bool reuse);
+/* The GUARD_JOBS_MAX jobs, for the caller to fill in. */
+struct guard_job *sock_guard_jobs(struct sock_guard *g);
+
+/*
+ * Read that half of the first `n` jobs: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each. The
+ * queues stay where they are until the next GUARD_SENT. Fails only if the guard has died.
+ */
+int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct ckpt_error *err);
 
 /*
  * The tree is about to be killed, with another guard to complete that should ckpt die: the lock now goes only if the

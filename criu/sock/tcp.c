@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -14,7 +13,6 @@
 
 enum {
         TRIES = 16,
-        SEGMENT_MAX = 128 << 10, /* more than one segment of a send queue, which may be acknowledged in part */
         STATE_WAIT_MS = 2000,
         MAXSEG_MIN = 88, /* what TCP_MAXSEG takes */
         MAXSEG_MAX = 32767,
@@ -137,29 +135,30 @@ static int look_at_sent(int fd, struct sent *ret) {
 }
 
 /* The first segment may be acknowledged in part and still be there as a whole, so take the end of what comes. */
-static int peek_sent(int fd, uint32_t len, uint8_t **ret) {
-        _cleanup_free_ uint8_t *buf = NULL;
+static int peek_sent(int fd, uint32_t len, struct tcp_room *room, uint8_t **ret) {
         ssize_t n;
 
         if (len == 0)
                 return 0;
-        buf = malloc((size_t)len + SEGMENT_MAX);
-        if (!buf)
-                return -ENOMEM;
-        n = recv(fd, buf, (size_t)len + SEGMENT_MAX, MSG_PEEK | MSG_DONTWAIT);
+        if (room->left < (size_t)len + TCP_SEGMENT_MAX)
+                return -ENOBUFS;
+        n = recv(fd, room->at, (size_t)len + TCP_SEGMENT_MAX, MSG_PEEK | MSG_DONTWAIT);
         if (n < 0)
                 return -errno;
         if ((size_t)n < len)
                 return -EAGAIN;
-        memmove(buf, buf + ((size_t)n - len), len);
-        *ret = realloc(buf, len);
-        if (!*ret)
-                *ret = buf;
-        buf = NULL;
+        *ret = room->at + ((size_t)n - len);
         return 0;
 }
 
-static int try_sent(int fd, struct tcp_queues *q) {
+static void use_room(struct tcp_room *room, const uint8_t *end) {
+        size_t used = (size_t)(end - room->at);
+
+        room->at += used;
+        room->left -= used;
+}
+
+static int try_sent(int fd, struct tcp_queues *q, struct tcp_room *room) {
         struct sent before, after;
         uint32_t fin, len;
         uint8_t *data = NULL;
@@ -174,16 +173,16 @@ static int try_sent(int fd, struct tcp_queues *q) {
         if ((uint32_t)before.total < fin || before.unsent > before.total)
                 return -EAGAIN;
         len = (uint32_t)before.total - fin;
-        r = peek_sent(fd, len, &data);
+        r = peek_sent(fd, len, room, &data);
         if (r == 0)
                 r = look_at_sent(fd, &after);
         if (r == 0 && before.state != TCP_SYN_SENT && before.state != TCP_CLOSE &&
             (after.seq != before.seq || after.total != before.total || after.state != before.state))
                 r = -EAGAIN;
-        if (r < 0) {
-                free(data);
+        if (r < 0)
                 return r;
-        }
+        if (data)
+                use_room(room, data + len);
         q->out = data;
         q->state = (uint8_t)before.state;
         q->msg.outq_seq = before.seq;
@@ -194,13 +193,13 @@ static int try_sent(int fd, struct tcp_queues *q) {
         return 0;
 }
 
-int tcp_read_sent(int fd, struct tcp_queues *q) {
+int tcp_read_sent(int fd, struct tcp_queues *q, struct tcp_room *room) {
         struct tcp_repair_window window;
         int r = -EAGAIN;
 
         img__tcp_stream__init(&q->msg);
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
-                r = try_sent(fd, q);
+                r = try_sent(fd, q, room);
         if (r < 0 || q->state == TCP_CLOSE)
                 return r;
         r = read_options(fd, &q->msg);
@@ -215,8 +214,7 @@ int tcp_read_sent(int fd, struct tcp_queues *q) {
         return 0;
 }
 
-static int try_received(int fd, struct tcp_queues *q) {
-        _cleanup_free_ uint8_t *buf = NULL;
+static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
         uint32_t seq = 0, after = 0;
         struct tcp_repair_window window = { 0 };
         int size = 0, state, r;
@@ -231,10 +229,9 @@ static int try_received(int fd, struct tcp_queues *q) {
         if (r < 0)
                 return r;
         if (size > 0) {
-                buf = malloc((size_t)size);
-                if (!buf)
-                        return -ENOMEM;
-                n = recv(fd, buf, (size_t)size, MSG_PEEK | MSG_DONTWAIT);
+                if (room->left < (size_t)size)
+                        return -ENOBUFS;
+                n = recv(fd, room->at, (size_t)size, MSG_PEEK | MSG_DONTWAIT);
                 if (n < 0)
                         return -errno;
         }
@@ -245,7 +242,8 @@ static int try_received(int fd, struct tcp_queues *q) {
                 return r;
         if (n != size || after != seq || tcp_state(fd) != state)
                 return -EAGAIN;
-        q->in = TAKE_PTR(buf);
+        q->in = room->at;
+        use_room(room, room->at + size);
         q->state = (uint8_t)state;
         q->msg.inq_seq = seq;
         q->msg.inq_len = (uint32_t)size;
@@ -259,7 +257,7 @@ static int try_received(int fd, struct tcp_queues *q) {
  * What the sending half has seen stays true: a FIN whose acknowledgement came in between is sent again, and is
  * acknowledged again.
  */
-int tcp_read_received(int fd, struct tcp_queues *q) {
+int tcp_read_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
         int before = q->state, peek_off = -1, none = -1, r = -EAGAIN;
         socklen_t len = sizeof(peek_off);
 
@@ -269,7 +267,7 @@ int tcp_read_received(int fd, struct tcp_queues *q) {
         if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
                 return -errno;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
-                r = try_received(fd, q);
+                r = try_received(fd, q, room);
         if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0 && r == 0)
                 r = -errno;
         if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)
@@ -288,12 +286,6 @@ void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer) {
                 return;
         if (missing >= 0 && (uint32_t)missing < q->msg.unsq_len)
                 q->msg.unsq_len = (uint32_t)missing;
-}
-
-void tcp_queues_done(struct tcp_queues *q) {
-        free(q->in);
-        free(q->out);
-        *q = (struct tcp_queues){ 0 };
 }
 
 /* ---- restore ---- */

@@ -38,24 +38,32 @@ int tcp_repair(int fd, int how);
 
 struct tcp_queues {
         Img__TcpStream msg;
-        uint8_t *in, *out; /* inq_len, outq_len bytes */
+        uint8_t *in, *out; /* inq_len, outq_len bytes, in somebody else's memory */
         uint8_t state;
 };
+
+/* Memory to read queues into; what is used is taken off its beginning. */
+struct tcp_room {
+        uint8_t *at;
+        size_t left;
+};
+
+/* More than one segment of a send queue: it may be acknowledged in part, and is read as a whole. */
+enum { TCP_SEGMENT_MAX = 128 << 10 };
 
 /*
  * Read what is to be sent: outq_*, unsq_len, snd_*, max_window, mss_clamp, options, timestamp; and, later, what was
  * received: inq_*, rcv_*. The socket is in repair mode. Where two ends of a
  * connection are read and packets still pass between them, the sending half of each must be read before the
  * receiving half of the other: what was acknowledged meanwhile is then in both, never in none.
- * -EAGAIN: it changes faster than it can be read.
+ * -EAGAIN: it changes faster than it can be read; -ENOBUFS: `room` is too small (the length of the queue, and
+ * TCP_SEGMENT_MAX for one that is sent). System calls only.
  */
-int tcp_read_sent(int fd, struct tcp_queues *q);
-int tcp_read_received(int fd, struct tcp_queues *q);
+int tcp_read_sent(int fd, struct tcp_queues *q, struct tcp_room *room);
+int tcp_read_received(int fd, struct tcp_queues *q, struct tcp_room *room);
 
 /* The peer may have received more than was sent when we looked: move the mark between sent and unsent. */
 void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer);
-
-void tcp_queues_done(struct tcp_queues *q);
 
 /* ---- restore ---- */
 

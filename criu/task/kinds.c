@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
+#include "mem/mem.h"
 #include "task/internal.h"
 
 /* Rows of one phase are carried out in this order; so is everything of a dump. */
@@ -12,6 +13,7 @@ const struct task_kind *const task_kinds[] = {
         /* TASK_PHASE_PROCESS */
         &kind_proc_files,
         &kind_process_early,
+        &mem_brk_kind,
         &kind_rlimits_raise,
         &kind_sigactions,
         &kind_posix_timers,

@@ -171,7 +171,7 @@ int main(int argc, char **argv) {
                 WAIT_FOR(rounds[i] > 1000, "the loops run");
         test_ready();
         test_wait();
-        /* break: munmap(base, PAGE); */
+        /* break: base -= PAGE; */
         /* break: base[EI_NIDENT - 1] ^= 1; */
         for (int i = 0; i < N_THREADS; i++)
                 seen[i] = rounds[i];

@@ -12,8 +12,9 @@ from _scenario import Failure, Program, Sandbox, check, one_clear_line
 # What the message has to say, whatever else it says.
 KINDS = {
     'unix-stream': r'unix.*socket|socket.*unix', 'unix-datagram': r'unix.*socket|socket.*unix',
-    'tcp': r'tcp|inet', 'udp': r'udp|inet', 'netlink': r'netlink', 'epoll': r'epoll', 'eventfd': r'eventfd',
-    'signalfd': r'signalfd', 'timerfd': r'timerfd', 'inotify': r'inotify', 'fanotify': r'fanotify', 'pidfd': r'pidfd',
+    'tcp': r'tcp|inet', 'udp': r'udp|inet', 'netlink': r'netlink', 'epoll-lost': r'epoll.*member',
+    'inotify-unread': r'inotify.*read', 'inotify-deleted': r'inotify.*watch', 'fanotify': r'fanotify',
+    'pidfd-outside': r'pidfd.*outside',
     'pty': r'pty|terminal|tty|ptmx', 'deleted-file': r'deleted|no longer (exists|has a name)|unlinked',
     'deleted-mapping': r'deleted|no longer (exists|has a name)|unlinked',
     'deleted-cwd': r'deleted|no longer (exists|has a name)|removed|unlinked', 'memfd': r'memfd', 'memfd-mapping': r'memfd',
@@ -25,7 +26,7 @@ KINDS = {
     'timens': r'time.*namespace|namespace.*time', 'flock': r'lock', 'posix-lock': r'lock', 'ofd-lock': r'lock',
     'lease': r'lease|lock', 'seccomp': r'seccomp', 'seccomp-strict': r'seccomp', 'traced': r'trace',
 }
-TOGETHER = ['epoll,eventfd,inotify', 'pty,deleted-file,unix-stream,seccomp', 'memfd,netns,flock']
+TOGETHER = ['epoll-lost,inotify-unread,pidfd-outside', 'pty,deleted-file,unix-stream,seccomp', 'memfd,netns,flock']
 
 sb = Sandbox.from_env()
 

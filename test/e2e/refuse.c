@@ -16,15 +16,12 @@
 #include <pty.h>
 #include <sched.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 
 struct kind {
         const char *name;
@@ -80,69 +77,57 @@ static void setup_netlink(struct kind *k) {
         NEED((k->fd[0] = socket(AF_NETLINK, SOCK_RAW, 0)) >= 0);
 }
 
-static void setup_epoll(struct kind *k) {
+/* A member whose descriptor was closed, and whose file only a message in a socket's queue holds. */
+static void setup_epoll_lost(struct kind *k) {
+        union {
+                char space[CMSG_SPACE(sizeof(int))];
+                struct cmsghdr head;
+        } control = { 0 };
         struct epoll_event ev = { .events = EPOLLIN };
+        struct iovec iov = { "x", 1 };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+        int pair[2], ends[2];
 
         NEED((k->fd[0] = epoll_create1(EPOLL_CLOEXEC)) >= 0);
-        CHECK(epoll_ctl(k->fd[0], EPOLL_CTL_ADD, go.r, &ev) == 0, "epoll_ctl: %m");
+        NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && pipe(ends) == 0);
+        CHECK(epoll_ctl(k->fd[0], EPOLL_CTL_ADD, ends[0], &ev) == 0, "epoll_ctl: %m");
+        control.head = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+        memcpy(CMSG_DATA(&control.head), &ends[0], sizeof(int));
+        CHECK(sendmsg(pair[0], &msg, 0) == 1, "sendmsg: %m");
+        close(ends[0]);
+        k->fd[1] = ends[1];
 }
 
-static void check_epoll(struct kind *k) {
+static void check_epoll_lost(struct kind *k) {
         struct epoll_event ev;
 
-        gate_open(&go, 1);
-        CHECK(epoll_wait(k->fd[0], &ev, 1, 5000) == 1, "epoll_wait: %m");
-        gate_pass(&go, 1);
+        CHECK(write(k->fd[1], "x", 1) == 1 && epoll_wait(k->fd[0], &ev, 1, 5000) == 1, "epoll_wait: %m");
 }
 
-static void setup_eventfd(struct kind *k) {
-        NEED((k->fd[0] = eventfd(7, 0)) >= 0);
-}
-
-static void check_eventfd(struct kind *k) {
-        eventfd_t v;
-
-        CHECK(eventfd_read(k->fd[0], &v) == 0 && v == 7, "eventfd: %m");
-}
-
-static void setup_signalfd(struct kind *k) {
-        sigset_t set;
-
-        sigemptyset(&set);
-        sigaddset(&set, SIGUSR2);
-        sigprocmask(SIG_BLOCK, &set, NULL);
-        NEED((k->fd[0] = signalfd(-1, &set, 0)) >= 0);
-}
-
-static void check_signalfd(struct kind *k) {
-        struct signalfd_siginfo si;
-
-        CHECK(kill(getpid(), SIGUSR2) == 0 && read(k->fd[0], &si, sizeof(si)) == sizeof(si), "signalfd: %m");
-}
-
-static void setup_timerfd(struct kind *k) {
-        struct itimerspec its = { .it_value.tv_nsec = 1, .it_interval.tv_sec = 100 };
-
-        NEED((k->fd[0] = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
-        CHECK(timerfd_settime(k->fd[0], 0, &its, NULL) == 0, "timerfd_settime: %m");
-}
-
-static void check_timerfd(struct kind *k) {
-        uint64_t n;
-
-        CHECK(read(k->fd[0], &n, sizeof(n)) == sizeof(n) && n == 1, "timerfd: %m");
-}
-
-static void setup_inotify(struct kind *k) {
+static void setup_inotify_unread(struct kind *k) {
         NEED((k->fd[0] = inotify_init1(0)) >= 0);
-        CHECK(mkdir("watched", 0700) == 0, "mkdir: %m");
-        CHECK(inotify_add_watch(k->fd[0], "watched", IN_CREATE) > 0, "inotify_add_watch: %m");
+        CHECK(mkdir("watched", 0700) == 0 && inotify_add_watch(k->fd[0], "watched", IN_CREATE) > 0, "watch: %m");
+        CHECK(mkdir("watched/new", 0700) == 0, "mkdir: %m");
 }
 
-static void check_inotify(struct kind *k) {
+static void check_inotify_unread(struct kind *k) {
         char buf[4096];
 
-        CHECK(mkdir("watched/new", 0700) == 0 && read(k->fd[0], buf, sizeof(buf)) > 0, "inotify: %m");
+        CHECK(read(k->fd[0], buf, sizeof(buf)) > 0, "inotify: %m");
+}
+
+static void setup_inotify_deleted(struct kind *k) {
+        char path[64];
+
+        k->fd[1] = make_file(path, "doomed", "gone", 4);
+        NEED((k->fd[0] = inotify_init1(IN_NONBLOCK)) >= 0);
+        CHECK(inotify_add_watch(k->fd[0], path, IN_MODIFY) > 0 && unlink(path) == 0, "watch: %m");
+}
+
+static void check_inotify_deleted(struct kind *k) {
+        char buf[4096];
+
+        CHECK(write(k->fd[1], "x", 1) == 1 && read(k->fd[0], buf, sizeof(buf)) > 0, "inotify: %m");
 }
 
 static void setup_fanotify(struct kind *k) {
@@ -150,7 +135,7 @@ static void setup_fanotify(struct kind *k) {
 }
 
 static void setup_pidfd(struct kind *k) {
-        NEED((k->fd[0] = (int)syscall(SYS_pidfd_open, getpid(), 0)) >= 0);
+        NEED((k->fd[0] = (int)syscall(SYS_pidfd_open, getppid(), 0)) >= 0);
 }
 
 static void check_pidfd(struct kind *k) {
@@ -413,13 +398,11 @@ static struct kind kinds[] = {
         { .name = "tcp", .setup = setup_inet, .check = check_inet, .arg = SOCK_STREAM },
         { .name = "udp", .setup = setup_inet, .check = check_inet, .arg = SOCK_DGRAM },
         { .name = "netlink", .setup = setup_netlink, .check = check_nothing },
-        { .name = "epoll", .setup = setup_epoll, .check = check_epoll },
-        { .name = "eventfd", .setup = setup_eventfd, .check = check_eventfd },
-        { .name = "signalfd", .setup = setup_signalfd, .check = check_signalfd },
-        { .name = "timerfd", .setup = setup_timerfd, .check = check_timerfd },
-        { .name = "inotify", .setup = setup_inotify, .check = check_inotify },
+        { .name = "epoll-lost", .setup = setup_epoll_lost, .check = check_epoll_lost },
+        { .name = "inotify-unread", .setup = setup_inotify_unread, .check = check_inotify_unread },
+        { .name = "inotify-deleted", .setup = setup_inotify_deleted, .check = check_inotify_deleted },
         { .name = "fanotify", .setup = setup_fanotify, .check = check_nothing },
-        { .name = "pidfd", .setup = setup_pidfd, .check = check_pidfd },
+        { .name = "pidfd-outside", .setup = setup_pidfd, .check = check_pidfd },
         { .name = "pty", .setup = setup_pty, .check = check_pty },
         { .name = "deleted-file", .setup = setup_deleted, .check = check_deleted },
         { .name = "deleted-mapping", .setup = setup_deleted_mapping, .check = check_mapping },

@@ -74,25 +74,25 @@ tidy void between_looks(void) {
         nanosleep(&ts, NULL);
 }
 
-#define eventually(cond)                                                                  \
-        ({                                                                                \
-                int64_t until_ = now_ns() + (int64_t)DEADLINE_MS * 1000000;               \
-                bool ok_;                                                                 \
-                while (!(ok_ = (cond)) && now_ns() < until_)                              \
-                        between_looks();                                                  \
-                ok_;                                                                      \
+#define eventually(cond)                                                    \
+        ({                                                                  \
+                int64_t until_ = now_ns() + (int64_t)DEADLINE_MS * 1000000; \
+                bool ok_;                                                   \
+                while (!(ok_ = (cond)) && now_ns() < until_)                \
+                        between_looks();                                    \
+                ok_;                                                        \
         })
 
 #define assert_eventually(cond) assert_true(eventually(cond))
 
 /* In a target. */
-#define complain_if(sh, cond)                                                             \
-        do {                                                                              \
-                if ((cond) && (sh)->failed == 0)                                          \
-                        (sh)->failed = __LINE__;                                          \
+#define complain_if(sh, cond)                    \
+        do {                                     \
+                if ((cond) && (sh)->failed == 0) \
+                        (sh)->failed = __LINE__; \
         } while (0)
 
-#define get(p) __atomic_load_n(&(p), __ATOMIC_SEQ_CST)
+#define get(p)    __atomic_load_n(&(p), __ATOMIC_SEQ_CST)
 #define set(p, v) __atomic_store_n(&(p), (v), __ATOMIC_SEQ_CST)
 
 tidy struct target target_start(void (*fn)(struct shared *sh)) {
@@ -173,7 +173,10 @@ tidy size_t tids_of(pid_t pid, pid_t *tids, size_t max) {
         return n;
 }
 
-/* What a visit must leave as it was: the memory map, the open descriptors, the signal masks of all threads. */
+/*
+ * What a visit must leave as it was: the memory map, the open descriptors, the signal masks of all
+ * threads.
+ */
 struct snapshot {
         char maps[64 * 1024], fds[4096], masks[THREADS_MAX * 64];
 };
@@ -224,7 +227,8 @@ tidy bool snapshot_holds(pid_t pid, const struct snapshot *s) {
         static struct snapshot now;
 
         snapshot_take(pid, &now);
-        return strcmp(now.maps, s->maps) == 0 && strcmp(now.fds, s->fds) == 0 && strcmp(now.masks, s->masks) == 0;
+        return strcmp(now.maps, s->maps) == 0 && strcmp(now.fds, s->fds) == 0 &&
+               strcmp(now.masks, s->masks) == 0;
 }
 
 /* Stopped threads of a target; threads[0] is the driver. */

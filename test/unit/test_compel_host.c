@@ -45,7 +45,8 @@ static int create(struct scene *s, size_t lane_size) {
         if (r < 0)
                 return r;
         compel_call(s->root, "unmap what is below", SYS_munmap, 0, region);
-        compel_call(s->root, "unmap what is above", SYS_munmap, region + REGION_SIZE, end_of_user_space - region - REGION_SIZE);
+        compel_call(s->root, "unmap what is above", SYS_munmap, region + REGION_SIZE,
+                    end_of_user_space - region - REGION_SIZE);
         return compel_run(s->root, &s->err);
 }
 
@@ -137,7 +138,10 @@ static void many_areas(void **state) {
         assert_int_equal(count_lines(s->pid, "maps"), before + 20000);
 }
 
-/* In a lane of two pages: data and operations of one step stay in one batch, whatever the batch before held. */
+/*
+ * In a lane of two pages: data and operations of one step stay in one batch, whatever the batch before
+ * held.
+ */
 static void overflow_keeps_data(void **state) {
         struct scene *s = *state;
         int fd = memfd_create("test", 0);
@@ -149,7 +153,8 @@ static void overflow_keeps_data(void **state) {
                 size_t size = 1 + i % sizeof(want);
 
                 memset(want, (int)i, sizeof(want));
-                compel_call(s->root, "write", SYS_pwrite64, (uint64_t)fd, compel_copy(s->root, want, size), size, i * 64);
+                compel_call(s->root, "write", SYS_pwrite64, (uint64_t)fd, compel_copy(s->root, want, size),
+                            size, i * 64);
                 if (i % 7 == 0)
                         compel_call(s->root, "get its pid", SYS_getpid);
         }
@@ -174,13 +179,14 @@ static void room_keeps_steps_together(void **state) {
                 raddr_t at, out_at;
                 uint32_t index;
 
-                compel_room(s->root, 9, 8 + 8 + 100);
+                /* Of various sizes, so that the end of the lane is met everywhere. */
+                compel_room(s->root, 9, 8 + 8 + 100 + i % 200);
                 eventfd = compel_call(s->root, "make an eventfd", SYS_eventfd2, 0, 0);
                 index = compel_index(s->root, eventfd);
                 at = compel_copy(s->root, &value, 8);
                 op = compel_call(s->root, "write to it", SYS_write, index, at, 8);
                 op->refs = 1;
-                compel_data(s->root, 100, &out_at);
+                compel_data(s->root, 100 + i % 200, &out_at);
                 compel_data(s->root, 8, &out_at);
                 op = compel_call(s->root, "read from it", SYS_read, index, out_at, 8);
                 op->refs = 1;
@@ -190,6 +196,7 @@ static void room_keeps_steps_together(void **state) {
                 }
                 op = compel_call(s->root, "close it", SYS_close, index);
                 op->refs = 1;
+                assert_int_equal(s->root->n, index + 9);
         }
         assert_ran(s, s->root);
 }
@@ -210,7 +217,10 @@ static void failing_operation(void **state) {
         assert_ran(s, s->root);
 }
 
-/* The failure of a run that adding made necessary is told by the next compel_run(), and adding does no harm meanwhile. */
+/*
+ * The failure of a run that adding made necessary is told by the next compel_run(), and adding does no
+ * harm meanwhile.
+ */
 static void failure_at_overflow(void **state) {
         struct scene *s = *state;
         raddr_t at;
@@ -336,8 +346,8 @@ static void clones_in_a_full_lane(void **state) {
 
 static void threads(void **state) {
         struct scene *s = *state;
-        struct clone_args args = { .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                                            CLONE_SYSVSEM };
+        struct clone_args args = { .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+                                            CLONE_THREAD | CLONE_SYSVSEM };
 
         for (int i = 1; i < LANES; i++)
                 compel_add_clone(s->root, "make a thread", &args, &s->lane[i])->store = 0;
@@ -383,7 +393,7 @@ static void dies_in_a_batch(void **state) {
         compel_call(s->root, "read for good", SYS_read, (uint64_t)end, fds, 1);
         killer = fork();
         if (killer == 0)
-                _exit(!eventually(sleeps_in(s->pid, SYS_read)) || kill(s->pid, SIGKILL) < 0);
+                _exit(eventually(sleeps_in(s->pid, SYS_read)) && kill(s->pid, SIGKILL) == 0 ? 0 : 1);
         assert_int_equal(compel_run(s->root, &s->err), -ESRCH);
         snprintf(want, sizeof(want), "pid %d died", s->pid);
         assert_non_null(strstr(ckpt_error_message(&s->err), want));
@@ -401,7 +411,10 @@ static void dead_before(void **state) {
         assert_int_equal(compel_run(s->root, &s->err), -ESRCH);
 }
 
-/* ---- leaving the agent --------------------------------------------------------------------------------- */
+/*
+ * ---- leaving the agent
+ * ---------------------------------------------------------------------------------
+ */
 
 /* lock incl (%rbx); jmp back; syscall */
 static const uint8_t counting[] = { 0xf0, 0xff, 0x03, 0xeb, 0xfb, 0x0f, 0x05 };
@@ -464,13 +477,17 @@ static void becomes_a_program(void **state) {
         close(fd);
 }
 
-/* ---- the death of ckpt ------------------------------------------------------------------------------------ */
+/*
+ * ---- the death of ckpt
+ * ------------------------------------------------------------------------------------
+ */
 
 /* Builds a tree of processes and threads, some of which it traces. All are in its session. */
 static void build_tree(void) {
         static struct scene s;
         struct clone_args process = { .exit_signal = SIGCHLD };
-        struct clone_args thread = { .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD };
+        struct clone_args thread = { .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+                                              CLONE_THREAD };
         static const int parent[LANES] = { 0, 0, 1, 1, 0, 3, 2, 1 };
         struct compel_thread t;
 
@@ -494,7 +511,8 @@ static void build_tree(void) {
                 if (compel_wait(&s.lane[i], NULL) < 0)
                         _exit(1);
         for (int i = 0; i < LANES; i += 3)
-                if (compel_seize(&t, s.lane[i].tid, PTRACE_O_EXITKILL) < 0 || compel_wait_stop(&t, DEADLINE_MS) < 0)
+                if (compel_seize(&t, s.lane[i].tid, PTRACE_O_EXITKILL) < 0 ||
+                    compel_wait_stop(&t, DEADLINE_MS) < 0)
                         _exit(1);
 }
 
@@ -531,7 +549,8 @@ static unsigned int count_session(pid_t sid) {
                         continue;
                 read_proc(atoi(e->d_name), "stat", buf, sizeof(buf));
                 p = strrchr(buf, ')');
-                if (!p || sscanf(p + 1, " %c %d %d %d", &state, &ppid, &pgrp, &session) != 4 || session != sid)
+                if (!p || sscanf(p + 1, " %c %d %d %d", &state, &ppid, &pgrp, &session) != 4 ||
+                    session != sid)
                         continue;
                 if (state == 'Z')
                         waitpid(atoi(e->d_name), NULL, WNOHANG | __WALL);
@@ -566,7 +585,8 @@ static bool kill_at(unsigned int n, pid_t *ret) {
                 assert_int_equal(waitpid(tool, &status, __WALL), tool);
                 if (!WIFSTOPPED(status)) {
                         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-                                fail_msg("the tool ended with status %#x before step %u", (unsigned int)status, n);
+                                fail_msg("the tool ended with status %#x before step %u",
+                                         (unsigned int)status, n);
                         return false;
                 }
                 if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
@@ -589,7 +609,8 @@ static void assert_nobody_left(pid_t sid, const char *when, unsigned int n) {
 
         while (count_session(sid) > 0) {
                 if (now_ns() > until)
-                        fail_msg("killed %s %u: %u processes are left after a second", when, n, count_session(sid));
+                        fail_msg("killed %s %u: %u processes are left after a second", when, n,
+                                 count_session(sid));
                 between_looks();
         }
 }
@@ -621,13 +642,27 @@ static void tree_dies_at_random(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define T(f)     cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define SMALL(f) cmocka_unit_test_setup_teardown(f, set_up_small, tear_down)
-                T(nothing_but_the_agent), T(many_areas), SMALL(many_areas), T(overflow_keeps_data),
-                SMALL(overflow_keeps_data), T(room_keeps_steps_together), SMALL(room_keeps_steps_together),
-                T(failing_operation), SMALL(failure_at_overflow), T(too_big), T(idle_agent), T(children_with_pids),
-                SMALL(clones_in_a_full_lane), T(threads), T(dies_in_a_batch), T(dead_before), T(becomes_a_program),
-                cmocka_unit_test(tree_dies_at_every_step), cmocka_unit_test(tree_dies_at_random),
+                T(nothing_but_the_agent),
+                T(many_areas),
+                SMALL(many_areas),
+                T(overflow_keeps_data),
+                SMALL(overflow_keeps_data),
+                T(room_keeps_steps_together),
+                SMALL(room_keeps_steps_together),
+                T(failing_operation),
+                SMALL(failure_at_overflow),
+                T(too_big),
+                T(idle_agent),
+                T(children_with_pids),
+                SMALL(clones_in_a_full_lane),
+                T(threads),
+                T(dies_in_a_batch),
+                T(dead_before),
+                T(becomes_a_program),
+                cmocka_unit_test(tree_dies_at_every_step),
+                cmocka_unit_test(tree_dies_at_random),
         };
 
         prctl(PR_SET_CHILD_SUBREAPER, 1);

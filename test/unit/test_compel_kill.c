@@ -17,15 +17,19 @@ enum { NR_GUESTS = 20, RANDOM_KILLS = 150 };
 /* In assembler: registers, flags, the red zone and what is above rsp, compared round after round. */
 uint64_t check_forever(uint64_t *beats);
 
-#define LOADED(op) op(rbx, 0x1111) op(rdx, 0x2222) op(rsi, 0x3333) op(rbp, 0x4444) op(r8, 0x5555) op(r9, 0x6666) \
-        op(r10, 0x7777) op(r11, 0x8888) op(r12, 0x9999) op(r13, 0xaaaa) op(r14, 0xbbbb) op(r15, 0xcccc)
+#define LOADED(op)                                                                                    \
+        op(rbx, 0x1111) op(rdx, 0x2222) op(rsi, 0x3333) op(rbp, 0x4444) op(r8, 0x5555) op(r9, 0x6666) \
+                op(r10, 0x7777) op(r11, 0x8888) op(r12, 0x9999) op(r13, 0xaaaa) op(r14, 0xbbbb)       \
+                        op(r15, 0xcccc)
 #define LOAD(r, v) "movabs $" #v "*0x100000001, %" #r "\n"
 #define SAME(r, v) "movabs $" #v "*0x100000001, %rax\n cmp %rax, %" #r "\n jne 9f\n"
-#define ALL_XMM(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11) op(12) op(13) op(14)
+#define ALL_XMM(op) \
+        op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11) op(12) op(13) op(14)
 #define LOAD_XMM(n) "movdqa %xmm15, %xmm" #n "\n"
 #define SAME_XMM(n) "pcmpeqd %xmm15, %xmm" #n "\n pmovmskb %xmm" #n ", %eax\n cmp $0xffff, %eax\n jne 9f\n"
 
 /* On failure it returns the address of what differs, roughly; the flags are compared first. */
+/* clang-format off */
 __asm__(".text\n.globl check_forever\ncheck_forever:\n"
         "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"
         "sub $264, %rsp\n"
@@ -43,11 +47,13 @@ __asm__(".text\n.globl check_forever\ncheck_forever:\n"
         "cmp $0xed7, %rcx\n mov %rcx, %rax\n jne 9f\n"
         LOADED(SAME)
         ALL_XMM(SAME_XMM)
-        "mov $0x5ca1ab1ec0de, %rax\n lea -128(%rsp), %rdi\n mov $48, %ecx\n repe scasq\n mov %rdi, %rax\n jne 9f\n"
+        "mov $0x5ca1ab1ec0de, %rax\n lea -128(%rsp), %rdi\n mov $48, %ecx\n"
+        "repe scasq\n mov %rdi, %rax\n jne 9f\n"
         "mov 256(%rsp), %rdi\n lock incq (%rdi)\n"
         "jmp 1b\n"
         "9: cld\n add $264, %rsp\n"
         "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n ret\n");
+/* clang-format on */
 
 static void spin(struct shared *sh) {
         set(sh->ready, 1);
@@ -123,7 +129,10 @@ static void *guest(void *arg) {
                 else if (k % 3 == 1)
                         r = poll(NULL, 0, 5);
                 else
-                        r = syscall(SYS_futex, &sh->word, FUTEX_WAIT, 0, &ts, NULL, 0) == -1 && errno == ETIMEDOUT ? 0 : -1;
+                        r = syscall(SYS_futex, &sh->word, FUTEX_WAIT, 0, &ts, NULL, 0) == -1 &&
+                                            errno == ETIMEDOUT
+                                    ? 0
+                                    : -1;
                 complain_if(sh, r != 0);
                 set(sh->got[k], (int)n);
         }
@@ -234,10 +243,11 @@ static bool is_waiting(uint64_t nr) {
 }
 
 /*
- * Let a tool make its visit, and kill it before its `n`th system call. Those it spins with are not counted: how
- * many there are is left to chance. False if the visit ended first.
+ * Let a tool make its visit, and kill it before its `n`th system call. Those it spins with are not
+ * counted: how many there are is left to chance. False if the visit ended first.
  */
-static bool kill_at(pid_t target, unsigned int n, void (*meanwhile)(const struct target *), const struct target *t) {
+static bool kill_at(pid_t target, unsigned int n, void (*meanwhile)(const struct target *),
+                    const struct target *t) {
         pid_t tool = start_tool(target, true);
         bool entry = true;
         int status;
@@ -252,7 +262,8 @@ static bool kill_at(pid_t target, unsigned int n, void (*meanwhile)(const struct
                 assert_int_equal(waitpid(tool, &status, __WALL), tool);
                 if (!WIFSTOPPED(status)) {
                         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-                                fail_msg("the tool ended with status %#x before step %u", (unsigned int)status, n);
+                                fail_msg("the tool ended with status %#x before step %u",
+                                         (unsigned int)status, n);
                         return false;
                 }
                 if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
@@ -274,14 +285,16 @@ static bool kill_at(pid_t target, unsigned int n, void (*meanwhile)(const struct
 
 /* ---- what must be true after a kill ---------------------------------------------------------------- */
 
-static void assert_unharmed(const struct target *t, const struct snapshot *before, const char *when, unsigned int n) {
+static void assert_unharmed(const struct target *t, const struct snapshot *before, const char *when,
+                            unsigned int n) {
         uint64_t beats = get(t->sh->beats);
 
         if (!eventually(get(t->sh->beats) > beats + 1 || get(t->sh->failed)) || get(t->sh->failed))
-                fail_msg("killed %s %u: the target is in state %c, complaint in line %d (%#" PRIx64 ")", when, n,
-                         state_of(t->pid), t->sh->failed, t->sh->ret);
+                fail_msg("killed %s %u: the target is in state %c, complaint in line %d (%#" PRIx64 ")",
+                         when, n, state_of(t->pid), t->sh->failed, t->sh->ret);
         if (!eventually(snapshot_holds(t->pid, before)))
-                fail_msg("killed %s %u: maps, descriptors or signal masks of the target have changed", when, n);
+                fail_msg("killed %s %u: maps, descriptors or signal masks of the target have changed", when,
+                         n);
 }
 
 static void assert_visitable(const struct target *t, const char *when, unsigned int n) {
@@ -450,7 +463,10 @@ static void write_to(const struct target *t) {
         assert_int_equal(write(fd, "x", 1), 1);
 }
 
-/* A signal for which a handler runs ends the call that it was in, as it would have without ckpt, or does not. */
+/*
+ * A signal for which a handler runs ends the call that it was in, as it would have without ckpt, or
+ * does not.
+ */
 static void handlers_end_calls(void **state) {
         static const struct {
                 void (*fn)(struct shared *);
@@ -557,20 +573,13 @@ static void random_with_signals(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(steps_spinning),
-                cmocka_unit_test(steps_nanosleep),
-                cmocka_unit_test(steps_poll),
-                cmocka_unit_test(steps_read),
-                cmocka_unit_test(steps_guest),
-                cmocka_unit_test(steps_strict),
-                cmocka_unit_test(steps_stopped),
-                cmocka_unit_test(steps_with_signals),
-                cmocka_unit_test(handlers_end_calls),
-                cmocka_unit_test(random_spinning),
-                cmocka_unit_test(random_nanosleep),
-                cmocka_unit_test(random_poll),
-                cmocka_unit_test(random_guests),
-                cmocka_unit_test(random_with_signals),
+                cmocka_unit_test(steps_spinning),     cmocka_unit_test(steps_nanosleep),
+                cmocka_unit_test(steps_poll),         cmocka_unit_test(steps_read),
+                cmocka_unit_test(steps_guest),        cmocka_unit_test(steps_strict),
+                cmocka_unit_test(steps_stopped),      cmocka_unit_test(steps_with_signals),
+                cmocka_unit_test(handlers_end_calls), cmocka_unit_test(random_spinning),
+                cmocka_unit_test(random_nanosleep),   cmocka_unit_test(random_poll),
+                cmocka_unit_test(random_guests),      cmocka_unit_test(random_with_signals),
         };
 
         return cmocka_run_group_tests_name("compel: the death of ckpt", tests, NULL, NULL);

@@ -231,11 +231,11 @@ static void deny_write_execute(struct shared *sh) {
 }
 
 static void for_line(pid_t pid, const char *name, uint64_t *start, uint64_t *end) {
-        char maps[64 * 1024], *line;
+        char maps[64 * 1024], *line, *rest = NULL;
 
         *start = *end = 0;
         read_proc(pid, "maps", maps, sizeof(maps));
-        for (line = strtok(maps, "\n"); line; line = strtok(NULL, "\n"))
+        for (line = strtok_r(maps, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
                 if (strstr(line, name))
                         sscanf(line, "%" SCNx64 "-%" SCNx64, start, end);
 }
@@ -265,10 +265,12 @@ static void fake_vdso(struct shared *sh) {
         char *copy;
 
         for_line(getpid(), "[vdso]", &start, &end);
-        copy = malloc(end - start);
+        copy = start ? malloc(end - start + 1) : NULL;
+        if (!copy)
+                _exit(1);
         memcpy(copy, (void *)(uintptr_t)start, end - start);
-        if (mmap((void *)(uintptr_t)start, end - start, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS,
-                 -1, 0) == MAP_FAILED)
+        if (mmap((void *)(uintptr_t)start, end - start, PROT_READ | PROT_WRITE,
+                 MAP_FIXED | MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
                 sh->failed = __LINE__;
         else
                 memcpy((void *)(uintptr_t)start, copy, end - start);
@@ -286,7 +288,8 @@ static void fake_vdso(struct shared *sh) {
 }
 
 static void entered_nevertheless(void **state) {
-        void (*const targets[])(struct shared *) = { no_files, all_files, deny_write_execute, drop_vdso, fake_vdso };
+        void (*const targets[])(struct shared *) = { no_files, all_files, deny_write_execute, drop_vdso,
+                                                     fake_vdso };
 
         for (size_t i = 0; i < ELEMENTSOF(targets); i++) {
                 static struct snapshot before;
@@ -312,9 +315,9 @@ static int spin_for_good(void *arg) {
 }
 
 static void share_memory(struct shared *sh) {
-        char *stack = malloc(65536);
+        static char stack[16384] __attribute__((aligned(16)));
 
-        set(sh->pid, clone(spin_for_good, stack + 65536, CLONE_VM | SIGCHLD, NULL));
+        set(sh->pid, clone(spin_for_good, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL));
         set(sh->ready, 1);
         for (;;)
                 pause();
@@ -361,7 +364,7 @@ static void traced_by_another(void **state) {
         if (tracer == 0) {
                 close(over[1]);
                 c = ptrace(PTRACE_SEIZE, t.pid, 0, 0) == 0;
-                _exit(write(ready[1], &c, 1) != 1 || read(over[0], &c, 1) != 0);
+                _exit(write(ready[1], &c, 1) == 1 && read(over[0], &c, 1) == 0 ? 0 : 1);
         }
         close(over[0]);
         assert_int_equal(read(ready[0], &c, 1), 1);
@@ -430,7 +433,7 @@ static pid_t start_killer(pid_t victim) {
         pid_t pid = fork();
 
         if (pid == 0)
-                _exit(!eventually(sleeps_in(victim, SYS_read)) || kill(victim, SIGKILL) < 0);
+                _exit(eventually(sleeps_in(victim, SYS_read)) && kill(victim, SIGKILL) == 0 ? 0 : 1);
         return pid;
 }
 
@@ -459,7 +462,10 @@ static void dies_in_a_batch(void **state) {
                 compel_reset(b);
                 compel_data(b, 16, &fds);
                 compel_call(b, "read for good", SYS_read, 0, fds, 1);
-                /* The end of the pipe to read from is the lowest free descriptor; it is found by its link. */
+                /*
+                 * The end of the pipe to read from is the lowest free descriptor; it is found by its
+                 * link.
+                 */
                 for (int fd = 3; fd < 64; fd++) {
                         char path[64], link[64] = "";
 
@@ -526,20 +532,23 @@ static void faults_in_the_agent(void **state) {
 
 /* ---- vfork ---------------------------------------------------------------------------------- */
 
+static int wait_for_go(void *arg) {
+        struct shared *sh = arg;
+
+        while (!get(sh->go)) {
+                struct timespec ts = { 0, 100 * 1000 };
+
+                syscall(SYS_nanosleep, &ts, NULL);
+        }
+        return 0;
+}
+
 static void wait_in_vfork(struct shared *sh) {
-        pid_t pid;
+        static char stack[16384] __attribute__((aligned(16)));
 
         set(sh->ready, 1);
-        pid = vfork();
-        if (pid == 0) {
-                while (!get(sh->go)) {
-                        struct timespec ts = { 0, 100 * 1000 };
-
-                        syscall(SYS_nanosleep, &ts, NULL);
-                }
-                _exit(0);
-        }
-        sh->go = 0;
+        clone(wait_for_go, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, sh);
+        set(sh->go, 0);
         beat(sh);
 }
 

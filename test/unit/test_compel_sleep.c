@@ -30,9 +30,9 @@ static void catch_signal(int signo, int flags) {
 
 struct wait {
         const char *name;
-        void (*prepare)(struct shared *sh); /* in the target */
-        int64_t (*wait)(struct shared *sh); /* in the target: sleep once */
-        long nr;                            /* in which system call */
+        void (*prepare)(struct shared *sh);   /* in the target */
+        int64_t (*wait)(struct shared *sh);   /* in the target: sleep once */
+        long nr;                              /* in which system call */
         void (*wake)(const struct target *t); /* NULL: it ends after WAIT_MS */
         int64_t want;
         int want_errno;
@@ -264,7 +264,8 @@ static const struct wait waits[] = {
         { "nanosleep", pass_nothing, do_nanosleep, SYS_nanosleep, NULL, 0, 0 },
         { "nanosleep with rem", pass_nothing, do_nanosleep_rem, SYS_nanosleep, NULL, 0, 0 },
         { "clock_nanosleep", pass_nothing, do_clock_relative, SYS_clock_nanosleep, NULL, 0, 0 },
-        { "clock_nanosleep TIMER_ABSTIME", pass_nothing, do_clock_absolute, SYS_clock_nanosleep, NULL, 0, 0 },
+        { "clock_nanosleep TIMER_ABSTIME", pass_nothing, do_clock_absolute, SYS_clock_nanosleep, NULL, 0,
+          0 },
         { "nanosleep, caught", catch_usr1, do_nanosleep_caught, SYS_nanosleep, wake_signal, -1, EINTR },
         { "poll", pass_nothing, do_poll, SYS_poll, NULL, 0, 0 },
         { "poll without timeout", pass_nothing, do_poll_forever, SYS_poll, wake_fd, 1, 0 },
@@ -362,8 +363,8 @@ static void sleep_through(const struct wait *w, bool during) {
         if (!eventually(get(t.sh->go)))
                 fail_msg("%s: never came back", w->name);
         if (t.sh->ret != w->want || t.sh->err != w->want_errno || t.sh->failed)
-                fail_msg("%s: returned %lld (%s), line %d", w->name, (long long)t.sh->ret, strerror(t.sh->err),
-                         t.sh->failed);
+                fail_msg("%s: returned %lld (%s), line %d", w->name, (long long)t.sh->ret,
+                         strerror(t.sh->err), t.sh->failed);
         if (!w->wake && (t.sh->elapsed_ns < WAIT_MS * 1000000LL || t.sh->elapsed_ns > 10 * 1000000000LL))
                 fail_msg("%s: took %lld ns", w->name, (long long)t.sh->elapsed_ns);
         forget_ipc(w, &t);
@@ -386,7 +387,10 @@ static void waits_end_when_woken(void **state) {
 
 static void waits_end_when_woken_during_a_visit(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(waits); i++)
-                /* FUTEX_WAKE finds nobody while the target is in the agent; with other calls, something stays to be seen. */
+                /*
+                 * FUTEX_WAKE finds nobody while the target is in the agent; with other calls,
+                 * something stays to be seen.
+                 */
                 if (waits[i].wake && waits[i].wake != wake_futex)
                         sleep_through(&waits[i], true);
 }

@@ -23,14 +23,17 @@ _Static_assert(offsetof(struct regfile, vec) == 144, "regs_spin knows the layout
 /* Returns 0 if the memory around rsp was left alone. */
 int regs_spin(const struct regfile *in, struct regfile *out, uint64_t rounds);
 
-#define ALL_GPR(op) op(rax, 0) op(rbx, 8) op(rdx, 16) op(rsi, 24) op(rdi, 32) op(rbp, 40) op(r8, 48) op(r9, 56) \
-        op(r10, 64) op(r11, 72) op(r12, 80) op(r13, 88) op(r14, 96) op(r15, 104)
-#define ALL_VEC(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11) op(12) op(13) op(14) op(15)
-#define LOAD_VEC(n)  "vmovdqu 144+32*" #n "(%rcx), %ymm" #n "\n"
-#define STORE_VEC(n) "vmovdqu %ymm" #n ", 144+32*" #n "(%rcx)\n"
+#define ALL_GPR(op)                                                                                 \
+        op(rax, 0) op(rbx, 8) op(rdx, 16) op(rsi, 24) op(rdi, 32) op(rbp, 40) op(r8, 48) op(r9, 56) \
+                op(r10, 64) op(r11, 72) op(r12, 80) op(r13, 88) op(r14, 96) op(r15, 104)
+#define ALL_VEC(op) \
+        op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11) op(12) op(13) op(14) op(15)
+#define LOAD_VEC(n)      "vmovdqu 144+32*" #n "(%rcx), %ymm" #n "\n"
+#define STORE_VEC(n)     "vmovdqu %ymm" #n ", 144+32*" #n "(%rcx)\n"
 #define LOAD_GPR(r, at)  "mov " #at "(%rcx), %" #r "\n"
 #define STORE_GPR(r, at) "mov %" #r ", " #at "(%rcx)\n"
 
+/* clang-format off */
 __asm__(".text\n.globl regs_spin\nregs_spin:\n"
         "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"
         "push %rdx\n push %rsi\n push %rdi\n"
@@ -61,6 +64,7 @@ __asm__(".text\n.globl regs_spin\nregs_spin:\n"
         "pop %rdi\n pop %rsi\n pop %rdx\n"
         "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n"
         "ret\n");
+/* clang-format on */
 
 static void spin(struct shared *sh) {
         struct regfile in = { 0 }, out;
@@ -381,7 +385,10 @@ static void take_signals(struct shared *sh) {
         }
 }
 
-/* Those sent while the target is in the agent, stopped or running: once each, in order, with their values. */
+/*
+ * Those sent while the target is in the agent, stopped or running: once each, in order, with their
+ * values.
+ */
 static void signals_arrive_once(void **state) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         struct target t = target_start(take_signals);
@@ -394,7 +401,8 @@ static void signals_arrive_once(void **state) {
         assert_int_equal(stop_all(&s, t.pid), 0);
         for (int round = 0; round < 4; round++) {
                 for (int i = 0; i < n / 4; i++)
-                        assert_int_equal(sigqueue(t.pid, SIGRTMIN + 1, (union sigval){ .sival_int = next++ }), 0);
+                        assert_int_equal(
+                                sigqueue(t.pid, SIGRTMIN + 1, (union sigval){ .sival_int = next++ }), 0);
                 kill(t.pid, SIGUSR1);
                 if (!v)
                         assert_int_equal(enter(&s, &v, &err), 0);
@@ -503,7 +511,8 @@ static void rseq_is_aborted(void **state) {
                 assert_int_equal(compel_visit_run(v, &s.thread[0], &err), 0);
                 assert_int_equal(compel_visit_end(v, &err), 0);
                 compel_visit_free(&v);
-                assert_int_equal(compel_get_xstate(&s.thread[0], &(char[16384]){ 0 }, &(size_t){ 16384 }), 0);
+                assert_int_equal(compel_get_xstate(&s.thread[0], &(char[16384]){ 0 }, &(size_t){ 16384 }),
+                                 0);
                 regs = s.thread[0].regs;
                 assert_true(regs.rip == rip);
                 let_go(&s);

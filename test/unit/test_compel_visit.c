@@ -85,8 +85,9 @@ static void thousand_areas(void **state) {
         char maps[128 * 1024], line[64];
 
         for (uint64_t i = 0; i < 1000; i++) {
-                struct compel_op *op = compel_call(s->b, "map an area", SYS_mmap, base + i * 3 * PAGE_SIZE, 2 * PAGE_SIZE, PROT_READ,
-                                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1ULL, 0);
+                struct compel_op *op =
+                        compel_call(s->b, "map an area", SYS_mmap, base + i * 3 * PAGE_SIZE, 2 * PAGE_SIZE,
+                                    PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1ULL, 0);
 
                 op->check = COMPEL_CHECK_EQUAL;
                 op->want = (int64_t)(base + i * 3 * PAGE_SIZE);
@@ -177,7 +178,8 @@ static void references_and_stores(void **state) {
         eventfd = compel_call(s->b, "make an eventfd", SYS_eventfd2, 0, 0);
         eventfd->store = 4;
         eventfd->store_at = fds_at;
-        op = compel_call(s->b, "write to it", SYS_write, compel_index(s->b, eventfd), compel_copy(s->b, &one, 8), 8);
+        op = compel_call(s->b, "write to it", SYS_write, compel_index(s->b, eventfd),
+                         compel_copy(s->b, &one, 8), 8);
         op->refs = 1 << 0;
         op->check = COMPEL_CHECK_EQUAL;
         op->want = 8;
@@ -319,17 +321,30 @@ static void vdso_is_clean(void **state) {
                 struct iovec local = { theirs, size }, remote = { (void *)(uintptr_t)start, size };
 
                 assert_int_equal(process_vm_readv(s->t.pid, &local, 1, &remote, 1, 0), size);
-                assert_memory_equal(theirs, (void *)(uintptr_t)start, size); /* forked: ours is at the same place */
+                assert_memory_equal(theirs, (void *)(uintptr_t)start,
+                                    size); /* forked: ours is at the same place */
         }
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-                T(knows_its_pid), T(empty_batch), T(thousand_areas), T(stops_at_the_first_failure),
-                T(names_the_thread), T(mismatch), T(errors_that_do_not_matter), T(references_and_stores),
-                T(data_of_later_batches), T(data_to_the_brim), T(too_much), T(forged_answers), T(given_up),
-                T(ended_twice), T(long_call), T(vdso_is_clean),
+                T(knows_its_pid),
+                T(empty_batch),
+                T(thousand_areas),
+                T(stops_at_the_first_failure),
+                T(names_the_thread),
+                T(mismatch),
+                T(errors_that_do_not_matter),
+                T(references_and_stores),
+                T(data_of_later_batches),
+                T(data_to_the_brim),
+                T(too_much),
+                T(forged_answers),
+                T(given_up),
+                T(ended_twice),
+                T(long_call),
+                T(vdso_is_clean),
 #undef T
         };
 

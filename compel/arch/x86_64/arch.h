@@ -41,7 +41,8 @@ static inline int64_t arch_result(const struct user_regs_struct *regs) {
 }
 
 /* Call of a function with one argument that never returns. */
-static inline void arch_set_call(struct user_regs_struct *regs, uint64_t entry, uint64_t arg, uint64_t stack) {
+static inline void arch_set_call(struct user_regs_struct *regs, uint64_t entry, uint64_t arg,
+                                 uint64_t stack) {
         regs->rip = entry;
         regs->rdi = arg;
         regs->rsp = stack;

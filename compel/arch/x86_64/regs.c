@@ -32,8 +32,8 @@ static const uint16_t ends_at_stop[] = {
         SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_semop, SYS_semtimedop, SYS_rt_sigtimedwait,
         SYS_io_getevents, SYS_io_pgetevents, SYS_io_uring_enter,
         /* Sockets with SO_RCVTIMEO or SO_SNDTIMEO; -EINTR means that nothing has been transferred. */
-        SYS_accept, SYS_accept4, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg, SYS_sendmmsg,
-        SYS_read, SYS_readv, SYS_write, SYS_writev,
+        SYS_accept, SYS_accept4, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg,
+        SYS_sendmmsg, SYS_read, SYS_readv, SYS_write, SYS_writev,
 };
 
 bool arch_restart_interrupted(struct user_regs_struct *regs) {

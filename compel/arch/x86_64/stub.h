@@ -40,13 +40,14 @@
 struct stub_regs {
         uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
         uint64_t rip, rsp, rflags;
-        uint64_t sigmask; /* blocked signals, as rt_sigprocmask takes them */
+        uint64_t sigmask;  /* blocked signals, as rt_sigprocmask takes them */
         uint64_t map_len;  /* length of the mapping that compel_stub_leave removes */
         uint64_t map_addr; /* where it is, for a later ckpt that finds this slot; 0 while not known */
         uint64_t intr_rip; /* where to go on with -EINTR instead of starting the system call again */
 };
 
-_Static_assert(offsetof(struct stub_regs, map_len) == STUB_REGS_MAPLEN, "stub.S and struct stub_regs differ");
+_Static_assert(offsetof(struct stub_regs, map_len) == STUB_REGS_MAPLEN,
+               "stub.S and struct stub_regs differ");
 _Static_assert(sizeof(struct stub_regs) == STUB_REGS_SIZE, "stub.S and struct stub_regs differ");
 
 /*
