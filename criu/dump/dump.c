@@ -44,21 +44,26 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
         uint64_t start = now_us(), memory;
         int r;
 
+        log_debug("looked at %zu processes", d->nr_tasks);
         r = freeze(d, err);
         d->stats.freezing_time = now_us() - start;
+        log_debug("frozen");
         if (r == 0)
                 r = collect(d, err);
         if (r == 0)
                 r = sock_collect(d, err);
+        log_debug("collected");
         memory = now_us();
         if (r == 0)
                 r = save(d, err);
         d->stats.memdump_time = now_us() - memory;
+        log_debug("saved");
         if (r == 0)
                 r = run_action(d, ACTION_POST_DUMP, err);
         interrupt_not_now();
         if (r == 0)
                 r = commit(d, err);
+        log_debug("committed");
         if (r == 0)
                 r = dispose(d, err);
         if (r < 0) {

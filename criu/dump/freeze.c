@@ -195,9 +195,10 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
         }
 }
 
+/* The leader last: of a process that was killed meanwhile it reports the end only after the others. */
 void thaw(struct dump *d) {
         for (size_t i = 0; i < d->nr_tasks; i++)
-                for (size_t j = 0; j < d->tasks[i]->nr_threads; j++)
+                for (size_t j = d->tasks[i]->nr_threads; j-- > 0;)
                         compel_release(&d->tasks[i]->threads[j].stop);
 }
 

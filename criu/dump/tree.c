@@ -155,7 +155,7 @@ static void remove_stray(struct dump *d, size_t i) {
 
         log_info("%s left the tree: its parent died, and it is now a child of pid %d", dump_task_name(t),
                  t->stat.ppid);
-        for (size_t j = 0; j < t->nr_threads; j++)
+        for (size_t j = t->nr_threads; j-- > 0;)
                 compel_release(&t->threads[j].stop);
         memmove(&d->tasks[i], &d->tasks[i + 1], (d->nr_tasks - i - 1) * sizeof(*d->tasks));
         d->nr_tasks--;

@@ -158,12 +158,8 @@ static void look_file(const struct look *l) {
                         block(l, row->hint, "%s", row->what);
                 else
                         block(l, NULL, "of the special file %s", l->vma->name);
-        } else if (st.st_nlink == 0) {
-                block(l, "Restart the program if this is the aftermath of an upgrade",
-                      "of a deleted file, %s", l->vma->name);
-        } else if (!name_leads_there(l, link, &st)) {
-                block(l, "Restart the program if this is the aftermath of an upgrade",
-                      "of a file whose name leads to another or none by now, %s", l->vma->name);
+        } else if (st.st_nlink == 0 || !name_leads_there(l, link, &st)) {
+                files_look_path(l->t, link, l->b);
         }
 }
 

@@ -83,22 +83,28 @@ static int build(struct restore *r, struct ckpt_error *err) {
         uint64_t start = now_us();
         int ret;
 
+        log_debug("loaded");
         ret = build_tree(r, err);
         r->stats.forking_time = now_us() - start;
+        log_debug("the tree is there");
         if (ret == 0)
                 ret = finish_memory(r, err);
         if (ret == 0)
                 ret = fd_restore(r, err);
+        log_debug("memory and files are there");
         if (ret == 0)
                 ret = build_threads(r, err);
         if (ret == 0)
                 ret = fd_restore_owners(r, err);
+        log_debug("threads are there");
         if (ret == 0)
                 ret = restore_attributes(r, err);
+        log_debug("attributes are set");
         if (ret == 0)
                 ret = run_action(r, ACTION_POST_RESTORE, err);
         if (ret == 0)
                 ret = finish(r, err);
+        log_debug("finished");
         if (ret == 0)
                 ret = sock_restore(r, err);
         if (ret == 0)
