@@ -18,7 +18,10 @@
 #include "sock/sock.h"
 #include "vec.h"
 
-enum { STOP_ROUNDS = 1000 }; /* of a millisecond */
+enum {
+        STOP_ROUNDS = 1000, /* of a millisecond */
+        REAP_AT_ONCE = 1000,
+};
 
 /* Steps of image_set_commit() that have a fault point of their own. A hook cannot fail. */
 static void pass_step(void *userdata __attribute__((unused)), const char *step) {
@@ -57,23 +60,6 @@ int commit(struct dump *d, struct ckpt_error *err) {
         return r;
 }
 
-/* The pid is free as soon as its parent, which is stopped, has been made to reap it. */
-static void reap_by_parent(struct dump_task *t) {
-        const uint64_t arg[6] = { (uint64_t)t->pid, 0, 0x40000000 /* __WALL */, 0, 0, 0 };
-        struct dump_thread *parent;
-        raddr_t insn;
-        int64_t ret;
-
-        if (!t->parent || t->parent->nr_threads == 0)
-                return;
-        parent = &t->parent->threads[0];
-        /* The SIGCHLD of this very end must not get in between; it has nobody to reach any more. */
-        if (compel_set_sigmask(&parent->stop, ~0ULL) < 0 ||
-            compel_find_syscall_insn(parent->tid, &insn) < 0 ||
-            compel_remote_syscall(&parent->stop, insn, SYS_wait4, arg, &ret, NULL) < 0)
-                log_debug("pid %d stays a zombie until its new parent reaps it", t->pid);
-}
-
 /* The tracer gets to know of each thread's end first, then the parent of the leader's. */
 static void wait_threads(struct dump_task *t) {
         int status;
@@ -82,6 +68,71 @@ static void wait_threads(struct dump_task *t) {
                 while (waitpid(t->threads[i].tid, &status, __WALL) >= 0 && !WIFEXITED(status) &&
                        !WIFSIGNALED(status))
                         ;
+}
+
+/* One child: a single system call of the parent. */
+static int reap_one(struct dump_task *parent, pid_t child) {
+        const uint64_t arg[6] = { (uint64_t)child, 0, __WALL, 0, 0, 0 };
+        struct compel_thread *stop = &parent->threads[0].stop;
+        raddr_t insn;
+        int64_t ret;
+        int r;
+
+        /* The SIGCHLD of this very end must not get in between; it has nobody to reach any more. */
+        r = compel_set_sigmask(stop, ~0ULL);
+        if (r == 0)
+                r = compel_find_syscall_insn(stop->tid, &insn);
+        return r < 0 ? r : compel_remote_syscall(stop, insn, SYS_wait4, arg, &ret, NULL);
+}
+
+/* Up to REAP_AT_ONCE children from `*next` on, in one batch of the parent. */
+static int reap_batch(struct dump_task *parent, struct compel_visit *v, struct compel_thread *driver, size_t *next) {
+        const struct dump *d = parent->dump;
+        struct compel_batch *b = compel_visit_batch(v);
+        size_t i;
+
+        compel_reset(b);
+        for (i = *next; i < d->nr_tasks && b->n < REAP_AT_ONCE; i++)
+                if (d->tasks[i]->parent == parent)
+                        compel_call(b, "reap a child", SYS_wait4, (uint64_t)d->tasks[i]->pid, 0, __WALL, 0);
+        *next = i;
+        return compel_visit_run(v, driver, NULL);
+}
+
+static int reap_many(struct dump_task *parent) {
+        _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
+        _cleanup_free_ struct compel_thread *stops = calloc(parent->nr_threads, sizeof(*stops));
+        size_t next = 0;
+        int r;
+
+        ckpt_assert(stops);
+        for (size_t i = 0; i < parent->nr_threads; i++)
+                stops[i] = parent->threads[i].stop;
+        r = compel_visit_begin(stops, parent->nr_threads, &v, NULL);
+        while (r == 0 && next < parent->dump->nr_tasks)
+                r = reap_batch(parent, v, &stops[0], &next);
+        return r;
+}
+
+/* A pid is free as soon as the parent, which is stopped, has been made to reap it. */
+static void reap_children(struct dump_task *parent) {
+        struct dump *d = parent->dump;
+        pid_t child = 0;
+        size_t n = 0;
+        int r = 0;
+
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                if (d->tasks[i]->parent == parent) {
+                        wait_threads(d->tasks[i]);
+                        child = d->tasks[i]->pid;
+                        n++;
+                }
+        if (n == 1)
+                r = reap_one(parent, child);
+        else if (n > 1)
+                r = reap_many(parent);
+        if (r < 0)
+                log_debug("children of pid %d stay zombies until their new parent reaps them", parent->pid);
 }
 
 /* If ckpt dies from here on, the rest of the tree is killed all the same: half a tree is no tree. */
@@ -95,7 +146,10 @@ static int arm_guard(struct dump *d, struct kill_guard *guard, struct ckpt_error
         return kill_guard_arm(pids.v, pids.n, guard, err);
 }
 
-/* Children before parents, so that no zombie keeps a pid. */
+/*
+ * Children before parents, so that no zombie keeps a pid. They stand behind their parents in the list, so they have all
+ * been killed, and die side by side, by the time that their parent reaps them.
+ */
 static int kill_tasks(struct dump *d, struct ckpt_error *err) {
         for (size_t i = d->nr_tasks; i-- > 0;) {
                 struct dump_task *t = d->tasks[i];
@@ -106,13 +160,15 @@ static int kill_tasks(struct dump *d, struct ckpt_error *err) {
                         if (r < 0)
                                 return r;
                 }
-                if (t->nr_threads > 0 && kill(t->pid, SIGKILL) < 0 && errno != ESRCH)
+                if (t->nr_threads == 0)
+                        continue;
+                reap_children(t);
+                if (kill(t->pid, SIGKILL) < 0 && errno != ESRCH)
                         return ckpt_error_errno(err, -errno,
                                                 "the checkpoint is complete, but %s cannot be killed",
                                                 dump_task_name(t));
-                wait_threads(t);
-                reap_by_parent(t);
         }
+        wait_threads(d->tasks[0]);
         return 0;
 }
 

@@ -28,10 +28,13 @@ int fd_save_files(struct dump *d, struct ckpt_error *err);
 /*
  * Register a file that is mapped or executed rather than open: an entry of files.img, shared by equal (dev, ino, path,
  * flags). `map_files` is the path below /proc/PID that opens it ("map_files/START-END", "exe"). A file that is
- * deleted or replaced by another one under its name is an error (later: a ghost file).
+ * deleted becomes a ghost file.
  */
 int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_flags, uint32_t *ret_id,
                    struct ckpt_error *err);
+
+/* Add what stands against that. */
+void files_look_path(struct dump_task *t, const char *map_files, struct blockers *b);
 
 int fd_dump_init(struct dump *d, struct ckpt_error *err);
 void fd_dump_free(struct dump *d);

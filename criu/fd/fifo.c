@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ghost.h"
 #include "fd/pipe.h"
 #include "macro.h"
 
@@ -40,12 +41,11 @@ static void fifo_look(struct fd_probe *p, struct blockers *b) {
 }
 
 /* All descriptions of one inode have the pipe_id of the first; inode numbers may have 64 bits. */
-static uint32_t pipe_id_for(struct dump_files *files, const struct fd_probe *p,
-                            const struct dump_file *self) {
+static uint32_t pipe_id_for(struct dump_files *files, const struct dump_file *self) {
         for (size_t i = 0; i < files->all.n; i++) {
                 const struct dump_file *f = files->all.v[i];
 
-                if (f->kind == &fd_kind_fifo && f != self && f->path && strcmp(f->path->name, p->link) == 0)
+                if (f->kind == &fd_kind_fifo && f != self && f->path && f->group == self->group)
                         return f->msg->fifo->pipe_id;
         }
         return self->id;
@@ -68,12 +68,13 @@ static int fifo_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
                                   fd_probe_name(p), outside);
         path = dump_file_new(files, &fd_kind_reg);
         path->msg->reg = arena_new(&files->arena, Img__RegFile);
-        reg_fill(files, path->msg->reg, path->id, p->link, fd_probe_flags(p), 0, &p->st, fown);
+        reg_fill(files, path->msg->reg, path->id, ghost_path(&files->arena, p), fd_probe_flags(p), 0, &p->st, fown);
+        ghost_note(files, p, path->id);
         fifo = arena_message(&files->arena, Img__Fifo, img__fifo__init);
         fifo->id = file->id;
         fifo->has_regf_id = true;
         fifo->regf_id = path->id;
-        fifo->pipe_id = pipe_id_for(files, p, file);
+        fifo->pipe_id = pipe_id_for(files, file);
         file->path = path->msg->reg;
         file->msg->fifo = fifo;
         return 0;
@@ -121,20 +122,22 @@ static int fifo_save(struct dump *d, struct ckpt_error *err) {
 
 /* ---- restore ---- */
 
-static const Img__RegFile *path_of(const struct restore_files *files, const struct restore_file *file) {
+static const struct restore_file *path_of(const struct restore_files *files, const struct restore_file *file) {
         const struct restore_file *path = restore_find_file(files, file->msg->fifo->regf_id);
 
-        return path && path->msg->type == IMG__FD_TYPES__REG ? path->msg->reg : NULL;
+        return path && path->msg->type == IMG__FD_TYPES__REG ? path : NULL;
 }
 
 static int fifo_load(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; i < r->files->n; i++) {
                 const struct restore_file *file = &r->files->v[i];
+                const struct restore_file *path;
                 const Img__RegFile *reg;
 
                 if (file->msg->type != IMG__FD_TYPES__FIFO)
                         continue;
-                reg = path_of(r->files, file);
+                path = path_of(r->files, file);
+                reg = path ? path->msg->reg : NULL;
                 if (!reg || (reg->flags & O_ACCMODE) > O_RDWR || (reg->has_mode && !S_ISFIFO(reg->mode)))
                         return ckpt_error(err, -EBADMSG,
                                           "files.img: the named pipe %u has no path (file %u)", file->id,
@@ -144,38 +147,41 @@ static int fifo_load(struct restore *r, struct ckpt_error *err) {
 }
 
 /* Writers need a reader to be opened, data needs somewhere to be. */
-static int make_fifo(const Img__RegFile *reg, struct pipe_rebuild *p, struct ckpt_error *err) {
+static int make_fifo(struct restore *r, const struct restore_file *path, struct pipe_rebuild *p,
+                     struct ckpt_error *err) {
         int there = 0;
 
         p->made = true;
         if (!p->has_content && p->nr_files[O_WRONLY] == 0 && p->nr_files[O_RDWR] == 0)
                 return 0;
-        p->ends[0] = fd_open_exactly(reg->name, O_RDWR | O_NONBLOCK);
+        p->ends[0] = reg_open_again(r, path, O_RDWR | O_NONBLOCK, err);
         if (p->ends[0] < 0)
-                return ckpt_error_errno(err, p->ends[0], "cannot open the named pipe %s", reg->name);
+                return p->ends[0];
         if (ioctl(p->ends[0], FIONREAD, &there) < 0 || there > 0)
                 return ckpt_error(err, -EBUSY,
                                   "the named pipe %s holds data that somebody else has written to it",
-                                  reg->name);
+                                  path->msg->reg->name);
         return pipe_fill(p, p->ends[0], err);
 }
 
 static int fifo_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         struct pipe_rebuild *p = pipe_rebuild_find(r, FD_STATE_FIFOS, file);
-        const Img__RegFile *reg = path_of(r->files, file);
+        const struct restore_file *path = path_of(r->files, file);
+        const Img__RegFile *reg;
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
         int rc = 0;
 
-        ckpt_assert(p && p->nr_waiting > 0 && reg);
+        ckpt_assert(p && p->nr_waiting > 0 && path);
+        reg = path->msg->reg;
         if (!p->made)
-                rc = make_fifo(reg, p, err);
+                rc = make_fifo(r, path, p, err);
         if (rc < 0)
                 return rc;
         /* Whatever has that name by now: O_NONBLOCK keeps the open from waiting. */
-        fd = fd_open_exactly(reg->name, (reg->flags & ~(uint32_t)O_DIRECT) | O_NONBLOCK);
+        fd = reg_open_again(r, path, (reg->flags & ~(uint32_t)O_DIRECT) | O_NONBLOCK, err);
         if (fd < 0)
-                return ckpt_error_errno(err, fd, "cannot open the named pipe %s", reg->name);
+                return fd;
         if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
                 return ckpt_error(err, -EBADMSG, "%s is no named pipe any more", reg->name);
         if (fcntl(fd, F_SETFL, reg->flags & (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME)) < 0)

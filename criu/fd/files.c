@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ghost.h"
 #include "fd/kind.h"
 #include "lib/fault.h"
 #include "macro.h"
@@ -172,15 +173,16 @@ static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, con
         struct dump_file *file = dump_file_new(files, &fd_kind_reg);
 
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
-        reg_fill(files, file->msg->reg, file->id, p->link, flags, 0, st,
+        reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, 0, st,
                  arena_message(&files->arena, Img__Fown, img__fown__init));
+        ghost_note(files, p, file->id);
         *path = (struct dump_path){
                 .next = *head,
                 .dev = statx_dev(st),
                 .ino = st->stx_ino,
                 .flags = flags,
                 .id = file->id,
-                .path = file->msg->reg->name,
+                .path = arena_strdup(&files->arena, p->link),
         };
         *head = path;
         return file->id;
@@ -207,20 +209,41 @@ int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, ui
         return 0;
 }
 
+/* A file by a link below /proc/PID. `link` is PATH_MAX bytes. */
+static struct fd_probe path_probe(struct dump_task *t, const char *where, char *link, int *pidfd) {
+        return (struct fd_probe){
+                .task = t,
+                .proc = &t->proc,
+                .fd = -1,
+                .where = where,
+                .what = strcmp(where, "exe") == 0 ? "its program" : "a file that it has mapped",
+                .link_buf = link,
+                .pidfd = pidfd,
+        };
+}
+
+void files_look_path(struct dump_task *t, const char *map_files, struct blockers *b) {
+        char link[PATH_MAX];
+        int pidfd = -EBADF;
+        struct fd_probe p = path_probe(t, map_files, link, &pidfd);
+        const struct fd_kind *kind;
+        struct statx st;
+
+        if (fd_probe_path(&p) < 0)
+                return;
+        kind = fd_kind_of(&p);
+        if (kind != &fd_kind_reg)
+                fd_kind_look(kind, &p, b);
+        else
+                reg_path_leads_there(&p, b, &st);
+}
+
 int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_flags, uint32_t *ret_id,
                    struct ckpt_error *err) {
         _cleanup_(blockers_free) struct blockers *b = blockers_new();
         char link[PATH_MAX];
         int pidfd = -EBADF, r;
-        struct fd_probe p = {
-                .task = t,
-                .proc = &t->proc,
-                .fd = -1,
-                .where = map_files,
-                .what = strcmp(map_files, "exe") == 0 ? "its program" : "a file that it has mapped",
-                .link_buf = link,
-                .pidfd = &pidfd,
-        };
+        struct fd_probe p = path_probe(t, map_files, link, &pidfd);
         uint32_t id = 0;
 
         r = fd_probe_path(&p);
@@ -257,6 +280,8 @@ int fd_save_files(struct dump *d, struct ckpt_error *err) {
         for (size_t i = 0; r == 0 && (kind = fd_kind_row(i)); i++)
                 if (kind->save)
                         r = kind->save(d, err);
+        if (r == 0)
+                r = ghost_save(d, err);
         if (r == 0)
                 r = lock_save(d, err);
         return r < 0 ? r : write_files(d, err);

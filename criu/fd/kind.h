@@ -122,6 +122,7 @@ struct dump_files {
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */
+        struct dump_ghosts *ghosts;      /* deleted files; in the arena */
 };
 
 struct dump_fd {
@@ -225,6 +226,7 @@ struct restore_file {
         int dir; /* O_PATH, of a directory that tasks work in */
         bool owner_waits, async_set;
         bool finished; /* by a kind that finishes files together */
+        struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
 };
 
 struct restore_lock {
@@ -237,6 +239,7 @@ enum fd_state {
         FD_STATE_PIPES,
         FD_STATE_FIFOS,
         FD_STATE_HOLDERS, /* holder.c */
+        FD_STATE_GHOSTS,
         FD_STATE_INET, /* sock/ */
         FD_STATE_MAX,
 };
@@ -334,6 +337,15 @@ void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const ch
 
 /* Is a recorded file there, and what it was? Adds to files->blockers. */
 void reg_check_path(struct restore *r, const Img__RegFile *reg);
+
+/* Open a RegFile under this path as file->fd, with its flags, at its offset. */
+int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err);
+
+/* An open description with the flags of a RegFile becomes file->fd, at its offset. */
+int reg_take(struct restore_file *file, int fd, struct ckpt_error *err);
+
+/* As fd_open_exactly(), for any use of a RegFile, also of one that was deleted. */
+int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags, struct ckpt_error *err);
 
 /* ---- locks (lock.c) ---- */
 

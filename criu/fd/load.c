@@ -7,9 +7,9 @@
 #include <sys/resource.h>
 
 #include "cleanup.h"
+#include "fd/ghost.h"
 #include "fd/kind.h"
 #include "images/fs.pb-c.h"
-#include "images/remap-file-path.pb-c.h"
 #include "macro.h"
 
 /* ---- files ---- */
@@ -94,6 +94,8 @@ static int add_file(struct restore *r, struct image_file *image, Img__File *msg,
                             kind->name);
                 return 0;
         }
+        if (kind == &fd_kind_reg)
+                file->ghost = ghost_of(files, file->id);
         return kind->check ? kind->check(r, file, image, err) : 0;
 }
 
@@ -168,29 +170,6 @@ static int sort_files(struct restore_files *files, struct ckpt_error *err) {
         return 0;
 }
 
-/* Other writers' way to bring deleted files back. */
-static int check_remaps(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
-        int rc;
-
-        rc = image_open_read(r->dir, IMAGE_REMAP_FPATH, 0, IMAGE_OPTIONAL, &image, err);
-        if (rc == -ENOENT)
-                return 0;
-        while (rc >= 0) {
-                _cleanup_image_message_ Img__RemapFilePath *remap = NULL;
-                const struct restore_file *file;
-
-                rc = image_read(image, &img__remap_file_path__descriptor, &remap, err);
-                if (rc <= 0)
-                        break;
-                file = restore_find_file(r->files, remap->orig_id);
-                blocker_add(r->files->blockers, NULL,
-                            "%s was deleted when it was dumped, and cannot be restored yet",
-                            file && file->msg->reg ? file->msg->reg->name : "a file");
-        }
-        return rc;
-}
-
 int fd_load_files(struct restore *r, struct ckpt_error *err) {
         const struct fd_kind *kind;
         int rc = 0;
@@ -198,16 +177,15 @@ int fd_load_files(struct restore *r, struct ckpt_error *err) {
         r->files = calloc(1, sizeof(*r->files));
         ckpt_assert(r->files);
         r->files->blockers = blockers_new();
-        if (image_dir_has(r->dir, IMAGE_FILES, 0))
+        rc = ghost_load(r, err);
+        if (rc == 0 && image_dir_has(r->dir, IMAGE_FILES, 0))
                 rc = read_files(r, err);
-        else
+        else if (rc == 0)
                 for (size_t i = 0; rc >= 0 && i < ELEMENTSOF(file_types); i++)
                         if (file_types[i].old != IMAGE_KIND_INVALID)
                                 rc = read_old_files(r, &file_types[i], err);
         if (rc == 0)
                 rc = sort_files(r->files, err);
-        if (rc == 0)
-                rc = check_remaps(r, err);
         if (rc == 0)
                 rc = blockers_to_error(r->files->blockers, "nothing was created", err);
         for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)
@@ -230,6 +208,7 @@ void fd_restore_free(struct restore *r) {
         for (size_t i = 0; (kind = fd_kind_row(i)); i++)
                 if (kind->free)
                         kind->free(files);
+        ghost_free(files);
         lock_free(files);
         for (size_t i = 0; i < files->n; i++) {
                 safe_close(files->v[i].fd);

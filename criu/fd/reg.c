@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ghost.h"
 #include "fd/kind.h"
 #include "macro.h"
 
@@ -85,13 +86,17 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
                 *ret = st;
                 return true;
         }
+        if (ghost_is(p)) {
+                *ret = p->st;
+                return ghost_look(p, b);
+        }
         if (len > tail && strcmp(p->link + len - tail, suffix) == 0)
                 len -= tail;
         if (p->st.stx_nlink == 0 || len < strlen(p->link) || is_silly_renamed(p))
                 blocker_add(
                         b,
                         "Have the program close it, or restart the program so that it opens what is there now",
-                        "%s is the deleted %s %.*s, which cannot be checkpointed yet", fd_probe_name(p),
+                        "%s is the deleted %s %.*s, which has other names and cannot be checkpointed yet", fd_probe_name(p),
                         noun(p->st.stx_mode), (int)len, p->link);
         else if (r < 0)
                 blocker_add(b, NULL, "%s is the %s %s, but there is nothing under that name: %s",
@@ -148,7 +153,8 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
                 return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
                                   fd_probe_name(p), outside);
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
-        reg_fill(files, file->msg->reg, file->id, p->link, flags, pos, &p->st, fown);
+        reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, pos, &p->st, fown);
+        ghost_note(files, p, file->id);
         return 0;
 }
 
@@ -163,6 +169,8 @@ static int reg_check(struct restore *r, struct restore_file *file, struct image_
         if (reg->pos > INT64_MAX)
                 return image_damaged(image, err, "file %u stands at the impossible offset %llu", file->id,
                                      (unsigned long long)reg->pos);
+        if (file->ghost)
+                return ghost_check(file, image, err);
         reg_check_path(r, reg);
         return 0;
 }
@@ -217,17 +225,10 @@ int fd_open_exactly(const char *path, uint32_t flags) {
         return fd < 0 ? -errno : fd;
 }
 
-static int reg_open(struct restore *r __attribute__((unused)), struct restore_file *file,
-                    struct ckpt_error *err) {
+int reg_take(struct restore_file *file, int taken, struct ckpt_error *err) {
         const Img__RegFile *reg = file->msg->reg;
-        bool file_proper = reg->has_mode && S_ISREG(reg->mode);
-        _cleanup_close_ int fd = -EBADF;
+        _cleanup_close_ int fd = taken;
 
-        /* A file of O_TMPFILE keeps the O_DIRECTORY that is part of it. */
-        fd = fd_open_exactly(reg->name, file_proper ? reg->flags & ~(uint32_t)O_DIRECTORY : reg->flags);
-        if (fd < 0)
-                return ckpt_error_errno(err, fd, "cannot open %s %s", noun(reg->has_mode ? reg->mode : 0),
-                                        reg->name);
         if (reg->pos > 0 && !(reg->flags & O_PATH)) {
                 off_t at = lseek(fd, (off_t)reg->pos, SEEK_SET);
 
@@ -239,6 +240,48 @@ static int reg_open(struct restore *r __attribute__((unused)), struct restore_fi
         }
         file->fd = TAKE_FD(fd);
         return 0;
+}
+
+int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err) {
+        const Img__RegFile *reg = file->msg->reg;
+        bool file_proper = reg->has_mode && S_ISREG(reg->mode);
+        int fd;
+
+        /* A file of O_TMPFILE keeps the O_DIRECTORY that is part of it. */
+        fd = fd_open_exactly(path, file_proper ? reg->flags & ~(uint32_t)O_DIRECTORY : reg->flags);
+        if (fd < 0)
+                return ckpt_error_errno(err, fd, "cannot open %s %s", noun(reg->has_mode ? reg->mode : 0),
+                                        reg->name);
+        return reg_take(file, fd, err);
+}
+
+int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags, struct ckpt_error *err) {
+        const char *path = file->msg->reg->name;
+        char by_fd[32];
+        int fd, rc;
+
+        if (file->ghost) {
+                rc = ghost_open(r, file->ghost, &fd, err);
+                if (rc < 0)
+                        return rc;
+                snprintf(by_fd, sizeof(by_fd), "/proc/self/fd/%d", fd);
+                path = by_fd;
+                flags &= ~(uint32_t)O_NOFOLLOW;
+        }
+        fd = fd_open_exactly(path, flags);
+        return fd < 0 ? ckpt_error_errno(err, fd, "cannot open %s", file->msg->reg->name) : fd;
+}
+
+static int reg_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
+        int fd;
+
+        if (!file->ghost)
+                return reg_open_at(file, file->msg->reg->name, err);
+        fd = ghost_open(r, file->ghost, &fd, err);
+        if (fd < 0 || file->fd >= 0)
+                return fd < 0 ? fd : 0;
+        fd = reg_open_again(r, file, file->msg->reg->flags, err);
+        return fd < 0 ? fd : reg_take(file, fd, err);
 }
 
 const struct fd_kind fd_kind_reg = {

@@ -24,9 +24,9 @@ int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, stru
 
         if (!file || file->msg->type != IMG__FD_TYPES__REG)
                 return ckpt_error(err, -EBADMSG, "file %u, which is mapped, is no file with a path", id);
-        fd = fd_open_exactly(file->msg->reg->name, flags);
+        fd = reg_open_again(r, file, flags, err);
         if (fd < 0)
-                return ckpt_error_errno(err, fd, "cannot open %s", file->msg->reg->name);
+                return fd;
         *ret_fd = fd;
         return 0;
 }
@@ -57,13 +57,10 @@ static void file_served(struct restore_file *file, uint32_t n) {
 
 /* ---- directories ---- */
 
-static int open_directory(struct restore_file *file, struct ckpt_error *err) {
-        if (file->dir >= 0)
-                return 0;
-        file->dir = open(file->msg->reg->name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return file->dir < 0
-                       ? ckpt_error_errno(err, -errno, "cannot open the directory %s", file->msg->reg->name)
-                       : 0;
+static int open_directory(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
+        if (file->dir < 0)
+                file->dir = reg_open_again(r, file, O_PATH | O_DIRECTORY, err);
+        return file->dir < 0 ? file->dir : 0;
 }
 
 static void directory_served(struct restore_file *file) {
@@ -84,9 +81,9 @@ static int add_fs(struct restore_task *t, struct compel_batch *b, struct ckpt_er
         int r, dirs[2];
         size_t n = 1;
 
-        r = open_directory(fds->cwd, err);
+        r = open_directory(t->restore, fds->cwd, err);
         if (r == 0)
-                r = open_directory(fds->root, err);
+                r = open_directory(t->restore, fds->root, err);
         if (r < 0)
                 return r;
         dirs[0] = fds->cwd->dir;

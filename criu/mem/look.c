@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/fd.h"
 #include "lib/io.h"
 #include "macro.h"
 #include "mem/dump.h"

@@ -16,12 +16,23 @@
 #include "macro.h"
 #include "sock/inet.h"
 
+static uint64_t own_netns(void) {
+        _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        uint64_t cookie = 0;
+        socklen_t len = sizeof(cookie);
+
+        return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
 struct dump_socks *dump_socks(struct dump *d) {
         if (!d->socks) {
                 d->socks = calloc(1, sizeof(*d->socks));
                 ckpt_assert(d->socks);
                 d->socks->guard = SOCK_GUARD_INIT;
                 d->socks->defaults = sock_defaults_new();
+                d->socks->copy.fd = -EBADF;
+                d->socks->netns = own_netns();
+                pthread_mutex_init(&d->socks->copy_lock, NULL);
         }
         return d->socks;
 }
@@ -35,6 +46,8 @@ void sock_dump_free(struct dump *d) {
         for (size_t i = 0; i < s->conns.n; i++)
                 safe_close(s->conns.v[i]->fd);
         inet_conn_vec_done(&s->conns);
+        safe_close(s->copy.fd);
+        pthread_mutex_destroy(&s->copy_lock);
         sock_diag_done(&s->diag);
         sock_defaults_free(&s->defaults);
         arena_done(&s->arena);

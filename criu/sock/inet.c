@@ -41,13 +41,40 @@ static bool is_known(int domain, int type, int protocol) {
 
 /* ---- dump ---- */
 
+/* Each kind's match, look and dump asks about the same descriptor in turn. */
+static int take_copy(struct fd_probe *p) {
+        struct dump_socks *s = dump_socks(p->task->dump);
+        int fd = -EBADF;
+
+        pthread_mutex_lock(&s->copy_lock);
+        if (s->copy.fd >= 0 && s->copy.tid == p->proc->pid && s->copy.number == p->fd && s->copy.ino == p->st.stx_ino)
+                fd = TAKE_FD(s->copy.fd);
+        pthread_mutex_unlock(&s->copy_lock);
+        return fd >= 0 ? fd : fd_probe_get(p);
+}
+
+static void keep_copy(struct fd_probe *p, int fd) {
+        struct dump_socks *s = dump_socks(p->task->dump);
+        struct inet_copy copy = { .tid = p->proc->pid, .number = p->fd, .ino = p->st.stx_ino, .fd = fd };
+        int old;
+
+        pthread_mutex_lock(&s->copy_lock);
+        old = s->copy.fd;
+        s->copy = copy;
+        pthread_mutex_unlock(&s->copy_lock);
+        safe_close(old);
+}
+
 static bool inet_match(struct fd_probe *p) {
         _cleanup_close_ int fd = -EBADF;
 
         if ((p->st.stx_mode & S_IFMT) != S_IFSOCK || p->fd < 0 || strncmp(p->link, "socket:", 7) != 0)
                 return false;
-        fd = fd_probe_get(p);
-        return fd >= 0 && is_known(option(fd, SO_DOMAIN), option(fd, SO_TYPE), option(fd, SO_PROTOCOL));
+        fd = take_copy(p);
+        if (fd < 0 || !is_known(option(fd, SO_DOMAIN), option(fd, SO_TYPE), option(fd, SO_PROTOCOL)))
+                return false;
+        keep_copy(p, TAKE_FD(fd));
+        return true;
 }
 
 static void copy_address(const union sock_address *a, struct arena *arena, size_t *ret_n, uint32_t **ret,
@@ -105,13 +132,12 @@ static int read_identity(int fd, struct arena *arena, Img__InetSk *isk) {
 }
 
 /* Cookies say which network namespace (5.14); before, the look at the tasks has to do. */
-static bool is_elsewhere(int fd) {
-        _cleanup_close_ int own = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        uint64_t a = 0, b = 0;
-        socklen_t len = sizeof(a);
+static bool is_elsewhere(struct dump *d, int fd) {
+        uint64_t cookie = 0;
+        socklen_t len = sizeof(cookie);
 
-        return own >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &a, &len) == 0 &&
-               getsockopt(own, SOL_SOCKET, SO_NETNS_COOKIE, &b, &len) == 0 && a != b;
+        return dump_socks(d)->netns != 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
+               cookie != dump_socks(d)->netns;
 }
 
 static short events_of(int fd) {
@@ -120,43 +146,55 @@ static short events_of(int fd) {
         return poll(&p, 1, 0) > 0 ? p.revents : 0;
 }
 
-static void look_tcp(int fd, const Img__InetSk *isk, const char *name, struct dump *d, struct blockers *b) {
+static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
+        const struct ckpt_options *opts = p->task->dump->opts;
+        Img__InetSk isk = IMG__INET_SK__INIT;
         char text[SOCK_NAME_MAX], ulp[16] = "";
         socklen_t len = sizeof(ulp) - 1;
+        int state = tcp_state(fd);
+        bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established && !opts->tcp_close;
+        bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI;
 
-        inet_describe(isk, text);
-        if (tcp_is_connection(isk->state) && !d->opts->tcp_established && !d->opts->tcp_close)
+        if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0)
+                ulp[0] = 0;
+        if ((!refused && !urgent && !ulp[0]) || read_identity(fd, &p->task->arena, &isk) < 0)
+                return;
+        inet_describe(&isk, text);
+        if (refused)
                 blocker_add(b,
                             "Use --tcp-established to carry TCP connections over, or --tcp-close to have them closed",
-                            "%s is %s", name, text);
-        if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
+                            "%s is %s", fd_probe_name(p), text);
+        if (ulp[0])
                 blocker_add(b, "Have the program do without it", "%s is %s, in which the kernel speaks the protocol %s",
-                            name, text, ulp);
-        if (!d->opts->tcp_close && events_of(fd) & POLLPRI)
+                            fd_probe_name(p), text, ulp);
+        if (urgent)
                 blocker_add(b, "Try again when the program has read it",
-                            "%s is %s with urgent data that nobody has read, which cannot be carried over", name, text);
+                            "%s is %s with urgent data that nobody has read, which cannot be carried over",
+                            fd_probe_name(p), text);
 }
 
 static void inet_look(struct fd_probe *p, struct blockers *b) {
-        Img__InetSk isk = IMG__INET_SK__INIT;
-        _cleanup_close_ int fd = fd_probe_get(p);
-        const char *name = fd_probe_name(p);
-        int r = fd;
+        Img__Fown fown = IMG__FOWN__INIT;
+        _cleanup_close_ int fd = take_copy(p);
+        struct dump *d = p->task->dump;
+        pid_t outside = 0;
 
-        if (fd >= 0)
-                r = read_identity(fd, &p->task->arena, &isk);
-        if (r == -ESRCH || r == -EBADF) /* gone since */
+        if (fd == -ESRCH || fd == -EBADF) /* gone since */
                 return;
-        if (r < 0) {
-                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", name, strerror(-r));
+        if (fd < 0) {
+                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", fd_probe_name(p), strerror(-fd));
                 return;
         }
-        if (is_elsewhere(fd))
+        if (is_elsewhere(d, fd))
                 blocker_add(b, "Run ckpt in the same namespaces as the tree",
-                            "%s is a socket of another network namespace than ckpt's, which is not supported yet", name);
-        if (isk.proto == IPPROTO_TCP)
-                look_tcp(fd, &isk, name, p->task->dump, b);
-        fown_look(p, b);
+                            "%s is a socket of another network namespace than ckpt's, which is not supported yet",
+                            fd_probe_name(p));
+        if (option(fd, SO_PROTOCOL) == IPPROTO_TCP)
+                look_tcp(fd, p, b);
+        if (fown_dump(d, fd, &fown, &outside) == 0 && outside > 0)
+                blocker_add(b, "Have the program take the signal itself (fcntl F_SETOWN)",
+                            "%s sends its SIGIO to pid %d, outside of the tree", fd_probe_name(p), outside);
+        keep_copy(p, TAKE_FD(fd));
 }
 
 /* Datagrams that were sent are counted until they have left the machine; one that is corked does not leave. */
@@ -290,7 +328,7 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         struct dump_socks *s = dump_socks(d);
         const char *name = fd_probe_name(p);
         Img__TaskKobjIds ids = IMG__TASK_KOBJ_IDS__INIT;
-        _cleanup_close_ int fd = fd_probe_get(p);
+        _cleanup_close_ int fd = take_copy(p);
         int r = fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)

@@ -34,7 +34,18 @@ struct inet_conn {
 };
 DEFINE_VEC(inet_conn_vec, struct inet_conn *);
 
+/* The copy of a descriptor between one question about it and the next. */
+struct inet_copy {
+        pid_t tid;
+        int number;
+        uint64_t ino;
+        int fd;
+};
+
 struct dump_socks {
+        pthread_mutex_t copy_lock;
+        struct inet_copy copy;
+        uint64_t netns; /* SO_NETNS_COOKIE of ckpt's own sockets; 0: not told (before 5.14) */
         struct sock_diag_table diag;
         struct inet_conn_vec conns;
         struct arena arena;

@@ -174,7 +174,8 @@ static int try_sent(int fd, struct tcp_queues *q, struct tcp_room *room) {
                 return -EAGAIN;
         len = (uint32_t)before.total - fin;
         r = peek_sent(fd, len, room, &data);
-        if (r == 0)
+        after = before;
+        if (r == 0 && len > 0)
                 r = look_at_sent(fd, &after);
         if (r == 0 && before.state != TCP_SYN_SENT && before.state != TCP_CLOSE &&
             (after.seq != before.seq || after.total != before.total || after.state != before.state))

@@ -94,7 +94,8 @@ const struct task_kind kind_addresses = {
 
 /* ---- segments ---- */
 
-enum { FIRST_TLS = 12, NR_TLS = 3, PTRACE_GET_THREAD_AREA_ = 25 }; /* asm/ptrace-abi.h */
+/* set_thread_area(2) is for 32-bit code only, so ptrace sets what ptrace has read: asm/ptrace-abi.h. */
+enum { FIRST_TLS = 12, NR_TLS = 3, PTRACE_GET_THREAD_AREA_ = 25, PTRACE_SET_THREAD_AREA_ = 26 };
 
 static bool is_empty(const struct user_desc *d) {
         return d->base_addr == 0 && d->limit == 0 && d->read_exec_only && d->seg_not_present;
@@ -148,8 +149,7 @@ static int tls_check(struct restore_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
-static int tls_restore(struct restore_thread *t, struct compel_batch *b,
-                       struct ckpt_error *err __attribute__((unused))) {
+int tls_restore_thread(const struct restore_thread *t, struct ckpt_error *err) {
         const Img__ThreadInfoX86 *info = t->core->thread_info;
 
         for (size_t i = 0; i < info->n_tls; i++) {
@@ -168,7 +168,9 @@ static int tls_restore(struct restore_thread *t, struct compel_batch *b,
 
                 if (is_empty(&desc))
                         continue;
-                compel_call(b, "set its segments", SYS_set_thread_area, compel_copy(b, &desc, sizeof(desc)));
+                if (syscall(SYS_ptrace, PTRACE_SET_THREAD_AREA_, t->tid, desc.entry_number, &desc) < 0)
+                        return ckpt_error_errno(err, -errno, "%s: cannot set its segments",
+                                                restore_thread_name(t));
         }
         return 0;
 }
@@ -179,5 +181,4 @@ const struct task_kind kind_tls = {
         .phase = TASK_PHASE_THREAD,
         .read = tls_read,
         .check = tls_check,
-        .restore = tls_restore,
 };

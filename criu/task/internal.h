@@ -46,6 +46,9 @@ static inline int64_t task_asked(const struct compel_batch *b, uint32_t index) {
         return b->ops[index].ret;
 }
 
+/* Finish stage: the segments of a stopped thread. */
+int tls_restore_thread(const struct restore_thread *t, struct ckpt_error *err);
+
 /* An error of the thread: "pid 812 (redis-server), thread 813" for threads other than the leader. */
 const char *dump_thread_name(const struct dump_thread *t);
 const char *restore_thread_name(const struct restore_thread *t);

@@ -129,6 +129,8 @@ static void let_go(struct dump_task *t) {
 
 /* ---- restore ---- */
 
+enum { SYS_set_thread_area_32 = 243 }; /* by int $0x80 */
+
 enum { HOST_SIZE = 8 << 20, LANE = 32 * 1024, LEADER_LANE = 256 * 1024 };
 
 static struct restore restore;
@@ -571,6 +573,31 @@ static void attributes_child(void) {
 
 static void test_attributes(void **state) {
         round_trip(attributes_child, true);
+}
+
+/* A segment for 32-bit code, as Wine makes them in 64-bit processes. */
+static void segment_child(void) {
+        uint32_t *desc =
+                mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+        long ret = SYS_set_thread_area_32;
+        uint32_t limit;
+
+        CHECK(desc != MAP_FAILED);
+        desc[0] = 13;
+        desc[1] = 0x12345000;
+        desc[2] = 0x54321;
+        desc[3] = 1 | 1 << 6; /* 32-bit, usable */
+        __asm__ volatile("int $0x80" : "+a"(ret) : "b"((uint32_t)(uintptr_t)desc) : "memory");
+        say(ret == 0 ? 'r' : 's'); /* a kernel without 32-bit programs has none */
+        hear();
+        if (ret == 0) {
+                __asm__ volatile("lsl %1, %0" : "=r"(limit) : "r"(13 << 3 | 3));
+                CHECK(limit == 0x54321);
+        }
+}
+
+static void test_segment(void **state) {
+        round_trip(segment_child, true);
 }
 
 static void set_caps(uint64_t eff, uint64_t prm, uint64_t inh) {
@@ -1192,15 +1219,25 @@ static int teardown(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_plain),       cmocka_unit_test(test_runs_on),
-                cmocka_unit_test(test_attributes),  cmocka_unit_test(test_caps),
-                cmocka_unit_test(test_pending),     cmocka_unit_test(test_pause),
-                cmocka_unit_test(test_timers),      cmocka_unit_test(test_timers_one_by_one),
-                cmocka_unit_test(test_alarm),       cmocka_unit_test(test_ticking),
-                cmocka_unit_test(test_fpu),         cmocka_unit_test(test_threads),
-                cmocka_unit_test(test_dead_leader), cmocka_unit_test(test_waits),
-                cmocka_unit_test(test_waits_twice), cmocka_unit_test(test_waits_run_on),
-                cmocka_unit_test(test_epoll),       cmocka_unit_test(test_epoll_runs_on),
+                cmocka_unit_test(test_plain),
+                cmocka_unit_test(test_runs_on),
+                cmocka_unit_test(test_attributes),
+                cmocka_unit_test(test_caps),
+                cmocka_unit_test(test_segment),
+                cmocka_unit_test(test_pending),
+                cmocka_unit_test(test_pause),
+                cmocka_unit_test(test_timers),
+                cmocka_unit_test(test_timers_one_by_one),
+                cmocka_unit_test(test_alarm),
+                cmocka_unit_test(test_ticking),
+                cmocka_unit_test(test_fpu),
+                cmocka_unit_test(test_threads),
+                cmocka_unit_test(test_dead_leader),
+                cmocka_unit_test(test_waits),
+                cmocka_unit_test(test_waits_twice),
+                cmocka_unit_test(test_waits_run_on),
+                cmocka_unit_test(test_epoll),
+                cmocka_unit_test(test_epoll_runs_on),
                 cmocka_unit_test(test_unsupported),
         };
 
