@@ -2,6 +2,7 @@
 #include "dump/blockers.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ struct blocker {
 DEFINE_VEC(blocker_vec, struct blocker);
 
 struct blockers {
+        pthread_mutex_t lock; /* blocker_add() */
         struct blocker_vec list;
 };
 
@@ -25,6 +27,7 @@ struct blockers *blockers_new(void) {
         struct blockers *b = calloc(1, sizeof(*b));
 
         ckpt_assert(b);
+        pthread_mutex_init(&b->lock, NULL);
         return b;
 }
 
@@ -38,6 +41,7 @@ void blockers_free(struct blockers **p) {
                 free(b->list.v[i].hint);
         }
         blocker_vec_done(&b->list);
+        pthread_mutex_destroy(&b->lock);
         free(b);
         *p = NULL;
 }
@@ -49,9 +53,21 @@ static bool known(const struct blockers *b, const char *message) {
         return false;
 }
 
-void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...) {
-        _cleanup_free_ char *message = NULL;
+static void add_locked(struct blockers *b, char *message, const char *hint) {
         struct blocker *blocker;
+
+        if (known(b, message)) {
+                free(message);
+                return;
+        }
+        blocker = blocker_vec_add(&b->list);
+        ckpt_assert(blocker);
+        blocker->message = message;
+        blocker->hint = hint ? strdup(hint) : NULL;
+}
+
+void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...) {
+        char *message;
         va_list ap;
         int n;
 
@@ -59,12 +75,9 @@ void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...) {
         n = vasprintf(&message, fmt, ap);
         va_end(ap);
         ckpt_assert(n >= 0);
-        if (known(b, message))
-                return;
-        blocker = blocker_vec_add(&b->list);
-        ckpt_assert(blocker);
-        blocker->message = TAKE_PTR(message);
-        blocker->hint = hint ? strdup(hint) : NULL;
+        pthread_mutex_lock(&b->lock);
+        add_locked(b, message, hint);
+        pthread_mutex_unlock(&b->lock);
 }
 
 size_t blockers_count(const struct blockers *b) {

@@ -17,7 +17,7 @@ void blockers_free(struct blockers **b);
 /*
  * Add one; `hint` may be NULL. The message is a sentence without a full stop that begins with the object:
  * "pid 812 (redis): fd 7 is an io_uring instance, which cannot be checkpointed". The same message
- * is kept only once.
+ * is kept only once. Callable from any thread.
  */
 void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));

@@ -65,26 +65,42 @@ static void fill_leader_core(struct dump_task *t) {
                 t->leader_core->ids = t->ids;
 }
 
-static int collect_task(struct dump_task *t, struct ckpt_error *err) {
-        int r = 0;
+/* In the worker. */
+static int collect_rest(void *arg, struct ckpt_error *err) {
+        struct dump_task *t = arg;
+        int r;
 
-        if (t->state != 'Z')
-                r = task_collect(t, err);
-        if (r == 0 && t->state != 'Z')
-                r = mem_collect(t, err);
-        if (r == 0 && t->state != 'Z')
+        r = mem_collect(t, err);
+        if (r == 0)
                 r = fd_collect(t, err);
-        if (r == 0 && t->state == 'Z') {
-                mem_dump_free(&t->mem); /* it may have lived when it was looked at */
-                r = task_collect_zombie(t, err);
-        }
         if (r == 0)
                 fill_leader_core(t);
         return r;
 }
 
-int collect(struct dump *d, struct ckpt_error *err) {
+static int collect_zombie(struct dump_task *t, struct ckpt_error *err) {
         int r;
+
+        mem_dump_free(&t->mem); /* it may have lived when it was looked at */
+        r = task_collect_zombie(t, err);
+        if (r == 0)
+                fill_leader_core(t);
+        return r;
+}
+
+static int collect_task(struct dump_task *t, struct ckpt_error *err) {
+        int r;
+
+        if (t->state == 'Z')
+                return collect_zombie(t, err);
+        r = task_collect(t, err);
+        if (r == 0 && pool_add(t->dump->aside, collect_rest, t) < 0)
+                r = ckpt_error_errno(err, -ENOMEM, "cannot go on with %s", dump_task_name(t));
+        return r;
+}
+
+int collect(struct dump *d, struct ckpt_error *err) {
+        int r, waited;
 
         r = tree_find_parent_threads(d, err);
         if (r == 0)
@@ -93,6 +109,9 @@ int collect(struct dump *d, struct ckpt_error *err) {
                 make_ids(d->tasks[i], i);
                 r = collect_task(d->tasks[i], err);
         }
+        waited = pool_wait(d->aside, err);
+        if (r == 0)
+                r = waited;
         if (r == 0)
                 r = mem_collect_shared(d, err);
         if (r == 0)

@@ -63,6 +63,8 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
         interrupt_not_now();
         if (r == 0)
                 r = commit(d, err);
+        if (r == 0)
+                fd_dump_committed(d);
         log_debug("committed");
         if (r == 0)
                 r = dispose(d, err);
@@ -93,6 +95,8 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
 
         r = kernel_probe_for_dump(&d->kernel, err);
         if (r == 0)
+                r = pool_create(1, &d->aside, err);
+        if (r == 0)
                 r = look(d, err);
         if (r == 0)
                 r = image_set_create(d->run->images_dirfd, &dump_image_hooks, &d->set, err);
@@ -115,6 +119,7 @@ int dump_run(struct ckpt_run *run) {
         d.blockers = blockers_new();
         r = run_stages(&d, &run->err);
         pool_free(&d.pool);
+        pool_free(&d.aside);
         image_set_abort(d.set);
         sock_dump_free(&d);
         fd_dump_free(&d);
@@ -134,6 +139,8 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
         d.blockers = blockers_new();
         r = kernel_probe_for_dump(&d.kernel, &run->err);
         if (r == 0)
+                r = pool_create(1, &d.aside, &run->err);
+        if (r == 0)
                 r = tree_read(&d, root, &run->err);
         if (r == 0)
                 r = look_tasks(&d, &run->err);
@@ -141,6 +148,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
                 look_sessions(&d);
                 *ret = TAKE_PTR(d.blockers);
         }
+        pool_free(&d.aside);
         fd_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);

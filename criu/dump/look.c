@@ -73,6 +73,15 @@ static void look_exit_signal(struct dump_task *t) {
                         dump_task_name(t), t->stat.exit_signal);
 }
 
+/* In the worker. */
+static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct dump_task *t = arg;
+
+        mem_look(t);
+        fd_look(t);
+        return 0;
+}
+
 static int look_task(struct dump_task *t, const struct proc_dir *self, struct ckpt_error *err) {
         _cleanup_proc_status_ struct proc_status status = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -92,14 +101,14 @@ static int look_task(struct dump_task *t, const struct proc_dir *self, struct ck
         look_sharing(t);
         look_exit_signal(t);
         task_look(t);
-        mem_look(t);
-        fd_look(t);
+        if (pool_add(t->dump->aside, look_rest, t) < 0)
+                return ckpt_error_errno(err, -ENOMEM, "cannot look at %s", dump_task_name(t));
         return 0;
 }
 
 int look_tasks(struct dump *d, struct ckpt_error *err) {
         _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
-        int r;
+        int r, waited;
 
         r = proc_open(getpid(), &self);
         if (r < 0)
@@ -110,7 +119,8 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
                         r = look_task(d->tasks[i], &self, err);
                         d->tasks[i]->looked_at = true;
                 }
-        return r;
+        waited = pool_wait(d->aside, err);
+        return r < 0 ? r : waited;
 }
 
 int look_again(struct dump *d, struct ckpt_error *err) {

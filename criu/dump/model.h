@@ -3,6 +3,9 @@
  * A tree being dumped. The stages (dump.c) fill it from top to bottom; what belongs to one room of
  * the house hangs off it as a pointer to that room's own structure.
  *
+ * While the tree is looked at and collected, one worker (`aside`) does what memory and descriptors need of a task
+ * that the main thread is done with; so mem/ and fd/ see one task at a time.
+ *
  * Threads: `dump`, and everything that ptrace or the agent has a part in, belongs to the main thread. From
  * the moment a task is handed to the pool (save stage), that task is its worker's; what
  * several tasks share (files, image set, statistics) has locks of its own.
@@ -73,6 +76,7 @@ struct dump {
         const struct ckpt_options *opts;
         struct kernel_features kernel;
         struct pool *pool;
+        struct pool *aside; /* one worker, which takes part of each task's work off the main thread */
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;

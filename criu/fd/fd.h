@@ -36,6 +36,9 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
 /* Add what stands against that. */
 void files_look_path(struct dump_task *t, const char *map_files, struct blockers *b);
 
+/* The checkpoint is complete: what it needs outside of the images stays (links of --link-remap). */
+void fd_dump_committed(struct dump *d);
+
 int fd_dump_init(struct dump *d, struct ckpt_error *err);
 void fd_dump_free(struct dump *d);
 
@@ -61,5 +64,8 @@ int fd_restore(struct restore *r, struct ckpt_error *err);
 
 /* When all threads exist: the owners of SIGIO (F_SETOWN_EX) that are threads. */
 int fd_restore_owners(struct restore *r, struct ckpt_error *err);
+
+/* The tree runs: links that the dump made are not needed any more. */
+void fd_restore_remove_links(struct restore *r);
 
 void fd_restore_free(struct restore *r);

@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "fd/ghost.h"
 #include "fd/kind.h"
+#include "fd/linked.h"
 #include "lib/fault.h"
 #include "macro.h"
 
@@ -41,6 +42,7 @@ void fd_dump_free(struct dump *d) {
 
         if (!files)
                 return;
+        linked_undo(files);
         for (size_t i = 0; i < FILE_BUCKETS; i++)
                 for (struct file_group *g = files->groups[i]; g; g = g->next)
                         dump_file_vec_done(&g->files);
@@ -176,6 +178,7 @@ static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, con
         reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, 0, st,
                  arena_message(&files->arena, Img__Fown, img__fown__init));
         ghost_note(files, p, file->id);
+        linked_note(files, p, file->id);
         *path = (struct dump_path){
                 .next = *head,
                 .dev = statx_dev(st),

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/linked.h"
 #include "image/image.h"
 #include "images/remap-file-path.pb-c.h"
 #include "lib/fault.h"
@@ -74,7 +75,7 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
 char *ghost_path(struct arena *a, const struct fd_probe *p) {
         char *path = arena_strdup(a, p->link);
 
-        if (ghost_is(p))
+        if (ghost_is(p) || linked_is(p))
                 path[strlen(path) - (sizeof(suffix) - 1)] = 0;
         return path;
 }
@@ -214,10 +215,12 @@ int ghost_save(struct dump *d, struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *image = NULL;
         int r;
 
-        if (!ghosts)
+        if (!ghosts && !linked_any(dump_files(d)))
                 return 0;
         r = image_open_write(d->set, IMAGE_REMAP_FPATH, 0, &image, err);
-        for (const struct ghost_user *u = ghosts->users; r == 0 && u; u = u->next) {
+        if (r == 0)
+                r = linked_save(d, image, err);
+        for (const struct ghost_user *u = ghosts ? ghosts->users : NULL; r == 0 && u; u = u->next) {
                 Img__RemapFilePath remap = IMG__REMAP_FILE_PATH__INIT;
 
                 remap.orig_id = u->file_id;
@@ -228,7 +231,7 @@ int ghost_save(struct dump *d, struct ckpt_error *err) {
         }
         if (r == 0)
                 r = image_close(TAKE_PTR(image), err);
-        for (const struct dump_ghost *g = ghosts->list; r == 0 && g; g = g->next)
+        for (const struct dump_ghost *g = ghosts ? ghosts->list : NULL; r == 0 && g; g = g->next)
                 r = save_ghost(d, g, err);
         return r;
 }

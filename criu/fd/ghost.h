@@ -16,7 +16,7 @@ bool ghost_is(const struct fd_probe *p);
 /* Can it be carried over? Adds a blocker if not. */
 bool ghost_look(const struct fd_probe *p, struct blockers *b);
 
-/* The path of a probe, without the " (deleted)" of a ghost; in the arena. */
+/* The path of a probe, without the " (deleted)" of what is; in the arena. */
 char *ghost_path(struct arena *a, const struct fd_probe *p);
 
 /* If it is a ghost: the RegFile with this id is it. `files` is locked. */

@@ -17,6 +17,7 @@
 
 #include "cleanup.h"
 #include "fd/ghost.h"
+#include "fd/linked.h"
 #include "images/remap-file-path.pb-c.h"
 #include "lib/io.h"
 #include "log.h"
@@ -112,12 +113,11 @@ static int read_users(struct restore *r, struct restore_ghosts *ghosts, struct c
                 }
                 if (type == IMG__REMAP_TYPE__GHOST)
                         ckpt_assert(ghost_user_vec_push(&ghosts->users, user) == 0);
+                else if (type == IMG__REMAP_TYPE__LINKED)
+                        linked_add(r->files, user.file_id, user.ghost_id);
                 else
                         blocker_add(r->files->blockers, NULL,
-                                    type == IMG__REMAP_TYPE__LINKED ?
-                                            "file %u was deleted, and kept by another link (--link-remap), which cannot be "
-                                            "restored yet" :
-                                            "file %u is the /proc directory of a process, which cannot be restored yet",
+                                    "file %u is the /proc directory of a process, which cannot be restored yet",
                                     remap->orig_id);
         }
         return rc;
@@ -359,20 +359,18 @@ static int create_at(const struct restore_ghost *g, const char *path) {
         return r < 0 ? -errno : r;
 }
 
-/* Under its name, or beside what has that name now. */
+/* Under its name, or beside what has that name now, which nothing happens to. */
 static int create(struct restore_ghost *g, const char *name, int *ret, struct ckpt_error *err) {
-        const char *base = strrchr(name, '/');
+        int dir = (int)(strrchr(name, '/') - name), fd;
         char path[PATH_MAX];
-        int fd;
 
         snprintf(path, sizeof(path), "%s", name);
         fd = create_at(g, path);
-        for (unsigned int i = 0; fd == -EEXIST && i < 100; i++) {
-                int n = snprintf(path, sizeof(path), "%.*s/.ckpt-ghost-%d-%x-%u", (int)(base - name), name, getpid(), g->id, i);
+        for (unsigned int i = 0; (fd == -EEXIST || fd == -ENAMETOOLONG) && i < 100; i++) {
+                int n = fd == -EEXIST ? snprintf(path, sizeof(path), "%s.ckpt-ghost-%d-%x-%u", name, getpid(), g->id, i) :
+                                        snprintf(path, sizeof(path), "%.*s/.ckpt-ghost-%d-%x-%u", dir, name, getpid(), g->id, i);
 
-                if (n < 0 || (size_t)n >= sizeof(path))
-                        return ckpt_error(err, -ENAMETOOLONG, "the deleted %s has a path that is too long", name);
-                fd = create_at(g, path);
+                fd = n < 0 || (size_t)n >= sizeof(path) ? -ENAMETOOLONG : create_at(g, path);
         }
         if (fd < 0)
                 return ckpt_error_errno(err, fd, "cannot make %s, which was deleted when it was dumped, for a moment", name);

@@ -123,6 +123,7 @@ struct dump_files {
         struct locked_file_vec locked;   /* sorted */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */
         struct dump_ghosts *ghosts;      /* deleted files; in the arena */
+        struct dump_links *links;        /* those that have other links; in the arena */
 };
 
 struct dump_fd {
@@ -227,6 +228,7 @@ struct restore_file {
         bool owner_waits, async_set;
         bool finished; /* by a kind that finishes files together */
         struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
+        const char *link; /* a RegFile that was deleted and has another link, under this name */
 };
 
 struct restore_lock {
@@ -240,6 +242,7 @@ enum fd_state {
         FD_STATE_FIFOS,
         FD_STATE_HOLDERS, /* holder.c */
         FD_STATE_GHOSTS,
+        FD_STATE_LINKED,
         FD_STATE_INET, /* sock/ */
         FD_STATE_MAX,
 };

@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "fd/ghost.h"
 #include "fd/kind.h"
+#include "fd/linked.h"
 #include "images/fs.pb-c.h"
 #include "macro.h"
 
@@ -187,6 +188,8 @@ int fd_load_files(struct restore *r, struct ckpt_error *err) {
         if (rc == 0)
                 rc = sort_files(r->files, err);
         if (rc == 0)
+                rc = linked_load(r, err);
+        if (rc == 0)
                 rc = blockers_to_error(r->files->blockers, "nothing was created", err);
         for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)
                 if (kind->load)
@@ -209,6 +212,7 @@ void fd_restore_free(struct restore *r) {
                 if (kind->free)
                         kind->free(files);
         ghost_free(files);
+        linked_free(files);
         lock_free(files);
         for (size_t i = 0; i < files->n; i++) {
                 safe_close(files->v[i].fd);

@@ -13,6 +13,7 @@
 #include "cleanup.h"
 #include "fd/ghost.h"
 #include "fd/kind.h"
+#include "fd/linked.h"
 #include "macro.h"
 
 /* The kernel's bits; glibc defines O_LARGEFILE as 0 on 64-bit machines. */
@@ -90,13 +91,17 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
                 *ret = p->st;
                 return ghost_look(p, b);
         }
+        if (linked_is(p) && !is_silly_renamed(p)) {
+                *ret = p->st;
+                return linked_look(p, b);
+        }
         if (len > tail && strcmp(p->link + len - tail, suffix) == 0)
                 len -= tail;
         if (p->st.stx_nlink == 0 || len < strlen(p->link) || is_silly_renamed(p))
                 blocker_add(
                         b,
                         "Have the program close it, or restart the program so that it opens what is there now",
-                        "%s is the deleted %s %.*s, which has other names and cannot be checkpointed yet", fd_probe_name(p),
+                        "%s is the deleted %s %.*s, which cannot be checkpointed yet", fd_probe_name(p),
                         noun(p->st.stx_mode), (int)len, p->link);
         else if (r < 0)
                 blocker_add(b, NULL, "%s is the %s %s, but there is nothing under that name: %s",
@@ -155,6 +160,7 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, pos, &p->st, fown);
         ghost_note(files, p, file->id);
+        linked_note(files, p, file->id);
         return 0;
 }
 
@@ -171,7 +177,8 @@ static int reg_check(struct restore *r, struct restore_file *file, struct image_
                                      (unsigned long long)reg->pos);
         if (file->ghost)
                 return ghost_check(file, image, err);
-        reg_check_path(r, reg);
+        if (!linked_has(r->files, file->id))
+                reg_check_path(r, reg);
         return 0;
 }
 
@@ -268,18 +275,20 @@ int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t 
                 path = by_fd;
                 flags &= ~(uint32_t)O_NOFOLLOW;
         }
-        fd = fd_open_exactly(path, flags);
+        fd = file->link ? linked_open(file, flags) : fd_open_exactly(path, flags);
         return fd < 0 ? ckpt_error_errno(err, fd, "cannot open %s", file->msg->reg->name) : fd;
 }
 
 static int reg_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         int fd;
 
-        if (!file->ghost)
+        if (!file->ghost && !file->link)
                 return reg_open_at(file, file->msg->reg->name, err);
-        fd = ghost_open(r, file->ghost, &fd, err);
-        if (fd < 0 || file->fd >= 0)
-                return fd < 0 ? fd : 0;
+        if (file->ghost) {
+                fd = ghost_open(r, file->ghost, &fd, err);
+                if (fd < 0 || file->fd >= 0)
+                        return fd < 0 ? fd : 0;
+        }
         fd = reg_open_again(r, file, file->msg->reg->flags, err);
         return fd < 0 ? fd : reg_take(file, fd, err);
 }

@@ -2,11 +2,13 @@
 #include "lib/pool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "macro.h"
@@ -17,7 +19,7 @@ struct pool_item {
         void *arg;
 };
 
-enum { THREADS_MAX = 64 };
+enum { THREADS_MAX = 64, DESCRIPTORS = 4096 };
 
 struct pool {
         pthread_mutex_t lock;
@@ -97,6 +99,16 @@ static int start_threads(struct pool *pool, unsigned int threads) {
         return pool->nr_threads > 0 ? 0 : -r;
 }
 
+/*
+ * The kernel enlarges the descriptor table of a process with threads only after an RCU grace period, some 10 ms each
+ * time it doubles; without threads at once.
+ */
+static void enlarge_descriptor_table(void) {
+        int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, DESCRIPTORS - 1);
+
+        safe_close(fd);
+}
+
 int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err) {
         _cleanup_pool_ struct pool *pool = calloc(1, sizeof(*pool));
         int r;
@@ -107,6 +119,7 @@ int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err)
         pthread_cond_init(&pool->work, NULL);
         pthread_cond_init(&pool->idle, NULL);
         pool->last = &pool->first;
+        enlarge_descriptor_table();
         if (threads == 0)
                 threads = cpus_to_run_on();
         r = start_threads(pool, MIN(threads, (unsigned int)THREADS_MAX));

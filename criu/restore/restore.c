@@ -157,6 +157,7 @@ int restore_run(struct ckpt_run *run) {
                 ret = resume(&r, &run->err);
         if (ret == 0) {
                 run->root_pid = r.tasks[0]->pid;
+                fd_restore_remove_links(&r);
                 r.stats.restore_time = now_us() - start;
                 action_run(run, ACTION_POST_RESUME, run->root_pid, &run->err);
                 finish_stats(&r);

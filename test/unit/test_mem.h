@@ -52,6 +52,11 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
         return 0;
 }
 
+/* What has no usable path is fd/'s to judge: here it only shows that it was asked. */
+void files_look_path(struct dump_task *t, const char *map_files, struct blockers *b) {
+        blocker_add(b, NULL, "pid %d: fd/ was asked about %s", t->pid, map_files);
+}
+
 int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, struct ckpt_error *err) {
         if (id == 0 || id > test_nr_paths)
                 return ckpt_error(err, -EBADMSG, "there is no file %u", id);

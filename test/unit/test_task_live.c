@@ -137,15 +137,6 @@ static struct restore restore;
 static struct restore_task restored;
 static struct restore_task *task_list[1] = { &restored };
 
-/* Those of the stages would bring the whole of dump and restore with them. */
-const char *restore_task_name(struct restore_task *t) {
-        return arena_printf(&t->arena, "pid %d", t->pid);
-}
-
-const char *dump_task_name(struct dump_task *t) {
-        return arena_printf(&t->arena, "pid %d", t->pid);
-}
-
 static Img__Core *copy_core(const Img__Core *core) {
         size_t size = img__core__get_packed_size(core);
         uint8_t *buf = malloc(size);

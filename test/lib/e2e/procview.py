@@ -172,7 +172,7 @@ def _fds(pid, number, files):
             continue
         anonymous = re.match(r'^(\w+):\[(\d+)\]$', target)
         lines = info.splitlines()
-        if anonymous or target.startswith(('anon_inode:', '/memfd:')):
+        if anonymous or target.startswith(('anon_inode:', '/memfd:')) or target.endswith(' (deleted)'):
             unstable = ('ino:', 'mnt_id:', 'eventfd-id:', 'it_value:', 'ticks:')
             lines = [line for line in lines if not line.startswith(unstable)]
             lines = _epoll_members(lines)
