@@ -117,18 +117,18 @@ struct compel_batch {
         uint32_t n;
         const char **what; /* of each operation; here, because the target could change it there */
         uint32_t what_cap;
-        void *spill; /* what compel_data() returns once `error` is set */
+        void *spill;             /* what compel_data() returns once `error` is set */
         char *data_start, *data; /* data grows downwards towards the operations */
         raddr_t lane_remote;
         pid_t tid; /* who carries it out */
         int error; /* sticky, negative errno */
         bool started;
-        struct ckpt_error failure; /* of a run that adding made necessary */
+        struct ckpt_error failure;               /* of a run that adding made necessary */
         int (*overflow)(struct compel_batch *b); /* NULL in a visit */
-        struct compel_op scratch; /* what operations are written to once `error` is set */
-        uint32_t command;         /* of the run that has been started */
-        uint32_t reserved_ops;    /* promised by compel_room() ... */
-        size_t reserved_bytes;    /* ... and not used yet */
+        struct compel_op scratch;                /* what operations are written to once `error` is set */
+        uint32_t command;                        /* of the run that has been started */
+        uint32_t reserved_ops;                   /* promised by compel_room() ... */
+        size_t reserved_bytes;                   /* ... and not used yet */
 };
 
 /* Forget all operations and data. */
@@ -146,8 +146,8 @@ void compel_batch_done(struct compel_batch *b);
 struct compel_op *compel_add(struct compel_batch *b, const char *what, uint32_t nr, const uint64_t *args,
                              unsigned int nr_args);
 
-#define compel_call(b, what, nr, ...)                                               \
-        compel_add((b), (what), (nr), (const uint64_t[]){ 0, ##__VA_ARGS__ } + 1,   \
+#define compel_call(b, what, nr, ...)                                             \
+        compel_add((b), (what), (nr), (const uint64_t[]){ 0, ##__VA_ARGS__ } + 1, \
                    sizeof((const uint64_t[]){ 0, ##__VA_ARGS__ }) / sizeof(uint64_t) - 1)
 
 /* For arguments that are our pointers into the batch's data, or any other pointer value. */
@@ -223,7 +223,8 @@ raddr_t compel_host_addr(const struct compel_host *host);
 size_t compel_host_size(const struct compel_host *host);
 
 /* Give a thread to be made a lane of `size` bytes (at least 8192, a multiple of a page). */
-int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch *ret, struct ckpt_error *err);
+int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch *ret,
+                     struct ckpt_error *err);
 
 /*
  * Clone the first process from ckpt (clone3, args without stack) into the agent on `lane`. It starts

@@ -10,8 +10,8 @@
 
 /* How the result of an operation is judged. The first one that fails ends the batch. */
 enum compel_check {
-        COMPEL_CHECK_OK,     /* anything but -4095..-1 */
-        COMPEL_CHECK_EQUAL,  /* exactly `want` */
+        COMPEL_CHECK_OK,      /* anything but -4095..-1 */
+        COMPEL_CHECK_EQUAL,   /* exactly `want` */
         COMPEL_CHECK_NOTHING, /* goes on whatever comes */
 };
 
@@ -54,11 +54,11 @@ enum compel_inside {
  * is: the kernel sets FUTEX_OWNER_DIED in it when that thread dies, however it dies.
  */
 struct compel_lane {
-        uint32_t command;     /* counted up by ckpt: there is a new batch */
-        uint32_t done;        /* the agent's answer: the last command carried out */
-        uint32_t asleep;      /* the agent waits in the kernel for `command` */
-        uint32_t waiting;     /* ckpt waits in the kernel for `done` */
-        uint32_t mode;        /* enum compel_mode */
+        uint32_t command; /* counted up by ckpt: there is a new batch */
+        uint32_t done;    /* the agent's answer: the last command carried out */
+        uint32_t asleep;  /* the agent waits in the kernel for `command` */
+        uint32_t waiting; /* ckpt waits in the kernel for `done` */
+        uint32_t mode;    /* enum compel_mode */
         uint32_t nr_ops;
         uint32_t nr_done;     /* operations carried out of the last batch, the failing one included */
         int32_t status;       /* 0, or the result of the failing operation */

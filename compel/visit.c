@@ -241,11 +241,14 @@ int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct 
         if (r < 0) {
                 int r2 = compel_visit_end(v, err);
 
-                return r2 < 0 ? r2
-                              : ckpt_error_errno(err, r,
-                                                 "pid %d continues unchanged, because the agent cannot "
-                                                 "be mapped in it",
-                                                 threads[0].tid);
+                if (r2 < 0)
+                        return r2;
+                ckpt_error_errno(err, r,
+                                 "pid %d continues unchanged, because the agent cannot be mapped in it",
+                                 threads[0].tid);
+                if (r == -ENOMEM)
+                        ckpt_error_hint(err, "Raise its limit on address space for the dump (prlimit --as)");
+                return r;
         }
         *ret = TAKE_PTR(v);
         return 0;

@@ -31,8 +31,8 @@ struct blockers *blockers_new(void) {
         return b;
 }
 
-void blockers_free(struct blockers **p) {
-        struct blockers *b = *p;
+void blockers_free(struct blockers **blockers) {
+        struct blockers *b = *blockers;
 
         if (!b)
                 return;
@@ -43,7 +43,7 @@ void blockers_free(struct blockers **p) {
         blocker_vec_done(&b->list);
         pthread_mutex_destroy(&b->lock);
         free(b);
-        *p = NULL;
+        *blockers = NULL;
 }
 
 static bool known(const struct blockers *b, const char *message) {

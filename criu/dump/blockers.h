@@ -12,7 +12,7 @@
 struct blockers;
 
 struct blockers *blockers_new(void);
-void blockers_free(struct blockers **b);
+void blockers_free(struct blockers **blockers);
 
 /*
  * Add one; `hint` may be NULL. The message is a sentence without a full stop that begins with the object:

@@ -86,7 +86,8 @@ static int reap_one(struct dump_task *parent, pid_t child) {
 }
 
 /* Up to REAP_AT_ONCE children from `*next` on, in one batch of the parent. */
-static int reap_batch(struct dump_task *parent, struct compel_visit *v, struct compel_thread *driver, size_t *next) {
+static int reap_batch(struct dump_task *parent, struct compel_visit *v, struct compel_thread *driver,
+                      size_t *next) {
         const struct dump *d = parent->dump;
         struct compel_batch *b = compel_visit_batch(v);
         size_t i;
@@ -200,7 +201,8 @@ static void wait_stopped(struct dump *d) {
         struct proc_stat stat;
 
         for (size_t i = 0; i < d->nr_tasks; i++)
-                for (unsigned int rounds = 0; d->tasks[i]->nr_threads > 0 && rounds < STOP_ROUNDS; rounds++) {
+                for (unsigned int rounds = 0; d->tasks[i]->nr_threads > 0 && rounds < STOP_ROUNDS;
+                     rounds++) {
                         if (proc_stat_read(&d->tasks[i]->threads[0].proc, &buf, &stat) < 0 ||
                             stat.state == 'T')
                                 break;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "cli/action.h"
@@ -125,6 +126,7 @@ int dump_run(struct ckpt_run *run) {
         fd_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);
+        free(d.self);
         kernel_features_done(&d.kernel);
         if (r == 0)
                 log_info("dumped the tree of pid %d", run->opts->tree_pid);
@@ -149,9 +151,11 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
                 *ret = TAKE_PTR(d.blockers);
         }
         pool_free(&d.aside);
+        sock_dump_free(&d);
         fd_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);
+        free(d.self);
         kernel_features_done(&d.kernel);
         return r;
 }

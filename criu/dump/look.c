@@ -21,10 +21,8 @@ struct namespace_row {
 
 /* Later issues carry these over; until then a tree shares all of them with ckpt. */
 static const struct namespace_row namespace_rows[] = {
-        { "mnt", "mount" }, { "net", "network" },
-        { "pid", "pid" },   { "pid_for_children", "pid" },
-        { "user", "user" }, { "uts", "UTS" },
-        { "ipc", "IPC" },   { "cgroup", "cgroup" },
+        { "mnt", "mount" }, { "net", "network" }, { "pid", "pid" }, { "pid_for_children", "pid" },
+        { "user", "user" }, { "uts", "UTS" },     { "ipc", "IPC" }, { "cgroup", "cgroup" },
 };
 
 static void look_namespaces(struct dump_task *t, const struct proc_dir *self) {

@@ -56,7 +56,7 @@ struct dump_task {
         char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
-        bool looked_at; /* by the look stage */
+        bool looked_at;         /* by the look stage */
         bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
         Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
@@ -65,8 +65,8 @@ struct dump_task {
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
-        uint64_t sig_pending;       /* task/: of the process, when its timers were read; bit n - 1 is signal n */
-        struct task_waits *waits;   /* in the arena; NULL: none seen */
+        uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
+        struct task_waits *waits; /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;
 };

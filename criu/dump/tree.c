@@ -114,9 +114,10 @@ int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
                                   "%s is a thread of the kernel; only user processes can be dumped",
                                   dump_task_name(d->tasks[0]));
         if (d->tasks[0]->stat.state == 'Z' && d->tasks[0]->stat.num_threads <= 1)
-                return ckpt_error(err, -ESRCH,
-                                  "%s is a zombie: it has exited, and only its status is left for its parent, pid %d",
-                                  dump_task_name(d->tasks[0]), d->tasks[0]->stat.ppid);
+                return ckpt_error(
+                        err, -ESRCH,
+                        "%s is a zombie: it has exited, and only its status is left for its parent, pid %d",
+                        dump_task_name(d->tasks[0]), d->tasks[0]->stat.ppid);
         for (size_t i = 0; i < d->nr_tasks; i++) {
                 r = add_children(d, d->tasks[i], err);
                 if (r < 0)
@@ -336,8 +337,7 @@ int tree_find_parent_threads(struct dump *d, struct ckpt_error *err) {
                 if (t->nr_threads < 2 || !is_parent(d, t))
                         continue;
                 for (size_t j = 0; j < t->nr_threads; j++) {
-                        int r = t->threads[j].tid == t->pid ? 0 :
-                                                              note_parent_thread(t, &t->threads[j], err);
+                        int r = t->threads[j].tid == t->pid ? 0 : note_parent_thread(t, &t->threads[j], err);
 
                         if (r < 0)
                                 return r;

@@ -29,8 +29,8 @@ bool anon_look(struct fd_probe *p, enum proc_fdinfo_kind kind, struct blockers *
         return true;
 }
 
-int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Img__Fown **ret, uint32_t *ret_flags,
-              int *ret_fd, struct ckpt_error *err) {
+int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Img__Fown **ret,
+              uint32_t *ret_flags, int *ret_fd, struct ckpt_error *err) {
         Img__Fown *fown = arena_message(&dump_files(d)->arena, Img__Fown, img__fown__init);
         _cleanup_close_ int fd = -EBADF;
         pid_t outside = 0;
@@ -38,27 +38,29 @@ int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Im
 
         r = fd_probe_info(p);
         if (r < 0 || !p->has_info)
-                return ckpt_error_errno(err, r < 0 ? r : -EBADF, "%s: cannot read its state", fd_probe_name(p));
+                return ckpt_error_errno(err, r < 0 ? r : -EBADF, "%s: cannot read its state",
+                                        fd_probe_name(p));
         if (!is_kind(&p->info, kind))
-                return ckpt_error(err, -EAGAIN, "%s is not what its name (%s) says", fd_probe_name(p), p->link);
+                return ckpt_error(err, -EAGAIN, "%s is not what its name (%s) says", fd_probe_name(p),
+                                  p->link);
         fd = fd_probe_get(p);
         r = fd < 0 ? fd : fown_dump(d, fd, fown, &outside);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
         if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", fd_probe_name(p),
-                                  outside);
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
+                                  fd_probe_name(p), outside);
         *ret = fown;
         *ret_flags = fd_probe_flags(p);
         *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
-int anon_check_flags(const struct restore_file *file, const struct image_file *image, uint32_t flags, uint32_t more,
-                     struct ckpt_error *err) {
+int anon_check_flags(const struct restore_file *file, const struct image_file *image, uint32_t flags,
+                     uint32_t more, struct ckpt_error *err) {
         if (flags & ~((uint32_t)ANY_MAY_HAVE | more))
-                return image_damaged(image, err, "file %u: the flags %#o cannot be those of a %s", file->id, flags,
-                                     file->kind->name);
+                return image_damaged(image, err, "file %u: the flags %#o cannot be those of a %s", file->id,
+                                     flags, file->kind->name);
         return 0;
 }
 
@@ -66,7 +68,8 @@ int anon_opened(struct restore_file *file, int made, uint32_t flags, struct ckpt
         _cleanup_close_ int fd = made;
 
         if (fd < 0)
-                return ckpt_error_errno(err, -errno, "file %u: cannot make the %s again", file->id, file->kind->name);
+                return ckpt_error_errno(err, -errno, "file %u: cannot make the %s again", file->id,
+                                        file->kind->name);
         if (fcntl(fd, F_SETFL, flags & SET_BY_FCNTL) < 0)
                 return ckpt_error_errno(err, -errno, "file %u: cannot give the %s the flags %#o", file->id,
                                         file->kind->name, flags);

@@ -14,18 +14,18 @@ bool anon_look(struct fd_probe *p, enum proc_fdinfo_kind kind, struct blockers *
  * Read flags and owner. *ret_fd is a copy of the descriptor, the caller's. -EAGAIN with a message: it is no
  * descriptor of this kind.
  */
-int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Img__Fown **ret, uint32_t *ret_flags,
-              int *ret_fd, struct ckpt_error *err);
+int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Img__Fown **ret,
+              uint32_t *ret_flags, int *ret_fd, struct ckpt_error *err);
 
 /* Flags as F_GETFL gives them for such files; `more` are those that only this kind has. */
-int anon_check_flags(const struct restore_file *file, const struct image_file *image, uint32_t flags, uint32_t more,
-                     struct ckpt_error *err);
+int anon_check_flags(const struct restore_file *file, const struct image_file *image, uint32_t flags,
+                     uint32_t more, struct ckpt_error *err);
 
 /*
  * The result of the system call that makes the file, with errno of it, becomes file->fd and gets the flags that
  * F_SETFL sets.
  */
-int anon_opened(struct restore_file *file, int fd, uint32_t flags, struct ckpt_error *err);
+int anon_opened(struct restore_file *file, int made, uint32_t flags, struct ckpt_error *err);
 
 /* Of the messages of these kinds; NULL and 0 for others. For owner.c. */
 const Img__Fown *anon_fown(const Img__File *msg);

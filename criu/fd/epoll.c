@@ -71,7 +71,8 @@ static void read_params(int fd, Img__EventpollFile *msg) {
 
 static int epoll_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
         struct dump_files *files = dump_files(d);
-        Img__EventpollFile *msg = arena_message(&files->arena, Img__EventpollFile, img__eventpoll_file__init);
+        Img__EventpollFile *msg =
+                arena_message(&files->arena, Img__EventpollFile, img__eventpoll_file__init);
         _cleanup_close_ int fd = -EBADF;
         int r;
 
@@ -87,21 +88,23 @@ static int epoll_dump(struct dump *d, struct fd_probe *p, struct dump_file *file
 
 /* ---- restore ---- */
 
-static int epoll_check(struct restore *r __attribute__((unused)), struct restore_file *file, struct image_file *image,
-                       struct ckpt_error *err) {
+static int epoll_check(struct restore *r __attribute__((unused)), struct restore_file *file,
+                       struct image_file *image, struct ckpt_error *err) {
         const Img__EventpollFile *msg = file->msg->epfd;
 
         for (size_t i = 0; i < msg->n_tfd; i++) {
                 const Img__EventpollTfd *member = msg->tfd[i];
 
                 if (member->tfd > INT32_MAX / 2)
-                        return image_damaged(image, err, "file %u: %u is no number of a descriptor", file->id,
-                                             member->tfd);
+                        return image_damaged(image, err, "file %u: %u is no number of a descriptor",
+                                             file->id, member->tfd);
                 if (member->events & EPOLLEXCLUSIVE && member->events & EPOLLONESHOT)
-                        return image_damaged(image, err, "file %u: nothing is registered with the events %#x", file->id,
+                        return image_damaged(image, err,
+                                             "file %u: nothing is registered with the events %#x", file->id,
                                              member->events);
                 if (member->has_file_id && member->file_id == file->id)
-                        return image_damaged(image, err, "file %u: an epoll instance is not its own member", file->id);
+                        return image_damaged(image, err, "file %u: an epoll instance is not its own member",
+                                             file->id);
         }
         if (msg->has_busy_poll_budget && msg->busy_poll_budget > UINT16_MAX)
                 return image_damaged(image, err, "file %u: %u is no budget of busy polling", file->id,
@@ -117,16 +120,18 @@ static int epoll_load(struct restore *r, struct ckpt_error *err) {
                         const Img__EventpollTfd *member = file->epfd->tfd[j];
 
                         if (member->has_file_id && !restore_find_file(r->files, member->file_id))
-                                return ckpt_error(err, -EBADMSG,
-                                                  "files.img: a member of the epoll instance %u is file %u, which is "
-                                                  "not in the images",
-                                                  file->id, member->file_id);
+                                return ckpt_error(
+                                        err, -EBADMSG,
+                                        "files.img: a member of the epoll instance %u is file %u, which is "
+                                        "not in the images",
+                                        file->id, member->file_id);
                 }
         }
         return 0;
 }
 
-static int epoll_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+static int epoll_open(struct restore *r __attribute__((unused)), struct restore_file *file,
+                      struct ckpt_error *err) {
         return anon_opened(file, epoll_create1(EPOLL_CLOEXEC), file->msg->epfd->flags, err);
 }
 
@@ -139,7 +144,8 @@ static int epoll_finish(struct restore *r, struct restore_file *file, struct ckp
         };
 
         if (msg->has_busy_poll_usecs && ioctl(file->fd, SET_PARAMS, &params) < 0)
-                return ckpt_error_errno(err, -errno, "file %u: cannot set how an epoll instance polls", file->id);
+                return ckpt_error_errno(err, -errno, "file %u: cannot set how an epoll instance polls",
+                                        file->id);
         return epoll_restore_members(r, file, err);
 }
 

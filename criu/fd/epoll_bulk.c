@@ -69,11 +69,11 @@ int epoll_ask_all(int epfd, int pidfd, const struct epoll_question *questions, s
                         job.above = questions[i].fd + 1;
         if (job.above == 0)
                 return 0;
-        pid = vfork();
+        pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork)
         if (pid < 0)
                 return -errno;
         if (pid == 0) {
-                run(&job);
+                run(&job); // NOLINT(clang-analyzer-unix.Vfork)
                 _exit(0);
         }
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

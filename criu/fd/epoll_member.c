@@ -142,10 +142,11 @@ void epoll_look_members(struct fd_probe *p, struct blockers *b) {
                 if (lost < 0)
                         return;
         }
-        blocker_add(b, "Have the program remove it from the instance (EPOLL_CTL_DEL) before it closes it",
-                    "%s is an epoll instance with the member %d, which has been closed, and which nothing in the tree "
-                    "has open by another descriptor",
-                    fd_probe_name(p), lost);
+        blocker_add(
+                b, "Have the program remove it from the instance (EPOLL_CTL_DEL) before it closes it",
+                "%s is an epoll instance with the member %d, which has been closed, and which nothing in the tree "
+                "has open by another descriptor",
+                fd_probe_name(p), lost);
 }
 
 /* ---- save ---- */
@@ -206,7 +207,8 @@ static int is_file_of(const struct epoll_member *m, const struct dump_file *f) {
 }
 
 /* Under the number that it was registered by, in one of the tables that the instance is in. */
-static int find_by_number(const struct instance *e, const struct epoll_member *m, const struct dump_file **ret) {
+static int find_by_number(const struct instance *e, const struct epoll_member *m,
+                          const struct dump_file **ret) {
         const struct dump_file *last = NULL;
 
         for (size_t i = 0; i < e->nr_tables; i++) {
@@ -226,7 +228,8 @@ static int find_by_number(const struct instance *e, const struct epoll_member *m
 }
 
 /* Any file with its inode. They are in the order of kcmp(2). */
-static int search_group(const struct file_group *g, const struct epoll_member *m, const struct dump_file **ret) {
+static int search_group(const struct file_group *g, const struct epoll_member *m,
+                        const struct dump_file **ret) {
         size_t low = 0, high = g->files.n;
 
         while (low < high) {
@@ -248,7 +251,8 @@ static int search_group(const struct file_group *g, const struct epoll_member *m
         return 0;
 }
 
-static int find_anywhere(const struct dump_files *files, const struct epoll_member *m, const struct dump_file **ret) {
+static int find_anywhere(const struct dump_files *files, const struct epoll_member *m,
+                         const struct dump_file **ret) {
         for (size_t i = 0; i < FILE_BUCKETS; i++)
                 for (const struct file_group *g = files->groups[i]; g; g = g->next)
                         if (m->item->ino == 0 || g->ino == m->item->ino) {
@@ -311,15 +315,17 @@ static int find_one(struct dump *d, const struct instance *e, size_t i, struct c
         if (r == 0)
                 r = find_anywhere(dump_files(d), &m, &e->found[i]);
         if (r < 0)
-                return ckpt_error_errno(err, r,
-                                        "%s: fd %d: cannot find out which file the member %d of an epoll instance is (kcmp)",
-                                        dump_task_name(e->file->task), e->file->fd, m.item->fd);
+                return ckpt_error_errno(
+                        err, r,
+                        "%s: fd %d: cannot find out which file the member %d of an epoll instance is (kcmp)",
+                        dump_task_name(e->file->task), e->file->fd, m.item->fd);
         if (r > 0)
                 return 0;
-        return ckpt_error(err, -ENOTSUP,
-                          "%s: fd %d is an epoll instance with the member %d, which has been closed, and which nothing in "
-                          "the tree has open by another descriptor; the tree runs on",
-                          dump_task_name(e->file->task), e->file->fd, m.item->fd);
+        return ckpt_error(
+                err, -ENOTSUP,
+                "%s: fd %d is an epoll instance with the member %d, which has been closed, and which nothing in "
+                "the tree has open by another descriptor; the tree runs on",
+                dump_task_name(e->file->task), e->file->fd, m.item->fd);
 }
 
 static int save_instance(struct dump *d, struct instance *e, struct ckpt_error *err) {
@@ -332,7 +338,8 @@ static int save_instance(struct dump *d, struct instance *e, struct ckpt_error *
         ckpt_assert(items && found);
         for (size_t i = 0; i < msg->n_tfd; i++) {
                 const Img__EventpollTfd *member = msg->tfd[i];
-                uint32_t dev_major = member->dev >> 8 & 0xfff, dev_minor = (member->dev & 0xff) | (member->dev >> 12 & ~0xffU);
+                uint32_t dev_major = member->dev >> 8 & 0xfff,
+                         dev_minor = (member->dev & 0xff) | (member->dev >> 12 & ~0xffU);
 
                 items[i] = (struct proc_epoll_item){
                         .fd = (int)member->tfd,

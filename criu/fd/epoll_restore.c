@@ -34,7 +34,8 @@ enum { NESTS_MAX = 8 }; /* EP_MAX_NESTS of the kernel is 4 */
 struct member {
         const Img__EventpollTfd *msg;
         struct restore_file *file;
-        struct restore_task *task; /* has the file under that number, and the instance as `epfd`; NULL: none */
+        struct restore_task
+                *task; /* has the file under that number, and the instance as `epfd`; NULL: none */
         int epfd;
 };
 
@@ -57,9 +58,10 @@ static int find_member(struct restore *r, const struct restore_file *epoll, cons
                 ret->epfd = holders[i].fd;
         }
         if (!ret->file)
-                return ckpt_error(err, -EBADMSG,
-                                  "files.img: member %u of the epoll instance %u is a descriptor that nobody has",
-                                  msg->tfd, epoll->id);
+                return ckpt_error(
+                        err, -EBADMSG,
+                        "files.img: member %u of the epoll instance %u is a descriptor that nobody has",
+                        msg->tfd, epoll->id);
         return 0;
 }
 
@@ -86,13 +88,14 @@ static int control_elsewhere(int epfd, int op, int fd, int number, struct kernel
         volatile int result = 0;
         pid_t pid;
 
-        pid = vfork();
+        pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork)
         if (pid < 0)
                 return -errno;
         if (pid == 0) {
-                int e = fcntl(epfd, F_DUPFD, number + 1);
+                int e = fcntl(epfd, F_DUPFD, number + 1); // NOLINT(clang-analyzer-unix.Vfork)
 
-                if (e < 0 || dup2(fd, number) < 0 || epoll_ctl(e, op, number, (struct epoll_event *)event) < 0)
+                if (e < 0 || dup2(fd, number) < 0 ||
+                    epoll_ctl(e, op, number, (struct epoll_event *)event) < 0)
                         result = -errno;
                 _exit(0);
         }
@@ -101,8 +104,8 @@ static int control_elsewhere(int epfd, int op, int fd, int number, struct kernel
         return result;
 }
 
-static int control(struct restore *r, const struct restore_file *epoll, const struct member *m, int op, uint32_t events,
-                   struct ckpt_error *err) {
+static int control(struct restore *r, const struct restore_file *epoll, const struct member *m, int op,
+                   uint32_t events, struct ckpt_error *err) {
         struct kernel_event event = { events, m->msg->data };
         _cleanup_close_ int fd = -EBADF;
         int rc;
@@ -111,14 +114,16 @@ static int control(struct restore *r, const struct restore_file *epoll, const st
                 struct compel_batch *b = task_lane(m->task);
 
                 compel_room(b, 1, sizeof(event));
-                compel_call(b, "register a member of an epoll instance", SYS_epoll_ctl, (uint64_t)m->epfd, (uint64_t)op,
-                            m->msg->tfd, compel_copy(b, &event, sizeof(event)));
+                compel_call(b, "register a member of an epoll instance", SYS_epoll_ctl, (uint64_t)m->epfd,
+                            (uint64_t)op, m->msg->tfd, compel_copy(b, &event, sizeof(event)));
                 return 0;
         }
         fd = get_file(r, m->file);
         rc = fd < 0 ? fd : control_elsewhere(epoll->fd, op, fd, (int)m->msg->tfd, &event);
-        return rc < 0 ? ckpt_error_errno(err, rc, "file %u: cannot register the closed member %u of an epoll instance",
-                                         epoll->id, m->msg->tfd)
+        return rc < 0 ? ckpt_error_errno(
+                                err, rc,
+                                "file %u: cannot register the closed member %u of an epoll instance",
+                                epoll->id, m->msg->tfd)
                       : 0;
 }
 
@@ -200,8 +205,8 @@ static bool is_listed(const struct proc_fdinfo *info, uint32_t number) {
  * hangups. Nothing else is registered yet, so taking events takes only theirs. What is ready for nothing keeps
  * reporting those two.
  */
-static int disarm(struct restore *r, const struct restore_file *epoll, const struct member *members, size_t n,
-                  struct ckpt_error *err) {
+static int disarm(struct restore *r, const struct restore_file *epoll, const struct member *members,
+                  size_t n, struct ckpt_error *err) {
         _cleanup_proc_fdinfo_ struct proc_fdinfo before = { 0 }, after = { 0 };
         int rc;
 
@@ -215,26 +220,29 @@ static int disarm(struct restore *r, const struct restore_file *epoll, const str
         if (rc == 0)
                 rc = still_armed(epoll->fd, &after);
         if (rc < 0)
-                return ckpt_error_errno(err, rc, "file %u: cannot read the members of an epoll instance", epoll->id);
+                return ckpt_error_errno(err, rc, "file %u: cannot read the members of an epoll instance",
+                                        epoll->id);
         for (size_t i = 0; rc == 0 && i < n; i++) {
                 if (!has_fired(members[i].msg) || !is_listed(&after, members[i].msg->tfd))
                         continue;
-                log_info("file %u: member %u of an epoll instance, one-shot and fired, may still report a hangup",
-                         epoll->id, members[i].msg->tfd);
+                log_info(
+                        "file %u: member %u of an epoll instance, one-shot and fired, may still report a hangup",
+                        epoll->id, members[i].msg->tfd);
                 rc = control(r, epoll, &members[i], EPOLL_CTL_MOD, members[i].msg->events, err);
         }
         return rc < 0 ? rc : run_all(members, n, err);
 }
 
-static int add_fired(struct restore *r, const struct restore_file *epoll, const struct member *members, size_t n,
-                     struct ckpt_error *err) {
+static int add_fired(struct restore *r, const struct restore_file *epoll, const struct member *members,
+                     size_t n, struct ckpt_error *err) {
         size_t found = 0;
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < n; i++)
                 if (has_fired(members[i].msg)) {
                         found++;
-                        rc = control(r, epoll, &members[i], EPOLL_CTL_ADD, members[i].msg->events | ANYTHING, err);
+                        rc = control(r, epoll, &members[i], EPOLL_CTL_ADD, members[i].msg->events | ANYTHING,
+                                     err);
                 }
         if (rc < 0 || found == 0)
                 return rc;
@@ -244,7 +252,8 @@ static int add_fired(struct restore *r, const struct restore_file *epoll, const 
 
 /* ---- all ---- */
 
-static int restore_members(struct restore *r, struct restore_file *file, unsigned int depth, struct ckpt_error *err);
+static int restore_members(struct restore *r, struct restore_file *file, unsigned int depth,
+                           struct ckpt_error *err);
 
 /* An instance in another one: its own members first, so that taking their events is not seen from there. */
 static int restore_nested(struct restore *r, const struct member *members, size_t n, unsigned int depth,
@@ -257,14 +266,17 @@ static int restore_nested(struct restore *r, const struct member *members, size_
         return rc;
 }
 
-static int restore_members(struct restore *r, struct restore_file *file, unsigned int depth, struct ckpt_error *err) {
+static int restore_members(struct restore *r, struct restore_file *file, unsigned int depth,
+                           struct ckpt_error *err) {
         const Img__EventpollFile *msg = file->msg->epfd;
         _cleanup_free_ struct member *members = NULL;
         int rc = 0;
 
         if (depth > NESTS_MAX)
-                return ckpt_error(err, -EBADMSG, "files.img: epoll instances are nested more than %d deep, which no kernel "
-                                  "allows", NESTS_MAX);
+                return ckpt_error(err, -EBADMSG,
+                                  "files.img: epoll instances are nested more than %d deep, which no kernel "
+                                  "allows",
+                                  NESTS_MAX);
         /* Also ends the way round of a circle, which the kernel refuses. */
         if (file->finished || msg->n_tfd == 0 || file->fd < 0)
                 return 0;

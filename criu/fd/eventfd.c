@@ -15,8 +15,10 @@
 
 static void eventfd_look(struct fd_probe *p, struct blockers *b) {
         if (anon_look(p, PROC_FDINFO_EVENTFD, b) && p->info.eventfd.count > COUNTER_MAX)
-                blocker_add(b, "Have the program read it", "%s is an eventfd that has overflowed, which nothing can "
-                            "bring about again", fd_probe_name(p));
+                blocker_add(b, "Have the program read it",
+                            "%s is an eventfd that has overflowed, which nothing can "
+                            "bring about again",
+                            fd_probe_name(p));
 }
 
 static int read_now(int fd, uint64_t *ret) {
@@ -55,7 +57,8 @@ static int is_semaphore(int fd, uint64_t count, bool *ret) {
 }
 
 static int eventfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
-        Img__EventfdFile *msg = arena_message(&dump_files(d)->arena, Img__EventfdFile, img__eventfd_file__init);
+        Img__EventfdFile *msg =
+                arena_message(&dump_files(d)->arena, Img__EventfdFile, img__eventfd_file__init);
         _cleanup_close_ int fd = -EBADF;
         bool semaphore;
         int r;
@@ -67,7 +70,8 @@ static int eventfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *fi
         if (!p->info.eventfd.has_semaphore) {
                 r = is_semaphore(fd, p->info.eventfd.count, &semaphore);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: cannot find out whether this eventfd is a semaphore",
+                        return ckpt_error_errno(err, r,
+                                                "%s: cannot find out whether this eventfd is a semaphore",
                                                 fd_probe_name(p));
         }
         msg->id = file->id;
@@ -91,7 +95,8 @@ static int eventfd_check(struct restore *r __attribute__((unused)), struct resto
         return anon_check_flags(file, image, msg->flags, EFD_SEMAPHORE, err);
 }
 
-static int eventfd_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+static int eventfd_open(struct restore *r __attribute__((unused)), struct restore_file *file,
+                        struct ckpt_error *err) {
         const Img__EventfdFile *msg = file->msg->efd;
         int rc;
 
@@ -99,7 +104,8 @@ static int eventfd_open(struct restore *r __attribute__((unused)), struct restor
         if (rc < 0)
                 return rc;
         rc = msg->counter > 0 ? add(file->fd, msg->counter) : 0;
-        return rc < 0 ? ckpt_error_errno(err, rc, "file %u: cannot set the counter of an eventfd", file->id) : 0;
+        return rc < 0 ? ckpt_error_errno(err, rc, "file %u: cannot set the counter of an eventfd", file->id)
+                      : 0;
 }
 
 const struct fd_kind fd_kind_eventfd = {

@@ -68,7 +68,8 @@ static int fifo_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
                                   fd_probe_name(p), outside);
         path = dump_file_new(files, &fd_kind_reg);
         path->msg->reg = arena_new(&files->arena, Img__RegFile);
-        reg_fill(files, path->msg->reg, path->id, ghost_path(&files->arena, p), fd_probe_flags(p), 0, &p->st, fown);
+        reg_fill(files, path->msg->reg, path->id, ghost_path(&files->arena, p), fd_probe_flags(p), 0, &p->st,
+                 fown);
         ghost_note(files, p, path->id);
         fifo = arena_message(&files->arena, Img__Fifo, img__fifo__init);
         fifo->id = file->id;
@@ -122,7 +123,8 @@ static int fifo_save(struct dump *d, struct ckpt_error *err) {
 
 /* ---- restore ---- */
 
-static const struct restore_file *path_of(const struct restore_files *files, const struct restore_file *file) {
+static const struct restore_file *path_of(const struct restore_files *files,
+                                          const struct restore_file *file) {
         const struct restore_file *path = restore_find_file(files, file->msg->fifo->regf_id);
 
         return path && path->msg->type == IMG__FD_TYPES__REG ? path : NULL;

@@ -113,14 +113,16 @@ void ghost_note(struct dump_files *files, const struct fd_probe *p, uint32_t id)
 
 /* ---- contents ---- */
 
-static int copy_range(int fd, uint64_t from, uint64_t to, char *buf, struct image_file *image, struct ckpt_error *err) {
+static int copy_range(int fd, uint64_t from, uint64_t to, char *buf, struct image_file *image,
+                      struct ckpt_error *err) {
         while (from < to) {
                 size_t n = (size_t)MIN(to - from, (uint64_t)COPY_SIZE);
                 ssize_t got = pread_full(fd, buf, n, (off_t)from);
                 int r;
 
                 if (got != (ssize_t)n)
-                        return ckpt_error_errno(err, got < 0 ? (int)got : -EIO, "a deleted file cannot be read at %llu",
+                        return ckpt_error_errno(err, got < 0 ? (int)got : -EIO,
+                                                "a deleted file cannot be read at %llu",
                                                 (unsigned long long)from);
                 r = image_write_raw(image, buf, n, err);
                 if (r < 0)
@@ -149,7 +151,8 @@ static int save_data(int fd, Img__GhostFile *msg, struct image_file *image, stru
 
         ckpt_assert(buf);
         msg->has_chunks = true;
-        msg->chunks = msg->size > 0 && (!next_data(fd, 0, msg->size, &from, &to) || from > 0 || to < msg->size);
+        msg->chunks =
+                msg->size > 0 && (!next_data(fd, 0, msg->size, &from, &to) || from > 0 || to < msg->size);
         r = image_write(image, &msg->base, err);
         if (r < 0 || !msg->chunks)
                 return r < 0 ? r : copy_range(fd, 0, msg->size, buf, image, err);
@@ -197,14 +200,15 @@ static int save_ghost(struct dump *d, const struct dump_ghost *g, struct ckpt_er
                 msg.size = g->st.stx_size;
                 fd = proc_openat(g->proc, g->where, O_RDONLY | O_NOATIME);
                 if (fd < 0)
-                        return ckpt_error_errno(err, fd, "pid %d: cannot open its deleted file (%s)", g->proc->pid,
-                                                g->where);
+                        return ckpt_error_errno(err, fd, "pid %d: cannot open its deleted file (%s)",
+                                                g->proc->pid, g->where);
         }
         r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
         if (r == 0)
                 r = image_open_write(d->set, IMAGE_GHOST_FILE, g->id, &image, err);
         if (r == 0)
-                r = S_ISREG(g->st.stx_mode) ? save_data(fd, &msg, image, err) : image_write(image, &msg.base, err);
+                r = S_ISREG(g->st.stx_mode) ? save_data(fd, &msg, image, err)
+                                            : image_write(image, &msg.base, err);
         if (r < 0)
                 return ckpt_error_prefix(err, "pid %d: %s", g->proc->pid, g->where);
         return image_close(TAKE_PTR(image), err);

@@ -34,7 +34,7 @@ struct restore_ghost {
         uint32_t id;
         Img__GhostFile *msg; /* owned */
         bool made;
-        int fd; /* O_PATH */
+        int fd;     /* O_PATH */
         char *path; /* under which it is made now, while it has a name */
         bool tmpfile;
 };
@@ -59,7 +59,8 @@ static int compare_users(const void *a, const void *b) {
 }
 
 static int compare_ghosts(const void *a, const void *b) {
-        const struct restore_ghost *x = *(struct restore_ghost *const *)a, *y = *(struct restore_ghost *const *)b;
+        const struct restore_ghost *x = *(struct restore_ghost *const *)a,
+                                   *y = *(struct restore_ghost *const *)b;
 
         return (x->id > y->id) - (x->id < y->id);
 }
@@ -108,7 +109,8 @@ static int read_users(struct restore *r, struct restore_ghosts *ghosts, struct c
                 user = (struct ghost_user){ remap->orig_id, remap->remap_id };
                 type = remap->remap_type;
                 if (!remap->has_remap_type) {
-                        type = remap->remap_id >> GHOST_BIT_SHIFT ? IMG__REMAP_TYPE__GHOST : IMG__REMAP_TYPE__LINKED;
+                        type = remap->remap_id >> GHOST_BIT_SHIFT ? IMG__REMAP_TYPE__GHOST
+                                                                  : IMG__REMAP_TYPE__LINKED;
                         user.ghost_id &= ~(1U << GHOST_BIT_SHIFT);
                 }
                 if (type == IMG__REMAP_TYPE__GHOST)
@@ -116,22 +118,25 @@ static int read_users(struct restore *r, struct restore_ghosts *ghosts, struct c
                 else if (type == IMG__REMAP_TYPE__LINKED)
                         linked_add(r->files, user.file_id, user.ghost_id);
                 else
-                        blocker_add(r->files->blockers, NULL,
-                                    "file %u is the /proc directory of a process, which cannot be restored yet",
-                                    remap->orig_id);
+                        blocker_add(
+                                r->files->blockers, NULL,
+                                "file %u is the /proc directory of a process, which cannot be restored yet",
+                                remap->orig_id);
         }
         return rc;
 }
 
 static int check_message(const Img__GhostFile *msg, struct image_file *image, struct ckpt_error *err) {
         if (!S_ISREG(msg->mode) && !S_ISDIR(msg->mode) && !S_ISFIFO(msg->mode))
-                return image_damaged(image, err, "%#o is not the mode of a file, directory or named pipe", msg->mode);
+                return image_damaged(image, err, "%#o is not the mode of a file, directory or named pipe",
+                                     msg->mode);
         if (msg->has_size && msg->size > INT64_MAX)
                 return image_damaged(image, err, "no file has %llu bytes", (unsigned long long)msg->size);
         if (msg->chunks && !msg->has_size)
                 return image_damaged(image, err, "it has parts and no size");
         if (S_ISREG(msg->mode) && !msg->chunks && msg->has_size && image_remaining(image) != msg->size)
-                return image_damaged(image, err, "%llu bytes follow, not %llu", (unsigned long long)image_remaining(image),
+                return image_damaged(image, err, "%llu bytes follow, not %llu",
+                                     (unsigned long long)image_remaining(image),
                                      (unsigned long long)msg->size);
         return 0;
 }
@@ -203,10 +208,11 @@ int ghost_check(const struct restore_file *file, struct image_file *image, struc
         const Img__GhostFile *msg = file->ghost->msg;
 
         if (reg->has_mode && (reg->mode & S_IFMT) != (msg->mode & S_IFMT))
-                return image_damaged(image, err, "file %u is not the kind of file that ghost-file-%x.img is", file->id,
-                                     file->ghost->id);
+                return image_damaged(image, err, "file %u is not the kind of file that ghost-file-%x.img is",
+                                     file->id, file->ghost->id);
         if (reg->flags & FLAG_TMPFILE && (!S_ISREG(msg->mode) || (reg->flags & O_ACCMODE) == O_RDONLY))
-                return image_damaged(image, err, "file %u: the flags %#o cannot be those of a temporary file", file->id,
+                return image_damaged(image, err,
+                                     "file %u: the flags %#o cannot be those of a temporary file", file->id,
                                      reg->flags);
         return 0;
 }
@@ -232,9 +238,11 @@ void ghost_free(struct restore_files *files) {
 
 /* ---- contents ---- */
 
-static int copy_bytes(struct image_file *image, int fd, uint64_t at, uint64_t len, char *buf, struct ckpt_error *err) {
+static int copy_bytes(struct image_file *image, int fd, uint64_t at, uint64_t len, char *buf,
+                      struct ckpt_error *err) {
         if (len > image_remaining(image))
-                return image_damaged(image, err, "a part of %llu bytes is more than it has", (unsigned long long)len);
+                return image_damaged(image, err, "a part of %llu bytes is more than it has",
+                                     (unsigned long long)len);
         while (len > 0) {
                 size_t n = (size_t)MIN(len, (uint64_t)COPY_SIZE);
                 int rc;
@@ -287,13 +295,16 @@ static int set_attributes(const struct restore_ghost *g, int fd, struct ckpt_err
         char path[32];
 
         if (msg->atim)
-                times[0] = (struct timespec){ (time_t)msg->atim->tv_sec, (long)(msg->atim->tv_usec % 1000000 * 1000) };
+                times[0] = (struct timespec){ (time_t)msg->atim->tv_sec,
+                                              (long)(msg->atim->tv_usec % 1000000 * 1000) };
         if (msg->mtim)
-                times[1] = (struct timespec){ (time_t)msg->mtim->tv_sec, (long)(msg->mtim->tv_usec % 1000000 * 1000) };
+                times[1] = (struct timespec){ (time_t)msg->mtim->tv_sec,
+                                              (long)(msg->mtim->tv_usec % 1000000 * 1000) };
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         if (chown(path, msg->uid, msg->gid) < 0 || chmod(path, msg->mode & 07777) < 0 ||
             utimensat(AT_FDCWD, path, times, 0) < 0)
-                return ckpt_error_errno(err, -errno, "cannot give a deleted %s its owner, permissions and times",
+                return ckpt_error_errno(err, -errno,
+                                        "cannot give a deleted %s its owner, permissions and times",
                                         S_ISDIR(msg->mode) ? "directory" : "file");
         return 0;
 }
@@ -311,7 +322,8 @@ static void remove_parents(struct parents *p) {
         while (p->n > 0) {
                 p->path[p->end[--p->n]] = 0;
                 if (rmdir(p->path) < 0)
-                        log_warn("cannot remove %s, which was made for a deleted file: %s", p->path, strerror(errno));
+                        log_warn("cannot remove %s, which was made for a deleted file: %s", p->path,
+                                 strerror(errno));
         }
 }
 
@@ -367,13 +379,16 @@ static int create(struct restore_ghost *g, const char *name, int *ret, struct ck
         snprintf(path, sizeof(path), "%s", name);
         fd = create_at(g, path);
         for (unsigned int i = 0; (fd == -EEXIST || fd == -ENAMETOOLONG) && i < 100; i++) {
-                int n = fd == -EEXIST ? snprintf(path, sizeof(path), "%s.ckpt-ghost-%d-%x-%u", name, getpid(), g->id, i) :
-                                        snprintf(path, sizeof(path), "%.*s/.ckpt-ghost-%d-%x-%u", dir, name, getpid(), g->id, i);
+                int n = fd == -EEXIST ? snprintf(path, sizeof(path), "%s.ckpt-ghost-%d-%x-%u", name,
+                                                 getpid(), g->id, i)
+                                      : snprintf(path, sizeof(path), "%.*s/.ckpt-ghost-%d-%x-%u", dir, name,
+                                                 getpid(), g->id, i);
 
                 fd = n < 0 || (size_t)n >= sizeof(path) ? -ENAMETOOLONG : create_at(g, path);
         }
         if (fd < 0)
-                return ckpt_error_errno(err, fd, "cannot make %s, which was deleted when it was dumped, for a moment", name);
+                return ckpt_error_errno(
+                        err, fd, "cannot make %s, which was deleted when it was dumped, for a moment", name);
         g->path = strdup(path);
         ckpt_assert(g->path);
         *ret = fd;
@@ -382,14 +397,16 @@ static int create(struct restore_ghost *g, const char *name, int *ret, struct ck
 
 /* One that never had a name, and may get one yet. */
 static int create_unnamed(const char *name, uint32_t flags, int *ret, struct ckpt_error *err) {
-        struct open_how how = { .flags = (flags & ~(uint32_t)O_ASYNC) | O_TMPFILE | O_CLOEXEC, .mode = 0600 };
+        struct open_how how = { .flags = (flags & ~(uint32_t)O_ASYNC) | O_TMPFILE | O_CLOEXEC,
+                                .mode = 0600 };
         char dir[PATH_MAX];
         int fd;
 
         snprintf(dir, sizeof(dir), "%s", name);
         fd = (int)syscall(SYS_openat2, AT_FDCWD, dirname(dir), &how, sizeof(how));
         if (fd < 0)
-                return ckpt_error_errno(err, -errno, "cannot make a temporary file in the directory of %s", name);
+                return ckpt_error_errno(err, -errno, "cannot make a temporary file in the directory of %s",
+                                        name);
         *ret = fd;
         return 0;
 }
@@ -404,7 +421,8 @@ static struct restore_file *find_user(struct restore *r, const struct restore_gh
         for (size_t i = 0; i < r->files->n; i++) {
                 struct restore_file *file = &r->files->v[i];
 
-                if (is_user(file, g) && (!tmpfile || (file->msg->reg->flags & FLAG_TMPFILE && file->nr_slots > 0)))
+                if (is_user(file, g) &&
+                    (!tmpfile || (file->msg->reg->flags & FLAG_TMPFILE && file->nr_slots > 0)))
                         return file;
         }
         return NULL;
@@ -419,16 +437,19 @@ static int give_owner(struct restore *r, struct restore_file *file, struct ckpt_
 }
 
 /* By the name it had, which may be another link to the same file. */
-static int open_user(struct restore *r, struct restore_ghost *g, struct restore_file *file, struct ckpt_error *err) {
+static int open_user(struct restore *r, struct restore_ghost *g, struct restore_file *file,
+                     struct ckpt_error *err) {
         const char *name = file->msg->reg->name;
-        bool linked = !g->tmpfile && S_ISREG(g->msg->mode) && strcmp(name, g->path) != 0 && link(g->path, name) == 0;
+        bool linked = !g->tmpfile && S_ISREG(g->msg->mode) && strcmp(name, g->path) != 0 &&
+                      link(g->path, name) == 0;
         char by_fd[32];
         int rc;
 
         snprintf(by_fd, sizeof(by_fd), "/proc/self/fd/%d", g->fd);
         if (g->tmpfile) {
                 rc = fd_open_exactly(by_fd, file->msg->reg->flags & ~(uint32_t)(O_NOFOLLOW | O_DIRECTORY));
-                rc = rc < 0 ? ckpt_error_errno(err, rc, "cannot open %s again", name) : reg_take(file, rc, err);
+                rc = rc < 0 ? ckpt_error_errno(err, rc, "cannot open %s again", name)
+                            : reg_take(file, rc, err);
         } else {
                 rc = reg_open_at(file, linked ? name : g->path, err);
         }
@@ -459,8 +480,8 @@ static int make_file(struct restore *r, struct restore_ghost *g, struct ckpt_err
         if (!first)
                 first = find_user(r, g, false);
         ckpt_assert(first);
-        rc = g->tmpfile ? create_unnamed(first->msg->reg->name, first->msg->reg->flags, &fd, err) :
-                          create(g, first->msg->reg->name, &fd, err);
+        rc = g->tmpfile ? create_unnamed(first->msg->reg->name, first->msg->reg->flags, &fd, err)
+                        : create(g, first->msg->reg->name, &fd, err);
         if (rc < 0)
                 return rc;
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -470,7 +491,8 @@ static int make_file(struct restore *r, struct restore_ghost *g, struct ckpt_err
         if (S_ISREG(g->msg->mode)) {
                 _cleanup_close_ int writer = open(path, O_WRONLY | O_CLOEXEC);
 
-                rc = writer < 0 ? ckpt_error_errno(err, -errno, "cannot write a deleted file") : fill(r, g, writer, err);
+                rc = writer < 0 ? ckpt_error_errno(err, -errno, "cannot write a deleted file")
+                                : fill(r, g, writer, err);
         }
         if (rc == 0)
                 rc = set_attributes(g, g->fd, err);
@@ -490,8 +512,10 @@ int ghost_open(struct restore *r, struct restore_ghost *g, int *ret, struct ckpt
                 ckpt_assert(first);
                 rc = make_parents(first->msg->reg->name, &parents);
                 if (rc < 0)
-                        ckpt_error_errno(err, rc, "cannot make the directory of %s, which was deleted when it was dumped",
-                                         first->msg->reg->name);
+                        ckpt_error_errno(
+                                err, rc,
+                                "cannot make the directory of %s, which was deleted when it was dumped",
+                                first->msg->reg->name);
                 else
                         rc = make_file(r, g, err);
                 remove_name(g);

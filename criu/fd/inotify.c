@@ -90,12 +90,14 @@ static void look_watch(struct fd_probe *p, const struct proc_inotify_watch *w, s
         pthread_mutex_unlock(&files->lock);
         if (r == 0)
                 return;
-        blocker_add(b,
-                    r == -ENODEV ? "Run ckpt where that filesystem is mounted"
-                                 : "If the file has a name, --force-irmap and --irmap-scan-path DIRECTORY look for it",
-                    "%s is an inotify instance whose watch %d is on inode %llu of device %u:%u, which %s",
-                    fd_probe_name(p), w->wd, (unsigned long long)w->ino, w->sdev >> 20, w->sdev & 0xfffff,
-                    r == -ENODEV ? "ckpt does not see" : "no path is known for: it may have been deleted");
+        blocker_add(
+                b,
+                r == -ENODEV
+                        ? "Run ckpt where that filesystem is mounted"
+                        : "If the file has a name, --force-irmap and --irmap-scan-path DIRECTORY look for it",
+                "%s is an inotify instance whose watch %d is on inode %llu of device %u:%u, which %s",
+                fd_probe_name(p), w->wd, (unsigned long long)w->ino, w->sdev >> 20, w->sdev & 0xfffff,
+                r == -ENODEV ? "ckpt does not see" : "no path is known for: it may have been deleted");
 }
 
 /* Bytes of events that wait to be read. */
@@ -122,10 +124,11 @@ static void look_unread(struct fd_probe *p, struct blockers *b) {
                         break;
                 nanosleep(&pause, NULL);
         }
-        blocker_add(b, "Try again when the program has read them",
-                    "%s is an inotify instance with events that have not been read yet (%d bytes), which could only be "
-                    "lost",
-                    fd_probe_name(p), n);
+        blocker_add(
+                b, "Try again when the program has read them",
+                "%s is an inotify instance with events that have not been read yet (%d bytes), which could only be "
+                "lost",
+                fd_probe_name(p), n);
 }
 
 static void inotify_look(struct fd_probe *p, struct blockers *b) {
@@ -143,7 +146,8 @@ static uint32_t image_dev(uint32_t sdev) {
         return (dev_minor & 0xff) | dev_major << 8 | (dev_minor & ~0xffU) << 12;
 }
 
-static Img__Fh *make_handle(struct arena *a, const struct proc_fhandle *handle, const char *path, int mnt_id) {
+static Img__Fh *make_handle(struct arena *a, const struct proc_fhandle *handle, const char *path,
+                            int mnt_id) {
         Img__Fh *fh = arena_message(a, Img__Fh, img__fh__init);
 
         fh->n_handle = MAX((size_t)HANDLE_WORDS, (handle->n + 7) / sizeof(uint64_t));
@@ -178,7 +182,8 @@ static int inotify_dump(struct dump *d, struct fd_probe *p, struct dump_file *fi
 
                 r = find_path(d, w, &path, &mnt_id);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: cannot find the path of watch %d", fd_probe_name(p), w->wd);
+                        return ckpt_error_errno(err, r, "%s: cannot find the path of watch %d",
+                                                fd_probe_name(p), w->wd);
                 wd->id = file->id;
                 wd->i_ino = w->ino;
                 wd->mask = w->mask;
@@ -200,17 +205,19 @@ static int compare_wd(const void *a, const void *b) {
 }
 
 /* Images of other tools may have the handle only, which finds the file as long as it is the same filesystem. */
-static int find_by_image(struct restore *r, Img__InotifyWd *wd) {
-        uint32_t dev_major = wd->s_dev >> 8 & 0xfff, dev_minor = (wd->s_dev & 0xff) | (wd->s_dev >> 12 & ~0xffU);
+static int find_by_image(Img__InotifyWd *wd) {
+        uint32_t dev_major = wd->s_dev >> 8 & 0xfff,
+                 dev_minor = (wd->s_dev & 0xff) | (wd->s_dev >> 12 & ~0xffU);
         struct proc_fhandle handle = { .known = wd->f_handle->bytes > 0, .n = wd->f_handle->bytes };
         struct irmap_inode inode = { dev_major << 20 | dev_minor, wd->i_ino, &handle };
+        _cleanup_(arena_done) struct arena arena = { 0 };
         struct irmap *map = NULL;
         const char *path;
         int rc, mnt_id;
 
         handle.type = (int)wd->f_handle->type;
         memcpy(handle.data, wd->f_handle->handle, handle.n);
-        rc = irmap_new(&r->arena, &map);
+        rc = irmap_new(&arena, &map);
         if (rc == 0)
                 rc = irmap_find(map, &inode, false, &path, &mnt_id);
         if (rc < 0)
@@ -219,28 +226,34 @@ static int find_by_image(struct restore *r, Img__InotifyWd *wd) {
         return wd->f_handle->path ? 0 : -ENOMEM;
 }
 
-static int check_watch(struct restore *r, const struct restore_file *file, Img__InotifyWd *wd, struct image_file *image,
-                       struct ckpt_error *err) {
+static int check_watch(struct restore *r, const struct restore_file *file, Img__InotifyWd *wd,
+                       struct image_file *image, struct ckpt_error *err) {
         const Img__Fh *fh = wd->f_handle;
         struct stat st;
         int rc;
 
-        if (wd->wd == 0 || wd->wd > INT32_MAX || wd->mask & ~(uint32_t)MASK_KNOWN || !(wd->mask & MASK_KNOWN))
-                return image_damaged(image, err, "file %u: watch %u with the mask %#x makes no sense", file->id, wd->wd,
-                                     wd->mask);
-        if (fh->bytes > PROC_FHANDLE_MAX || fh->bytes > fh->n_handle * sizeof(uint64_t) || fh->type > INT32_MAX)
-                return image_damaged(image, err, "file %u: watch %u has a file handle of %u bytes that it has not",
+        if (wd->wd == 0 || wd->wd > INT32_MAX || wd->mask & ~(uint32_t)MASK_KNOWN ||
+            !(wd->mask & MASK_KNOWN))
+                return image_damaged(image, err, "file %u: watch %u with the mask %#x makes no sense",
+                                     file->id, wd->wd, wd->mask);
+        if (fh->bytes > PROC_FHANDLE_MAX || fh->bytes > fh->n_handle * sizeof(uint64_t) ||
+            fh->type > INT32_MAX)
+                return image_damaged(image, err,
+                                     "file %u: watch %u has a file handle of %u bytes that it has not",
                                      file->id, wd->wd, fh->bytes);
         if (fh->path && (fh->path[0] != '/' || strlen(fh->path) >= PATH_MAX))
-                return image_damaged(image, err, "file %u: watch %u is on what is no absolute path", file->id, wd->wd);
+                return image_damaged(image, err, "file %u: watch %u is on what is no absolute path",
+                                     file->id, wd->wd);
         if (!fh->path) {
-                rc = find_by_image(r, wd);
+                rc = find_by_image(wd);
                 if (rc < 0)
-                        blocker_add(r->files->blockers, "Restore where the dump was made",
-                                    "the file that watch %u of an inotify instance is on cannot be found by its handle: %s",
-                                    wd->wd, strerror(-rc));
+                        blocker_add(
+                                r->files->blockers, "Restore where the dump was made",
+                                "the file that watch %u of an inotify instance is on cannot be found by its handle: %s",
+                                wd->wd, strerror(-rc));
         } else if (lstat(fh->path, &st) < 0) {
-                blocker_add(r->files->blockers, "Put the files back as they were when the checkpoint was made",
+                blocker_add(r->files->blockers,
+                            "Put the files back as they were when the checkpoint was made",
                             errno == ENOENT ? "%s, which is watched by inotify, is missing"
                                             : "%s, which is watched by inotify, cannot be reached: %s",
                             fh->path, strerror(errno));
@@ -258,17 +271,20 @@ static int inotify_check(struct restore *r, struct restore_file *file, struct im
         for (size_t i = 0; rc == 0 && i < msg->n_wd; i++) {
                 rc = check_watch(r, file, msg->wd[i], image, err);
                 if (rc == 0 && i > 0 && msg->wd[i - 1]->wd == msg->wd[i]->wd)
-                        rc = image_damaged(image, err, "file %u: watch %u is there twice", file->id, msg->wd[i]->wd);
+                        rc = image_damaged(image, err, "file %u: watch %u is there twice", file->id,
+                                           msg->wd[i]->wd);
         }
         return rc < 0 ? rc : anon_check_flags(file, image, msg->flags, 0, err);
 }
 
-static int inotify_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+static int inotify_open(struct restore *r __attribute__((unused)), struct restore_file *file,
+                        struct ckpt_error *err) {
         return anon_opened(file, inotify_init1(IN_CLOEXEC), file->msg->ify->flags, err);
 }
 
 /* Late, so that the opening of files is no event. The numbers that follow the last are those that would have followed. */
-static int inotify_finish(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+static int inotify_finish(struct restore *r __attribute__((unused)), struct restore_file *file,
+                          struct ckpt_error *err) {
         const Img__InotifyFile *msg = file->msg->ify;
 
         for (size_t i = 0; i < msg->n_wd; i++) {
@@ -276,16 +292,19 @@ static int inotify_finish(struct restore *r __attribute__((unused)), struct rest
                 int wd;
 
                 if (ioctl(file->fd, SET_NEXT_WD, (int32_t)w->wd) < 0)
-                        return ckpt_error_errno(err, -errno, "file %u: cannot choose the number of an inotify watch",
+                        return ckpt_error_errno(err, -errno,
+                                                "file %u: cannot choose the number of an inotify watch",
                                                 file->id);
                 wd = inotify_add_watch(file->fd, w->f_handle->path, w->mask | IN_DONT_FOLLOW);
                 if (wd < 0)
-                        return ckpt_error_errno(err, -errno, "file %u: cannot watch %s", file->id, w->f_handle->path);
+                        return ckpt_error_errno(err, -errno, "file %u: cannot watch %s", file->id,
+                                                w->f_handle->path);
                 if (wd != (int)w->wd)
-                        return ckpt_error(err, -EBADMSG,
-                                          "file %u: %s is watched twice, by watch %d and by %u; it was another file when "
-                                          "the checkpoint was made",
-                                          file->id, w->f_handle->path, wd, w->wd);
+                        return ckpt_error(
+                                err, -EBADMSG,
+                                "file %u: %s is watched twice, by watch %d and by %u; it was another file when "
+                                "the checkpoint was made",
+                                file->id, w->f_handle->path, wd, w->wd);
         }
         return 0;
 }

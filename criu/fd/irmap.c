@@ -81,7 +81,8 @@ static int stat_path(int dirfd, const char *path, int flags, struct statx *ret) 
 }
 
 static bool same_file(const struct statx *a, const struct statx *b) {
-        return a->stx_ino == b->stx_ino && a->stx_dev_major == b->stx_dev_major && a->stx_dev_minor == b->stx_dev_minor;
+        return a->stx_ino == b->stx_ino && a->stx_dev_major == b->stx_dev_major &&
+               a->stx_dev_minor == b->stx_dev_minor;
 }
 
 /* Of the superblock, which stat(2) does not always tell (btrfs, overlayfs). */
@@ -92,7 +93,8 @@ static bool is_on(const struct irmap *map, const struct statx *st, uint32_t sdev
         return (st->stx_dev_major << 20 | st->stx_dev_minor) == sdev;
 }
 
-static void remember(struct irmap *map, const struct irmap_inode *inode, const struct statx *st, const char *path) {
+static void remember(struct irmap *map, const struct irmap_inode *inode, const struct statx *st,
+                     const char *path) {
         struct known *k = arena_new(map->arena, struct known);
 
         *k = (struct known){
@@ -109,8 +111,8 @@ static const struct known *recall(const struct irmap *map, const struct irmap_in
         for (const struct known *k = map->known[inode->ino % BUCKETS]; k; k = k->next) {
                 struct statx st;
 
-                if (k->ino == inode->ino && k->sdev == inode->sdev && stat_path(AT_FDCWD, k->path, 0, &st) == 0 &&
-                    same_file(&st, &k->st))
+                if (k->ino == inode->ino && k->sdev == inode->sdev &&
+                    stat_path(AT_FDCWD, k->path, 0, &st) == 0 && same_file(&st, &k->st))
                         return k;
         }
         return NULL;
@@ -148,7 +150,8 @@ static int open_near(struct irmap *map, uint32_t sdev, int *ret) {
 }
 
 static int open_handle(struct irmap *map, const struct irmap_inode *inode) {
-        struct handle h = { .head = { .handle_bytes = inode->handle->n, .handle_type = inode->handle->type } };
+        struct handle h = { .head = { .handle_bytes = inode->handle->n,
+                                      .handle_type = inode->handle->type } };
         int near, fd, r;
 
         if (!inode->handle->known || inode->handle->n > sizeof(h.data))
@@ -189,7 +192,8 @@ static int find_by_handle(struct irmap *map, const struct irmap_inode *inode) {
         return 0;
 }
 
-int irmap_find(struct irmap *map, const struct irmap_inode *inode, bool scan_only, const char **ret, int *ret_mnt_id) {
+int irmap_find(struct irmap *map, const struct irmap_inode *inode, bool scan_only, const char **ret,
+               int *ret_mnt_id) {
         const struct known *k = recall(map, inode);
         int r;
 
@@ -254,7 +258,8 @@ static int scan_entry(struct scan *s, int dirfd, const char *name, size_t len, u
         s->path[len] = '/';
         memcpy(s->path + len + 1, name, add + 1);
         /* Where the numbers of stat(2) are not those of inodes (overlayfs) handles tell; else they are cheaper. */
-        if ((st.stx_ino == s->inode->ino || !is_on(s->map, &st, st.stx_dev_major << 20 | st.stx_dev_minor)) &&
+        if ((st.stx_ino == s->inode->ino ||
+             !is_on(s->map, &st, st.stx_dev_major << 20 | st.stx_dev_minor)) &&
             is_wanted(s, dirfd, name, &st)) {
                 remember(s->map, s->inode, &st, s->path);
                 return 0;

@@ -25,7 +25,8 @@ int irmap_new(struct arena *arena, struct irmap **ret);
  * -ENOENT: the file is deleted, or cannot be reached by a path; -EOPNOTSUPP: the filesystem has no handles; -ENODEV:
  * no mount of that filesystem.
  */
-int irmap_find(struct irmap *map, const struct irmap_inode *inode, bool scan_only, const char **ret, int *ret_mnt_id);
+int irmap_find(struct irmap *map, const struct irmap_inode *inode, bool scan_only, const char **ret,
+               int *ret_mnt_id);
 
 /*
  * Look for the inode in a directory and everything below it on the same mount. What irmap_find() finds afterwards.

@@ -226,9 +226,9 @@ struct restore_file {
         uint32_t dir_users;
         int dir; /* O_PATH, of a directory that tasks work in */
         bool owner_waits, async_set;
-        bool finished; /* by a kind that finishes files together */
+        bool finished;               /* by a kind that finishes files together */
         struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
-        const char *link; /* a RegFile that was deleted and has another link, under this name */
+        const char *link;            /* a RegFile that was deleted and has another link, under this name */
 };
 
 struct restore_lock {
@@ -345,10 +345,11 @@ void reg_check_path(struct restore *r, const Img__RegFile *reg);
 int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err);
 
 /* An open description with the flags of a RegFile becomes file->fd, at its offset. */
-int reg_take(struct restore_file *file, int fd, struct ckpt_error *err);
+int reg_take(struct restore_file *file, int taken, struct ckpt_error *err);
 
 /* As fd_open_exactly(), for any use of a RegFile, also of one that was deleted. */
-int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags, struct ckpt_error *err);
+int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags,
+                   struct ckpt_error *err);
 
 /* ---- locks (lock.c) ---- */
 

@@ -33,11 +33,20 @@ struct dump_links {
         bool keep;
 };
 
+/* A file may also be called so. */
+static bool leads_there(const struct fd_probe *p) {
+        struct statx st;
+
+        return statx(AT_FDCWD, p->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO,
+                     &st) == 0 &&
+               st.stx_ino == p->st.stx_ino && statx_dev(&st) == statx_dev(&p->st);
+}
+
 bool linked_is(const struct fd_probe *p) {
         size_t len = strlen(p->link), tail = sizeof(suffix) - 1;
 
         return p->st.stx_nlink > 0 && S_ISREG(p->st.stx_mode) && p->link[0] == '/' && len > tail &&
-               strcmp(p->link + len - tail, suffix) == 0;
+               strcmp(p->link + len - tail, suffix) == 0 && !leads_there(p);
 }
 
 static int name_length(const struct fd_probe *p) {
@@ -50,18 +59,21 @@ static bool has_directory(const struct fd_probe *p) {
         struct statx st;
 
         snprintf(path, sizeof(path), "%.*s", (int)(strrchr(p->link, '/') - p->link), p->link);
-        return statx(AT_FDCWD, *path ? path : "/", 0, STATX_TYPE | STATX_INO, &st) == 0 && statx_dev(&st) == statx_dev(&p->st);
+        return statx(AT_FDCWD, *path ? path : "/", 0, STATX_TYPE | STATX_INO, &st) == 0 &&
+               statx_dev(&st) == statx_dev(&p->st);
 }
 
 bool linked_look(const struct fd_probe *p, struct blockers *b) {
         if (!p->task->dump->opts->link_remap)
-                blocker_add(b, "Use --link-remap to keep it by another link, which is made beside the old name",
-                            "%s is the file %.*s, deleted under that name, which has other names (hard links)", fd_probe_name(p),
-                            name_length(p), p->link);
+                blocker_add(
+                        b, "Use --link-remap to keep it by another link, which is made beside the old name",
+                        "%s is the file %.*s, deleted under that name, which has other names (hard links)",
+                        fd_probe_name(p), name_length(p), p->link);
         else if (!has_directory(p))
-                blocker_add(b, "Have the program close it",
-                            "%s is the file %.*s, deleted under that name, and there is no directory to make another link in",
-                            fd_probe_name(p), name_length(p), p->link);
+                blocker_add(
+                        b, "Have the program close it",
+                        "%s is the file %.*s, deleted under that name, and there is no directory to make another link in",
+                        fd_probe_name(p), name_length(p), p->link);
         else
                 return true;
         return false;
@@ -107,16 +119,19 @@ static int make_link(struct arena *a, struct dump_link *l, struct ckpt_error *er
                         return 0;
                 }
                 if (errno != EEXIST)
-                        return ckpt_error_errno(err, -errno, "cannot make the link %s to keep the deleted file %s", path,
+                        return ckpt_error_errno(err, -errno,
+                                                "cannot make the link %s to keep the deleted file %s", path,
                                                 l->name);
         }
-        return ckpt_error(err, -EEXIST, "there is no name left beside %s for a link to keep that file", l->name);
+        return ckpt_error(err, -EEXIST, "there is no name left beside %s for a link to keep that file",
+                          l->name);
 }
 
 /* The link of another description of the inode will do. */
 static struct dump_link *find_made(const struct dump_links *links, const struct dump_link *like) {
         for (struct dump_link *l = links->list; l; l = l->next)
-                if (l->made && l->st.stx_ino == like->st.stx_ino && statx_dev(&l->st) == statx_dev(&like->st))
+                if (l->made && l->st.stx_ino == like->st.stx_ino &&
+                    statx_dev(&l->st) == statx_dev(&like->st))
                         return l;
         return NULL;
 }
@@ -194,7 +209,9 @@ bool linked_has(const struct restore_files *files, uint32_t file_id) {
 static const Img__RegFile *link_of(const struct restore_files *files, uint32_t id) {
         const struct restore_file *file = restore_find_file(files, id);
 
-        return file && file->msg->type == IMG__FD_TYPES__REG && !file->ghost && !linked_has(files, id) ? file->msg->reg : NULL;
+        return file && file->msg->type == IMG__FD_TYPES__REG && !file->ghost && !linked_has(files, id)
+                       ? file->msg->reg
+                       : NULL;
 }
 
 int linked_load(struct restore *r, struct ckpt_error *err) {
@@ -205,10 +222,11 @@ int linked_load(struct restore *r, struct ckpt_error *err) {
                 const Img__RegFile *link = link_of(r->files, users->v[i].link_id);
 
                 if (!file || file->msg->type != IMG__FD_TYPES__REG || !link)
-                        return ckpt_error(err, -EBADMSG,
-                                          "remap-fpath.img: file %u is to be found under the name of file %u, and one of them "
-                                          "is no file",
-                                          users->v[i].file_id, users->v[i].link_id);
+                        return ckpt_error(
+                                err, -EBADMSG,
+                                "remap-fpath.img: file %u is to be found under the name of file %u, and one of them "
+                                "is no file",
+                                users->v[i].file_id, users->v[i].link_id);
                 file->link = link->name;
         }
         return 0;
@@ -233,7 +251,8 @@ void fd_restore_remove_links(struct restore *r) {
                 const Img__RegFile *link = link_of(r->files, users->v[i].link_id);
                 const char *base = link ? strrchr(link->name, '/') : NULL;
 
-                if (base && strncmp(base + 1, prefix, sizeof(prefix) - 1) == 0 && unlink(link->name) < 0 && errno != ENOENT)
+                if (base && strncmp(base + 1, prefix, sizeof(prefix) - 1) == 0 && unlink(link->name) < 0 &&
+                    errno != ENOENT)
                         log_warn("cannot remove the link %s: %s", link->name, strerror(errno));
         }
 }

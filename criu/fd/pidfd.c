@@ -74,11 +74,13 @@ static void pidfd_look(struct fd_probe *p, struct blockers *b) {
                 return;
         if (pid == 0)
                 blocker_add(b, "Have the program close it, or run ckpt where that process can be seen",
-                            "%s is a pidfd of a process in a pid namespace that ckpt does not see", fd_probe_name(p));
+                            "%s is a pidfd of a process in a pid namespace that ckpt does not see",
+                            fd_probe_name(p));
         else if (fd_probe_flags(p) & FLAG_THREAD && is_thread_of(d, pid))
-                blocker_add(b, "Have the program close it",
-                            "%s is a pidfd of the single thread %d (PIDFD_THREAD), which is not supported yet",
-                            fd_probe_name(p), pid);
+                blocker_add(
+                        b, "Have the program close it",
+                        "%s is a pidfd of the single thread %d (PIDFD_THREAD), which is not supported yet",
+                        fd_probe_name(p), pid);
         else if (!descends_from(pid, d->tasks[0]->pid))
                 blocker_add(b, "Dump a tree that has both, or have the program close it",
                             "%s is a pidfd of pid %d, outside of the tree", fd_probe_name(p), pid);
@@ -114,14 +116,16 @@ static int pidfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file
 
 /* ---- restore ---- */
 
-static int pidfd_check(struct restore *r, struct restore_file *file, struct image_file *image, struct ckpt_error *err) {
+static int pidfd_check(struct restore *r, struct restore_file *file, struct image_file *image,
+                       struct ckpt_error *err) {
         const Img__Pidfd *msg = file->msg->pidfd;
 
         if (msg->nspid > 0 && !restore_find_task(r, msg->nspid)) {
                 if (!(msg->flags & FLAG_THREAD))
-                        return image_damaged(image, err, "file %u: pid %d of a pidfd is not in the tree", file->id,
-                                             msg->nspid);
-                blocker_add(r->files->blockers, NULL, "file %u is a pidfd of the single thread %d, which is not supported yet",
+                        return image_damaged(image, err, "file %u: pid %d of a pidfd is not in the tree",
+                                             file->id, msg->nspid);
+                blocker_add(r->files->blockers, NULL,
+                            "file %u is a pidfd of the single thread %d, which is not supported yet",
                             file->id, msg->nspid);
         }
         return anon_check_flags(file, image, msg->flags, FLAG_THREAD, err);
@@ -130,8 +134,8 @@ static int pidfd_check(struct restore *r, struct restore_file *file, struct imag
 static int open_one(struct restore_file *file, pid_t pid, struct ckpt_error *err) {
         const Img__Pidfd *msg = file->msg->pidfd;
 
-        return anon_opened(file, (int)syscall(SYS_pidfd_open, pid, msg->flags & (O_NONBLOCK | FLAG_THREAD)), msg->flags,
-                           err);
+        return anon_opened(file, (int)syscall(SYS_pidfd_open, pid, msg->flags & (O_NONBLOCK | FLAG_THREAD)),
+                           msg->flags, err);
 }
 
 /* One that nobody has asked for yet. */
@@ -186,7 +190,8 @@ static int open_dead(struct restore *r, struct restore_file *asked, struct ckpt_
                 end_as(like->has_exit_status ? like->exit_status : 0);
         }
         if (pid < 0)
-                return ckpt_error_errno(err, -errno, "cannot make a process for the pidfd of one that is gone");
+                return ckpt_error_errno(err, -errno,
+                                        "cannot make a process for the pidfd of one that is gone");
         rc = open_one(asked, pid, err);
         for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
                 struct restore_file *file = &r->files->v[i];

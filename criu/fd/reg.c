@@ -262,7 +262,8 @@ int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *
         return reg_take(file, fd, err);
 }
 
-int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags, struct ckpt_error *err) {
+int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags,
+                   struct ckpt_error *err) {
         const char *path = file->msg->reg->name;
         char by_fd[32];
         int fd, rc;

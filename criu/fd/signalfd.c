@@ -13,7 +13,8 @@ static void signalfd_look(struct fd_probe *p, struct blockers *b) {
         anon_look(p, PROC_FDINFO_SIGNALFD, b);
 }
 
-static int signalfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
+static int signalfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
+                         struct ckpt_error *err) {
         Img__Signalfd *msg = arena_message(&dump_files(d)->arena, Img__Signalfd, img__signalfd__init);
         _cleanup_close_ int fd = -EBADF;
         int r;
@@ -34,11 +35,13 @@ static int signalfd_check(struct restore *r __attribute__((unused)), struct rest
         return anon_check_flags(file, image, file->msg->sgfd->flags, 0, err);
 }
 
-static int signalfd_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
+static int signalfd_open(struct restore *r __attribute__((unused)), struct restore_file *file,
+                         struct ckpt_error *err) {
         const Img__Signalfd *msg = file->msg->sgfd;
 
         /* Not glibc's function: its sigset_t is larger than the kernel's. */
-        return anon_opened(file, (int)syscall(SYS_signalfd4, -1, &msg->sigmask, sizeof(msg->sigmask), SFD_CLOEXEC),
+        return anon_opened(file,
+                           (int)syscall(SYS_signalfd4, -1, &msg->sigmask, sizeof(msg->sigmask), SFD_CLOEXEC),
                            msg->flags, err);
 }
 

@@ -65,10 +65,11 @@ static void timerfd_look(struct fd_probe *p, struct blockers *b) {
         /* A single shot that is still to come has not fired: the tick is that of the cancellation. */
         if (p->info.timerfd.settime_flags & TFD_TIMER_CANCEL_ON_SET && p->info.timerfd.ticks > 0 &&
             is_zero(&p->info.timerfd.interval) && !is_zero(&p->info.timerfd.value))
-                blocker_add(b, "Try again when the program has read it",
-                            "%s is a timerfd that a change of the clock has cancelled (TFD_TIMER_CANCEL_ON_SET), which "
-                            "its program has not read yet",
-                            fd_probe_name(p));
+                blocker_add(
+                        b, "Try again when the program has read it",
+                        "%s is a timerfd that a change of the clock has cancelled (TFD_TIMER_CANCEL_ON_SET), which "
+                        "its program has not read yet",
+                        fd_probe_name(p));
 }
 
 /*
@@ -80,8 +81,8 @@ static int read_state(struct fd_probe *p, int fd, struct proc_fdinfo *ret) {
         struct itimerspec its;
         int r;
 
-        if (p->info.timerfd.ticks > 0 && is_zero(&p->info.timerfd.value) && !is_zero(&p->info.timerfd.interval) &&
-            timerfd_gettime(fd, &its) < 0)
+        if (p->info.timerfd.ticks > 0 && is_zero(&p->info.timerfd.value) &&
+            !is_zero(&p->info.timerfd.interval) && timerfd_gettime(fd, &its) < 0)
                 return -errno;
         r = proc_fdinfo_read(p->proc, p->fd, p->buf, &info);
         if (r < 0)
@@ -145,18 +146,20 @@ static int timerfd_check(struct restore *r __attribute__((unused)), struct resto
         case CLOCK_BOOTTIME_ALARM:
                 break;
         default:
-                return image_damaged(image, err, "file %u: there is no timerfd of clock %u", file->id, msg->clockid);
+                return image_damaged(image, err, "file %u: there is no timerfd of clock %u", file->id,
+                                     msg->clockid);
         }
-        if (msg->settime_flags & ~(uint32_t)(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) || msg->vsec > INT64_MAX ||
-            msg->isec > INT64_MAX || msg->vnsec >= NS_PER_S || msg->insec >= NS_PER_S ||
-            (msg->has_expires_ns && msg->expires_ns <= 0))
+        if (msg->settime_flags & ~(uint32_t)(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) ||
+            msg->vsec > INT64_MAX || msg->isec > INT64_MAX || msg->vnsec >= NS_PER_S ||
+            msg->insec >= NS_PER_S || (msg->has_expires_ns && msg->expires_ns <= 0))
                 return image_damaged(image, err, "file %u: its timer makes no sense", file->id);
         return anon_check_flags(file, image, msg->flags, 0, err);
 }
 
-static int timerfd_open(struct restore *r __attribute__((unused)), struct restore_file *file, struct ckpt_error *err) {
-        return anon_opened(file, timerfd_create((clockid_t)file->msg->tfd->clockid, TFD_CLOEXEC), file->msg->tfd->flags,
-                           err);
+static int timerfd_open(struct restore *r __attribute__((unused)), struct restore_file *file,
+                        struct ckpt_error *err) {
+        return anon_opened(file, timerfd_create((clockid_t)file->msg->tfd->clockid, TFD_CLOEXEC),
+                           file->msg->tfd->flags, err);
 }
 
 struct timer {
@@ -172,7 +175,8 @@ static bool same_clock(const Img__Timerfd *msg, clockid_t clock) {
 
         if (!msg->has_expires_ns)
                 return false;
-        return clock == CLOCK_REALTIME || (msg->boot_id && read_boot_id(boot_id) && strcmp(boot_id, msg->boot_id) == 0);
+        return clock == CLOCK_REALTIME ||
+               (msg->boot_id && read_boot_id(boot_id) && strcmp(boot_id, msg->boot_id) == 0);
 }
 
 /* What the kernel is to be told at this moment. */
@@ -186,7 +190,9 @@ static struct timer timer_now(const Img__Timerfd *msg) {
                 left = t.interval;
         if (left == 0)
                 return t;
-        end = same_clock(msg, clock) ? (uint64_t)msg->expires_ns : left < INT64_MAX - now ? now + left : INT64_MAX;
+        end = same_clock(msg, clock)   ? (uint64_t)msg->expires_ns
+              : left < INT64_MAX - now ? now + left
+                                       : INT64_MAX;
         if (msg->settime_flags & TFD_TIMER_ABSTIME) {
                 t.value = end;
         } else if (end > now) {
@@ -236,7 +242,8 @@ static int set_ticks(int fd, uint64_t ticks) {
                 return 0;
         r = read_own(fd, &after);
         proc_fdinfo_done(&after);
-        if (r < 0 || is_zero(&before.timerfd.value) || !is_zero(&after.timerfd.value) || after.timerfd.ticks > more)
+        if (r < 0 || is_zero(&before.timerfd.value) || !is_zero(&after.timerfd.value) ||
+            after.timerfd.ticks > more)
                 return r;
         more++;
         return ioctl(fd, SET_TICKS, &more) < 0 ? -errno : 0;
@@ -253,7 +260,8 @@ static int timerfd_finish(struct restore *r __attribute__((unused)), struct rest
                 return ckpt_error_errno(err, -errno, "file %u: cannot set the timer", file->id);
         if (t.ticks > 0)
                 rc = set_ticks(file->fd, t.ticks);
-        return rc < 0 ? ckpt_error_errno(err, rc, "file %u: cannot set the expirations of a timer", file->id) : 0;
+        return rc < 0 ? ckpt_error_errno(err, rc, "file %u: cannot set the expirations of a timer", file->id)
+                      : 0;
 }
 
 const struct fd_kind fd_kind_timerfd = {

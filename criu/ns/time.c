@@ -37,14 +37,16 @@ static int64_t now_ns(clockid_t clock) {
 void time_look(struct dump_task *t) {
         ino_t own, children, root;
 
-        if (proc_ns_inode(&t->proc, "time", &own) < 0 || proc_ns_inode(&t->proc, "time_for_children", &children) < 0 ||
+        if (proc_ns_inode(&t->proc, "time", &own) < 0 ||
+            proc_ns_inode(&t->proc, "time_for_children", &children) < 0 ||
             proc_ns_inode(&t->dump->tasks[0]->proc, "time", &root) < 0)
                 return;
         if (own != root || children != root)
-                blocker_add(t->dump->blockers, "Start the whole tree in one time namespace",
-                            "%s or its children are in another time namespace than the root of the tree, which is not "
-                            "supported yet",
-                            dump_task_name(t));
+                blocker_add(
+                        t->dump->blockers, "Start the whole tree in one time namespace",
+                        "%s or its children are in another time namespace than the root of the tree, which is not "
+                        "supported yet",
+                        dump_task_name(t));
 }
 
 /* A line of timens_offsets: the clock, seconds (of either sign), nanoseconds. */
@@ -100,7 +102,8 @@ int time_save(struct dump *d, struct ckpt_error *err) {
         if (r == 0)
                 r = read_offsets(&d->tasks[0]->proc, &theirs[0], &theirs[1]);
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot read the clock offsets of %s", dump_task_name(d->tasks[0]));
+                return ckpt_error_errno(err, r, "cannot read the clock offsets of %s",
+                                        dump_task_name(d->tasks[0]));
         fill_timespec(&monotonic, now_ns(CLOCK_MONOTONIC) - ours[0] + theirs[0]);
         fill_timespec(&boottime, now_ns(CLOCK_BOOTTIME) - ours[1] + theirs[1]);
         clocks.monotonic = &monotonic;
@@ -125,13 +128,15 @@ int time_load(struct restore *r, struct ckpt_error *err) {
 
         if (!ids->has_time_ns_id)
                 return 0;
-        ret = image_load(r->dir, IMAGE_TIMENS, ids->time_ns_id, IMAGE_OPTIONAL, &img__timens__descriptor, &image, err);
+        ret = image_load(r->dir, IMAGE_TIMENS, ids->time_ns_id, IMAGE_OPTIONAL, &img__timens__descriptor,
+                         &image, err);
         if (ret == -ENOENT)
                 return 0; /* the format leaves it out for trees that share the namespace of the dumping tool */
         if (ret < 0)
                 return ret;
         clocks = arena_new(&r->arena, struct restore_clocks);
-        if (!take_timespec(image->monotonic, &clocks->monotonic) || !take_timespec(image->boottime, &clocks->boottime))
+        if (!take_timespec(image->monotonic, &clocks->monotonic) ||
+            !take_timespec(image->boottime, &clocks->boottime))
                 return ckpt_error(err, -EBADMSG, "timens-%u.img: this is no time", ids->time_ns_id);
         r->clocks = clocks;
         return 0;
@@ -149,7 +154,8 @@ static int write_offsets(int64_t monotonic, int64_t boottime) {
 
         if (fd < 0)
                 return -errno;
-        n = snprintf(text, sizeof(text), "monotonic %" PRId64 " %" PRId64 "\nboottime %" PRId64 " %" PRId64 "\n",
+        n = snprintf(text, sizeof(text),
+                     "monotonic %" PRId64 " %" PRId64 "\nboottime %" PRId64 " %" PRId64 "\n",
                      floor_seconds(monotonic), monotonic - floor_seconds(monotonic) * NS_PER_S,
                      floor_seconds(boottime), boottime - floor_seconds(boottime) * NS_PER_S);
         return write(fd, text, (size_t)n) == n ? 0 : -errno;
@@ -173,15 +179,19 @@ int time_enter(struct restore *r, struct ckpt_error *err) {
                 ret = -errno;
         /* Offsets count from the initial namespace; a clock that would not jump back keeps ours. */
         if (ret == 0)
-                ret = write_offsets(ours[0] + (monotonic > 0 ? monotonic : 0), ours[1] + (boottime > 0 ? boottime : 0));
+                ret = write_offsets(ours[0] + (monotonic > 0 ? monotonic : 0),
+                                    ours[1] + (boottime > 0 ? boottime : 0));
         if (ret < 0) {
-                ckpt_error_errno(err, ret,
-                                 "the clocks of this machine are behind those of the checkpoint, and it cannot be "
-                                 "restored into a time namespace; nothing was created");
-                return ckpt_error_hint(err, "ckpt needs CAP_SYS_ADMIN and CAP_SYS_TIME, and a kernel with CONFIG_TIME_NS");
+                ckpt_error_errno(
+                        err, ret,
+                        "the clocks of this machine are behind those of the checkpoint, and it cannot be "
+                        "restored into a time namespace; nothing was created");
+                return ckpt_error_hint(
+                        err, "ckpt needs CAP_SYS_ADMIN and CAP_SYS_TIME, and a kernel with CONFIG_TIME_NS");
         }
-        log_warn("the clocks of this machine are behind those of the checkpoint: restoring into a time namespace "
-                 "(monotonic %+" PRId64 " s, boottime %+" PRId64 " s)",
-                 monotonic / NS_PER_S, boottime / NS_PER_S);
+        log_warn(
+                "the clocks of this machine are behind those of the checkpoint: restoring into a time namespace "
+                "(monotonic %+" PRId64 " s, boottime %+" PRId64 " s)",
+                monotonic / NS_PER_S, boottime / NS_PER_S);
         return 0;
 }

@@ -112,8 +112,8 @@ static int unmap_host(struct restore_task *t, struct ckpt_error *err) {
 }
 
 static bool to_be_stopped(const struct restore_task *t) {
-        return t->kind == RESTORE_TASK_LIVE && (t->restore->opts->leave_stopped ||
-                                                t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED);
+        return t->kind == RESTORE_TASK_LIVE &&
+               (t->restore->opts->leave_stopped || t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED);
 }
 
 /* Seize all threads of all tasks that are to be stopped, or of those that are not, before the first is waited for. */
@@ -184,7 +184,8 @@ static int forget_stop(struct restore_task *parent, struct ckpt_error *err) {
         compel_room(b, 3, 2 * sizeof(dfl));
         compel_data(b, sizeof(dfl), &old);
         compel_call(b, "read its action for SIGCHLD", SYS_rt_sigaction, SIGCHLD, 0, old, 8);
-        compel_call(b, "discard a SIGCHLD", SYS_rt_sigaction, SIGCHLD, compel_copy(b, dfl, sizeof(dfl)), 0, 8);
+        compel_call(b, "discard a SIGCHLD", SYS_rt_sigaction, SIGCHLD, compel_copy(b, dfl, sizeof(dfl)), 0,
+                    8);
         compel_call(b, "put back its action for SIGCHLD", SYS_rt_sigaction, SIGCHLD, old, 0, 8);
         return compel_run(b, err);
 }

@@ -93,8 +93,8 @@ static int check_entry(const struct restore *r, const struct image_file *file, c
         if (e->n_threads == 0 || e->n_threads > THREADS_MAX || e->threads[0] != e->pid)
                 return image_damaged(file, err, "the threads of pid %u do not begin with itself", e->pid);
         if (e->has_parent_tid && !is_thread_of(restore_find_task(r, (pid_t)e->ppid), e->parent_tid))
-                return image_damaged(file, err, "pid %u has no thread %u to be the parent of pid %u", e->ppid,
-                                     e->parent_tid, e->pid);
+                return image_damaged(file, err, "pid %u has no thread %u to be the parent of pid %u",
+                                     e->ppid, e->parent_tid, e->pid);
         for (size_t i = 0; i < e->n_threads; i++) {
                 if (!valid_pid(e->threads[i]) || tid_taken(r, e->threads[i]))
                         return image_damaged(file, err, "thread %u of pid %u is not its own", e->threads[i],

@@ -24,9 +24,9 @@ struct restore;
 struct restore_task;
 struct restore_clocks; /* ns/time.c */
 struct restore_mem;    /* mem/ */
-struct restore_fds;   /* fd/: one per descriptor table */
-struct restore_files; /* fd/: all open files of the set */
-struct task_self;     /* task/: what ckpt itself is and has */
+struct restore_fds;    /* fd/: one per descriptor table */
+struct restore_files;  /* fd/: all open files of the set */
+struct task_self;      /* task/: what ckpt itself is and has */
 
 enum restore_task_kind {
         RESTORE_TASK_LIVE,
@@ -82,7 +82,7 @@ struct restore {
         struct compel_host *host;
         struct restore_stats stats;
         struct arena arena;
-        struct task_self *self;  /* made by task/ when first needed; free(3) it */
+        struct task_self *self; /* made by task/ when first needed; free(3) it */
         /*
          * Descriptors that every task inherits from ckpt while it is being built, numbered from
          * inherit_base on, which is above every descriptor of the images (restore/inherit.h).

@@ -32,13 +32,15 @@ static void taken(pid_t pid, struct blockers *b) {
 
         snprintf(path, sizeof(path), "/proc/self/task/%d", pid);
         if (access(path, F_OK) == 0)
-                blocker_add(b, "Run it again: it will have another one", "pid %d is the one that ckpt itself got", pid);
+                blocker_add(b, "Run it again: it will have another one",
+                            "pid %d is the one that ckpt itself got", pid);
         else if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
                 blocker_add(b, new_namespace_hint,
                             "pid %d is taken by a process group that lives on without its leader", pid);
         else if (stat.state == 'Z')
-                blocker_add(b, new_namespace_hint, "pid %d is taken by %s, a zombie, not yet reaped by PID %d", pid,
-                            stat.comm, stat.ppid);
+                blocker_add(b, new_namespace_hint,
+                            "pid %d is taken by %s, a zombie, not yet reaped by PID %d", pid, stat.comm,
+                            stat.ppid);
         else
                 blocker_add(b, new_namespace_hint, "pid %d is taken by %s", pid, stat.comm);
 }

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "cli/action.h"
@@ -138,6 +139,7 @@ static void release(struct restore *r) {
         image_dir_free(r->dir);
         pool_free(&r->pool);
         arena_done(&r->arena);
+        free(r->self);
         kernel_features_done(&r->kernel);
 }
 

@@ -49,7 +49,8 @@ static void add_clone(struct restore_thread *cloner, struct restore_task *t) {
                 args.flags = CLONE_PARENT;
                 args.exit_signal = 0; /* that of the cloner */
         }
-        compel_add_clone(&cloner->lane, arena_printf(&t->arena, "clone pid %d", t->pid), &args, task_lane(t));
+        compel_add_clone(&cloner->lane, arena_printf(&t->arena, "clone pid %d", t->pid), &args,
+                         task_lane(t));
 }
 
 static bool cloned_by(const struct restore_task *t, const struct restore_task *cloner) {
@@ -252,7 +253,8 @@ static int end_helpers(struct restore *r, struct ckpt_error *err) {
                 compel_call(task_lane(t), "exit", SYS_exit_group, 0);
                 start_last(t);
                 if (t->parent)
-                        compel_call(task_lane(t->parent), "reap a helper", SYS_wait4, (uint64_t)t->pid, 0, __WALL, 0);
+                        compel_call(task_lane(t->parent), "reap a helper", SYS_wait4, (uint64_t)t->pid, 0,
+                                    __WALL, 0);
                 else
                         waitpid(t->pid, NULL, __WALL);
         }
@@ -270,8 +272,8 @@ static int end_zombies(struct restore *r, struct ckpt_error *err) {
 
                 if (ret < 0)
                         return ret;
-                compel_call(task_lane(t->parent), "wait for a zombie", SYS_waitid, P_PID, (uint64_t)t->pid, 0,
-                            WEXITED | WNOWAIT | __WALL, 0);
+                compel_call(task_lane(t->parent), "wait for a zombie", SYS_waitid, P_PID, (uint64_t)t->pid,
+                            0, WEXITED | WNOWAIT | __WALL, 0);
         }
         for (size_t i = 0; i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)

@@ -47,11 +47,13 @@ void inet_describe(const Img__InetSk *isk, char ret[static SOCK_NAME_MAX]) {
         if (connected)
                 print_end(dst, sizeof(dst), isk->dst_addr, isk->n_dst_addr, isk->dst_port);
         if (tcp && connected)
-                snprintf(ret, SOCK_NAME_MAX, "the TCP connection %s - %s (%s)", src, dst, tcp_state_name(isk->state));
+                snprintf(ret, SOCK_NAME_MAX, "the TCP connection %s - %s (%s)", src, dst,
+                         tcp_state_name(isk->state));
         else
                 snprintf(ret, SOCK_NAME_MAX, "the %s socket %s%s%s",
-                         tcp ? (isk->state == TCP_LISTEN ? "listening TCP" : "TCP") :
-                         isk->proto == IPPROTO_UDPLITE ? "UDP-Lite" : "UDP",
+                         tcp ? (isk->state == TCP_LISTEN ? "listening TCP" : "TCP")
+                         : isk->proto == IPPROTO_UDPLITE ? "UDP-Lite"
+                                                         : "UDP",
                          src, connected ? " - " : "", dst);
 }
 

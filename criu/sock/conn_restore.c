@@ -125,7 +125,10 @@ static int load_connection(struct restore *r, struct inet_file *f, struct ckpt_e
 static int compare_tuples(const void *a, const void *b) {
         const struct inet_file *x = *(struct inet_file *const *)a, *y = *(struct inet_file *const *)b;
 
-        return memcmp(&x->tuple, &y->tuple, sizeof(x->tuple));
+        /* Tuples are zeroed before they are filled: padding compares equal. */
+        return memcmp(
+                &x->tuple, &y->tuple,
+                sizeof(x->tuple)); // NOLINT(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c)
 }
 
 /* Connections whose other end is not among them. */
@@ -347,7 +350,8 @@ static int bind_repaired(struct inet_file *f, const char *what, struct ckpt_erro
  * A connection that its peer has closed: to a port of its own address, where nobody ever hears of it. There may be
  * many such with one local port.
  */
-static int connect_deaf(struct inet_state *s, struct inet_file *f, const char *what, struct ckpt_error *err) {
+static int connect_deaf(struct inet_state *s, struct inet_file *f, const char *what,
+                        struct ckpt_error *err) {
         Img__TcpStream empty = IMG__TCP_STREAM__INIT;
         Img__InetSk isk = *f->isk;
         union sock_address a;
@@ -373,7 +377,8 @@ static int connect_deaf(struct inet_state *s, struct inet_file *f, const char *w
         if (getsockname(f->fd, &a.any, &len) < 0)
                 return ckpt_error_errno(err, -errno, "cannot read the address of %s", what);
         /* Sockets that are bound to any address have got one now. */
-        isk.src_addr = a.any.sa_family == AF_INET6 ? (uint32_t *)&a.in6.sin6_addr : (uint32_t *)&a.in.sin_addr;
+        isk.src_addr =
+                a.any.sa_family == AF_INET6 ? (uint32_t *)&a.in6.sin6_addr : (uint32_t *)&a.in.sin_addr;
         isk.src_port = ntohs(a.any.sa_family == AF_INET6 ? a.in6.sin6_port : a.in.sin_port);
         inet_tuple(&isk, &f->tuple);
         if (f->tuple.dst[0] == 0 && f->tuple.dst[3] == 0)
@@ -387,9 +392,9 @@ static int prepare_connecting(struct inet_file *f, const char *what, struct ckpt
         int rc, queue = TCP_SEND_QUEUE;
 
         rc = setsockopt(f->fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &queue, sizeof(queue)) < 0 ||
-                             setsockopt(f->fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &iss, sizeof(iss)) < 0 ?
-                     -errno :
-                     tcp_repair(f->fd, TCP_REPAIR_OFF_NO_WP);
+                             setsockopt(f->fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &iss, sizeof(iss)) < 0
+                     ? -errno
+                     : tcp_repair(f->fd, TCP_REPAIR_OFF_NO_WP);
         if (rc < 0)
                 return ckpt_error_errno(err, rc, "cannot repair %s", what);
         f->repaired = false;
@@ -456,7 +461,8 @@ int sock_restore(struct restore *r, struct ckpt_error *err) {
 
                 inet_describe(f->isk, what);
                 if (has_queues(f) && f->isk->state != TCP_ESTABLISHED)
-                        rc = tcp_rebuild_closing(f->fd, f->stream, f->isk->state, &f->tuple, s->sender, what, err);
+                        rc = tcp_rebuild_closing(f->fd, f->stream, f->isk->state, &f->tuple, s->sender, what,
+                                                 err);
         }
         return rc < 0 ? rc : fault_point_error(FAULT_RESTORE_SOCKETS, err);
 }
@@ -497,10 +503,11 @@ static int wake(struct inet_state *s, struct inet_file *f, const char *what, str
 
 static int restore_shutdown(const struct inet_file *f, const char *what, struct ckpt_error *err) {
         const Img__InetSk *isk = f->isk;
-        int how = !isk->has_shutdown ? -1 :
-                  isk->shutdown == IMG__SK_SHUTDOWN__READ ? SHUT_RD :
-                  isk->shutdown == IMG__SK_SHUTDOWN__WRITE ? SHUT_WR :
-                  isk->shutdown == IMG__SK_SHUTDOWN__BOTH ? SHUT_RDWR : -1;
+        int how = !isk->has_shutdown                         ? -1
+                  : isk->shutdown == IMG__SK_SHUTDOWN__READ  ? SHUT_RD
+                  : isk->shutdown == IMG__SK_SHUTDOWN__WRITE ? SHUT_WR
+                  : isk->shutdown == IMG__SK_SHUTDOWN__BOTH  ? SHUT_RDWR
+                                                             : -1;
 
         if (how < 0 || f->closed || f->deaf)
                 return 0;
@@ -533,7 +540,8 @@ int sock_resume(struct restore *r, struct ckpt_error *err) {
                 if (rc == 0)
                         rc = restore_shutdown(f, what, err);
                 if (rc == 0)
-                        rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_LAST, 0, s->defaults, what, err);
+                        rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_LAST, 0, s->defaults, what,
+                                               err);
                 f->fd = safe_close(f->fd);
         }
         return rc;

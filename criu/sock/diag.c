@@ -73,7 +73,8 @@ int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct so
 static int take_answer(struct sock_diag_vec *vec, uint8_t protocol, const char *buf, size_t size) {
         bool interrupted = false;
 
-        for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size); h = NLMSG_NEXT(h, size)) {
+        for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size);
+             h = NLMSG_NEXT(h, size)) {
                 struct sock_diag s;
                 int r;
 
@@ -83,7 +84,8 @@ static int take_answer(struct sock_diag_vec *vec, uint8_t protocol, const char *
                 if (h->nlmsg_type == NLMSG_ERROR) {
                         const struct nlmsgerr *e = NLMSG_DATA(h);
 
-                        return h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) && e->error < 0 ? e->error : -EBADMSG;
+                        return h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) && e->error < 0 ? e->error
+                                                                                        : -EBADMSG;
                 }
                 if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
                         continue;
@@ -174,7 +176,8 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
         size_t row = 0;
         int r;
 
-        while (row < ELEMENTSOF(queries) && (queries[row].family != family || queries[row].protocol != protocol))
+        while (row < ELEMENTSOF(queries) &&
+               (queries[row].family != family || queries[row].protocol != protocol))
                 row++;
         if (row == ELEMENTSOF(queries))
                 return -EOPNOTSUPP;
@@ -186,14 +189,15 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
         if (r == 0)
                 r = index_all(t);
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot list the sockets of the network namespace (sock_diag)");
+                return ckpt_error_errno(err, r,
+                                        "cannot list the sockets of the network namespace (sock_diag)");
         t->asked |= 1U << row;
         return 0;
 }
 
 int sock_diag_dying(struct sock_diag_vec *ret, struct ckpt_error *err) {
-        const uint32_t states = 1U << TCP_TIME_WAIT | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 | 1U << TCP_CLOSING |
-                                1U << TCP_LAST_ACK;
+        const uint32_t states = 1U << TCP_TIME_WAIT | 1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 |
+                                1U << TCP_CLOSING | 1U << TCP_LAST_ACK;
         size_t n = ret->n;
         int r;
 
@@ -201,7 +205,8 @@ int sock_diag_dying(struct sock_diag_vec *ret, struct ckpt_error *err) {
         if (r == 0)
                 r = query_retried(AF_INET6, IPPROTO_TCP, states, ret);
         if (r < 0 && r != -EOPNOTSUPP)
-                return ckpt_error_errno(err, r, "cannot list the sockets of the network namespace (sock_diag)");
+                return ckpt_error_errno(err, r,
+                                        "cannot list the sockets of the network namespace (sock_diag)");
         for (size_t i = n; i < ret->n; i++)
                 if (ret->v[i].ino == 0)
                         ret->v[n++] = ret->v[i];

@@ -33,7 +33,8 @@ int inet_parse_igmp(const char *text, struct inet_group_vec *ret) {
 
                 line++;
                 if (line[0] != '\t') {
-                        if (sscanf(line, "%d %15s", &device.ifindex, device.ifname) != 2 || device.ifindex <= 0)
+                        if (sscanf(line, "%d %15s", &device.ifindex, device.ifname) != 2 ||
+                            device.ifindex <= 0)
                                 return -EBADMSG;
                         device.ifname[strcspn(device.ifname, ":")] = 0;
                         continue;
@@ -54,8 +55,8 @@ int inet_parse_igmp6(const char *text, struct inet_group_vec *ret) {
                 struct inet_group g = { 0 }, *place;
                 char hex[33] = "";
 
-                if (sscanf(line, "%d %15s %32[0-9a-fA-F]", &g.ifindex, g.ifname, hex) != 3 || g.ifindex <= 0 ||
-                    strlen(hex) != 32)
+                if (sscanf(line, "%d %15s %32[0-9a-fA-F]", &g.ifindex, g.ifname, hex) != 3 ||
+                    g.ifindex <= 0 || strlen(hex) != 32)
                         return -EBADMSG;
                 for (size_t i = 0; i < 4; i++) {
                         char word[9] = "";
@@ -73,7 +74,8 @@ int inet_parse_igmp6(const char *text, struct inet_group_vec *ret) {
         return 0;
 }
 
-static int read_groups(const char *path, int (*parse)(const char *, struct inet_group_vec *), struct inet_group_vec *ret) {
+static int read_groups(const char *path, int (*parse)(const char *, struct inet_group_vec *),
+                       struct inet_group_vec *ret) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
         _cleanup_free_ char *text = NULL;
         size_t size;
@@ -104,7 +106,8 @@ static const uint32_t *address_words(const struct sockaddr_storage *a, bool v6) 
 }
 
 /* 1: joined, 0: not. */
-static int query_group(int fd, bool v6, const struct inet_group *g, struct group_filter *filter, uint32_t room) {
+static int query_group(int fd, bool v6, const struct inet_group *g, struct group_filter *filter,
+                       uint32_t room) {
         socklen_t len = (socklen_t)GROUP_FILTER_SIZE(room);
 
         memset(filter, 0, GROUP_FILTER_SIZE(room));
@@ -116,8 +119,8 @@ static int query_group(int fd, bool v6, const struct inet_group *g, struct group
         return errno == EADDRNOTAVAIL || errno == EINVAL || errno == ENODEV ? 0 : -errno;
 }
 
-static void add_group(Img__InetSk *isk, const struct inet_group *g, bool v6, const struct group_filter *filter,
-                      struct arena *arena) {
+static void add_group(Img__InetSk *isk, const struct inet_group *g, bool v6,
+                      const struct group_filter *filter, struct arena *arena) {
         Img__SkGroup *msg = arena_message(arena, Img__SkGroup, img__sk_group__init);
         Img__SkGroup **all = arena_new_array(arena, Img__SkGroup *, isk->n_groups + 1);
         size_t words = v6 ? 4 : 1;
@@ -194,7 +197,8 @@ static int join(int fd, const Img__SkGroup *g, bool v6, unsigned int ifindex) {
         filter->gf_numsrc = (uint32_t)n;
         for (size_t i = 0; i < n; i++)
                 fill_address(&filter->gf_slist[i], g->sources + i * words, v6);
-        return setsockopt(fd, level, MCAST_MSFILTER, filter, (socklen_t)GROUP_FILTER_SIZE(n)) < 0 ? -errno : 0;
+        return setsockopt(fd, level, MCAST_MSFILTER, filter, (socklen_t)GROUP_FILTER_SIZE(n)) < 0 ? -errno
+                                                                                                  : 0;
 }
 
 int inet_groups_restore(int fd, const Img__InetSk *isk, const char *what, struct ckpt_error *err) {
@@ -204,16 +208,21 @@ int inet_groups_restore(int fd, const Img__InetSk *isk, const char *what, struct
                 unsigned int ifindex;
                 int r;
 
-                if ((g->n_group != 1 && !(v6 && isk->family == AF_INET6)) || g->n_sources % g->n_group != 0 ||
-                    g->n_sources / g->n_group > SOURCES_MAX || strlen(g->ifname) >= IF_NAMESIZE)
-                        return ckpt_error(err, -EBADMSG, "%s has a multicast group that makes no sense", what);
+                if ((g->n_group != 1 && !(v6 && isk->family == AF_INET6)) ||
+                    g->n_sources % g->n_group != 0 || g->n_sources / g->n_group > SOURCES_MAX ||
+                    strlen(g->ifname) >= IF_NAMESIZE)
+                        return ckpt_error(err, -EBADMSG, "%s has a multicast group that makes no sense",
+                                          what);
                 ifindex = if_nametoindex(g->ifname);
                 if (ifindex == 0)
-                        return ckpt_error(err, -ENODEV, "%s has joined a multicast group on the device %s, which is not "
-                                                        "there", what, g->ifname);
+                        return ckpt_error(err, -ENODEV,
+                                          "%s has joined a multicast group on the device %s, which is not "
+                                          "there",
+                                          what, g->ifname);
                 r = join(fd, g, v6, ifindex);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "%s cannot join its multicast group on %s again", what, g->ifname);
+                        return ckpt_error_errno(err, r, "%s cannot join its multicast group on %s again",
+                                                what, g->ifname);
         }
         return 0;
 }

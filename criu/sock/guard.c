@@ -121,7 +121,8 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
                         return g->nl;
         }
         g->size = page_size() + GUARD_ROOM;
-        g->page = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        g->page = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                       0);
         if (g->page == MAP_FAILED) {
                 g->page = NULL;
                 return -errno;

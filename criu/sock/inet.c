@@ -47,7 +47,8 @@ static int take_copy(struct fd_probe *p) {
         int fd = -EBADF;
 
         pthread_mutex_lock(&s->copy_lock);
-        if (s->copy.fd >= 0 && s->copy.tid == p->proc->pid && s->copy.number == p->fd && s->copy.ino == p->st.stx_ino)
+        if (s->copy.fd >= 0 && s->copy.tid == p->proc->pid && s->copy.number == p->fd &&
+            s->copy.ino == p->st.stx_ino)
                 fd = TAKE_FD(s->copy.fd);
         pthread_mutex_unlock(&s->copy_lock);
         return fd >= 0 ? fd : fd_probe_get(p);
@@ -82,7 +83,8 @@ static void copy_address(const union sock_address *a, struct arena *arena, size_
         bool v6 = a->any.sa_family == AF_INET6;
 
         *ret_n = v6 ? 4 : 1;
-        *ret = arena_copy(arena, v6 ? (const void *)&a->in6.sin6_addr : (const void *)&a->in.sin_addr, v6 ? 16 : 4);
+        *ret = arena_copy(arena, v6 ? (const void *)&a->in6.sin6_addr : (const void *)&a->in.sin_addr,
+                          v6 ? 16 : 4);
         *ret_port = ntohs(v6 ? a->in6.sin6_port : a->in.sin_port);
 }
 
@@ -136,7 +138,8 @@ static bool is_elsewhere(struct dump *d, int fd) {
         uint64_t cookie = 0;
         socklen_t len = sizeof(cookie);
 
-        return dump_socks(d)->netns != 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
+        return dump_socks(d)->netns != 0 &&
+               getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
                cookie != dump_socks(d)->netns;
 }
 
@@ -152,7 +155,8 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         char text[SOCK_NAME_MAX], ulp[16] = "";
         socklen_t len = sizeof(ulp) - 1;
         int state = tcp_state(fd);
-        bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established && !opts->tcp_close;
+        bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established &&
+                       !opts->tcp_close;
         bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI;
 
         if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0)
@@ -161,12 +165,14 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                 return;
         inet_describe(&isk, text);
         if (refused)
-                blocker_add(b,
-                            "Use --tcp-established to carry TCP connections over, or --tcp-close to have them closed",
-                            "%s is %s", fd_probe_name(p), text);
+                blocker_add(
+                        b,
+                        "Use --tcp-established to carry TCP connections over, or --tcp-close to have them closed",
+                        "%s is %s", fd_probe_name(p), text);
         if (ulp[0])
-                blocker_add(b, "Have the program do without it", "%s is %s, in which the kernel speaks the protocol %s",
-                            fd_probe_name(p), text, ulp);
+                blocker_add(b, "Have the program do without it",
+                            "%s is %s, in which the kernel speaks the protocol %s", fd_probe_name(p), text,
+                            ulp);
         if (urgent)
                 blocker_add(b, "Try again when the program has read it",
                             "%s is %s with urgent data that nobody has read, which cannot be carried over",
@@ -182,13 +188,15 @@ static void inet_look(struct fd_probe *p, struct blockers *b) {
         if (fd == -ESRCH || fd == -EBADF) /* gone since */
                 return;
         if (fd < 0) {
-                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", fd_probe_name(p), strerror(-fd));
+                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", fd_probe_name(p),
+                            strerror(-fd));
                 return;
         }
         if (is_elsewhere(d, fd))
-                blocker_add(b, "Run ckpt in the same namespaces as the tree",
-                            "%s is a socket of another network namespace than ckpt's, which is not supported yet",
-                            fd_probe_name(p));
+                blocker_add(
+                        b, "Run ckpt in the same namespaces as the tree",
+                        "%s is a socket of another network namespace than ckpt's, which is not supported yet",
+                        fd_probe_name(p));
         if (option(fd, SO_PROTOCOL) == IPPROTO_TCP)
                 look_tcp(fd, p, b);
         if (fown_dump(d, fd, &fown, &outside) == 0 && outside > 0)
@@ -207,8 +215,10 @@ static int check_cork(int fd, const char *name, struct ckpt_error *err) {
                         return 0;
                 nanosleep(&pause, NULL);
         }
-        ckpt_error(err, -ENOTSUP, "%s: it holds a datagram back that is only half written (UDP_CORK, MSG_MORE), which "
-                                  "cannot be carried over; the tree runs on as before", name);
+        ckpt_error(err, -ENOTSUP,
+                   "%s: it holds a datagram back that is only half written (UDP_CORK, MSG_MORE), which "
+                   "cannot be carried over; the tree runs on as before",
+                   name);
         ckpt_error_hint(err, "Try again when it was sent");
         return -ENOTSUP;
 }
@@ -223,7 +233,8 @@ static void read_shutdown(int fd, const struct sock_diag *diag, Img__InetSk *isk
                 bits = 0;
                 if (isk->state == TCP_CLOSE && events & POLLRDHUP)
                         bits = 3; /* it had a connection */
-                else if ((isk->state == TCP_ESTABLISHED || isk->state == TCP_FIN_WAIT1 || isk->state == TCP_FIN_WAIT2) &&
+                else if ((isk->state == TCP_ESTABLISHED || isk->state == TCP_FIN_WAIT1 ||
+                          isk->state == TCP_FIN_WAIT2) &&
                          events & POLLRDHUP)
                         bits = 1;
                 if (bits == 3 && events & POLLERR)
@@ -258,14 +269,16 @@ static int read_owner(struct dump *d, int fd, struct arena *arena, Img__InetSk *
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read who owns it", name);
         if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", name, outside);
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", name,
+                                  outside);
         isk->has_uid = isk->has_gid = true;
         isk->uid = st.st_uid;
         isk->gid = st.st_gid;
         return 0;
 }
 
-static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk, struct ckpt_error *err) {
+static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk,
+                        struct ckpt_error *err) {
         struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
         struct sock_opts opts;
         int v6only = 0, r;
@@ -296,13 +309,14 @@ static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, c
         ckpt_assert(inet_conn_vec_push(&s->conns, c) == 0);
 }
 
-static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk, const char *name,
-                     struct ckpt_error *err) {
+static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk,
+                     const char *name, struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
         int r, waiting = 0;
 
         if (diag && diag->md5)
-                return ckpt_error(err, -ENOTSUP, "%s: it has TCP MD5 signatures, whose keys cannot be carried over", name);
+                return ckpt_error(err, -ENOTSUP,
+                                  "%s: it has TCP MD5 signatures, whose keys cannot be carried over", name);
         if (diag && isk->state == TCP_SYN_SENT)
                 copy_diag_peer(diag, arena, isk);
         read_shutdown(fd, diag, isk);
@@ -364,11 +378,12 @@ static const char *check_message(const Img__InetSk *isk) {
                 return "has an address of the wrong length";
         if (isk->backlog > INT32_MAX)
                 return "has an impossible backlog";
-        if (isk->proto == IPPROTO_TCP ? !tcp_is_connection(isk->state) && isk->state != TCP_LISTEN &&
-                                                isk->state != TCP_CLOSE
-                                      : isk->state != TCP_ESTABLISHED && isk->state != TCP_CLOSE)
+        if (isk->proto == IPPROTO_TCP
+                    ? !tcp_is_connection(isk->state) && isk->state != TCP_LISTEN && isk->state != TCP_CLOSE
+                    : isk->state != TCP_ESTABLISHED && isk->state != TCP_CLOSE)
                 return "is in a state that cannot be restored";
-        if (inet_is_connection(isk) && isk->state != TCP_CLOSE && (isk->n_dst_addr != words || isk->dst_port == 0))
+        if (inet_is_connection(isk) && isk->state != TCP_CLOSE &&
+            (isk->n_dst_addr != words || isk->dst_port == 0))
                 return "is a connection to nowhere";
         if (isk->ifname && strlen(isk->ifname) >= IF_NAMESIZE)
                 return "is on a device of an impossible name";
@@ -383,7 +398,9 @@ void inet_address(const Img__InetSk *isk, bool peer, union sock_address *ret, so
 
         memset(ret, 0, sizeof(*ret));
         if (isk->family == AF_INET) {
-                ret->in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = port, .sin_addr = { a[0] } };
+                ret->in = (struct sockaddr_in){ .sin_family = AF_INET,
+                                                .sin_port = port,
+                                                .sin_addr = { a[0] } };
                 *ret_len = sizeof(ret->in);
                 return;
         }
@@ -431,18 +448,21 @@ void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
                             "the address of %s is none of this machine's", text);
 }
 
-static int inet_check(struct restore *r, struct restore_file *file, struct image_file *image, struct ckpt_error *err) {
+static int inet_check(struct restore *r, struct restore_file *file, struct image_file *image,
+                      struct ckpt_error *err) {
         const Img__InetSk *isk = file->msg->isk;
         const char *why = check_message(isk);
         char text[SOCK_NAME_MAX];
 
         if (why)
                 return image_damaged(image, err, "the socket with the id %u %s", isk->id, why);
-        if (inet_is_connection(isk) && isk->state != TCP_CLOSE && !r->opts->tcp_established && !r->opts->tcp_close) {
+        if (inet_is_connection(isk) && isk->state != TCP_CLOSE && !r->opts->tcp_established &&
+            !r->opts->tcp_close) {
                 inet_describe(isk, text);
-                blocker_add(r->files->blockers,
-                            "Use --tcp-established to bring TCP connections back, or --tcp-close to have them closed",
-                            "the checkpoint has %s", text);
+                blocker_add(
+                        r->files->blockers,
+                        "Use --tcp-established to bring TCP connections back, or --tcp-close to have them closed",
+                        "the checkpoint has %s", text);
         }
         return 0;
 }
@@ -463,7 +483,8 @@ static int bind_it(int fd, const Img__InetSk *isk, const char *what, struct ckpt
                 set_bool(fd, SOL_SOCKET, SO_REUSEADDR, true);
         if (bind(fd, &a.any, len) == 0)
                 return 0;
-        if (errno == EADDRINUSE && set_bool(fd, SOL_SOCKET, SO_REUSEADDR, true) == 0 && bind(fd, &a.any, len) == 0)
+        if (errno == EADDRINUSE && set_bool(fd, SOL_SOCKET, SO_REUSEADDR, true) == 0 &&
+            bind(fd, &a.any, len) == 0)
                 return 0;
         r = ckpt_error_errno(err, -errno, "cannot bind %s again", what);
         if (r == -EADDRINUSE)
@@ -499,7 +520,9 @@ static int open_state(struct restore *r, struct inet_file *f, const char *what, 
         if (rc < 0 || isk->state != TCP_ESTABLISHED)
                 return rc;
         inet_address(isk, true, &peer, &len);
-        return connect(f->fd, &peer.any, len) < 0 ? ckpt_error_errno(err, -errno, "cannot connect %s again", what) : 0;
+        return connect(f->fd, &peer.any, len) < 0
+                       ? ckpt_error_errno(err, -errno, "cannot connect %s again", what)
+                       : 0;
 }
 
 static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struct ckpt_error *err) {
@@ -511,7 +534,8 @@ static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struc
         if (isk->has_uid && isk->has_gid && (isk->uid != geteuid() || isk->gid != getegid()) &&
             fchown(fd, isk->uid, isk->gid) < 0)
                 return ckpt_error_errno(err, -errno, "cannot give %s to user %u", what, isk->uid);
-        if (isk->family == AF_INET6 && isk->has_v6only && set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only) < 0)
+        if (isk->family == AF_INET6 && isk->has_v6only &&
+            set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only) < 0)
                 return ckpt_error_errno(err, -errno, "cannot set IPV6_V6ONLY of %s", what);
         *ret = TAKE_FD(fd);
         return 0;
@@ -519,7 +543,9 @@ static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struc
 
 /* The buffers have to take the queues, each byte with what it costs the kernel. */
 static size_t room_for(const struct inet_file *f) {
-        return f->stream ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) + (f->stream->outq_len ? 65536 : 0) : 0;
+        return f->stream ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) +
+                                   (f->stream->outq_len ? 65536 : 0)
+                         : 0;
 }
 
 static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
@@ -536,7 +562,8 @@ static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_e
         inet_describe(isk, what);
         rc = make_socket(isk, what, &f->fd, err);
         if (rc == 0)
-                rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what, err);
+                rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what,
+                                       err);
         if (rc == 0)
                 rc = open_state(r, f, what, err);
         if (rc == 0)

@@ -25,7 +25,8 @@ union sock_address {
 /* A TCP socket that is more than an address: connected, closed by the peer, or listening. */
 struct inet_conn {
         Img__InetSk *isk;
-        const char *name; /* for messages: "pid 812 (redis): fd 7, the TCP connection 10.0.0.1:80 - 10.0.0.2:99 */
+        const char *
+                name; /* for messages: "pid 812 (redis): fd 7, the TCP connection 10.0.0.1:80 - 10.0.0.2:99 */
         const struct dump_file *file;
         int fd;                  /* a copy in ckpt */
         struct sock_tuple tuple; /* of a connection */
@@ -52,7 +53,7 @@ struct dump_socks {
         struct sock_defaults *defaults;
         struct sock_guard guard;
         char lock[NETLOCK_NAME_MAX]; /* "": none is in force */
-        bool silenced, told; /* told: the action scripts */
+        bool silenced, told;         /* told: the action scripts */
 };
 
 /* Made at the first call. */
@@ -88,7 +89,7 @@ struct inet_file {
         Img__TcpStream *stream; /* owned; NULL: none */
         uint8_t *in, *out;      /* its queues, owned */
         struct sock_tuple tuple;
-        int fd; /* a copy in ckpt until the end; -EBADF: not open */
+        int fd;                 /* a copy in ckpt until the end; -EBADF: not open */
         bool repaired, outside; /* the peer is not in the images */
         bool closed;            /* --tcp-close */
         bool deaf;              /* closed by the peer: connected for show, then reset */
@@ -100,7 +101,7 @@ struct inet_state {
         struct sock_defaults *defaults;
         struct packet_sender *sender;
         char lock[NETLOCK_NAME_MAX]; /* made by this run; "": none */
-        bool connections; /* there are such */
+        bool connections;            /* there are such */
         unsigned int next_port;
 };
 

@@ -69,8 +69,8 @@ static void print_elements(FILE *f, const struct sock_tuple *tuples, size_t n, b
  */
 static void print_chain(FILE *f, const char *name, const char *addr, const char *port, const char *peer_addr,
                         const char *peer_port) {
-        fprintf(f, " chain %s {\n  type filter hook %sput priority -350\n  meta mark %#x accept\n", name, name,
-                NETLOCK_MARK);
+        fprintf(f, " chain %s {\n  type filter hook %sput priority -350\n  meta mark %#x accept\n", name,
+                name, NETLOCK_MARK);
         for (int v6 = 0; v6 < 2; v6++)
                 fprintf(f, "  %s %s . tcp %s . %s %s . tcp %s @c%d drop\n", v6 ? "ip6" : "ip", addr, port,
                         v6 ? "ip6" : "ip", peer_addr, peer_port, v6 ? 6 : 4);
@@ -126,7 +126,8 @@ static int run_nft(const char *commands, struct ckpt_error *err) {
         int r = 0;
 
         if (!nft_load(&nft))
-                return ckpt_error(err, -EOPNOTSUPP, "cannot lock the network: libnftables.so.1 cannot be loaded");
+                return ckpt_error(err, -EOPNOTSUPP,
+                                  "cannot lock the network: libnftables.so.1 cannot be loaded");
         ctx = nft.ctx_new(NFT_CTX_DEFAULT);
         if (!ctx)
                 return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
@@ -136,8 +137,10 @@ static int run_nft(const char *commands, struct ckpt_error *err) {
                 text = nft.get_error(ctx);
                 r = ckpt_error(err, -EOPNOTSUPP, "cannot lock the network with nftables: %.*s",
                                (int)strcspn(text, "\n"), strncmp(text, "Error: ", 7) == 0 ? text + 7 : text);
-                ckpt_error_hint(err, "Use a kernel with nf_tables (`ckpt check` tells), or hold the packets of these "
-                                     "connections back yourself and use --network-lock skip");
+                ckpt_error_hint(
+                        err,
+                        "Use a kernel with nf_tables (`ckpt check` tells), or hold the packets of these "
+                        "connections back yourself and use --network-lock skip");
         }
         nft.ctx_free(ctx);
         return r;
@@ -152,7 +155,8 @@ int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, boo
         FILE *f;
 
         ckpt_assert(netlock_name_valid(name));
-        if (!stat_of(getpid(), &stat) || asprintf(&full, "%d/%" PRIu64 " %s", getpid(), stat.start_time, note) < 0)
+        if (!stat_of(getpid(), &stat) ||
+            asprintf(&full, "%d/%" PRIu64 " %s", getpid(), stat.start_time, note) < 0)
                 return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
         f = open_memstream(&commands, &size);
         if (!f)
@@ -198,12 +202,15 @@ static void *put(char *buf, size_t *at, const void *data, size_t len) {
         return place;
 }
 
-static struct nlmsghdr *put_head(char *buf, size_t *at, uint16_t type, uint16_t flags, uint8_t family, uint16_t res_id) {
+static struct nlmsghdr *put_head(char *buf, size_t *at, uint16_t type, uint16_t flags, uint8_t family,
+                                 uint16_t res_id) {
         struct {
                 struct nlmsghdr head;
                 struct nfgenmsg gen;
         } msg = {
-                .head = { .nlmsg_len = sizeof(msg), .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | flags },
+                .head = { .nlmsg_len = sizeof(msg),
+                          .nlmsg_type = type,
+                          .nlmsg_flags = NLM_F_REQUEST | flags },
                 .gen = { .nfgen_family = family, .version = NFNETLINK_V0, .res_id = htons(res_id) },
         };
 
@@ -242,7 +249,8 @@ static int await_ack(int fd) {
 
                 if (n < 0 && errno != EINTR)
                         return -errno;
-                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size); h = NLMSG_NEXT(h, size)) {
+                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size);
+                     h = NLMSG_NEXT(h, size)) {
                         const struct nlmsgerr *e = NLMSG_DATA(h);
 
                         if (h->nlmsg_type == NLMSG_ERROR && h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)))
@@ -262,7 +270,8 @@ int netlock_remove(const char *name, struct ckpt_error *err) {
         if (fd >= 0)
                 r = send(fd, message, size, 0) < 0 ? -errno : await_ack(fd);
         if (r < 0 && r != -ENOENT)
-                return ckpt_error_errno(err, r, "cannot remove the network lock (nftables table inet %s)", name);
+                return ckpt_error_errno(err, r, "cannot remove the network lock (nftables table inet %s)",
+                                        name);
         return 0;
 }
 
@@ -286,7 +295,8 @@ static struct table_seen parse_table(const struct nlmsghdr *h) {
                 if (attr->nla_len < NLA_HDRLEN || attr->nla_len > end - at)
                         break;
                 len = (size_t)attr->nla_len - NLA_HDRLEN;
-                if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_NAME && len > 0 && at[attr->nla_len - 1] == 0)
+                if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_NAME && len > 0 &&
+                    at[attr->nla_len - 1] == 0)
                         seen.name = at + NLA_HDRLEN;
                 else if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_USERDATA) {
                         seen.userdata = (const uint8_t *)at + NLA_HDRLEN;
@@ -343,7 +353,8 @@ static int read_tables(int fd, struct netlock_found_vec *ret) {
 
                 if (n < 0 && errno != EINTR)
                         return -errno;
-                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size); h = NLMSG_NEXT(h, size)) {
+                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size);
+                     h = NLMSG_NEXT(h, size)) {
                         const struct nlmsgerr *e = NLMSG_DATA(h);
                         int r;
 

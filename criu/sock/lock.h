@@ -22,7 +22,7 @@ enum { NETLOCK_NAME_MAX = 32, NETLOCK_MESSAGE_MAX = 256 };
 
 /* A TCP connection seen from the end that is in the tree. */
 struct sock_tuple {
-        bool v6;
+        uint32_t v6; /* 1: IPv6; no bool, so that there is no padding: tuples are compared as bytes */
         uint32_t src[4], dst[4];     /* network byte order; IPv4, also mapped into IPv6, uses the first */
         uint16_t src_port, dst_port; /* host byte order */
 };

@@ -37,18 +37,23 @@ struct row {
         int level, name;
         const char *label;
         uint8_t who, when, home;
-        bool is_bool;       /* in its home */
-        uint8_t size;       /* bytes of what is no int; 0: an int */
+        bool is_bool;        /* in its home */
+        uint8_t size;        /* bytes of what is no int; 0: an int */
         uint16_t has, value; /* offsets in its home */
 };
 
-#define IN_SK(field) .home = HOME_SK, .has = offsetof(Img__SkOpts, has_##field), .value = offsetof(Img__SkOpts, field)
-#define IN_IP(field) .home = HOME_IP, .has = offsetof(Img__IpOpts, has_##field), .value = offsetof(Img__IpOpts, field)
+#define IN_SK(field) \
+        .home = HOME_SK, .has = offsetof(Img__SkOpts, has_##field), .value = offsetof(Img__SkOpts, field)
+#define IN_IP(field) \
+        .home = HOME_IP, .has = offsetof(Img__IpOpts, has_##field), .value = offsetof(Img__IpOpts, field)
 #define IN_TCP(field) \
         .home = HOME_TCP, .has = offsetof(Img__TcpOpts, has_##field), .value = offsetof(Img__TcpOpts, field)
-#define BOOL                              .is_bool = true
-#define OPT(level_, name_, who_, when_, ...) \
-        { .level = (level_), .name = (name_), .label = #name_, .who = (who_), .when = SOCK_WHEN_##when_, __VA_ARGS__ }
+#define BOOL .is_bool = true
+#define OPT(level_, name_, who_, when_, ...)                                        \
+        {                                                                           \
+                .level = (level_), .name = (name_), .label = #name_, .who = (who_), \
+                .when = SOCK_WHEN_##when_, __VA_ARGS__                              \
+        }
 
 /*
  * In the order in which they are set: IP_TOS before SO_PRIORITY, which it changes. Buffers, timeouts, linger,
@@ -190,9 +195,11 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
 
         return (!(row->who & FOR_INET) || inet) && (!(row->who & FOR_INET6) || k->domain == AF_INET6) &&
                (!(row->who & FOR_TCP) || (inet && k->protocol == IPPROTO_TCP)) &&
-               (!(row->who & FOR_UDP) || (inet && (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
+               (!(row->who & FOR_UDP) ||
+                (inet && (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
                (!(row->who & FOR_UDPLITE) || (inet && k->protocol == IPPROTO_UDPLITE)) &&
-               (!(row->who & FOR_DGRAM) || k->type != SOCK_STREAM) && (!(row->who & FOR_UNIX) || k->domain == AF_UNIX);
+               (!(row->who & FOR_DGRAM) || k->type != SOCK_STREAM) &&
+               (!(row->who & FOR_UNIX) || k->domain == AF_UNIX);
 }
 
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
@@ -205,7 +212,9 @@ static void get_value(int fd, const struct row *row, struct value *ret) {
                 return;
         if (row->size)
                 ret->size = (uint8_t)MIN(len, (socklen_t)row->size);
-        else if (len == 1) /* the kernel shortens small numbers where the caller's buffer is small, and IP_MULTICAST_* */
+        else if (
+                len ==
+                1) /* the kernel shortens small numbers where the caller's buffer is small, and IP_MULTICAST_* */
                 ret->number = *(const uint8_t *)&ret->number;
         else if (len != sizeof(ret->number))
                 ret->known = false;
@@ -214,7 +223,8 @@ static void get_value(int fd, const struct row *row, struct value *ret) {
 static bool same_value(const struct row *row, const struct value *a, const struct value *b) {
         if (a->known != b->known)
                 return false;
-        return row->size ? a->size == b->size && memcmp(a->data, b->data, a->size) == 0 : a->number == b->number;
+        return row->size ? a->size == b->size && memcmp(a->data, b->data, a->size) == 0
+                         : a->number == b->number;
 }
 
 /* ---- defaults ---- */
@@ -308,7 +318,8 @@ static void read_table(int fd, const struct sock_kind *kind, struct arena *arena
                 struct value v = { 0 };
                 char *home;
 
-                if (!applies(row, kind))
+                /* What a new socket does not know, none does. */
+                if (!applies(row, kind) || (fresh && !fresh[i].known))
                         continue;
                 get_value(fd, row, &v);
                 if (!v.known)
@@ -320,7 +331,8 @@ static void read_table(int fd, const struct sock_kind *kind, struct arena *arena
                 } else if (home) {
                         *(protobuf_c_boolean *)(home + row->has) = true;
                         *(uint32_t *)(home + row->value) = (uint32_t)v.number;
-                } else if (row->size ? v.size > 0 : v.number != 0 || !fresh || !fresh[i].known || fresh[i].number != 0)
+                } else if (row->size ? v.size > 0
+                                     : v.number != 0 || !fresh || !fresh[i].known || fresh[i].number != 0)
                         others[n++] = make_other(row, &v, arena);
         }
         o->sk->n_others = n;
@@ -429,19 +441,24 @@ int sock_opts_check(const struct sock_opts *opts, const char **ret_why) {
                 const Img__SkOption *o = sk->others[i];
                 const struct row *row = find_row(o);
 
-                *ret_why = !row ? "has an option that ckpt does not know" :
-                           row->size ? (o->has_data && o->data.len <= row->size ? NULL : "has an option of the wrong size") :
-                           o->has_number ? NULL : "has an option without a value";
+                *ret_why = !row            ? "has an option that ckpt does not know"
+                           : row->size     ? (o->has_data && o->data.len <= row->size
+                                                      ? NULL
+                                                      : "has an option of the wrong size")
+                           : o->has_number ? NULL
+                                           : "has an option without a value";
                 if (*ret_why)
                         return -EBADMSG;
         }
-        *ret_why = sk->so_sndbuf > INT32_MAX || sk->so_rcvbuf > INT32_MAX ? "has a buffer of an impossible size" :
-                   sk->so_snd_tmo_usec >= 1000000 || sk->so_rcv_tmo_usec >= 1000000 ||
-                                   sk->so_snd_tmo_sec > INT64_MAX || sk->so_rcv_tmo_sec > INT64_MAX ?
-                                                        "has an impossible timeout" :
-                   sk->n_so_filter > BPF_MAXINSNS ? "has a filter that is too long" :
-                   sk->so_bound_dev && strlen(sk->so_bound_dev) >= IFNAMSIZ ? "is bound to a device of an impossible name" :
-                                                                              NULL;
+        *ret_why = sk->so_sndbuf > INT32_MAX || sk->so_rcvbuf > INT32_MAX
+                           ? "has a buffer of an impossible size"
+                   : sk->so_snd_tmo_usec >= 1000000 || sk->so_rcv_tmo_usec >= 1000000 ||
+                                   sk->so_snd_tmo_sec > INT64_MAX || sk->so_rcv_tmo_sec > INT64_MAX
+                           ? "has an impossible timeout"
+                   : sk->n_so_filter > BPF_MAXINSNS ? "has a filter that is too long"
+                   : sk->so_bound_dev && strlen(sk->so_bound_dev) >= IFNAMSIZ
+                           ? "is bound to a device of an impossible name"
+                           : NULL;
         return *ret_why ? -EBADMSG : 0;
 }
 
@@ -475,20 +492,24 @@ static struct value recorded(const struct row *row, const struct sock_opts *opts
         return v;
 }
 
-static int set_value(int fd, const struct row *row, const struct value *v, const char *what, struct ckpt_error *err) {
+static int set_value(int fd, const struct row *row, const struct value *v, const char *what,
+                     struct ckpt_error *err) {
         int r = row->size ? setsockopt(fd, row->level, row->name, v->data, v->size)
                           : setsockopt(fd, row->level, row->name, &v->number, sizeof(v->number));
 
-        return r < 0 ? ckpt_error_errno(err, -errno, "%s: cannot set the socket option %s", what, row->label) : 0;
+        return r < 0 ? ckpt_error_errno(err, -errno, "%s: cannot set the socket option %s", what, row->label)
+                     : 0;
 }
 
-static int set_int(int fd, int name, int value, const char *label, const char *what, struct ckpt_error *err) {
+static int set_int(int fd, int name, int value, const char *label, const char *what,
+                   struct ckpt_error *err) {
         if (setsockopt(fd, SOL_SOCKET, name, &value, sizeof(value)) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot set the socket option %s", what, label);
         return 0;
 }
 
-static int set_timeout(int fd, int name, uint64_t sec, uint64_t usec, const char *what, struct ckpt_error *err) {
+static int set_timeout(int fd, int name, uint64_t sec, uint64_t usec, const char *what,
+                       struct ckpt_error *err) {
         struct timeval tv = { .tv_sec = (time_t)sec, .tv_usec = (suseconds_t)usec };
 
         if (sec == 0 && usec == 0)
@@ -508,15 +529,19 @@ static int set_buffer(int fd, int force, int plain, size_t size, const char *wha
         return set_int(fd, force, half, plain == SO_SNDBUF ? "SO_SNDBUF" : "SO_RCVBUF", what, err);
 }
 
-static int set_buffers(int fd, const Img__SkOpts *sk, size_t room, const char *what, struct ckpt_error *err) {
+static int set_buffers(int fd, const Img__SkOpts *sk, size_t room, const char *what,
+                       struct ckpt_error *err) {
         int r;
 
         r = set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, MAX((size_t)sk->so_sndbuf, room), what, err);
-        return r < 0 ? r : set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, MAX((size_t)sk->so_rcvbuf, room), what, err);
+        return r < 0 ? r
+                     : set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, MAX((size_t)sk->so_rcvbuf, room), what,
+                                  err);
 }
 
 static int set_filter(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
-        struct sock_fprog prog = { .len = (unsigned short)sk->n_so_filter, .filter = (struct sock_filter *)sk->so_filter };
+        struct sock_fprog prog = { .len = (unsigned short)sk->n_so_filter,
+                                   .filter = (struct sock_filter *)sk->so_filter };
 
         if (sk->n_so_filter > 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot attach the socket's filter", what);
@@ -526,7 +551,8 @@ static int set_filter(int fd, const Img__SkOpts *sk, const char *what, struct ck
 static int restore_device(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
         if (!sk->so_bound_dev || !*sk->so_bound_dev)
                 return 0;
-        if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, sk->so_bound_dev, (socklen_t)strlen(sk->so_bound_dev)) < 0)
+        if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, sk->so_bound_dev,
+                       (socklen_t)strlen(sk->so_bound_dev)) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot bind it to the network device %s", what,
                                         sk->so_bound_dev);
         return 0;
@@ -559,15 +585,16 @@ static int restore_last(int fd, const Img__SkOpts *sk, const char *what, struct 
 }
 
 /*
- * Values that did not come from a default: what SO_REUSEADDR is when we come to it may be ours, so it is
- * set in any case.
+ * Set in any case: SO_REUSEADDR may have a value of ours by then. SO_RCVLOWAT wakes whoever waits for data that is there:
+ * that of a repaired queue came without a word, perhaps after the socket was put into an epoll instance.
  */
-static bool is_ours(const struct row *row) {
-        return row->level == SOL_SOCKET && row->name == SO_REUSEADDR;
+static bool set_always(const struct row *row) {
+        return row->level == SOL_SOCKET && (row->name == SO_REUSEADDR || row->name == SO_RCVLOWAT);
 }
 
-int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts, enum sock_when when,
-                      size_t room, struct sock_defaults *defaults, const char *what, struct ckpt_error *err) {
+int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts,
+                      enum sock_when when, size_t room, struct sock_defaults *defaults, const char *what,
+                      struct ckpt_error *err) {
         const struct value *fresh = defaults_for(defaults, kind);
         size_t at = 0;
         int r = 0;
@@ -584,7 +611,7 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
                 if (row->when != when || !applies(row, kind))
                         continue;
                 v = recorded(row, opts, &at);
-                if (v.known && (!fresh || is_ours(row) || !same_value(row, &v, &fresh[i])))
+                if (v.known && (!fresh || set_always(row) || !same_value(row, &v, &fresh[i])))
                         r = set_value(fd, row, &v, what, err);
         }
         if (r == 0 && when == SOCK_WHEN_OPEN)

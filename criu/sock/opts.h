@@ -56,5 +56,6 @@ int sock_opts_check(const struct sock_opts *opts, const char **ret_why);
  * Set those options of `fd` whose time has come. `what` names the socket in errors. SOCK_WHEN_BIND leaves the
  * buffers at least `room` bytes large, for queues that are to be filled; their own size comes last.
  */
-int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts, enum sock_when when,
-                      size_t room, struct sock_defaults *defaults, const char *what, struct ckpt_error *err);
+int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts,
+                      enum sock_when when, size_t room, struct sock_defaults *defaults, const char *what,
+                      struct ckpt_error *err);

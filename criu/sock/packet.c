@@ -45,7 +45,8 @@ static int sender_for(struct packet_sender *s, bool v6, libnet_t **ret, struct c
         if (!net) {
                 net = libnet_init(v6 ? LIBNET_RAW6 : LIBNET_RAW4, NULL, why);
                 if (!net)
-                        return ckpt_error(err, -EPERM, "cannot make packets for closing connections: %s", why);
+                        return ckpt_error(err, -EPERM, "cannot make packets for closing connections: %s",
+                                          why);
                 if (setsockopt(libnet_getfd(net), SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0) {
                         libnet_destroy(net);
                         return ckpt_error_errno(err, -errno, "cannot make packets for closing connections");
@@ -61,25 +62,26 @@ static libnet_ptag_t add_ip(libnet_t *net, const struct sock_tuple *t) {
         struct libnet_in6_addr src, dst;
 
         if (!t->v6)
-                return libnet_build_ipv4(LIBNET_IPV4_H + LIBNET_TCP_H, 0, 0, 0, HOPS, IPPROTO_TCP, 0, t->src[0],
-                                         t->dst[0], NULL, 0, net, 0);
+                return libnet_build_ipv4(LIBNET_IPV4_H + LIBNET_TCP_H, 0, 0, 0, HOPS, IPPROTO_TCP, 0,
+                                         t->src[0], t->dst[0], NULL, 0, net, 0);
         memcpy(&src, t->src, sizeof(src));
         memcpy(&dst, t->dst, sizeof(dst));
         return libnet_build_ipv6(0, 0, LIBNET_TCP_H, IPPROTO_TCP, HOPS, src, dst, NULL, 0, net, 0);
 }
 
-int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack, uint16_t window,
-                uint8_t flags, struct ckpt_error *err) {
+int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack,
+                uint16_t window, uint8_t flags, struct ckpt_error *err) {
         libnet_t *net;
         int r;
 
         r = sender_for(s, tuple->v6, &net, err);
         if (r < 0)
                 return r;
-        if (libnet_build_tcp(tuple->src_port, tuple->dst_port, seq, ack, flags, window, 0, 0, LIBNET_TCP_H, NULL, 0, net,
-                             0) < 0 ||
+        if (libnet_build_tcp(tuple->src_port, tuple->dst_port, seq, ack, flags, window, 0, 0, LIBNET_TCP_H,
+                             NULL, 0, net, 0) < 0 ||
             add_ip(net, tuple) < 0 || libnet_write(net) < 0)
-                return ckpt_error(err, -EIO, "cannot send a packet for a closing connection: %s", libnet_geterror(net));
+                return ckpt_error(err, -EIO, "cannot send a packet for a closing connection: %s",
+                                  libnet_geterror(net));
         return 0;
 }
 
@@ -104,14 +106,15 @@ static uint16_t checksum(const void *data, size_t size) {
         for (size_t i = 0; i < size / 2; i++)
                 sum += words[i];
         sum = (sum & 0xffff) + (sum >> 16);
-        return (uint16_t)~((sum & 0xffff) + (sum >> 16));
+        return (uint16_t) ~((sum & 0xffff) + (sum >> 16));
 }
 
-static void send_hints(int fd, const struct sockaddr *from, const struct sockaddr *to, socklen_t len, const void *data,
-                       size_t size) {
+static void send_hints(int fd, const struct sockaddr *from, const struct sockaddr *to, socklen_t len,
+                       const void *data, size_t size) {
         uint32_t mark = NETLOCK_MARK;
 
-        if (fd < 0 || bind(fd, from, len) < 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
+        if (fd < 0 || bind(fd, from, len) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
                 return;
         /* Each takes back one doubling of the interval. */
         for (int i = 0; i < HINTS; i++)
@@ -125,8 +128,13 @@ static void hint4(const struct sock_tuple *t, uint32_t seq) {
         _cleanup_close_ int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
         struct hint4 h = {
                 .icmp = { .type = ICMP_DEST_UNREACH, .code = ICMP_HOST_UNREACH },
-                .ip = { .version = 4, .ihl = 5, .tot_len = htons(LIBNET_IPV4_H + LIBNET_TCP_H), .ttl = HOPS,
-                        .protocol = IPPROTO_TCP, .saddr = t->dst[0], .daddr = t->src[0] },
+                .ip = { .version = 4,
+                        .ihl = 5,
+                        .tot_len = htons(LIBNET_IPV4_H + LIBNET_TCP_H),
+                        .ttl = HOPS,
+                        .protocol = IPPROTO_TCP,
+                        .saddr = t->dst[0],
+                        .daddr = t->src[0] },
                 .src_port = htons(t->dst_port),
                 .dst_port = htons(t->src_port),
                 .seq = htonl(seq),

@@ -26,8 +26,8 @@ void packet_sender_free(struct packet_sender **s);
  * Send one packet without data from tuple->src to tuple->dst. It passes the network lock. Where dst is an address
  * of this machine, it has been received when this returns, or is about to be. libnet(3).
  */
-int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack, uint16_t window,
-                uint8_t flags, struct ckpt_error *err);
+int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack,
+                uint16_t window, uint8_t flags, struct ckpt_error *err);
 
 /*
  * Tell a peer that has been repeating the segment `seq` in vain, at ever longer intervals, that the path works again: RFC 6069

@@ -19,10 +19,17 @@ enum {
 };
 
 static const char *const state_names[] = {
-        [TCP_ESTABLISHED] = "ESTABLISHED", [TCP_SYN_SENT] = "SYN_SENT",     [TCP_SYN_RECV] = "SYN_RECV",
-        [TCP_FIN_WAIT1] = "FIN_WAIT1",     [TCP_FIN_WAIT2] = "FIN_WAIT2",   [TCP_TIME_WAIT] = "TIME_WAIT",
-        [TCP_CLOSE] = "CLOSE",             [TCP_CLOSE_WAIT] = "CLOSE_WAIT", [TCP_LAST_ACK] = "LAST_ACK",
-        [TCP_LISTEN] = "LISTEN",           [TCP_CLOSING] = "CLOSING",
+        [TCP_ESTABLISHED] = "ESTABLISHED",
+        [TCP_SYN_SENT] = "SYN_SENT",
+        [TCP_SYN_RECV] = "SYN_RECV",
+        [TCP_FIN_WAIT1] = "FIN_WAIT1",
+        [TCP_FIN_WAIT2] = "FIN_WAIT2",
+        [TCP_TIME_WAIT] = "TIME_WAIT",
+        [TCP_CLOSE] = "CLOSE",
+        [TCP_CLOSE_WAIT] = "CLOSE_WAIT",
+        [TCP_LAST_ACK] = "LAST_ACK",
+        [TCP_LISTEN] = "LISTEN",
+        [TCP_CLOSING] = "CLOSING",
 };
 
 int tcp_state(int fd) {
@@ -37,7 +44,8 @@ const char *tcp_state_name(unsigned int state) {
 }
 
 bool tcp_fin_sent(unsigned int state) {
-        return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK;
+        return state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING ||
+               state == TCP_LAST_ACK;
 }
 
 bool tcp_fin_acked(unsigned int state) {
@@ -49,7 +57,8 @@ bool tcp_fin_received(unsigned int state) {
 }
 
 bool tcp_is_connection(unsigned int state) {
-        return state == TCP_ESTABLISHED || state == TCP_SYN_SENT || tcp_fin_sent(state) || tcp_fin_received(state);
+        return state == TCP_ESTABLISHED || state == TCP_SYN_SENT || tcp_fin_sent(state) ||
+               tcp_fin_received(state);
 }
 
 int tcp_repair(int fd, int how) {
@@ -269,7 +278,8 @@ int tcp_read_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
                 return -errno;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
                 r = try_received(fd, q, room);
-        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0 && r == 0)
+        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0 &&
+            r == 0)
                 r = -errno;
         if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)
                 q->state = TCP_FIN_WAIT1;
@@ -321,7 +331,9 @@ static int set_options(int fd, const Img__TcpStream *msg) {
                 opts[n++] = (struct tcp_repair_opt){ TCPOPT_SACK_PERMITTED, 0 };
         if (msg->opt_mask & TCP_OPT_TIMESTAMPS)
                 opts[n++] = (struct tcp_repair_opt){ TCPOPT_TIMESTAMP, 0 };
-        return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opts, (socklen_t)(n * sizeof(*opts))) < 0 ? -errno : 0;
+        return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, opts, (socklen_t)(n * sizeof(*opts))) < 0
+                       ? -errno
+                       : 0;
 }
 
 /*
@@ -341,9 +353,10 @@ static int set_timestamp(int fd, const Img__TcpStream *msg, const char *what, st
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot set its timestamp", what);
         if (usec && !(now & 1))
-                return ckpt_error(err, -EOPNOTSUPP,
-                                  "%s uses timestamps in microseconds, which this kernel cannot restore (Linux 6.7 can)",
-                                  what);
+                return ckpt_error(
+                        err, -EOPNOTSUPP,
+                        "%s uses timestamps in microseconds, which this kernel cannot restore (Linux 6.7 can)",
+                        what);
         return 0;
 }
 
@@ -382,7 +395,9 @@ int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, c
         if (r < 0) {
                 r = ckpt_error_errno(err, r, "%s: cannot be connected again", what);
                 if (r == -EADDRNOTAVAIL)
-                        ckpt_error_hint(err, "The same connection exists on this machine: end the program that has it");
+                        ckpt_error_hint(
+                                err,
+                                "The same connection exists on this machine: end the program that has it");
                 return r;
         }
         r = set_options(fd, msg);
@@ -410,7 +425,7 @@ static int set_window(int fd, const Img__TcpStream *msg, uint32_t rcv_nxt) {
         struct tcp_repair_window window = {
                 .snd_wl1 = msg->snd_wl1,
                 .snd_wnd = msg->snd_wnd,
-                .max_window = MAX(msg->max_window, msg->snd_wnd),
+                .max_window = msg->max_window > msg->snd_wnd ? msg->max_window : msg->snd_wnd,
                 .rcv_wnd = msg->rcv_wnd,
                 .rcv_wup = msg->rcv_wup,
         };
@@ -426,8 +441,8 @@ static int set_window(int fd, const Img__TcpStream *msg, uint32_t rcv_nxt) {
         return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof(window)) < 0 ? -errno : 0;
 }
 
-int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in, const char *what,
-                         struct ckpt_error *err) {
+int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in,
+                         const char *what, struct ckpt_error *err) {
         int r;
 
         r = set_int(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
@@ -444,8 +459,8 @@ static bool fin_waits(const Img__TcpStream *msg, unsigned int state) {
         return tcp_fin_sent(state) && msg->unsq_len > 0;
 }
 
-int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state __attribute__((unused)), const uint8_t *out,
-                     const char *what, struct ckpt_error *err) {
+int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state __attribute__((unused)),
+                     const uint8_t *out, const char *what, struct ckpt_error *err) {
         int r;
 
         r = set_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
@@ -490,8 +505,9 @@ static int send_fin(int fd, const char *what, struct ckpt_error *err) {
         return r < 0 ? ckpt_error_errno(err, r, "%s: cannot close its sending half", what) : 0;
 }
 
-int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state, const struct sock_tuple *tuple,
-                        struct packet_sender *sender, const char *what, struct ckpt_error *err) {
+int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state,
+                        const struct sock_tuple *tuple, struct packet_sender *sender, const char *what,
+                        struct ckpt_error *err) {
         uint16_t window = scaled(msg->snd_wnd, msg->snd_wscale, msg->opt_mask & TCP_OPT_WSCALE);
         uint32_t rcv_nxt = msg->inq_seq - tcp_fin_received(state);
         uint32_t acked = msg->outq_seq - tcp_fin_sent(state) - msg->outq_len;
@@ -509,7 +525,9 @@ int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state, c
         if (r == 0 && tcp_fin_received(state)) {
                 r = packet_send(sender, &peer, rcv_nxt, acked, window, PACKET_FIN | PACKET_ACK, err);
                 if (r == 0)
-                        r = await_state(fd, state == TCP_CLOSING && !fin_waits(msg, state) ? TCP_CLOSING : TCP_CLOSE_WAIT,
+                        r = await_state(fd,
+                                        state == TCP_CLOSING && !fin_waits(msg, state) ? TCP_CLOSING
+                                                                                       : TCP_CLOSE_WAIT,
                                         what, err);
         }
         if (r == 0 && state == TCP_LAST_ACK && !fin_waits(msg, state))
@@ -531,8 +549,8 @@ int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt,
         return r;
 }
 
-int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out, const char *what,
-                       struct ckpt_error *err) {
+int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out,
+                       const char *what, struct ckpt_error *err) {
         int r = tcp_repair(fd, TCP_REPAIR_OFF);
 
         if (r < 0)
@@ -552,6 +570,6 @@ int tcp_speak_first(const Img__TcpStream *msg, unsigned int state, const struct 
 
         if (state == TCP_SYN_SENT || !msg->has_rcv_wnd)
                 return 0;
-        return packet_send(sender, tuple, msg->outq_seq - fin_waits(msg, state) - msg->unsq_len, msg->inq_seq, window,
-                           PACKET_ACK, err);
+        return packet_send(sender, tuple, msg->outq_seq - fin_waits(msg, state) - msg->unsq_len,
+                           msg->inq_seq, window, PACKET_ACK, err);
 }

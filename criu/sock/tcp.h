@@ -75,24 +75,25 @@ int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, c
                         socklen_t len, const char *what, struct ckpt_error *err);
 
 /* Fill the receive queue, then set the windows. */
-int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in, const char *what,
-                         struct ckpt_error *err);
+int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in,
+                         const char *what, struct ckpt_error *err);
 
 /* Fill the send queue with what has been sent already, FIN included. */
-int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out, const char *what,
-                     struct ckpt_error *err);
+int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out,
+                     const char *what, struct ckpt_error *err);
 
 /* The peer's part in closing. `tuple` is the connection seen from the socket. It stays in repair mode. */
-int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state, const struct sock_tuple *tuple,
-                        struct packet_sender *sender, const char *what, struct ckpt_error *err);
+int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state,
+                        const struct sock_tuple *tuple, struct packet_sender *sender, const char *what,
+                        struct ckpt_error *err);
 
 /* Close a connected socket as a RST of the peer's does; without its error unless `reset`. Data in it stays. */
 int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt, bool reset,
                        struct packet_sender *sender, const char *what, struct ckpt_error *err);
 
 /* Out of repair mode, with the first word to the peer; then what had not been sent. The network is unlocked. */
-int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out, const char *what,
-                       struct ckpt_error *err);
+int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out,
+                       const char *what, struct ckpt_error *err);
 
 /*
  * An ACK in the connection's name with its present window: a peer that probes an old zero window with growing

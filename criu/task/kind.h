@@ -72,6 +72,9 @@ int task_restore_zombie(struct restore_task *t, struct compel_batch *b, struct c
 int task_check(struct restore_task *t, struct ckpt_error *err);
 
 /*
+ * What must be there before: all threads (also a leader that is to be dead, which may exit only after the last
+ * phase), memory with its final protections, descriptors, zombies that have died; helpers that have been reaped.
+ *
  * Restore one phase of all live tasks: fills the batches of all tasks and threads, starts them all, waits for all,
  * then does what is done from outside.
  */

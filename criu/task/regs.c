@@ -16,15 +16,14 @@ enum {
         RSEQ_CS_OFFSET = 8, /* of rseq_cs in struct rseq */
 };
 
-/* ptrace's names and those of the format, and the numbers of both. */
-#define EACH_REGISTER(R)                                                                                    \
-        R(r15, r15)                                                                                         \
-        R(r14, r14)                                                                                         \
-        R(r13, r13)                                                                                         \
-        R(r12, r12) R(rbp, bp) R(rbx, bx) R(r11, r11) R(r10, r10) R(r9, r9) R(r8, r8) R(rax, ax) R(rcx, cx) \
-                R(rdx, dx) R(rsi, si) R(rdi, di) R(orig_rax, orig_ax) R(rip, ip) R(cs, cs) R(eflags, flags) \
-                        R(rsp, sp) R(ss, ss) R(fs_base, fs_base) R(gs_base, gs_base) R(ds, ds) R(es, es)    \
-                                R(fs, fs) R(gs, gs)
+/* ptrace's names and those of the format. */
+/* clang-format off */
+#define EACH_REGISTER(R)                                                                                     \
+        R(r15, r15) R(r14, r14) R(r13, r13) R(r12, r12) R(rbp, bp) R(rbx, bx) R(r11, r11) R(r10, r10)        \
+        R(r9, r9) R(r8, r8) R(rax, ax) R(rcx, cx) R(rdx, dx) R(rsi, si) R(rdi, di) R(orig_rax, orig_ax)      \
+        R(rip, ip) R(cs, cs) R(eflags, flags) R(rsp, sp) R(ss, ss) R(fs_base, fs_base) R(gs_base, gs_base)   \
+        R(ds, ds) R(es, es) R(fs, fs) R(gs, gs)
+/* clang-format on */
 
 static void gpregs_to_image(const struct user_regs_struct *regs, const Img__SyscallState *call,
                             Img__UserX86Regs *ret) {

@@ -106,7 +106,8 @@ static void visiting_done(struct visiting *v) {
 }
 
 static int visiting_begin(struct visiting *v, struct ckpt_error *err) {
-        v->stops = calloc(v->task->nr_threads, sizeof(*v->stops));
+        ckpt_assert(v->task->nr_threads > 0);
+        v->stops = calloc(v->task->nr_threads + 1, sizeof(*v->stops));
         ckpt_assert(v->stops);
         for (size_t i = 0; i < v->task->nr_threads; i++)
                 v->stops[i] = v->task->threads[i].stop;

@@ -31,8 +31,8 @@ static void check_content(int fd, size_t size, uint64_t seed, const char *what) 
         struct stat st;
 
         SYS(fstat(fd, &st));
-        CHECK(st.st_nlink == 0 && st.st_size == (off_t)size, "%s: %d links, %lld bytes", what, (int)st.st_nlink,
-              (long long)st.st_size);
+        CHECK(st.st_nlink == 0 && st.st_size == (off_t)size, "%s: %d links, %lld bytes", what,
+              (int)st.st_nlink, (long long)st.st_size);
         CHECK(buf && pread(fd, buf, size + 1, 0) == (ssize_t)size, "%s: read: %m", what);
         if (size > 0)
                 check_filled(buf, size, seed, what);
@@ -53,7 +53,8 @@ static void check_link(int fd, const char *want) {
 
 /* Nothing here but the new file, and what the runner has here. */
 static void check_nothing_left(void) {
-        static const char *const names[] = { "plain", "sparse", "nofollow", "gone", "link-a", "link-b", "fifo", "empty", "left" };
+        static const char *const names[] = { "plain",  "sparse", "nofollow", "gone", "link-a",
+                                             "link-b", "fifo",   "empty",    "left" };
         DIR *dir = opendir(".");
         struct dirent *e;
 
@@ -67,7 +68,8 @@ static void check_nothing_left(void) {
 }
 
 int main(int argc, char **argv) {
-        int plain, again, read_only, sparse, nofollow, in_gone, gone_dir, link_a, link_b, fifo_r, fifo_w, empty, fd;
+        int plain, again, read_only, sparse, nofollow, in_gone, gone_dir, link_a, link_b, fifo_r, fifo_w,
+                empty, fd;
         const struct timespec times[2] = { { 1000000000, 123000 }, { 1111111111, 456000 } };
         char *shared, *private, buf[64];
         struct stat st, before;
@@ -92,7 +94,8 @@ int main(int argc, char **argv) {
 
         sparse = make("sparse", O_RDWR, 0, 0);
         SYS(ftruncate(sparse, HOLE));
-        CHECK(pwrite(sparse, "middle", 6, HOLE / 2 + 5) == 6 && pwrite(sparse, "end", 3, HOLE - 3) == 3, "pwrite: %m");
+        CHECK(pwrite(sparse, "middle", 6, HOLE / 2 + 5) == 6 && pwrite(sparse, "end", 3, HOLE - 3) == 3,
+              "pwrite: %m");
         SYS(unlink("sparse"));
 
         nofollow = make("nofollow", O_WRONLY | O_NOFOLLOW | O_EXCL, 100, 2);
@@ -108,8 +111,10 @@ int main(int argc, char **argv) {
                 SYS(chdir("gone/deeper"));
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(open("x", O_CREAT | O_WRONLY, 0600) < 0 && errno == ENOENT, "a file in a deleted directory: %m");
-                CHECK(stat(".", &st) == 0 && st.st_nlink == 0 && (st.st_mode & 0777) == 0750, "its directory: %o", st.st_mode);
+                CHECK(open("x", O_CREAT | O_WRONLY, 0600) < 0 && errno == ENOENT,
+                      "a file in a deleted directory: %m");
+                CHECK(stat(".", &st) == 0 && st.st_nlink == 0 && (st.st_mode & 0777) == 0750,
+                      "its directory: %o", st.st_mode);
                 _exit(8);
         }
         gate_pass(&ready, 1);
@@ -159,13 +164,16 @@ int main(int argc, char **argv) {
         /* break: close(make("left", O_RDWR, 1, 1)); */
         check_nothing_left();
         SYS(fstat(plain, &st));
-        CHECK(st.st_uid == 1234 && st.st_gid == 4321 && st.st_mode == before.st_mode, "owner and mode %o", st.st_mode);
-        CHECK(st.st_mtim.tv_sec == times[1].tv_sec && st.st_mtim.tv_nsec / 1000 == times[1].tv_nsec / 1000, "mtime");
+        CHECK(st.st_uid == 1234 && st.st_gid == 4321 && st.st_mode == before.st_mode, "owner and mode %o",
+              st.st_mode);
+        CHECK(st.st_mtim.tv_sec == times[1].tv_sec && st.st_mtim.tv_nsec / 1000 == times[1].tv_nsec / 1000,
+              "mtime");
         check_content(again, BIG, 1, "plain");
         check_content(read_only, BIG, 1, "plain, read only");
         check_link(plain, "plain");
         check_link(again, "plain");
-        CHECK(lseek(again, 0, SEEK_CUR) == 4097 && lseek(read_only, 0, SEEK_CUR) == 0 && lseek(plain, 0, SEEK_CUR) == BIG,
+        CHECK(lseek(again, 0, SEEK_CUR) == 4097 && lseek(read_only, 0, SEEK_CUR) == 0 &&
+                      lseek(plain, 0, SEEK_CUR) == BIG,
               "offsets");
         CHECK((fcntl(plain, F_GETFL) & (O_ACCMODE | O_APPEND)) == (O_RDWR | O_APPEND), "flags of plain");
         {
@@ -178,20 +186,23 @@ int main(int argc, char **argv) {
         }
         shared[3] = '!';
         CHECK(pread(read_only, buf, 1, 3) == 1 && buf[0] == '!', "the mapping is of another file");
-        CHECK(write(plain, "tail", 4) == 4 && pread(again, buf, 4, BIG) == 4 && memcmp(buf, "tail", 4) == 0, "not the same file");
+        CHECK(write(plain, "tail", 4) == 4 && pread(again, buf, 4, BIG) == 4 && memcmp(buf, "tail", 4) == 0,
+              "not the same file");
 
         SYS(fstat(sparse, &st));
-        CHECK(st.st_size == HOLE && st.st_blocks * 512 < 100000, "sparse: %lld bytes in %lld blocks", (long long)st.st_size,
-              (long long)st.st_blocks);
+        CHECK(st.st_size == HOLE && st.st_blocks * 512 < 100000, "sparse: %lld bytes in %lld blocks",
+              (long long)st.st_size, (long long)st.st_blocks);
         CHECK(pread(sparse, buf, 8, HOLE / 2 + 4) == 8 && memcmp(buf, "\0middle", 8) == 0, "sparse, middle");
         CHECK(pread(sparse, buf, 8, HOLE - 4) == 4 && memcmp(buf, "\0end", 4) == 0, "sparse, end");
         CHECK(pread(sparse, buf, 8, 76) == 8 && memcmp(buf, "\0\0\0\0\0\0\0\0", 8) == 0, "sparse, hole");
-        CHECK((fcntl(nofollow, F_GETFL) & (O_ACCMODE | O_NOFOLLOW)) == (O_WRONLY | O_NOFOLLOW), "flags of nofollow");
+        CHECK((fcntl(nofollow, F_GETFL) & (O_ACCMODE | O_NOFOLLOW)) == (O_WRONLY | O_NOFOLLOW),
+              "flags of nofollow");
         check_content(in_gone, 5000, 3, "in a deleted directory");
         check_link(in_gone, "gone/deeper/file");
         check_link(gone_dir, "gone/deeper");
         CHECK(fstat(gone_dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_nlink == 0, "deleted directory");
-        CHECK(openat(gone_dir, "new", O_CREAT | O_WRONLY, 0600) < 0 && errno == ENOENT, "deleted directory: %m");
+        CHECK(openat(gone_dir, "new", O_CREAT | O_WRONLY, 0600) < 0 && errno == ENOENT,
+              "deleted directory: %m");
         gate_open(&go, 1);
         xwait(kid, 8);
         CHECK(access("gone", F_OK) < 0, "the directory is back");
@@ -201,7 +212,8 @@ int main(int argc, char **argv) {
         CHECK(write(link_a, "more", 4) == 4 && pread(link_b, buf, 4, 300) == 4, "links of one file");
         CHECK(read(fifo_r, buf, sizeof(buf)) == 5 && memcmp(buf, "piped", 5) == 0, "named pipe");
         CHECK(write(fifo_w, "more", 4) == 4 && read(fifo_r, buf, sizeof(buf)) == 4, "named pipe, again");
-        CHECK(fstat(fifo_r, &st) == 0 && st.st_nlink == 0 && (st.st_mode & 0777) == 0640, "named pipe: %o", st.st_mode);
+        CHECK(fstat(fifo_r, &st) == 0 && st.st_nlink == 0 && (st.st_mode & 0777) == 0640, "named pipe: %o",
+              st.st_mode);
         check_content(empty, 0, 0, "empty");
         check_content(NEW, 200, 5, "with a new file under its name");
         CHECK(lseek(NEW, 7, SEEK_SET) == 7 && lseek(NEW_COPY, 0, SEEK_CUR) == 7, "one description");

@@ -10,8 +10,8 @@ static void expect(int fd, int wd, uint32_t mask) {
         const struct inotify_event *e = (const void *)buf;
         ssize_t n = read(fd, buf, sizeof(buf));
 
-        CHECK(n >= (ssize_t)sizeof(*e) && e->wd == wd && e->mask == mask, "%zd bytes: %d %x, wanted %d %x", n, e->wd,
-              e->mask, wd, mask);
+        CHECK(n >= (ssize_t)sizeof(*e) && e->wd == wd && e->mask == mask, "%zd bytes: %d %x, wanted %d %x",
+              n, e->wd, e->mask, wd, mask);
 }
 
 int main(int argc, char **argv) {

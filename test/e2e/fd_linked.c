@@ -35,7 +35,8 @@ static void check_nothing_left(void) {
 
         CHECK(dir, "opendir: %m");
         while ((e = readdir(dir)))
-                CHECK(strncmp(e->d_name, "link_remap", 10) != 0 && strcmp(e->d_name, "old") != 0, "%s is left", e->d_name);
+                CHECK(strncmp(e->d_name, "link_remap", 10) != 0 && strcmp(e->d_name, "old") != 0,
+                      "%s is left", e->d_name);
         closedir(dir);
 }
 
@@ -66,7 +67,8 @@ int main(int argc, char **argv) {
         /* break: close(make("link_remap.7", "x")); */
         check_nothing_left();
         SYS(fstat(fd, &st));
-        CHECK(st.st_nlink == 1 && st.st_ino == inode("kept") && inode_of(other) == inode("kept"), "%d links", (int)st.st_nlink);
+        CHECK(st.st_nlink == 1 && st.st_ino == inode("kept") && inode_of(other) == inode("kept"), "%d links",
+              (int)st.st_nlink);
         CHECK(pread(other, buf, sizeof(buf), 0) == 14 && memcmp(buf, "kept by a link", 14) == 0, "contents");
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         n = SYS(readlink(path, link_text, sizeof(link_text) - 1));
@@ -74,8 +76,10 @@ int main(int argc, char **argv) {
         CHECK(n > 14 && strcmp(link_text + n - 14, "/old (deleted)") == 0, "it is %s", link_text);
         map[0] = 'K';
         CHECK(pread(other, buf, 1, 0) == 1 && buf[0] == 'K', "the mapping is of another file");
-        CHECK(inode_of(REUSED) == inode("reused-kept") && inode_of(REUSED_TOO) == inode("reused-kept"), "the first");
-        CHECK(pread(REUSED, buf, sizeof(buf), 0) == 9 && lseek(REUSED_TOO, 0, SEEK_CUR) == 9, "the first: contents");
+        CHECK(inode_of(REUSED) == inode("reused-kept") && inode_of(REUSED_TOO) == inode("reused-kept"),
+              "the first");
+        CHECK(pread(REUSED, buf, sizeof(buf), 0) == 9 && lseek(REUSED_TOO, 0, SEEK_CUR) == 9,
+              "the first: contents");
         SYS(stat("reused", &st));
         CHECK(st.st_size == 10 && st.st_nlink == 1, "the second");
         test_pass();

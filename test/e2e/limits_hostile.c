@@ -6,6 +6,9 @@
 
 #include <sys/resource.h>
 
+/* What a dump needs in the address space of the target for a moment. */
+enum { AGENT_ROOM = 256 * 1024 };
+
 enum { FSIZE, NOFILE_USED, NOFILE_ZERO, NPROC, AS, STACK, DATA, MEMLOCK, SIGPENDING, ALL, N_KIDS };
 
 static struct gate ready, go;
@@ -75,13 +78,14 @@ static void run_as(void) {
 
         CHECK(p != MAP_FAILED, "mmap: %m");
         fill(p, 8 * PAGE, 1);
-        limit(RLIMIT_AS, address_space());
-        CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED, "it can map");
+        limit(RLIMIT_AS, address_space() + AGENT_ROOM);
+        CHECK(mmap(NULL, 2 * AGENT_ROOM, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED,
+              "it can map");
         sleep_here();
-        CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+        CHECK(mmap(NULL, 2 * AGENT_ROOM, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
                       errno == ENOMEM,
               "it can map");
-        check_limit(RLIMIT_AS, address_space());
+        check_limit(RLIMIT_AS, address_space() + AGENT_ROOM);
         check_filled(p, 8 * PAGE, 1, "memory");
         CHECK(munmap(p, 8 * PAGE) == 0, "munmap: %m");
 }
@@ -137,6 +141,8 @@ static void run_sigpending(void) {
 }
 
 static void run_all(void) {
+        uint64_t as;
+
         CHECK(dup2(go.r, 0) == 0 && dup2(ready.w, 2) == 2 && syscall(SYS_close_range, 3, ~0U, 0) == 0,
               "dup2: %m");
         go.r = 0;
@@ -150,12 +156,13 @@ static void run_all(void) {
         limit(RLIMIT_MSGQUEUE, 0);
         limit(RLIMIT_STACK, PAGE);
         limit(RLIMIT_DATA, 0);
-        limit(RLIMIT_AS, PAGE);
+        as = address_space() + AGENT_ROOM;
+        limit(RLIMIT_AS, as);
         limit(RLIMIT_NOFILE, 0);
         CHECK(setresuid(54324, 54324, 54324) == 0, "setresuid: %m");
         sleep_here();
         check_limit(RLIMIT_NOFILE, 0);
-        check_limit(RLIMIT_AS, PAGE);
+        check_limit(RLIMIT_AS, as);
         check_limit(RLIMIT_STACK, PAGE);
         check_limit(RLIMIT_NPROC, 0);
         CHECK(getuid() == 54324, "uid %d", (int)getuid());

@@ -15,9 +15,8 @@ KINDS = {
     'tcp': r'tcp|inet', 'udp': r'udp|inet', 'netlink': r'netlink', 'epoll-lost': r'epoll.*member',
     'inotify-unread': r'inotify.*read', 'inotify-deleted': r'inotify.*watch', 'fanotify': r'fanotify',
     'pidfd-outside': r'pidfd.*outside',
-    'pty': r'pty|terminal|tty|ptmx', 'deleted-file': r'deleted|no longer (exists|has a name)|unlinked',
-    'deleted-mapping': r'deleted|no longer (exists|has a name)|unlinked',
-    'deleted-cwd': r'deleted|no longer (exists|has a name)|removed|unlinked', 'memfd': r'memfd', 'memfd-mapping': r'memfd',
+    'pty': r'pty|terminal|tty|ptmx', 'deleted-linked': r'deleted.*other names',
+    'deleted-large': r'deleted.*limit', 'memfd': r'memfd', 'memfd-mapping': r'memfd',
     'io_uring': r'io_uring', 'aio': r'\baio\b|asynchronous', 'userfaultfd': r'userfaultfd', 'perf': r'perf',
     'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'hugetlb': r'huge', 'device': r'device|kmsg',
     'mntns': r'(mnt|mount).*namespace|namespace.*(mnt|mount)', 'netns': r'net.*namespace|namespace.*net',
@@ -26,7 +25,7 @@ KINDS = {
     'timens': r'time.*namespace|namespace.*time', 'flock': r'lock', 'posix-lock': r'lock', 'ofd-lock': r'lock',
     'lease': r'lease|lock', 'seccomp': r'seccomp', 'seccomp-strict': r'seccomp', 'traced': r'trace',
 }
-TOGETHER = ['epoll-lost,inotify-unread,pidfd-outside', 'pty,deleted-file,unix-stream,seccomp', 'memfd,netns,flock']
+TOGETHER = ['epoll-lost,inotify-unread,pidfd-outside', 'pty,deleted-linked,unix-stream,seccomp', 'memfd,netns,flock']
 
 sb = Sandbox.from_env()
 

@@ -85,7 +85,9 @@ static void setup_epoll_lost(struct kind *k) {
         } control = { 0 };
         struct epoll_event ev = { .events = EPOLLIN };
         struct iovec iov = { "x", 1 };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+        struct msghdr msg = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+        };
         int pair[2], ends[2];
 
         NEED((k->fd[0] = epoll_create1(EPOLL_CLOEXEC)) >= 0);
@@ -106,7 +108,8 @@ static void check_epoll_lost(struct kind *k) {
 
 static void setup_inotify_unread(struct kind *k) {
         NEED((k->fd[0] = inotify_init1(0)) >= 0);
-        CHECK(mkdir("watched", 0700) == 0 && inotify_add_watch(k->fd[0], "watched", IN_CREATE) > 0, "watch: %m");
+        CHECK(mkdir("watched", 0700) == 0 && inotify_add_watch(k->fd[0], "watched", IN_CREATE) > 0,
+              "watch: %m");
         CHECK(mkdir("watched/new", 0700) == 0, "mkdir: %m");
 }
 
@@ -152,41 +155,37 @@ static void check_pty(struct kind *k) {
         CHECK(write(k->fd[1], "b", 1) == 1 && read(k->fd[0], buf, sizeof(buf)) == 1, "pty: %m");
 }
 
-static void setup_deleted(struct kind *k) {
-        char path[64];
-
-        k->fd[0] = make_file(path, "deleted", "gone", 4);
-        CHECK(unlink(path) == 0, "unlink: %m");
-}
-
 static void check_deleted(struct kind *k) {
         char buf[8];
 
         CHECK(pread(k->fd[0], buf, 8, 0) == 4 && memcmp(buf, "gone", 4) == 0, "deleted file: %m");
 }
 
-static void setup_deleted_mapping(struct kind *k) {
+/* Deleted, with another name; only with an option that makes links. */
+static void setup_deleted_linked(struct kind *k) {
         char path[64];
-        int fd = make_file(path, "mapped", "gone", 4);
 
-        k->mem = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
-        CHECK(k->mem != MAP_FAILED && unlink(path) == 0, "mmap: %m");
-        close(fd);
+        k->fd[0] = make_file(path, "deleted", "gone", 4);
+        CHECK(link(path, "another name") == 0 && unlink(path) == 0, "link: %m");
+}
+
+/* More than the default of --ghost-limit. */
+static void setup_deleted_large(struct kind *k) {
+        static char much[2 << 20];
+        char path[64];
+
+        k->fd[0] = make_file(path, "large", "gone", 4);
+        CHECK(pwrite(k->fd[0], much, sizeof(much), 4) == sizeof(much) && unlink(path) == 0, "write: %m");
+}
+
+static void check_deleted_large(struct kind *k) {
+        char buf[8];
+
+        CHECK(pread(k->fd[0], buf, 4, 0) == 4 && memcmp(buf, "gone", 4) == 0, "large deleted file: %m");
 }
 
 static void check_mapping(struct kind *k) {
         CHECK(memcmp(k->mem, "gone", 4) == 0, "mapping");
-}
-
-static void setup_deleted_cwd(struct kind *k) {
-        k->kid = xfork();
-        if (k->kid == 0) {
-                CHECK(mkdir("cwd", 0700) == 0 && chdir("cwd") == 0 && rmdir("../cwd") == 0, "chdir: %m");
-                gate_open(&ready, 1);
-                gate_pass(&go, 1);
-                _exit(3);
-        }
-        gate_pass(&ready, 1);
 }
 
 static void check_kid(struct kind *k) {
@@ -404,9 +403,8 @@ static struct kind kinds[] = {
         { .name = "fanotify", .setup = setup_fanotify, .check = check_nothing },
         { .name = "pidfd-outside", .setup = setup_pidfd, .check = check_pidfd },
         { .name = "pty", .setup = setup_pty, .check = check_pty },
-        { .name = "deleted-file", .setup = setup_deleted, .check = check_deleted },
-        { .name = "deleted-mapping", .setup = setup_deleted_mapping, .check = check_mapping },
-        { .name = "deleted-cwd", .setup = setup_deleted_cwd, .check = check_kid },
+        { .name = "deleted-linked", .setup = setup_deleted_linked, .check = check_deleted },
+        { .name = "deleted-large", .setup = setup_deleted_large, .check = check_deleted_large },
         { .name = "memfd", .setup = setup_memfd, .check = check_deleted },
         { .name = "memfd-mapping", .setup = setup_memfd_mapping, .check = check_mapping },
         { .name = "io_uring", .setup = setup_io_uring, .check = check_nothing },

@@ -25,14 +25,15 @@ struct seen {
 
 static struct seen (*before)[ELEMENTS(levels)][NAMES];
 static int fds[KINDS];
-static const char *const names[KINDS] = { "tcp4",  "tcp6",     "listening4", "listening6", "connected4",
-                                          "accepted4", "connected6", "udp4",      "udp6" };
+static const char *const names[KINDS] = { "tcp4",       "tcp6",       "listening4",
+                                          "listening6", "connected4", "accepted4",
+                                          "connected6", "udp4",       "udp6" };
 
 /* SO_ERROR, SO_MEMINFO, SO_INCOMING_NAPI_ID, SO_COOKIE and the like; what the kernel chooses by itself. */
 static bool may_differ(int kind, int level, int name) {
         static const int sol[] = { 4, 31, 49, 55, 56, 57, 77 };
-        static const int tcp[] = { TCP_INFO, TCP_QUICKACK, TCP_CC_INFO, TCP_TIMESTAMP, TCP_ZEROCOPY_RECEIVE, 36,
-                                   TCP_MAXSEG };
+        static const int tcp[] = { TCP_INFO, TCP_QUICKACK, TCP_CC_INFO, TCP_TIMESTAMP, TCP_ZEROCOPY_RECEIVE,
+                                   36,       TCP_MAXSEG };
 
         for (size_t i = 0; level == SOL_SOCKET && i < ELEMENTS(sol); i++)
                 if (sol[i] == name)
@@ -44,7 +45,8 @@ static bool may_differ(int kind, int level, int name) {
         if (kind < 7 && ((level == IPPROTO_IP && name >= 32 && name <= 34) ||
                          (level == IPPROTO_IPV6 && ((name >= 17 && name <= 19) || name == IPV6_V6ONLY))))
                 return true;
-        return (level == IPPROTO_IP && name == 14) || (level == IPPROTO_IPV6 && (name == 24 || name == 61 || name == 6)) ||
+        return (level == IPPROTO_IP && name == 14) ||
+               (level == IPPROTO_IPV6 && (name == 24 || name == 61 || name == 6)) ||
                (level == IPPROTO_IP && name == 9);
 }
 
@@ -60,8 +62,8 @@ static struct seen look(int fd, int level, int name) {
 }
 
 static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "fd %d: level %d option %d to %d: %m", fd, level,
-              name, value);
+        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "fd %d: level %d option %d to %d: %m",
+              fd, level, name, value);
 }
 
 static void set_common(int fd, int n) {
@@ -195,16 +197,19 @@ int main(int argc, char **argv) {
                                 memcpy(&a, was->value, sizeof(a));
                                 memcpy(&b, now.value, sizeof(b));
                                 if (!may_differ(i, levels[l], n) && memcmp(&now, was, sizeof(now)) != 0)
-                                        test_msg("%s: level %d option %d: was %d (error %d, %u bytes), is %d (error %d, %u "
-                                                 "bytes)", names[i], levels[l], n, a, was->error, was->len, b, now.error,
-                                                 now.len);
+                                        test_msg(
+                                                "%s: level %d option %d: was %d (error %d, %u bytes), is %d (error %d, %u "
+                                                "bytes)",
+                                                names[i], levels[l], n, a, was->error, was->len, b,
+                                                now.error, now.len);
                         }
         for (int i = 0; i < KINDS; i++)
                 for (size_t l = 0; l < ELEMENTS(levels); l++)
                         for (int n = 0; n < NAMES; n++) {
                                 struct seen now = look(fds[i], levels[l], n);
 
-                                CHECK(may_differ(i, levels[l], n) || memcmp(&now, &before[i][l][n], sizeof(now)) == 0,
+                                CHECK(may_differ(i, levels[l], n) ||
+                                              memcmp(&now, &before[i][l][n], sizeof(now)) == 0,
                                       "%s: level %d option %d", names[i], levels[l], n);
                         }
         test_pass();

@@ -38,6 +38,8 @@ for address, peer, port in (('10.9.0.1', '10.9.0.1', '7001'), ('fd09::1', 'fd09:
         images = f'img-{port}-{n}'
         sb.dump(server, images, '--tcp-established')
         check(len(locks()) == 1, f'locks after the dump: {locks()}')
+        result = sb.ckpt('check')
+        check(locks()[0] in result.out and f'dump of pid {server}' in result.out, 'check says nothing of it', result.out)
         time.sleep(GAP)
         sent, before = [s for s, _ in away.read()], here.received()
         start = time.monotonic()

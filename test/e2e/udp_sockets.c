@@ -51,7 +51,8 @@ static uint16_t port_of(int fd) {
 }
 
 static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "level %d option %d: %m", level, name);
+        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "level %d option %d: %m", level,
+              name);
 }
 
 static int make(int family, int type, int protocol, const char *text, uint16_t port, int option) {
@@ -71,7 +72,8 @@ static void join(int fd, const char *text) {
 
         address(text, 0);
         memcpy(&req.gr_group, &a, sizeof(a));
-        SYS(setsockopt(fd, a.any.sa_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, MCAST_JOIN_GROUP, &req, sizeof(req)));
+        SYS(setsockopt(fd, a.any.sa_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, MCAST_JOIN_GROUP, &req,
+                       sizeof(req)));
 }
 
 static void join_source(int fd, const char *group, const char *source) {
@@ -90,8 +92,8 @@ static void check_connected(int from, int to, const char *text) {
 
         CHECK(send(from, text, strlen(text), 0) == (ssize_t)strlen(text), "send %s: %m", text);
         n = recv(to, buf, sizeof(buf), 0);
-        CHECK(n == (ssize_t)strlen(text) && memcmp(buf, text, (size_t)n) == 0, "got %zd bytes \"%s\", not \"%s\": %m", n, buf,
-              text);
+        CHECK(n == (ssize_t)strlen(text) && memcmp(buf, text, (size_t)n) == 0,
+              "got %zd bytes \"%s\", not \"%s\": %m", n, buf, text);
 }
 
 static void check_sent_to(int from, const char *address_text, uint16_t port, int to, const char *text) {
@@ -101,8 +103,8 @@ static void check_sent_to(int from, const char *address_text, uint16_t port, int
         address(address_text, port);
         CHECK(sendto(from, text, strlen(text), 0, &a.any, alen) > 0, "send to %s: %m", address_text);
         n = recv(to, buf, sizeof(buf), 0);
-        CHECK(n == (ssize_t)strlen(text) && memcmp(buf, text, (size_t)n) == 0, "got %zd bytes \"%s\", not \"%s\": %m", n, buf,
-              text);
+        CHECK(n == (ssize_t)strlen(text) && memcmp(buf, text, (size_t)n) == 0,
+              "got %zd bytes \"%s\", not \"%s\": %m", n, buf, text);
 }
 
 static void set_up(struct udp *u) {
@@ -185,13 +187,15 @@ static void check_groups(const struct udp *u) {
                 memcpy(&f->gf_group, &a, sizeof(a));
                 SYS(getsockopt(u->source, IPPROTO_IP, MCAST_MSFILTER, f, &len));
                 CHECK(f->gf_fmode == MCAST_INCLUDE && f->gf_numsrc == 1 &&
-                              src->sin_addr.s_addr == htonl(INADDR_LOOPBACK), "mode %u, %u sources", f->gf_fmode, f->gf_numsrc);
+                              src->sin_addr.s_addr == htonl(INADDR_LOOPBACK),
+                      "mode %u, %u sources", f->gf_fmode, f->gf_numsrc);
                 /* There is no route for it on the loopback device, so the kernel is asked. */
                 address(GROUP6, 0);
                 memcpy(&f->gf_group, &a, sizeof(a));
                 f->gf_numsrc = 4;
                 SYS(getsockopt(u->group6, IPPROTO_IPV6, MCAST_MSFILTER, f, &len));
-                CHECK(f->gf_fmode == MCAST_EXCLUDE && f->gf_numsrc == 0, "mode %u, %u sources", f->gf_fmode, f->gf_numsrc);
+                CHECK(f->gf_fmode == MCAST_EXCLUDE && f->gf_numsrc == 0, "mode %u, %u sources", f->gf_fmode,
+                      f->gf_numsrc);
         }
 }
 

@@ -68,7 +68,8 @@ static Img__EventpollFile *add_epoll(uint32_t fd, uint32_t id) {
         return e;
 }
 
-static Img__EventpollTfd *add_member(Img__EventpollFile *e, uint32_t number, uint32_t file_id, uint64_t value) {
+static Img__EventpollTfd *add_member(Img__EventpollFile *e, uint32_t number, uint32_t file_id,
+                                     uint64_t value) {
         Img__EventpollTfd *m = &members[e - epfd][e->n_tfd];
 
         img__eventpoll_tfd__init(m);
@@ -109,20 +110,30 @@ static void make_files(void) {
         dir = (Img__RegFile){ .base = dir.base, .id = ID_DIR, .fown = &fown, .name = path_dir };
         add(IMG__FD_TYPES__REG, ID_DIR)->reg = &dir;
         img__eventfd_file__init(&efd);
-        efd = (Img__EventfdFile){ .base = efd.base, .id = ID_EVENTFD, .flags = O_RDWR, .fown = &fown, .counter = 3 };
+        efd = (Img__EventfdFile){
+                .base = efd.base, .id = ID_EVENTFD, .flags = O_RDWR, .fown = &fown, .counter = 3
+        };
         add(IMG__FD_TYPES__EVENTFD, ID_EVENTFD)->efd = &efd;
         add_fd(1, IMG__FD_TYPES__EVENTFD, ID_EVENTFD);
         img__signalfd__init(&sgfd);
-        sgfd = (Img__Signalfd){ .base = sgfd.base, .id = ID_SIGNALFD, .flags = O_RDWR, .fown = &fown, .sigmask = 2 };
+        sgfd = (Img__Signalfd){
+                .base = sgfd.base, .id = ID_SIGNALFD, .flags = O_RDWR, .fown = &fown, .sigmask = 2
+        };
         add(IMG__FD_TYPES__SIGNALFD, ID_SIGNALFD)->sgfd = &sgfd;
         add_fd(2, IMG__FD_TYPES__SIGNALFD, ID_SIGNALFD);
         img__timerfd__init(&tfd);
-        tfd = (Img__Timerfd){ .base = tfd.base, .id = ID_TIMERFD, .flags = O_RDWR | O_NONBLOCK, .fown = &fown,
-                              .clockid = CLOCK_MONOTONIC, .vsec = 1000 };
+        tfd = (Img__Timerfd){ .base = tfd.base,
+                              .id = ID_TIMERFD,
+                              .flags = O_RDWR | O_NONBLOCK,
+                              .fown = &fown,
+                              .clockid = CLOCK_MONOTONIC,
+                              .vsec = 1000 };
         add(IMG__FD_TYPES__TIMERFD, ID_TIMERFD)->tfd = &tfd;
         add_fd(3, IMG__FD_TYPES__TIMERFD, ID_TIMERFD);
         img__pidfd__init(&pidfd);
-        pidfd = (Img__Pidfd){ .base = pidfd.base, .id = ID_PIDFD, .flags = O_RDWR, .fown = &fown, .nspid = -1 };
+        pidfd = (Img__Pidfd){
+                .base = pidfd.base, .id = ID_PIDFD, .flags = O_RDWR, .fown = &fown, .nspid = -1
+        };
         add(IMG__FD_TYPES__PIDFD, ID_PIDFD)->pidfd = &pidfd;
         add_fd(4, IMG__FD_TYPES__PIDFD, ID_PIDFD);
         make_inotify();
@@ -524,8 +535,13 @@ static void test_timer_extremes(void **state) {
 static void dump_eventfd(int fd, struct dump_file *file) {
         struct proc_buf buf = { 0 };
         int self = -EBADF;
-        struct fd_probe p = { .task = fx.dump.tasks[0], .proc = &fx.dump.tasks[0]->proc, .fd = fd, .where = "fd/x",
-                              .link = "anon_inode:[eventfd]", .buf = &buf, .pidfd = &self };
+        struct fd_probe p = { .task = fx.dump.tasks[0],
+                              .proc = &fx.dump.tasks[0]->proc,
+                              .fd = fd,
+                              .where = "fd/x",
+                              .link = "anon_inode:[eventfd]",
+                              .buf = &buf,
+                              .pidfd = &self };
 
         assert_int_equal(fd_probe_info(&p), 0);
         p.info.eventfd.has_semaphore = p.info.eventfd.semaphore = false;
@@ -571,7 +587,8 @@ static void test_semaphore_unknown(void **state) {
 /* ---- members ---- */
 
 static void test_count_same(void **state) {
-        const struct proc_epoll_item items[] = { { .fd = 5 }, { .fd = 3 }, { .fd = 5 }, { .fd = 4 }, { .fd = 5 }, { .fd = 3 } };
+        const struct proc_epoll_item items[] = { { .fd = 5 }, { .fd = 3 }, { .fd = 5 },
+                                                 { .fd = 4 }, { .fd = 5 }, { .fd = 3 } };
         const unsigned int want[] = { 0, 0, 1, 0, 2, 1 };
         unsigned int *same = epoll_count_same(items, ELEMENTSOF(items));
 
@@ -633,7 +650,8 @@ static void test_compare(void **state) {
         r[1] = epoll_compare(&first, getpid(), b);
         r[2] = epoll_compare(&second, getpid(), copy);
         r[3] = epoll_compare(&second, getpid(), b);
-        assert_true((r[0] == 0 && r[3] == 0 && r[1] > 0 && r[2] > 0) || (r[1] == 0 && r[2] == 0 && r[0] > 0 && r[3] > 0));
+        assert_true((r[0] == 0 && r[3] == 0 && r[1] > 0 && r[2] > 0) ||
+                    (r[1] == 0 && r[2] == 0 && r[0] > 0 && r[3] > 0));
         close(a);
         close(b);
         close(copy);
@@ -766,7 +784,8 @@ static void test_overlay(void **state) {
                         if (mkdir(merged, 0700) < 0)
                                 _exit(99);
                 }
-                snprintf(options, sizeof(options), "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", base, base, base);
+                snprintf(options, sizeof(options), "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work",
+                         base, base, base);
                 if (mount("overlay", merged, "overlay", 0, options) < 0)
                         _exit(77);
                 find_and_scan(merged);

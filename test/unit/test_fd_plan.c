@@ -74,7 +74,7 @@ static struct fd_plan check(const struct plan_slot *slots, size_t n, uint32_t nr
 
 static void test_empty(void **state) {
         struct arena arena = { 0 };
-        struct fd_plan plan = check(NULL, 0, 0, &arena);
+        struct fd_plan plan = check(none, 0, 0, &arena);
 
         (void)state;
         assert_int_equal(plan.nr_send + plan.nr_ops, 0);

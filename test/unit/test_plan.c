@@ -41,7 +41,9 @@ static struct restore_task *add(struct fixture *f, pid_t pid, pid_t ppid, pid_t 
         struct restore_task *t = calloc(1, sizeof(*t));
 
         f->r.tasks = reallocarray(f->r.tasks, f->r.nr_tasks + 1, sizeof(t));
-        *t = (struct restore_task){ .restore = &f->r, .pid = pid, .sid = sid, .pgid = pgid, .nr_threads = 1 };
+        *t = (struct restore_task){
+                .restore = &f->r, .pid = pid, .sid = sid, .pgid = pgid, .nr_threads = 1
+        };
         t->threads = calloc(1, sizeof(*t->threads));
         t->threads[0].tid = pid;
         t->parent = ppid ? restore_find_task(&f->r, ppid) : NULL;
@@ -193,14 +195,10 @@ static void test_unreachable_session(void **state) {
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                TEST(test_one_session),
-                TEST(test_child_older_than_session),
-                TEST(test_older_below_older),
-                TEST(test_orphan_of_living_session),
-                TEST(test_dead_session_leader),
-                TEST(test_root_of_dead_session),
-                TEST(test_dead_group_leader),
-                TEST(test_shell_job),
+                TEST(test_one_session),         TEST(test_child_older_than_session),
+                TEST(test_older_below_older),   TEST(test_orphan_of_living_session),
+                TEST(test_dead_session_leader), TEST(test_root_of_dead_session),
+                TEST(test_dead_group_leader),   TEST(test_shell_job),
                 TEST(test_unreachable_session),
         };
 

@@ -29,11 +29,28 @@ enum compel_intr arch_intr(const struct user_regs_struct *regs) {
 
 /* connect(2) is missing: begun twice, it fails. */
 static const uint16_t ends_at_stop[] = {
-        SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_semop, SYS_semtimedop, SYS_rt_sigtimedwait,
-        SYS_io_getevents, SYS_io_pgetevents, SYS_io_uring_enter,
+        SYS_epoll_wait,
+        SYS_epoll_pwait,
+        SYS_epoll_pwait2,
+        SYS_semop,
+        SYS_semtimedop,
+        SYS_rt_sigtimedwait,
+        SYS_io_getevents,
+        SYS_io_pgetevents,
+        SYS_io_uring_enter,
         /* Sockets with SO_RCVTIMEO or SO_SNDTIMEO; -EINTR means that nothing has been transferred. */
-        SYS_accept, SYS_accept4, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto, SYS_sendmsg,
-        SYS_sendmmsg, SYS_read, SYS_readv, SYS_write, SYS_writev,
+        SYS_accept,
+        SYS_accept4,
+        SYS_recvfrom,
+        SYS_recvmsg,
+        SYS_recvmmsg,
+        SYS_sendto,
+        SYS_sendmsg,
+        SYS_sendmmsg,
+        SYS_read,
+        SYS_readv,
+        SYS_write,
+        SYS_writev,
 };
 
 bool arch_restart_interrupted(struct user_regs_struct *regs) {
@@ -49,11 +66,26 @@ bool arch_restart_interrupted(struct user_regs_struct *regs) {
 
 void arch_stub_regs(const struct user_regs_struct *regs, uint64_t sigmask, struct stub_regs *ret) {
         *ret = (struct stub_regs){
-                .r15 = regs->r15, .r14 = regs->r14, .r13 = regs->r13, .r12 = regs->r12,
-                .rbp = regs->rbp, .rbx = regs->rbx, .r11 = regs->r11, .r10 = regs->r10,
-                .r9 = regs->r9,   .r8 = regs->r8,   .rax = regs->rax, .rcx = regs->rcx,
-                .rdx = regs->rdx, .rsi = regs->rsi, .rdi = regs->rdi, .rip = regs->rip,
-                .rsp = regs->rsp, .rflags = regs->eflags, .sigmask = sigmask, .intr_rip = regs->rip,
+                .r15 = regs->r15,
+                .r14 = regs->r14,
+                .r13 = regs->r13,
+                .r12 = regs->r12,
+                .rbp = regs->rbp,
+                .rbx = regs->rbx,
+                .r11 = regs->r11,
+                .r10 = regs->r10,
+                .r9 = regs->r9,
+                .r8 = regs->r8,
+                .rax = regs->rax,
+                .rcx = regs->rcx,
+                .rdx = regs->rdx,
+                .rsi = regs->rsi,
+                .rdi = regs->rdi,
+                .rip = regs->rip,
+                .rsp = regs->rsp,
+                .rflags = regs->eflags,
+                .sigmask = sigmask,
+                .intr_rip = regs->rip,
         };
         if (!in_syscall(regs))
                 return;

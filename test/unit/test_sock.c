@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sock/inet.h"
+#include "sock/restore.h"
+
+/* Recorded on Linux 6.18. */
+static const char igmp_text[] = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
+                                "1\tlo        :     1      V3\n"
+                                "\t\t\t\t010000E0     1 0:00000000\t\t0\n"
+                                "2\teth0      :     2      V3\n"
+                                "\t\t\t\tFB0000E0     1 0:00000000\t\t0\n"
+                                "\t\t\t\t010000E0     1 0:00000000\t\t0\n";
+static const char igmp6_text[] = "1    lo              ff020000000000000000000000000001     1 0000000C 0\n"
+                                 "2    eth0            ff0200000000000000000001ff000001     1 00000004 0\n";
+
+static void test_igmp(void **state) {
+        struct inet_group_vec v = { 0 };
+        struct in6_addr want;
+
+        assert_int_equal(inet_parse_igmp(igmp_text, &v), 0);
+        assert_int_equal(v.n, 3);
+        assert_string_equal(v.v[1].ifname, "eth0");
+        assert_int_equal(v.v[1].ifindex, 2);
+        assert_int_equal(v.v[1].group[0], inet_addr("224.0.0.251"));
+        v.n = 0;
+        assert_int_equal(inet_parse_igmp6(igmp6_text, &v), 0);
+        assert_int_equal(v.n, 2);
+        inet_pton(AF_INET6, "ff02::1:ff00:1", &want);
+        assert_memory_equal(v.v[1].group, &want, 16);
+        inet_group_vec_done(&v);
+}
+
+static void test_igmp_hostile(void **state) {
+        static const char *const bad[] = { "",
+                                           "nonsense\n",
+                                           "Idx\n\t\t\t\t010000E0 1\n",
+                                           "Idx\nx\teth0\n",
+                                           "Idx\n-3\teth0 :\n",
+                                           "Idx\n1\tlo : 1\n\t\t\t\tzz\n" };
+        static const char *const bad6[] = { "1 lo ff02\n", "x\n",
+                                            "1 lo ff02000000000000000000000000000g 1\n", "\n",
+                                            "0 lo "
+                                            "ff020000000000000000000000000001 1\n" };
+        struct inet_group_vec v = { 0 };
+
+        for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+                assert_int_equal(inet_parse_igmp(bad[i], &v), -EBADMSG);
+        for (size_t i = 0; i < sizeof(bad6) / sizeof(*bad6); i++)
+                assert_int_equal(inet_parse_igmp6(bad6[i], &v), -EBADMSG);
+        /* Cut off anywhere: an answer or an error, no crash. */
+        for (size_t n = 0; n < sizeof(igmp_text); n++) {
+                char *text = strndup(igmp_text, n);
+
+                inet_parse_igmp(text, &v);
+                free(text);
+        }
+        for (size_t n = 0; n < sizeof(igmp6_text); n++) {
+                char *text = strndup(igmp6_text, n);
+
+                inet_parse_igmp6(text, &v);
+                free(text);
+        }
+        inet_group_vec_done(&v);
+}
+
+static void test_diag_parse(void **state) {
+        struct {
+                struct inet_diag_msg msg;
+                struct rtattr attr;
+                uint8_t shutdown, pad[3];
+        } m = { .msg = { .idiag_family = AF_INET,
+                         .idiag_state = TCP_LISTEN,
+                         .idiag_inode = 77,
+                         .idiag_wqueue = 5 },
+                .attr = { .rta_len = sizeof(struct rtattr) + 1, .rta_type = INET_DIAG_SHUTDOWN },
+                .shutdown = 2 };
+        struct sock_diag s;
+
+        m.msg.id.idiag_sport = htons(80);
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), 0);
+        assert_int_equal(s.ino, 77);
+        assert_int_equal(s.src_port, 80);
+        assert_true(s.has_shutdown && s.shutdown == 2);
+        assert_int_equal(sock_diag_parse(&m, sizeof(m.msg) - 1, IPPROTO_TCP, &s), -EBADMSG);
+        m.attr.rta_len = 200; /* longer than the message */
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), -EBADMSG);
+        m.attr.rta_len = 0; /* would never end */
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), -EBADMSG);
+        m.attr.rta_len = 1;
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), -EBADMSG);
+}
+
+static void test_diag_query(void **state) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0), n = 0;
+        struct sock_diag_table t = { 0 };
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        const struct sock_diag *s;
+        char link[64] = "", path[32];
+
+        assert_int_equal(listen(fd, 7), 0);
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        assert_true(readlink(path, link, sizeof(link) - 1) > 0 && sscanf(link, "socket:[%d]", &n) == 1);
+        assert_int_equal(sock_diag_query(&t, AF_INET, IPPROTO_TCP, &err), 0);
+        s = sock_diag_find(&t, (uint64_t)n);
+        assert_non_null(s);
+        assert_int_equal(s->state, TCP_LISTEN);
+        assert_int_equal(s->wqueue, 7);
+        assert_null(sock_diag_find(&t, 0));
+        assert_int_equal(sock_diag_query(&t, AF_INET, IPPROTO_SCTP, &err), -EOPNOTSUPP);
+        sock_diag_done(&t);
+        close(fd);
+}
+
+static void test_lock_names(void **state) {
+        char name[NETLOCK_NAME_MAX], other[NETLOCK_NAME_MAX];
+
+        netlock_new_name(name);
+        netlock_new_name(other);
+        assert_true(netlock_name_valid(name));
+        assert_string_not_equal(name, other);
+        assert_false(netlock_name_valid(""));
+        assert_false(netlock_name_valid("filter"));
+        assert_false(netlock_name_valid("ckpt-"));
+        assert_false(netlock_name_valid("ckpt-0123456789abcdeF"));
+        assert_false(netlock_name_valid("ckpt-0123456789abcde; flush ruleset"));
+        assert_false(netlock_name_valid("ckpt-0123456789abcdef0"));
+}
+
+/* In a child, in a network of its own. */
+static int lock_child(void) {
+        struct sock_tuple tuples[2] = {
+                { .src = { 0x0100007f }, .dst = { 0x0200007f }, .src_port = 1, .dst_port = 2 },
+                { .v6 = true, .src = { 1, 2, 3, 4 }, .dst = { 5, 6, 7, 8 }, .src_port = 3 }
+        };
+        char a[NETLOCK_NAME_MAX], b[NETLOCK_NAME_MAX];
+        struct netlock_found_vec found = { 0 };
+        struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (unshare(CLONE_NEWNET) < 0)
+                return 77;
+        netlock_new_name(a);
+        netlock_new_name(b);
+        if (netlock_exists(a) != 0 || netlock_add(a, tuples, 2, true, "a \"note\"; }", &err) < 0 ||
+            netlock_add_in(a, &err) < 0 || netlock_add(b, tuples + 1, 1, false, "b", &err) < 0) {
+                fprintf(stderr, "%s\n", ckpt_error_message(&err));
+                return 1;
+        }
+        if (netlock_exists(a) != 1 || netlock_exists(b) != 1 || netlock_list(&found, &err) < 0 ||
+            found.n != 2)
+                return 2;
+        for (size_t i = 0; i < found.n; i++)
+                if (found.v[i].owner != getpid() ||
+                    strcmp(found.v[i].note, strcmp(found.v[i].name, a) == 0 ? "a _note_; }" : "b") != 0)
+                        return 3;
+        if (netlock_remove(a, &err) < 0 || netlock_exists(a) != 0 || netlock_exists(b) != 1)
+                return 4;
+        return netlock_remove(a, &err) == 0 && netlock_remove(b, &err) == 0 && netlock_exists(b) == 0 ? 0
+                                                                                                      : 5;
+}
+
+static void test_lock(void **state) {
+        int status;
+        pid_t pid = fork();
+
+        if (pid == 0)
+                _exit(lock_child());
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+                skip();
+        assert_int_equal(status, 0);
+}
+
+static void test_stream_check(void **state) {
+        Img__TcpStream m = IMG__TCP_STREAM__INIT;
+
+        assert_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        assert_non_null(tcp_stream_check(&m, TCP_LISTEN));
+        assert_non_null(tcp_stream_check(&m, 99));
+        m.outq_len = 10;
+        m.has_unsq_len = true;
+        m.unsq_len = 11;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.unsq_len = 10;
+        assert_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        assert_non_null(tcp_stream_check(&m, TCP_FIN_WAIT2));
+        assert_non_null(tcp_stream_check(&m, TCP_SYN_SENT));
+        m.inq_len = 0xffffffff;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.inq_len = 0;
+        m.opt_mask = 4;
+        m.snd_wscale = 15;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+}
+
+/* The peer has more than was sent when we looked, also across the wrap of the sequence numbers. */
+static void test_match_peer(void **state) {
+        struct tcp_queues a = { .state = TCP_ESTABLISHED }, b = { .state = TCP_ESTABLISHED };
+
+        img__tcp_stream__init(&a.msg);
+        img__tcp_stream__init(&b.msg);
+        a.msg.outq_seq = 50; /* wrapped: the queue begins at -150 */
+        a.msg.outq_len = 200;
+        a.msg.unsq_len = 120;
+        b.msg.inq_seq = 10;
+        tcp_match_peer(&a, &b);
+        assert_int_equal(a.msg.unsq_len, 40);
+        b.msg.inq_seq = (uint32_t)-100;
+        tcp_match_peer(&a, &b);
+        assert_int_equal(a.msg.unsq_len, 40);
+        a.state = TCP_FIN_WAIT1;
+        b.state = TCP_CLOSE_WAIT;
+        b.msg.inq_seq = 50;
+        tcp_match_peer(&a, &b);
+        assert_int_equal(a.msg.unsq_len, 0);
+}
+
+static void test_opts_check(void **state) {
+        Img__SkOption o = IMG__SK_OPTION__INIT, *list[] = { &o };
+        Img__SkOpts sk = IMG__SK_OPTS__INIT;
+        struct sock_opts opts = { .sk = &sk };
+        uint8_t data[100] = { 0 };
+        const char *why = NULL;
+
+        assert_int_equal(sock_opts_check(&opts, &why), 0);
+        sk.n_others = 1;
+        sk.others = list;
+        o.level = SOL_SOCKET;
+        o.name = 9999;
+        assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
+        o.name = SO_RCVMARK;
+        assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG); /* without a value */
+        o.has_number = true;
+        assert_int_equal(sock_opts_check(&opts, &why), 0);
+        o.level = IPPROTO_TCP;
+        o.name = TCP_CONGESTION;
+        assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
+        o.has_data = true;
+        o.data = (ProtobufCBinaryData){ .len = sizeof(data), .data = data };
+        assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
+        o.data.len = 4;
+        assert_int_equal(sock_opts_check(&opts, &why), 0);
+        sk.so_sndbuf = 0xffffffff;
+        assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_igmp),         cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse),   cmocka_unit_test(test_diag_query),
+                cmocka_unit_test(test_lock_names),   cmocka_unit_test(test_lock),
+                cmocka_unit_test(test_stream_check), cmocka_unit_test(test_match_peer),
+                cmocka_unit_test(test_opts_check),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
