@@ -25,15 +25,33 @@ static const struct namespace_row namespace_rows[] = {
         { "user", "user" }, { "uts", "UTS" },     { "ipc", "IPC" }, { "cgroup", "cgroup" },
 };
 
-static void look_namespaces(struct dump_task *t, const struct proc_dir *self) {
+/* ckpt's own, in the order of the table; 0: this kernel has no such namespace. */
+struct own_namespaces {
+        ino_t ino[ELEMENTSOF(namespace_rows)];
+};
+
+static int read_own_namespaces(struct own_namespaces *ret, struct ckpt_error *err) {
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        int r;
+
+        *ret = (struct own_namespaces){ 0 };
+        r = proc_open(getpid(), &self);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot read /proc/self");
+        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++)
+                if (proc_ns_inode(&self, namespace_rows[i].name, &ret->ino[i]) < 0)
+                        ret->ino[i] = 0;
+        return 0;
+}
+
+static void look_namespaces(struct dump_task *t, const struct own_namespaces *own) {
         for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
                 const struct namespace_row *row = &namespace_rows[i];
-                ino_t own, theirs;
+                ino_t theirs;
 
-                if (proc_ns_inode(self, row->name, &own) < 0 ||
-                    proc_ns_inode(&t->proc, row->name, &theirs) < 0)
+                if (own->ino[i] == 0 || proc_ns_inode(&t->proc, row->name, &theirs) < 0)
                         continue;
-                if (own != theirs)
+                if (own->ino[i] != theirs)
                         blocker_add(t->dump->blockers, "Run ckpt in the same namespaces as the tree",
                                     "%s is in another %s namespace than ckpt, which is not supported yet",
                                     dump_task_name(t), row->text);
@@ -80,7 +98,7 @@ static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) 
         return 0;
 }
 
-static int look_task(struct dump_task *t, const struct proc_dir *self, struct ckpt_error *err) {
+static int look_task(struct dump_task *t, const struct own_namespaces *own, struct ckpt_error *err) {
         _cleanup_proc_status_ struct proc_status status = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         int r;
@@ -93,7 +111,7 @@ static int look_task(struct dump_task *t, const struct proc_dir *self, struct ck
         /* A dead leader's /proc entry is that of a zombie, though other threads live on. */
         if (t->stat.state == 'Z' && t->stat.num_threads <= 1)
                 return 0;
-        look_namespaces(t, self);
+        look_namespaces(t, own);
         time_look(t);
         look_tracer(t, &status);
         look_sharing(t);
@@ -105,16 +123,16 @@ static int look_task(struct dump_task *t, const struct proc_dir *self, struct ck
 }
 
 int look_tasks(struct dump *d, struct ckpt_error *err) {
-        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        struct own_namespaces own;
         int r, waited;
 
-        r = proc_open(getpid(), &self);
+        r = read_own_namespaces(&own, err);
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot read /proc/self");
+                return r;
         r = fault_point_error(FAULT_DUMP_LOOK, err);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
                 if (!d->tasks[i]->looked_at) {
-                        r = look_task(d->tasks[i], &self, err);
+                        r = look_task(d->tasks[i], &own, err);
                         d->tasks[i]->looked_at = true;
                 }
         waited = pool_wait(d->aside, err);

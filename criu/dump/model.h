@@ -85,7 +85,6 @@ struct dump {
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */
-        uint32_t self_ns[8];     /* inode numbers of ckpt's own namespaces, see dump/look.c */
 };
 
 /* The task with this pid, or NULL. */

@@ -27,9 +27,10 @@ enum { KILL_WAIT_MS = 3000, SPINS = 2000 };
 
 /* Shared with the guard, at the same address. */
 struct guard_page {
-        int order;   /* a futex: half of the batch to be read, 0 when that is done */
-        int busy;    /* 1 + the job whose socket may be in repair mode */
-        int killing; /* see sock_guard_killing() */
+        int order;             /* a futex: half of the batch to be read, 0 when that is done */
+        int busy;              /* 1 + the job whose socket may be in repair mode */
+        int killing;           /* see sock_guard_killing() */
+        pthread_mutex_t alive; /* robust, held by the tracer of the tree */
         size_t n;
         struct tcp_room room;
         struct guard_job jobs[GUARD_JOBS_MAX];
@@ -49,11 +50,12 @@ static int futex(int *word, int op, int value, const struct timespec *timeout) {
 
 /* ---- in the guard: a copy of a process with threads, so system calls only ---- */
 
-static void end_repair(const struct guard_job *job) {
-        int reuse = job->reuse;
-
-        tcp_repair(job->fd, TCP_REPAIR_OFF_NO_WP);
-        setsockopt(job->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+/*
+ * The kernel says so in the mutex when a thread begins to exit, before it lets go of the tasks that the thread has
+ * traced; the pidfd tells only when the last thread has gone.
+ */
+static bool is_dying(struct guard_page *page) {
+        return (__atomic_load_n(&page->alive.__data.__lock, __ATOMIC_SEQ_CST) & FUTEX_OWNER_DIED) != 0;
 }
 
 static bool is_dead(int pidfd, int timeout) {
@@ -66,11 +68,8 @@ static void read_job(struct guard_page *page, size_t i, int half) {
         struct guard_job *job = &page->jobs[i];
 
         __atomic_store_n(&page->busy, (int)i + 1, __ATOMIC_SEQ_CST);
-        job->result = tcp_repair(job->fd, TCP_REPAIR_ON);
-        if (job->result == 0)
-                job->result = half == GUARD_SENT ? tcp_read_sent(job->fd, &job->q, &page->room)
-                                                 : tcp_read_received(job->fd, &job->q, &page->room);
-        end_repair(job);
+        job->result = half == GUARD_SENT ? tcp_read_sent(job->fd, job->reuse, &job->q, &page->room)
+                                         : tcp_read_received(job->fd, job->reuse, &job->q, &page->room);
         __atomic_store_n(&page->busy, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -85,7 +84,7 @@ static bool serve(const struct sock_guard *g) {
                 return !is_dead(g->self, 0);
         }
         for (size_t i = 0; i < page->n; i++) {
-                if (is_dead(g->self, 0))
+                if (is_dying(page))
                         return false;
                 read_job(page, i, half);
         }
@@ -102,6 +101,7 @@ static void __attribute__((noreturn)) guard(const struct sock_guard *g, const ch
         syscall(SYS_sched_setscheduler, 0, SCHED_FIFO, &priority);
         while (serve(g))
                 ;
+        is_dead(g->self, -1);
         if (size > 0 &&
             (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS)))
                 send(g->nl, message, size, 0);
@@ -109,6 +109,21 @@ static void __attribute__((noreturn)) guard(const struct sock_guard *g, const ch
 }
 
 /* ---- in ckpt ---- */
+
+static int hold_mutex(pthread_mutex_t *m) {
+        pthread_mutexattr_t attr;
+        int r = pthread_mutexattr_init(&attr);
+
+        if (r == 0)
+                r = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+        if (r == 0)
+                r = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+        if (r == 0)
+                r = pthread_mutex_init(m, &attr);
+        if (r == 0)
+                r = pthread_mutex_lock(m);
+        return -r;
+}
 
 static int open_all(pid_t root, bool lock, struct sock_guard *g) {
         g->self = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -127,7 +142,7 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
                 g->page = NULL;
                 return -errno;
         }
-        return 0;
+        return hold_mutex(&g->page->alive);
 }
 
 int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct ckpt_error *err) {
@@ -159,6 +174,13 @@ int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct 
 
 struct guard_job *sock_guard_jobs(struct sock_guard *g) {
         return g->page->jobs;
+}
+
+static void end_repair(const struct guard_job *job) {
+        int reuse = job->reuse;
+
+        tcp_repair(job->fd, TCP_REPAIR_OFF_NO_WP);
+        setsockopt(job->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 }
 
 /* The tasks are stopped as long as we live, so what it left half done can be completed here. */
@@ -209,7 +231,9 @@ void sock_guard_disarm(struct sock_guard *g) {
         safe_close(g->self);
         safe_close(g->root);
         safe_close(g->nl);
-        if (g->page)
+        if (g->page) {
+                pthread_mutex_unlock(&g->page->alive);
                 munmap(g->page, g->size);
+        }
         *g = SOCK_GUARD_INIT;
 }

@@ -43,7 +43,7 @@ enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2 };
 
 /*
  * Arm it. From now on ckpt's death removes the network lock `lock` (a table's name; NULL: none). `root` is the
- * root of the tree.
+ * root of the tree. All calls are for one thread, the tracer of the tree.
  */
 int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct ckpt_error *err);
 

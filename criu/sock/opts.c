@@ -358,9 +358,10 @@ static int read_u32(int fd, int name, uint32_t *ret) {
 
 /* The length counts instructions here, not bytes. */
 static int read_filter(int fd, Img__SkOpts *sk, struct arena *arena) {
-        socklen_t n = 0;
+        uint64_t nothing = 0;
+        socklen_t n = 0; /* of room: it only tells how much there is */
 
-        if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) < 0)
+        if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &nothing, &n) < 0)
                 return errno == EACCES || errno == ENOPROTOOPT ? 0 : -errno;
         if (n == 0)
                 return 0;

@@ -80,12 +80,6 @@ static int set_int(int fd, int name, uint32_t value) {
         return setsockopt(fd, IPPROTO_TCP, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-static int get_seq(int fd, int queue, uint32_t *ret) {
-        int r = set_int(fd, TCP_REPAIR_QUEUE, (uint32_t)queue);
-
-        return r < 0 ? r : get_int(fd, TCP_QUEUE_SEQ, ret);
-}
-
 static int set_seq(int fd, int queue, uint32_t seq) {
         int r = set_int(fd, TCP_REPAIR_QUEUE, (uint32_t)queue);
 
@@ -105,10 +99,30 @@ static int32_t distance(uint32_t a, uint32_t b) {
 
 /* ---- dump ---- */
 
+/*
+ * Programs get errors from a socket in repair mode, and ckpt may be killed at any moment, which lets them go on. So what
+ * can be asked without is asked without (the queue that was chosen stays chosen; nothing but TCP_QUEUE_SEQ shows it), and where data is copied, which takes
+ * long and has the socket locked, the end of the repair is the very next thing.
+ */
+static int begin_repair(int fd, uint32_t queue) {
+        const int on = TCP_REPAIR_ON;
+        int r = setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0 ? -errno : 0;
+
+        return r < 0 ? r : set_int(fd, TCP_REPAIR_QUEUE, queue);
+}
+
+/* It has set and cleared SO_REUSEADDR. */
+static int end_repair(int fd, bool reuse) {
+        const int off = TCP_REPAIR_OFF_NO_WP, value = reuse;
+        int r = setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off)) < 0 ? -errno : 0;
+
+        return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &value, sizeof(value)) < 0 && r == 0 ? -errno : r;
+}
+
 static int read_options(int fd, Img__TcpStream *msg) {
         struct tcp_info info = { 0 };
         socklen_t len = sizeof(info);
-        int r;
+        int r = 0;
 
         if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
                 return -errno;
@@ -118,8 +132,7 @@ static int read_options(int fd, Img__TcpStream *msg) {
                 msg->rcv_wscale = info.tcpi_rcv_wscale;
         }
         msg->has_rcv_wscale = (msg->opt_mask & TCP_OPT_WSCALE) != 0;
-        r = get_int(fd, TCP_MAXSEG, &msg->mss_clamp);
-        if (r == 0 && msg->opt_mask & TCP_OPT_TIMESTAMPS) {
+        if (msg->opt_mask & TCP_OPT_TIMESTAMPS) {
                 r = get_int(fd, TCP_TIMESTAMP, &msg->timestamp);
                 msg->has_timestamp = true;
         }
@@ -131,20 +144,25 @@ struct sent {
         int state, total, unsent; /* bytes, the FIN included */
 };
 
+/* The send queue is chosen. */
 static int look_at_sent(int fd, struct sent *ret) {
         int r;
 
         ret->state = tcp_state(fd);
         if (ret->state < 0)
                 return ret->state;
-        r = get_seq(fd, TCP_SEND_QUEUE, &ret->seq);
+        r = get_int(fd, TCP_QUEUE_SEQ, &ret->seq);
         if (r < 0)
                 return r;
-        return ioctl(fd, SIOCOUTQ, &ret->total) < 0 || ioctl(fd, SIOCOUTQNSD, &ret->unsent) < 0 ? -errno : 0;
+        if (ioctl(fd, SIOCOUTQ, &ret->total) < 0 || ioctl(fd, SIOCOUTQNSD, &ret->unsent) < 0)
+                return -errno;
+        if (ret->state == TCP_SYN_SENT || ret->state == TCP_CLOSE)
+                ret->total = ret->unsent = 0;
+        return 0;
 }
 
 /* The first segment may be acknowledged in part and still be there as a whole, so take the end of what comes. */
-static int peek_sent(int fd, uint32_t len, struct tcp_room *room, uint8_t **ret) {
+static int peek_sent(int fd, uint32_t len, const struct tcp_room *room, uint8_t **ret) {
         ssize_t n;
 
         if (len == 0)
@@ -167,73 +185,77 @@ static void use_room(struct tcp_room *room, const uint8_t *end) {
         room->left -= used;
 }
 
-static int try_sent(int fd, struct tcp_queues *q, struct tcp_room *room) {
-        struct sent before, after;
-        uint32_t fin, len;
-        uint8_t *data = NULL;
-        int r;
-
-        r = look_at_sent(fd, &before);
-        if (r < 0)
-                return r;
-        fin = tcp_fin_sent((unsigned int)before.state) && !tcp_fin_acked((unsigned int)before.state);
-        if (before.state == TCP_SYN_SENT || before.state == TCP_CLOSE)
-                before.total = before.unsent = 0;
-        if ((uint32_t)before.total < fin || before.unsent > before.total)
-                return -EAGAIN;
-        len = (uint32_t)before.total - fin;
-        r = peek_sent(fd, len, room, &data);
-        after = before;
-        if (r == 0 && len > 0)
-                r = look_at_sent(fd, &after);
-        if (r == 0 && before.state != TCP_SYN_SENT && before.state != TCP_CLOSE &&
-            (after.seq != before.seq || after.total != before.total || after.state != before.state))
-                r = -EAGAIN;
-        if (r < 0)
-                return r;
-        if (data)
-                use_room(room, data + len);
-        q->out = data;
-        q->state = (uint8_t)before.state;
-        q->msg.outq_seq = before.seq;
-        q->msg.outq_len = len;
-        q->msg.has_unsq_len = true;
-        /* The FIN is the last that is unsent. */
-        q->msg.unsq_len = (uint32_t)before.unsent > fin ? (uint32_t)before.unsent - fin : 0;
-        return 0;
+static uint32_t fin_in_queue(const struct sent *s) {
+        return tcp_fin_sent((unsigned int)s->state) && !tcp_fin_acked((unsigned int)s->state);
 }
 
-int tcp_read_sent(int fd, struct tcp_queues *q, struct tcp_room *room) {
-        struct tcp_repair_window window;
-        int r = -EAGAIN;
+static int sent_in_repair(int fd, struct tcp_queues *q, const struct tcp_room *room, struct sent *s) {
+        struct tcp_repair_window window = { 0 };
+        int r;
 
-        img__tcp_stream__init(&q->msg);
-        for (int i = 0; r == -EAGAIN && i < TRIES; i++)
-                r = try_sent(fd, q, room);
-        if (r < 0 || q->state == TCP_CLOSE)
-                return r;
-        r = read_options(fd, &q->msg);
+        r = get_int(fd, TCP_MAXSEG, &q->msg.mss_clamp);
         if (r == 0)
                 r = get_window(fd, &window);
+        if (r == 0)
+                r = look_at_sent(fd, s);
         if (r < 0)
                 return r;
+        if ((uint32_t)s->total < fin_in_queue(s) || s->unsent > s->total)
+                return -EAGAIN;
         q->msg.has_snd_wl1 = q->msg.has_snd_wnd = q->msg.has_max_window = true;
         q->msg.snd_wl1 = window.snd_wl1;
         q->msg.snd_wnd = window.snd_wnd;
         q->msg.max_window = window.max_window;
+        q->out = NULL;
+        return peek_sent(fd, (uint32_t)s->total - fin_in_queue(s), room, &q->out);
+}
+
+static int try_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
+        struct sent before = { 0 }, after = { 0 };
+        uint32_t fin;
+        int r, ended;
+
+        r = begin_repair(fd, TCP_SEND_QUEUE);
+        if (r == 0)
+                r = sent_in_repair(fd, q, room, &before);
+        ended = end_repair(fd, reuse);
+        if (r == 0)
+                r = ended < 0 ? ended : look_at_sent(fd, &after);
+        if (r < 0)
+                return r;
+        if (after.seq != before.seq || after.total != before.total || after.state != before.state)
+                return -EAGAIN;
+        fin = fin_in_queue(&before);
+        q->state = (uint8_t)before.state;
+        q->msg.outq_seq = before.seq;
+        q->msg.outq_len = (uint32_t)before.total - fin;
+        q->msg.has_unsq_len = true;
+        /* The FIN is the last that is unsent. */
+        q->msg.unsq_len = (uint32_t)before.unsent > fin ? (uint32_t)before.unsent - fin : 0;
+        if (q->out)
+                use_room(room, q->out + q->msg.outq_len);
         return 0;
 }
 
+int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
+        int r = -EAGAIN;
+
+        img__tcp_stream__init(&q->msg);
+        for (int i = 0; r == -EAGAIN && i < TRIES; i++)
+                r = try_sent(fd, reuse, q, room);
+        return r < 0 || q->state == TCP_CLOSE ? r : read_options(fd, &q->msg);
+}
+
+/* The receive queue is chosen. */
 static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
         uint32_t seq = 0, after = 0;
-        struct tcp_repair_window window = { 0 };
         int size = 0, state, r;
         ssize_t n = 0;
 
         state = tcp_state(fd);
         if (state < 0)
                 return state;
-        r = get_seq(fd, TCP_RECV_QUEUE, &seq);
+        r = get_int(fd, TCP_QUEUE_SEQ, &seq);
         if (r == 0 && state != TCP_SYN_SENT && ioctl(fd, SIOCINQ, &size) < 0)
                 r = -errno;
         if (r < 0)
@@ -245,9 +267,7 @@ static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
                 if (n < 0)
                         return -errno;
         }
-        r = get_seq(fd, TCP_RECV_QUEUE, &after);
-        if (r == 0)
-                r = get_window(fd, &window);
+        r = get_int(fd, TCP_QUEUE_SEQ, &after);
         if (r < 0)
                 return r;
         if (n != size || after != seq || tcp_state(fd) != state)
@@ -257,9 +277,23 @@ static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
         q->state = (uint8_t)state;
         q->msg.inq_seq = seq;
         q->msg.inq_len = (uint32_t)size;
-        q->msg.has_rcv_wnd = q->msg.has_rcv_wup = true;
-        q->msg.rcv_wnd = window.rcv_wnd;
-        q->msg.rcv_wup = window.rcv_wup;
+        return 0;
+}
+
+/* Also leaves the receive queue chosen. */
+static int read_receive_window(int fd, bool reuse, Img__TcpStream *msg) {
+        struct tcp_repair_window window = { 0 };
+        int r, ended;
+
+        r = begin_repair(fd, TCP_RECV_QUEUE);
+        if (r == 0)
+                r = get_window(fd, &window);
+        ended = end_repair(fd, reuse);
+        if (r < 0 || ended < 0)
+                return r < 0 ? r : ended;
+        msg->has_rcv_wnd = msg->has_rcv_wup = true;
+        msg->rcv_wnd = window.rcv_wnd;
+        msg->rcv_wup = window.rcv_wup;
         return 0;
 }
 
@@ -267,8 +301,8 @@ static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
  * What the sending half has seen stays true: a FIN whose acknowledgement came in between is sent again, and is
  * acknowledged again.
  */
-int tcp_read_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
-        int before = q->state, peek_off = -1, none = -1, r = -EAGAIN;
+int tcp_read_received(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
+        int before = q->state, peek_off = -1, none = -1, r, done = 0;
         socklen_t len = sizeof(peek_off);
 
         /* With it, MSG_PEEK would begin elsewhere and move it. */
@@ -276,16 +310,18 @@ int tcp_read_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
                 peek_off = -1;
         if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
                 return -errno;
+        r = read_receive_window(fd, reuse, &q->msg);
+        if (r == 0)
+                r = -EAGAIN;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
                 r = try_received(fd, q, room);
-        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0 &&
-            r == 0)
-                r = -errno;
+        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0)
+                done = -errno;
         if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)
                 q->state = TCP_FIN_WAIT1;
         if (r == 0 && before == TCP_SYN_SENT && q->state != TCP_SYN_SENT && q->state != TCP_CLOSE)
                 r = -EAGAIN; /* connected in between */
-        return r;
+        return r < 0 ? r : done;
 }
 
 void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer) {

@@ -53,14 +53,15 @@ enum { TCP_SEGMENT_MAX = 128 << 10 };
 
 /*
  * Read what is to be sent: outq_*, unsq_len, snd_*, max_window, mss_clamp, options, timestamp; and, later, what was
- * received: inq_*, rcv_*. The socket is in repair mode. Where two ends of a
+ * received: inq_*, rcv_*. Both put it into
+ * repair mode for moments, and out of it whatever happens; `reuse` is its SO_REUSEADDR, which that clears. Where two ends of a
  * connection are read and packets still pass between them, the sending half of each must be read before the
  * receiving half of the other: what was acknowledged meanwhile is then in both, never in none.
  * -EAGAIN: it changes faster than it can be read; -ENOBUFS: `room` is too small (the length of the queue, and
  * TCP_SEGMENT_MAX for one that is sent). System calls only.
  */
-int tcp_read_sent(int fd, struct tcp_queues *q, struct tcp_room *room);
-int tcp_read_received(int fd, struct tcp_queues *q, struct tcp_room *room);
+int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room);
+int tcp_read_received(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room);
 
 /* The peer may have received more than was sent when we looked: move the mark between sent and unsent. */
 void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer);

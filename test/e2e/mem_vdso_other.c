@@ -68,7 +68,7 @@ static void find_functions(struct functions *f) {
 
 /* Where the kernel's own is by now: the end of a chain of jumps. Without /proc/self/maps, which would be found open. */
 static char *find_vdso(const struct functions *f) {
-        const unsigned char *p;
+        const unsigned char *p, *target;
         const char *at;
 
         memcpy(&p, &f->gettime, sizeof(p));
@@ -77,7 +77,8 @@ static char *find_vdso(const struct functions *f) {
                         p += 4;
                 if (memcmp(p, "\xff\x25\0\0\0\0", 6) != 0)
                         break;
-                memcpy(&p, p + 6, sizeof(p));
+                memcpy(&target, p + 6, sizeof(target));
+                p = target;
         }
         at = (const char *)((uintptr_t)p & ~(PAGE - 1));
         while (memcmp(at, ELFMAG, SELFMAG) != 0)

@@ -32,8 +32,10 @@ static const char *const names[KINDS] = { "tcp4",       "tcp6",       "listening
 /* SO_ERROR, SO_MEMINFO, SO_INCOMING_NAPI_ID, SO_COOKIE and the like; what the kernel chooses by itself. */
 static bool may_differ(int kind, int level, int name) {
         static const int sol[] = { 4, 31, 49, 55, 56, 57, 77 };
-        static const int tcp[] = { TCP_INFO, TCP_QUICKACK, TCP_CC_INFO, TCP_TIMESTAMP, TCP_ZEROCOPY_RECEIVE,
-                                   36,       TCP_MAXSEG };
+        static const int tcp[] = {
+                TCP_INFO,      TCP_QUICKACK, TCP_CC_INFO, TCP_TIMESTAMP, TCP_ZEROCOPY_RECEIVE,
+                TCP_QUEUE_SEQ, 36,           TCP_MAXSEG
+        };
 
         for (size_t i = 0; level == SOL_SOCKET && i < ELEMENTS(sol); i++)
                 if (sol[i] == name)

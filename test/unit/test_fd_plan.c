@@ -74,6 +74,7 @@ static struct fd_plan check(const struct plan_slot *slots, size_t n, uint32_t nr
 
 static void test_empty(void **state) {
         struct arena arena = { 0 };
+        const struct plan_slot none[1] = { 0 };
         struct fd_plan plan = check(none, 0, 0, &arena);
 
         (void)state;
