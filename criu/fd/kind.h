@@ -119,6 +119,7 @@ struct dump_files {
         struct table_vec fs;      /* ... and for KCMP_FS */
         struct fs_type_vec fs_types;
         bool pipes_known, fifos_known, locked_known;
+        unsigned int lock_questions;     /* that fdinfo answered, see lock.c */
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */

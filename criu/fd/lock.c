@@ -15,6 +15,8 @@
 #include "fd/kind.h"
 #include "macro.h"
 
+enum { QUESTIONS_BY_FDINFO = 2000 };
+
 /* FileLock.flag: the kernel's FL_ constants. */
 enum {
         WIRE_POSIX = 1,
@@ -43,11 +45,18 @@ static void read_locked(struct dump_files *files) {
                 qsort(files->locked.v, files->locked.n, sizeof(*files->locked.v), compare_inodes);
 }
 
+/*
+ * The fdinfo of a file tells for some microseconds. /proc/locks tells of all at once, but the kernel takes a per-CPU
+ * rwsem for writing to show it, which means an RCU grace period of some ten milliseconds.
+ */
 static bool may_be_locked(struct dump_files *files, uint64_t ino) {
         struct locked_file key = { .ino = ino };
 
-        if (!files->locked_known)
+        if (!files->locked_known) {
+                if (__atomic_add_fetch(&files->lock_questions, 1, __ATOMIC_RELAXED) < QUESTIONS_BY_FDINFO)
+                        return true;
                 read_locked(files);
+        }
         return files->locked.n > 0 &&
                bsearch(&key, files->locked.v, files->locked.n, sizeof(key), compare_inodes) != NULL;
 }

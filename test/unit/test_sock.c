@@ -58,8 +58,7 @@ static void test_igmp_hostile(void **state) {
                                            "Idx\n1\tlo : 1\n\t\t\t\tzz\n" };
         static const char *const bad6[] = { "1 lo ff02\n", "x\n",
                                             "1 lo ff02000000000000000000000000000g 1\n", "\n",
-                                            "0 lo "
-                                            "ff020000000000000000000000000001 1\n" };
+                                            "0 lo ff020000000000000000000000000001 1\n" };
         struct inet_group_vec v = { 0 };
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
