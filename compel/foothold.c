@@ -61,7 +61,7 @@ static bool all_zero(const char *p, size_t size) {
         return size == 0 || (p[0] == 0 && memcmp(p, p + 1, size - 1) == 0);
 }
 
-static uint64_t read_auxv(pid_t pid, uint64_t type) {
+uint64_t compel_read_auxv(pid_t pid, uint64_t type) {
         _cleanup_close_ int fd = open_in_proc(pid, "auxv", O_RDONLY);
         uint64_t auxv[128][2];
         ssize_t n = fd < 0 ? 0 : read(fd, auxv, sizeof(auxv));
@@ -104,7 +104,7 @@ static bool is_private_code(pid_t pid, raddr_t addr) {
 
 /* The vDSO's size is in its ELF header: the section headers stand at its end. */
 static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
-        raddr_t base = read_auxv(pid, AT_SYSINFO_EHDR);
+        raddr_t base = compel_read_auxv(pid, AT_SYSINFO_EHDR);
         Elf64_Ehdr ehdr;
         uint64_t size;
 

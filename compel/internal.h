@@ -89,3 +89,6 @@ int compel_go_on(struct compel_thread *t);
 
 /* Is a thread that was resumed neither dead nor stopped again? */
 bool compel_is_running(const struct compel_thread *t);
+
+/* A value of the auxiliary vector of a process (/proc/PID/auxv), 0 if it has none of this type. */
+uint64_t compel_read_auxv(pid_t pid, uint64_t type);

@@ -11,6 +11,7 @@
 #include "dump/stages.h"
 #include "images/inventory.pb-c.h"
 #include "cleanup.h"
+#include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/kill_guard.h"
 #include "log.h"
@@ -33,13 +34,6 @@ static void pass_step(void *userdata __attribute__((unused)), const char *step) 
 
 const struct image_hooks dump_image_hooks = { .step = pass_step };
 
-static uint64_t uptime_us(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_BOOTTIME, &ts);
-        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 int commit(struct dump *d, struct ckpt_error *err) {
         Img__Inventory inventory = IMG__INVENTORY__INIT;
         Img__TaskKobjIds root_ids = IMG__TASK_KOBJ_IDS__INIT;
@@ -51,7 +45,7 @@ int commit(struct dump *d, struct ckpt_error *err) {
         inventory.has_lsmtype = true;
         inventory.lsmtype = IMG__LSMTYPE__NO_LSM;
         inventory.has_dump_uptime = true;
-        inventory.dump_uptime = uptime_us();
+        inventory.dump_uptime = clock_us(CLOCK_BOOTTIME);
         r = fault_point_error(FAULT_DUMP_BEFORE_COMMIT, err);
         if (r == 0)
                 r = image_set_commit(d->set, &inventory, err);

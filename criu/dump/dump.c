@@ -13,16 +13,10 @@
 #include "cleanup.h"
 #include "dump/stages.h"
 #include "fd/fd.h"
+#include "lib/clock.h"
 #include "log.h"
 #include "macro.h"
 #include "sock/sock.h"
-
-static uint64_t now_us(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
 
 static int look(struct dump *d, struct ckpt_error *err) {
         int r;
@@ -42,22 +36,22 @@ static int run_action(struct dump *d, enum action action, struct ckpt_error *err
 
 /* From the first stop to the last resume; a failure lets the tree go on. */
 static int dump_frozen(struct dump *d, struct ckpt_error *err) {
-        uint64_t start = now_us(), memory;
+        uint64_t start = clock_us(CLOCK_MONOTONIC), memory;
         int r;
 
         log_debug("looked at %zu processes", d->nr_tasks);
         r = freeze(d, err);
-        d->stats.freezing_time = now_us() - start;
+        d->stats.freezing_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("frozen");
         if (r == 0)
                 r = collect(d, err);
         if (r == 0)
                 r = sock_collect(d, err);
         log_debug("collected");
-        memory = now_us();
+        memory = clock_us(CLOCK_MONOTONIC);
         if (r == 0)
                 r = save(d, err);
-        d->stats.memdump_time = now_us() - memory;
+        d->stats.memdump_time = clock_us(CLOCK_MONOTONIC) - memory;
         log_debug("saved");
         if (r == 0)
                 r = run_action(d, ACTION_POST_DUMP, err);
@@ -73,7 +67,7 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
                 sock_undo(d);
                 thaw(d);
         }
-        d->stats.frozen_time = now_us() - start;
+        d->stats.frozen_time = clock_us(CLOCK_MONOTONIC) - start;
         return r;
 }
 

@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "dump/blockers.h"
 #include "dump/stages.h"
+#include "lib/clock.h"
 #include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
@@ -21,13 +22,6 @@ enum {
                 200, /* how long a thread in an uninterruptible sleep is waited for before all are let go */
         RETRY_PAUSE_MS = 10,
 };
-
-static uint64_t now_ms(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* Somebody else traces the thread, or it is just dying. */
 static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
@@ -228,7 +222,7 @@ static void note_states(struct dump *d) {
 }
 
 int freeze(struct dump *d, struct ckpt_error *err) {
-        uint64_t deadline = now_ms() + 1000 * (uint64_t)d->opts->timeout;
+        uint64_t deadline = clock_us(CLOCK_MONOTONIC) / 1000 + 1000 * (uint64_t)d->opts->timeout;
         int r;
 
         for (;;) {
@@ -237,7 +231,7 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                 r = freeze_once(d, &attempt);
                 if (r == 0)
                         break;
-                if ((r != -ETIMEDOUT && r != -EAGAIN) || now_ms() >= deadline) {
+                if ((r != -ETIMEDOUT && r != -EAGAIN) || clock_us(CLOCK_MONOTONIC) / 1000 >= deadline) {
                         *err = attempt;
                         attempt = CKPT_ERROR_INIT;
                         return r;

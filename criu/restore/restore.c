@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/pidfile.h"
 #include "fd/fd.h"
+#include "lib/clock.h"
 #include "lib/fault.h"
 #include "log.h"
 #include "mem/mem.h"
@@ -19,13 +20,6 @@
 #include "restore/stages.h"
 #include "sock/sock.h"
 #include "task/kind.h"
-
-static uint64_t now_us(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
 
 static int run_action(struct restore *r, enum action action, struct ckpt_error *err) {
         return action_run(r->run, action, r->tasks[0]->pid, err);
@@ -81,12 +75,12 @@ static int restore_attributes(struct restore *r, struct ckpt_error *err) {
 
 /* From the first task to the point of no return. */
 static int build(struct restore *r, struct ckpt_error *err) {
-        uint64_t start = now_us();
+        uint64_t start = clock_us(CLOCK_MONOTONIC);
         int ret;
 
         log_debug("loaded");
         ret = build_tree(r, err);
-        r->stats.forking_time = now_us() - start;
+        r->stats.forking_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("the tree is there");
         if (ret == 0)
                 ret = finish_memory(r, err);
@@ -145,7 +139,7 @@ static void release(struct restore *r) {
 
 int restore_run(struct ckpt_run *run) {
         struct restore r = { .run = run, .opts = run->opts, .transport = -EBADF };
-        uint64_t start = now_us();
+        uint64_t start = clock_us(CLOCK_MONOTONIC);
         int ret;
 
         kernel_features_init(&r.kernel);
@@ -160,7 +154,7 @@ int restore_run(struct ckpt_run *run) {
         if (ret == 0) {
                 run->root_pid = r.tasks[0]->pid;
                 fd_restore_remove_links(&r);
-                r.stats.restore_time = now_us() - start;
+                r.stats.restore_time = clock_us(CLOCK_MONOTONIC) - start;
                 action_run(run, ACTION_POST_RESUME, run->root_pid, &run->err);
                 finish_stats(&r);
                 log_info("restored the tree of pid %d", run->root_pid);
