@@ -171,6 +171,7 @@ static const struct {
         { &fd_kind_inotify, 1 },
         { &fd_kind_pidfd, 1 },
         { &fd_kind_inet, 1 },
+        { &fd_kind_netlink, 1 },
         { other_rows, ELEMENTSOF(other_rows) },
 };
 
@@ -178,7 +179,6 @@ static const struct {
 static const struct fd_kind image_rows[] = {
         ROW(UNIXSK, "unix socket", NULL, NULL, NULL, NULL),
         ROW(PACKETSK, "packet socket", NULL, NULL, NULL, NULL),
-        ROW(NETLINKSK, "netlink socket", NULL, NULL, NULL, NULL),
         ROW(TUNF, "network tunnel", NULL, NULL, NULL, NULL),
         ROW(EXT, "external file", NULL, NULL, NULL, NULL),
         ROW(CTL_TTY, "terminal", NULL, NULL, NULL, NULL),

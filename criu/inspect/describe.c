@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -240,6 +241,36 @@ static void json_unix(struct json *j, const void *message) {
         json_optional(j, "peer_inode", sk->peer != 0, sk->peer);
 }
 
+static const struct name netlink_protocols[] = {
+        { NETLINK_ROUTE, "route" },         { NETLINK_USERSOCK, "usersock" },
+        { NETLINK_SOCK_DIAG, "sock_diag" }, { NETLINK_XFRM, "xfrm" },
+        { NETLINK_AUDIT, "audit" },         { NETLINK_CONNECTOR, "connector" },
+        { NETLINK_NETFILTER, "netfilter" }, { NETLINK_KOBJECT_UEVENT, "kobject_uevent" },
+        { NETLINK_GENERIC, "generic" },     { NETLINK_CRYPTO, "crypto" },
+};
+
+static void print_netlink(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
+        const Img__NetlinkSk *sk = message;
+        unsigned int groups = 0;
+
+        for (size_t i = 0; i < sk->n_groups; i++)
+                groups += (unsigned int)__builtin_popcount(sk->groups[i]);
+        fprintf(out, "%s, port %u", NAME_OF(netlink_protocols, sk->protocol), sk->portid);
+        if (groups > 0)
+                fprintf(out, ", in %u groups", groups);
+        if (sk->dst_portid)
+                fprintf(out, " -> port %u", sk->dst_portid);
+}
+
+static void json_netlink(struct json *j, const void *message) {
+        const Img__NetlinkSk *sk = message;
+
+        json_string(j, "protocol", NAME_OF(netlink_protocols, sk->protocol));
+        json_uint(j, "port", sk->portid);
+        json_optional(j, "peer_port", sk->dst_portid != 0, sk->dst_portid);
+        json_uint(j, "inode", sk->ino);
+}
+
 /* --- the others ----------------------------------------------------------------------------------------- */
 
 static void print_eventfd(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
@@ -330,7 +361,8 @@ static const struct file_kind kinds[] = {
         FILE_KIND(PACKETSK, "packet socket", IMAGE_PACKETSK, packet_sock, psk, NULL, NULL),
         FILE_KIND(TTY, "terminal", IMAGE_TTY_FILES, tty_file, tty, print_tty, json_tty),
         FILE_KIND(FANOTIFY, "fanotify", IMAGE_FANOTIFY_FILE, fanotify_file, ffy, NULL, NULL),
-        FILE_KIND(NETLINKSK, "netlink socket", IMAGE_NETLINK_SK, netlink_sk, nlsk, NULL, NULL),
+        FILE_KIND(NETLINKSK, "netlink socket", IMAGE_NETLINK_SK, netlink_sk, nlsk, print_netlink,
+                  json_netlink),
         FILE_KIND(NS, "namespace", IMAGE_NS_FILES, ns_file, nsf, print_ns, json_ns),
         FILE_KIND(TUNF, "tun", IMAGE_TUNFILE, tunfile, tunf, print_tun, json_tun),
         FILE_KIND(EXT, "external", IMAGE_EXT_FILES, ext_file, ext, NULL, NULL),

@@ -49,6 +49,7 @@ void sock_dump_free(struct dump *d) {
         safe_close(s->copy.fd);
         pthread_mutex_destroy(&s->copy_lock);
         sock_diag_done(&s->diag);
+        netlink_table_free(&s->netlink);
         sock_defaults_free(&s->defaults);
         arena_done(&s->arena);
         free(s);

@@ -12,25 +12,17 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "dump/stages.h"
 #include "log.h"
 #include "macro.h"
+#include "sock/common.h"
 #include "sock/inet.h"
 #include "sock/restore.h"
 
 enum { CORK_WAIT_MS = 50 };
-
-static int option(int fd, int name) {
-        int value = 0;
-        socklen_t len = sizeof(value);
-
-        return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
-}
 
 static bool is_known(int domain, int type, int protocol) {
         if (domain != AF_INET && domain != AF_INET6)
@@ -41,41 +33,8 @@ static bool is_known(int domain, int type, int protocol) {
 
 /* ---- dump ---- */
 
-/* Each kind's match, look and dump asks about the same descriptor in turn. */
-static int take_copy(struct fd_probe *p) {
-        struct dump_socks *s = dump_socks(p->task->dump);
-        int fd = -EBADF;
-
-        pthread_mutex_lock(&s->copy_lock);
-        if (s->copy.fd >= 0 && s->copy.tid == p->proc->pid && s->copy.number == p->fd &&
-            s->copy.ino == p->st.stx_ino)
-                fd = TAKE_FD(s->copy.fd);
-        pthread_mutex_unlock(&s->copy_lock);
-        return fd >= 0 ? fd : fd_probe_get(p);
-}
-
-static void keep_copy(struct fd_probe *p, int fd) {
-        struct dump_socks *s = dump_socks(p->task->dump);
-        struct inet_copy copy = { .tid = p->proc->pid, .number = p->fd, .ino = p->st.stx_ino, .fd = fd };
-        int old;
-
-        pthread_mutex_lock(&s->copy_lock);
-        old = s->copy.fd;
-        s->copy = copy;
-        pthread_mutex_unlock(&s->copy_lock);
-        safe_close(old);
-}
-
 static bool inet_match(struct fd_probe *p) {
-        _cleanup_close_ int fd = -EBADF;
-
-        if ((p->st.stx_mode & S_IFMT) != S_IFSOCK || p->fd < 0 || strncmp(p->link, "socket:", 7) != 0)
-                return false;
-        fd = take_copy(p);
-        if (fd < 0 || !is_known(option(fd, SO_DOMAIN), option(fd, SO_TYPE), option(fd, SO_PROTOCOL)))
-                return false;
-        keep_copy(p, TAKE_FD(fd));
-        return true;
+        return sock_match(p, is_known);
 }
 
 static void copy_address(const union sock_address *a, struct arena *arena, size_t *ret_n, uint32_t **ret,
@@ -118,9 +77,9 @@ static int read_addresses(int fd, struct arena *arena, Img__InetSk *isk) {
 static int read_identity(int fd, struct arena *arena, Img__InetSk *isk) {
         int r = 0;
 
-        isk->family = (uint32_t)option(fd, SO_DOMAIN);
-        isk->type = (uint32_t)option(fd, SO_TYPE);
-        isk->proto = (uint32_t)option(fd, SO_PROTOCOL);
+        isk->family = (uint32_t)sock_option(fd, SO_DOMAIN);
+        isk->type = (uint32_t)sock_option(fd, SO_TYPE);
+        isk->proto = (uint32_t)sock_option(fd, SO_PROTOCOL);
         if (isk->proto == IPPROTO_TCP) {
                 r = tcp_state(fd);
                 if (r < 0)
@@ -131,16 +90,6 @@ static int read_identity(int fd, struct arena *arena, Img__InetSk *isk) {
         if (isk->proto != IPPROTO_TCP)
                 isk->state = isk->dst_port != 0 ? TCP_ESTABLISHED : TCP_CLOSE;
         return r;
-}
-
-/* Cookies say which network namespace (5.14); before, the look at the tasks has to do. */
-static bool is_elsewhere(struct dump *d, int fd) {
-        uint64_t cookie = 0;
-        socklen_t len = sizeof(cookie);
-
-        return dump_socks(d)->netns != 0 &&
-               getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
-               cookie != dump_socks(d)->netns;
 }
 
 static short events_of(int fd) {
@@ -180,29 +129,13 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
 }
 
 static void inet_look(struct fd_probe *p, struct blockers *b) {
-        Img__Fown fown = IMG__FOWN__INIT;
-        _cleanup_close_ int fd = take_copy(p);
-        struct dump *d = p->task->dump;
-        pid_t outside = 0;
+        int fd = sock_look_at(p, b);
 
-        if (fd == -ESRCH || fd == -EBADF) /* gone since */
+        if (fd < 0)
                 return;
-        if (fd < 0) {
-                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", fd_probe_name(p),
-                            strerror(-fd));
-                return;
-        }
-        if (is_elsewhere(d, fd))
-                blocker_add(
-                        b, "Run ckpt in the same namespaces as the tree",
-                        "%s is a socket of another network namespace than ckpt's, which is not supported yet",
-                        fd_probe_name(p));
-        if (option(fd, SO_PROTOCOL) == IPPROTO_TCP)
+        if (sock_option(fd, SO_PROTOCOL) == IPPROTO_TCP)
                 look_tcp(fd, p, b);
-        if (fown_dump(d, fd, &fown, &outside) == 0 && outside > 0)
-                blocker_add(b, "Have the program take the signal itself (fcntl F_SETOWN)",
-                            "%s sends its SIGIO to pid %d, outside of the tree", fd_probe_name(p), outside);
-        keep_copy(p, TAKE_FD(fd));
+        sock_copy_keep(p, fd);
 }
 
 /* Datagrams that were sent are counted until they have left the machine; one that is corked does not leave. */
@@ -256,27 +189,6 @@ static int read_listener(int fd, Img__InetSk *isk) {
         return 0;
 }
 
-static int read_owner(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk, const char *name,
-                      struct ckpt_error *err) {
-        pid_t outside = 0;
-        struct stat st;
-        int r;
-
-        isk->fown = arena_message(arena, Img__Fown, img__fown__init);
-        r = fown_dump(d, fd, isk->fown, &outside);
-        if (r == 0 && fstat(fd, &st) < 0)
-                r = -errno;
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read who owns it", name);
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", name,
-                                  outside);
-        isk->has_uid = isk->has_gid = true;
-        isk->uid = st.st_uid;
-        isk->gid = st.st_gid;
-        return 0;
-}
-
 static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk,
                         struct ckpt_error *err) {
         struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
@@ -312,6 +224,7 @@ static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, c
 static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk,
                      const char *name, struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
+        struct sock_owner owner;
         int r, waiting = 0;
 
         if (diag && diag->md5)
@@ -323,9 +236,14 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
         r = read_listener(fd, isk);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
-        r = read_owner(d, fd, arena, isk, name, err);
-        if (r == 0)
+        r = sock_owner_dump(d, fd, name, &owner, err);
+        if (r == 0) {
+                isk->fown = owner.fown;
+                isk->has_uid = isk->has_gid = true;
+                isk->uid = owner.uid;
+                isk->gid = owner.gid;
                 r = read_options(d, fd, arena, isk, err);
+        }
         if (r < 0 || isk->proto == IPPROTO_TCP)
                 return r;
         r = check_cork(fd, name, err);
@@ -341,8 +259,7 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         Img__InetSk *isk = arena_message(arena, Img__InetSk, img__inet_sk__init);
         struct dump_socks *s = dump_socks(d);
         const char *name = fd_probe_name(p);
-        Img__TaskKobjIds ids = IMG__TASK_KOBJ_IDS__INIT;
-        _cleanup_close_ int fd = take_copy(p);
+        _cleanup_close_ int fd = sock_copy_take(p);
         int r = fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)
@@ -350,12 +267,11 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         r = sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
         if (r < 0 && r != -EOPNOTSUPP)
                 return r;
-        collect_namespace_ids(&ids);
         isk->id = file->id;
         isk->ino = (uint32_t)p->st.stx_ino;
         isk->flags = fd_probe_flags(p);
         isk->has_ns_id = true;
-        isk->ns_id = ids.net_ns_id;
+        isk->ns_id = sock_ns_id();
         file->msg->isk = isk;
         r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
@@ -526,14 +442,13 @@ static int open_state(struct restore *r, struct inet_file *f, const char *what, 
 }
 
 static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struct ckpt_error *err) {
-        _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
+        struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        _cleanup_close_ int fd = -EBADF;
+        int r;
 
-        if (fd < 0)
-                return ckpt_error_errno(err, -errno, "cannot make %s", what);
-        /* Before bind(2): only sockets of one user may share a port (SO_REUSEPORT). */
-        if (isk->has_uid && isk->has_gid && (isk->uid != geteuid() || isk->gid != getegid()) &&
-            fchown(fd, isk->uid, isk->gid) < 0)
-                return ckpt_error_errno(err, -errno, "cannot give %s to user %u", what, isk->uid);
+        r = sock_make(&kind, isk->has_uid && isk->has_gid, isk->uid, isk->gid, what, &fd, err);
+        if (r < 0)
+                return r;
         if (isk->family == AF_INET6 && isk->has_v6only &&
             set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only) < 0)
                 return ckpt_error_errno(err, -errno, "cannot set IPV6_V6ONLY of %s", what);
@@ -568,10 +483,10 @@ static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_e
                 rc = open_state(r, f, what, err);
         if (rc == 0)
                 rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_OPEN, 0, defaults, what, err);
+        if (rc == 0)
+                rc = sock_set_flags(f->fd, isk->flags, what, err);
         if (rc < 0)
                 return rc;
-        if (isk->flags & O_NONBLOCK && fcntl(f->fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
-                return ckpt_error_errno(err, -errno, "cannot make %s non-blocking", what);
         fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
         if (fd < 0)
                 return ckpt_error_errno(err, -errno, "cannot keep %s open", what);

@@ -26,7 +26,9 @@ static int take_datagram(const char *buf, size_t size, nl_take *take, void *arg)
                 if (h->nlmsg_type == NLMSG_DONE)
                         return interrupted ? -EINTR : 1;
                 if (h->nlmsg_type == NLMSG_ERROR)
-                        return h->nlmsg_len < NLMSG_LENGTH(sizeof(*e)) ? -EBADMSG : e->error < 0 ? e->error : 1;
+                        return h->nlmsg_len < NLMSG_LENGTH(sizeof(*e)) ? -EBADMSG
+                               : e->error < 0                          ? e->error
+                                                                       : 1;
                 r = take ? take(h, arg) : 0;
                 if (r != 0)
                         return r;
@@ -54,7 +56,8 @@ int nl_ask(int fd, const void *message, size_t size, nl_take *take, void *arg) {
         return r < 0 ? r : 0;
 }
 
-int nl_list(int protocol, const void *message, size_t size, nl_take *take, void (*again)(void *arg), void *arg) {
+int nl_list(int protocol, const void *message, size_t size, nl_take *take, void (*again)(void *arg),
+            void *arg) {
         int r = -EINTR;
 
         for (int i = 0; r == -EINTR && i < TRIES; i++) {

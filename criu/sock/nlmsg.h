@@ -18,7 +18,8 @@ int nl_ask(int fd, const void *message, size_t size, nl_take *take, void *arg);
 /*
  * The same over a socket of its own, asked again while the kernel says -EINTR; `again` (may be NULL) forgets what came.
  */
-int nl_list(int protocol, const void *message, size_t size, nl_take *take, void (*again)(void *arg), void *arg);
+int nl_list(int protocol, const void *message, size_t size, nl_take *take, void (*again)(void *arg),
+            void *arg);
 
 /* The attributes behind the fixed part of a message. */
 struct nl_attrs {
