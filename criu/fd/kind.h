@@ -373,7 +373,7 @@ void lock_free(struct restore_files *files);
 
 /* ---- sock/ ---- */
 
-extern const struct fd_kind fd_kind_inet, fd_kind_netlink;
+extern const struct fd_kind fd_kind_inet, fd_kind_netlink, fd_kind_packet;
 
 /* Refuse a socket by its family, type, protocol and addresses. */
 void sock_look(struct fd_probe *p, struct blockers *b);

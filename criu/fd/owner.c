@@ -89,6 +89,8 @@ const Img__Fown *fown_of(const struct restore_files *files, const struct restore
                 return file->msg->isk->fown;
         case IMG__FD_TYPES__NETLINKSK:
                 return file->msg->nlsk->fown;
+        case IMG__FD_TYPES__PACKETSK:
+                return file->msg->psk->fown;
         default:
                 return anon_fown(file->msg);
         }
@@ -109,6 +111,8 @@ uint32_t fd_flags_of(const struct restore_files *files, const struct restore_fil
                 return file->msg->isk->flags;
         case IMG__FD_TYPES__NETLINKSK:
                 return file->msg->nlsk->flags;
+        case IMG__FD_TYPES__PACKETSK:
+                return file->msg->psk->flags;
         default:
                 return anon_flags(file->msg);
         }

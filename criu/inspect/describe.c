@@ -271,6 +271,29 @@ static void json_netlink(struct json *j, const void *message) {
         json_uint(j, "inode", sk->ino);
 }
 
+static void print_packet(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
+        const Img__PacketSock *sk = message;
+
+        fprintf(out, "%s, protocol %#06x, ", NAME_OF(socket_types, sk->type), ntohs((uint16_t)sk->protocol));
+        if (sk->ifname)
+                print_text(out, sk->ifname);
+        else if (sk->ifindex)
+                fprintf(out, "link %u", sk->ifindex);
+        else
+                fputs("all links", out);
+        if (sk->rx_ring || sk->tx_ring)
+                fputs(", with rings", out);
+}
+
+static void json_packet(struct json *j, const void *message) {
+        const Img__PacketSock *sk = message;
+
+        json_string(j, "socket_type", NAME_OF(socket_types, sk->type));
+        json_uint(j, "protocol", ntohs((uint16_t)sk->protocol));
+        json_string(j, "link", sk->ifname);
+        json_optional(j, "fanout", sk->has_fanout, sk->fanout);
+}
+
 /* --- the others ----------------------------------------------------------------------------------------- */
 
 static void print_eventfd(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
@@ -358,7 +381,7 @@ static const struct file_kind kinds[] = {
         FILE_KIND(EVENTPOLL, "epoll", IMAGE_EVENTPOLL_FILE, eventpoll_file, epfd, print_epoll, json_epoll),
         FILE_KIND(INOTIFY, "inotify", IMAGE_INOTIFY_FILE, inotify_file, ify, NULL, NULL),
         FILE_KIND(SIGNALFD, "signalfd", IMAGE_SIGNALFD, signalfd, sgfd, NULL, NULL),
-        FILE_KIND(PACKETSK, "packet socket", IMAGE_PACKETSK, packet_sock, psk, NULL, NULL),
+        FILE_KIND(PACKETSK, "packet socket", IMAGE_PACKETSK, packet_sock, psk, print_packet, json_packet),
         FILE_KIND(TTY, "terminal", IMAGE_TTY_FILES, tty_file, tty, print_tty, json_tty),
         FILE_KIND(FANOTIFY, "fanotify", IMAGE_FANOTIFY_FILE, fanotify_file, ffy, NULL, NULL),
         FILE_KIND(NETLINKSK, "netlink socket", IMAGE_NETLINK_SK, netlink_sk, nlsk, print_netlink,

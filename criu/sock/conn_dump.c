@@ -50,6 +50,7 @@ void sock_dump_free(struct dump *d) {
         pthread_mutex_destroy(&s->copy_lock);
         sock_diag_done(&s->diag);
         netlink_table_free(&s->netlink);
+        packet_table_free(&s->packets);
         sock_defaults_free(&s->defaults);
         arena_done(&s->arena);
         free(s);

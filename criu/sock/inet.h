@@ -49,6 +49,7 @@ struct dump_socks {
         uint64_t netns; /* SO_NETNS_COOKIE of ckpt's own sockets; 0: not told (before 5.14) */
         struct sock_diag_table diag;
         struct netlink_table *netlink; /* NULL: not asked */
+        struct packet_table *packets;
         struct inet_conn_vec conns;
         struct arena arena;
         struct sock_defaults *defaults;
@@ -57,8 +58,9 @@ struct dump_socks {
         bool silenced, told;         /* told: the action scripts */
 };
 
-/* netlink.c's */
+/* netlink.c's and af_packet.c's */
 void netlink_table_free(struct netlink_table **t);
+void packet_table_free(struct packet_table **t);
 
 /* Made at the first call. */
 struct dump_socks *dump_socks(struct dump *d);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -32,6 +33,7 @@ enum {
         FOR_CREDS = 1 << 6, /* unix and netlink */
         FOR_UNIX = 1 << 7,
         FOR_NETLINK = 1 << 8,
+        FOR_PACKET = 1 << 9,
 };
 
 enum home { HOME_OTHERS, HOME_SK, HOME_IP, HOME_TCP };
@@ -180,6 +182,11 @@ static const struct row table[] = {
         OPT(IPPROTO_UDPLITE, UDPLITE_SEND_CSCOV, FOR_UDPLITE, OPEN),
         OPT(IPPROTO_UDPLITE, UDPLITE_RECV_CSCOV, FOR_UDPLITE, OPEN),
 
+        OPT(SOL_PACKET, PACKET_TX_HAS_OFF, FOR_PACKET, BIND),
+        OPT(SOL_PACKET, PACKET_QDISC_BYPASS, FOR_PACKET, BIND),
+        OPT(SOL_PACKET, PACKET_IGNORE_OUTGOING, FOR_PACKET, BIND),
+        OPT(SOL_PACKET, PACKET_VNET_HDR_SZ, FOR_PACKET, BIND),
+
         OPT(SOL_NETLINK, NETLINK_PKTINFO, FOR_NETLINK, BIND),
         OPT(SOL_NETLINK, NETLINK_BROADCAST_ERROR, FOR_NETLINK, BIND),
         OPT(SOL_NETLINK, NETLINK_NO_ENOBUFS, FOR_NETLINK, BIND),
@@ -214,7 +221,8 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
                (!(row->who & FOR_DGRAM) || k->type != SOCK_STREAM) &&
                (!(row->who & FOR_CREDS) || k->domain == AF_UNIX || k->domain == AF_NETLINK) &&
                (!(row->who & FOR_UNIX) || k->domain == AF_UNIX) &&
-               (!(row->who & FOR_NETLINK) || k->domain == AF_NETLINK);
+               (!(row->who & FOR_NETLINK) || k->domain == AF_NETLINK) &&
+               (!(row->who & FOR_PACKET) || k->domain == AF_PACKET);
 }
 
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
