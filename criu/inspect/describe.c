@@ -184,11 +184,11 @@ static void print_inet(FILE *out, const struct inspect *in __attribute__((unused
         const Img__InetSk *sk = message;
         char buf[ENDPOINT_MAX];
 
-        fprintf(out, "%s %s", NAME_OF(protocols, sk->proto),
+        fprintf(out, "%s%s %s", sk->type == SOCK_RAW ? "raw " : "", NAME_OF(protocols, sk->proto),
                 endpoint(sk->src_addr, sk->n_src_addr, sk->src_port, buf));
         if (sk->dst_port > 0)
                 fprintf(out, " -> %s", endpoint(sk->dst_addr, sk->n_dst_addr, sk->dst_port, buf));
-        if (sk->proto == IPPROTO_TCP)
+        if (sk->type == SOCK_STREAM)
                 fprintf(out, ", %s", NAME_OF(tcp_states, sk->state));
 }
 

@@ -131,17 +131,23 @@ uint32_t sock_ns_id(void) {
         return ids.net_ns_id;
 }
 
+int sock_give(int fd, bool has_owner, uid_t uid, gid_t gid, const char *what, struct ckpt_error *err) {
+        if (has_owner && (uid != geteuid() || gid != getegid()) && fchown(fd, uid, gid) < 0)
+                return ckpt_error_errno(err, -errno, "cannot give %s to user %u", what, uid);
+        return 0;
+}
+
 int sock_make(const struct sock_kind *kind, bool has_owner, uid_t uid, gid_t gid, const char *what,
               int *ret_fd, struct ckpt_error *err) {
         _cleanup_close_ int fd = socket(kind->domain, kind->type | SOCK_CLOEXEC, kind->protocol);
+        int r;
 
         if (fd < 0)
                 return ckpt_error_errno(err, -errno, "cannot make %s", what);
-        /* Before bind(2): only sockets of one user may share a port (SO_REUSEPORT). */
-        if (has_owner && (uid != geteuid() || gid != getegid()) && fchown(fd, uid, gid) < 0)
-                return ckpt_error_errno(err, -errno, "cannot give %s to user %u", what, uid);
-        *ret_fd = TAKE_FD(fd);
-        return 0;
+        r = sock_give(fd, has_owner, uid, gid, what, err);
+        if (r == 0)
+                *ret_fd = TAKE_FD(fd);
+        return r;
 }
 
 int sock_set_flags(int fd, uint32_t flags, const char *what, struct ckpt_error *err) {

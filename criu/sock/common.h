@@ -43,6 +43,9 @@ uint32_t sock_ns_id(void);
 int sock_make(const struct sock_kind *kind, bool has_owner, uid_t uid, gid_t gid, const char *what,
               int *ret_fd, struct ckpt_error *err);
 
+/* Before bind(2): only sockets of one user may share a port (SO_REUSEPORT). */
+int sock_give(int fd, bool has_owner, uid_t uid, gid_t gid, const char *what, struct ckpt_error *err);
+
 /* Give it O_NONBLOCK if `flags` (F_GETFL) has it. */
 int sock_set_flags(int fd, uint32_t flags, const char *what, struct ckpt_error *err);
 

@@ -244,7 +244,7 @@ static bool blocks_listener(const struct inet_state *s, const struct sock_diag *
         for (size_t i = 0; i < s->n; i++) {
                 const Img__InetSk *isk = s->v[i].isk;
 
-                if (isk->proto == IPPROTO_TCP && isk->state == TCP_LISTEN && !isk->opts->reuseaddr &&
+                if (isk->type == SOCK_STREAM && isk->state == TCP_LISTEN && !isk->opts->reuseaddr &&
                     isk->src_port == dying->src_port)
                         return true;
         }
@@ -512,7 +512,7 @@ static int restore_shutdown(const struct inet_file *f, const char *what, struct 
         if (how < 0 || f->closed || f->deaf)
                 return 0;
         /* It says so where there is no peer, and does it. A closed half of TCP is in its state. */
-        if (isk->proto == IPPROTO_TCP && how != SHUT_RD)
+        if (isk->type == SOCK_STREAM && how != SHUT_RD)
                 return 0;
         if (shutdown(f->fd, how) < 0 && errno != ENOTCONN)
                 return ckpt_error_errno(err, -errno, "cannot shut %s down again", what);

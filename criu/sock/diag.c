@@ -112,7 +112,7 @@ static void insert(struct sock_diag_table *t, size_t index) {
         t->buckets[b] = (uint32_t)index + 1;
 }
 
-static int index_all(struct sock_diag_table *t) {
+int sock_diag_index(struct sock_diag_table *t) {
         size_t n = 64;
 
         while (n < t->all.n * 2)
@@ -143,7 +143,7 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
         if (r == -EOPNOTSUPP)
                 return r;
         if (r == 0)
-                r = index_all(t);
+                r = sock_diag_index(t);
         if (r < 0)
                 return ckpt_error_errno(err, r,
                                         "cannot list the sockets of the network namespace (sock_diag)");

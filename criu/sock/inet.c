@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * IPv4 and IPv6 sockets of TCP, UDP and UDP-Lite: what every socket has. The inside of TCP connections is in
+ * IPv4 and IPv6 sockets of TCP, UDP and UDP-Lite, raw and ping sockets: what every socket has. The inside of TCP connections is in
  * conn_dump.c and conn_restore.c.
  */
 #include <arpa/inet.h>
@@ -19,6 +19,7 @@
 #include "log.h"
 #include "macro.h"
 #include "sock/common.h"
+#include "sock/raw.h"
 #include "sock/inet.h"
 #include "sock/restore.h"
 
@@ -27,7 +28,10 @@ enum { CORK_WAIT_MS = 50 };
 static bool is_known(int domain, int type, int protocol) {
         if (domain != AF_INET && domain != AF_INET6)
                 return false;
+        if (type == SOCK_RAW)
+                return protocol > 0 && protocol <= UINT8_MAX;
         return (type == SOCK_STREAM && protocol == IPPROTO_TCP) ||
+               (type == SOCK_DGRAM && protocol == (domain == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) ||
                (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE));
 }
 
@@ -47,7 +51,7 @@ static void copy_address(const union sock_address *a, struct arena *arena, size_
         *ret_port = ntohs(v6 ? a->in6.sin6_port : a->in.sin_port);
 }
 
-/* Of a socket that is connecting only sock_diag tells the other end. */
+/* getpeername(2) tells the other end only of sockets with a port there. */
 static void copy_diag_peer(const struct sock_diag *diag, struct arena *arena, Img__InetSk *isk) {
         isk->n_dst_addr = isk->family == AF_INET6 ? 4 : 1;
         isk->dst_addr = arena_copy(arena, diag->dst, isk->n_dst_addr * 4);
@@ -80,14 +84,14 @@ static int read_identity(int fd, struct arena *arena, Img__InetSk *isk) {
         isk->family = (uint32_t)sock_option(fd, SO_DOMAIN);
         isk->type = (uint32_t)sock_option(fd, SO_TYPE);
         isk->proto = (uint32_t)sock_option(fd, SO_PROTOCOL);
-        if (isk->proto == IPPROTO_TCP) {
+        if (isk->type == SOCK_STREAM) {
                 r = tcp_state(fd);
                 if (r < 0)
                         return r;
                 isk->state = (uint32_t)r;
         }
         r = read_addresses(fd, arena, isk);
-        if (isk->proto != IPPROTO_TCP)
+        if (isk->type != SOCK_STREAM)
                 isk->state = isk->dst_port != 0 ? TCP_ESTABLISHED : TCP_CLOSE;
         return r;
 }
@@ -133,8 +137,9 @@ static void inet_look(struct fd_probe *p, struct blockers *b) {
 
         if (fd < 0)
                 return;
-        if (sock_option(fd, SO_PROTOCOL) == IPPROTO_TCP)
+        if (sock_option(fd, SO_TYPE) == SOCK_STREAM)
                 look_tcp(fd, p, b);
+        raw_look(fd, fd_probe_name(p), b);
         sock_copy_keep(p, fd);
 }
 
@@ -160,7 +165,7 @@ static int check_cork(int fd, const char *name, struct ckpt_error *err) {
 static void read_shutdown(int fd, const struct sock_diag *diag, Img__InetSk *isk) {
         unsigned int bits = diag && diag->has_shutdown ? diag->shutdown : 0;
 
-        if (isk->proto == IPPROTO_TCP) {
+        if (isk->type == SOCK_STREAM) {
                 short events = events_of(fd);
 
                 bits = 0;
@@ -181,7 +186,7 @@ static int read_listener(int fd, Img__InetSk *isk) {
         struct tcp_info info = { 0 };
         socklen_t len = sizeof(info);
 
-        if (isk->proto != IPPROTO_TCP || isk->state != TCP_LISTEN)
+        if (isk->type != SOCK_STREAM || isk->state != TCP_LISTEN)
                 return 0;
         if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
                 return -errno;
@@ -230,7 +235,9 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
         if (diag && diag->md5)
                 return ckpt_error(err, -ENOTSUP,
                                   "%s: it has TCP MD5 signatures, whose keys cannot be carried over", name);
-        if (diag && isk->state == TCP_SYN_SENT)
+        if (diag && isk->type != SOCK_STREAM)
+                isk->state = diag->state == TCP_ESTABLISHED ? TCP_ESTABLISHED : TCP_CLOSE;
+        if (diag && (isk->state == TCP_SYN_SENT || (isk->state == TCP_ESTABLISHED && isk->dst_port == 0)))
                 copy_diag_peer(diag, arena, isk);
         read_shutdown(fd, diag, isk);
         r = read_listener(fd, isk);
@@ -244,8 +251,11 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
                 isk->gid = owner.gid;
                 r = read_options(d, fd, arena, isk, err);
         }
-        if (r < 0 || isk->proto == IPPROTO_TCP)
+        if (r < 0 || isk->type == SOCK_STREAM)
                 return r;
+        r = raw_dump(fd, arena, isk);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its filter of ICMP types", name);
         r = check_cork(fd, name, err);
         if (r == 0)
                 r = inet_groups_dump(fd, isk, arena, err);
@@ -264,7 +274,9 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
-        r = sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
+        r = raw_is_kind((int)isk->type, (int)isk->proto)
+                    ? raw_query(&s->diag, (int)isk->family, isk->type != SOCK_RAW, err)
+                    : sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
         if (r < 0 && r != -EOPNOTSUPP)
                 return r;
         isk->id = file->id;
@@ -294,10 +306,14 @@ static const char *check_message(const Img__InetSk *isk) {
                 return "has an address of the wrong length";
         if (isk->backlog > INT32_MAX)
                 return "has an impossible backlog";
-        if (isk->proto == IPPROTO_TCP
+        if (isk->type == SOCK_STREAM
                     ? !tcp_is_connection(isk->state) && isk->state != TCP_LISTEN && isk->state != TCP_CLOSE
                     : isk->state != TCP_ESTABLISHED && isk->state != TCP_CLOSE)
                 return "is in a state that cannot be restored";
+        if (isk->type != SOCK_STREAM && isk->state == TCP_ESTABLISHED && isk->n_dst_addr != words)
+                return "is connected to nowhere";
+        if (isk->ip_opts && isk->ip_opts->raw && isk->ip_opts->raw->n_icmpv_filter > 8)
+                return "has a filter of ICMP types that is too long";
         if (inet_is_connection(isk) && isk->state != TCP_CLOSE &&
             (isk->n_dst_addr != words || isk->dst_port == 0))
                 return "is a connection to nowhere";
@@ -336,7 +352,7 @@ static int set_bool(int fd, int level, int name, bool value) {
 
 /* By trial. */
 void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
-        bool tcp = isk->proto == IPPROTO_TCP, connection = inet_is_connection(isk);
+        bool tcp = isk->type == SOCK_STREAM, connection = inet_is_connection(isk);
         _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
         char text[SOCK_NAME_MAX];
         union sock_address a;
@@ -429,7 +445,7 @@ static int open_state(struct restore *r, struct inet_file *f, const char *what, 
         if (inet_is_connection(isk))
                 return inet_conn_open(r, f, what, err);
         rc = bind_it(f->fd, isk, what, err);
-        if (rc == 0 && isk->proto == IPPROTO_TCP)
+        if (rc == 0 && isk->type == SOCK_STREAM)
                 return isk->state == TCP_LISTEN ? listen_again(f->fd, isk, what, err) : 0;
         if (rc == 0)
                 rc = inet_groups_restore(f->fd, isk, what, err);
@@ -446,10 +462,17 @@ static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struc
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        r = sock_make(&kind, isk->has_uid && isk->has_gid, isk->uid, isk->gid, what, &fd, err);
+        if (isk->type == SOCK_DGRAM && raw_is_kind(kind.type, kind.protocol)) {
+                r = ping_make(isk, &fd);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "cannot make %s", what);
+                r = sock_give(fd, isk->has_uid && isk->has_gid, isk->uid, isk->gid, what, err);
+        } else
+                r = sock_make(&kind, isk->has_uid && isk->has_gid, isk->uid, isk->gid, what, &fd, err);
         if (r < 0)
                 return r;
-        if (isk->family == AF_INET6 && isk->has_v6only &&
+        /* Nobody can set that of a raw socket. */
+        if (isk->family == AF_INET6 && isk->type != SOCK_RAW && isk->has_v6only &&
             set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only) < 0)
                 return ckpt_error_errno(err, -errno, "cannot set IPV6_V6ONLY of %s", what);
         *ret = TAKE_FD(fd);
@@ -479,6 +502,8 @@ static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_e
         if (rc == 0)
                 rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what,
                                        err);
+        if (rc == 0)
+                rc = raw_restore(f->fd, isk, what, err);
         if (rc == 0)
                 rc = open_state(r, f, what, err);
         if (rc == 0)

@@ -34,6 +34,7 @@ enum {
         FOR_UNIX = 1 << 7,
         FOR_NETLINK = 1 << 8,
         FOR_PACKET = 1 << 9,
+        FOR_RAW = 1 << 10,
 };
 
 enum home { HOME_OTHERS, HOME_SK, HOME_IP, HOME_TCP };
@@ -118,6 +119,11 @@ static const struct row table[] = {
         OPT(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, FOR_INET6 | FOR_DGRAM, OPEN),
         OPT(IPPROTO_IPV6, IPV6_MULTICAST_ALL, FOR_INET6 | FOR_DGRAM, OPEN),
         OPT(IPPROTO_IPV6, IPV6_UNICAST_IF, FOR_INET6, OPEN),
+
+        OPT(IPPROTO_IP, IP_HDRINCL, FOR_INET | FOR_RAW, BIND),
+        OPT(IPPROTO_IP, IP_NODEFRAG, FOR_INET | FOR_RAW, BIND),
+        OPT(IPPROTO_IPV6, IPV6_HDRINCL, FOR_INET6 | FOR_RAW, BIND),
+        OPT(IPPROTO_IPV6, IPV6_CHECKSUM, FOR_INET6 | FOR_RAW, BIND),
 
         OPT(SOL_SOCKET, SO_REUSEPORT, FOR_ALL, BIND, IN_SK(so_reuseport), BOOL),
         OPT(SOL_SOCKET, SO_PRIORITY, FOR_ALL, BIND, IN_SK(so_priority)),
@@ -214,15 +220,17 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
         bool inet = k->domain == AF_INET || k->domain == AF_INET6;
 
         return (!(row->who & FOR_INET) || inet) && (!(row->who & FOR_INET6) || k->domain == AF_INET6) &&
-               (!(row->who & FOR_TCP) || (inet && k->protocol == IPPROTO_TCP)) &&
-               (!(row->who & FOR_UDP) ||
-                (inet && (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
-               (!(row->who & FOR_UDPLITE) || (inet && k->protocol == IPPROTO_UDPLITE)) &&
+               (!(row->who & FOR_TCP) || (inet && k->type == SOCK_STREAM)) &&
+               (!(row->who & FOR_UDP) || (inet && k->type == SOCK_DGRAM &&
+                                          (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
+               (!(row->who & FOR_UDPLITE) ||
+                (inet && k->type == SOCK_DGRAM && k->protocol == IPPROTO_UDPLITE)) &&
                (!(row->who & FOR_DGRAM) || k->type != SOCK_STREAM) &&
                (!(row->who & FOR_CREDS) || k->domain == AF_UNIX || k->domain == AF_NETLINK) &&
                (!(row->who & FOR_UNIX) || k->domain == AF_UNIX) &&
                (!(row->who & FOR_NETLINK) || k->domain == AF_NETLINK) &&
-               (!(row->who & FOR_PACKET) || k->domain == AF_PACKET);
+               (!(row->who & FOR_PACKET) || k->domain == AF_PACKET) &&
+               (!(row->who & FOR_RAW) || k->type == SOCK_RAW);
 }
 
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
@@ -278,7 +286,7 @@ void sock_defaults_free(struct sock_defaults **d) {
         *d = NULL;
 }
 
-/* NULL: unknown; then everything is set. */
+/* NULL: unknown, as of ping sockets that only others may make; then each is compared with itself. */
 static const struct value *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
         _cleanup_close_ int fd = -EBADF;
         struct defaults_of *of;
@@ -429,7 +437,7 @@ int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, st
 
         if (inet)
                 o.ip = arena_message(arena, Img__IpOpts, img__ip_opts__init);
-        if (inet && kind->protocol == IPPROTO_TCP)
+        if (inet && kind->type == SOCK_STREAM)
                 o.tcp = arena_message(arena, Img__TcpOpts, img__tcp_opts__init);
         r = read_others(fd, o.sk, arena);
         if (r == 0)
@@ -647,12 +655,14 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
         }
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(table); i++) {
                 const struct row *row = &table[i];
-                struct value v;
+                struct value v, own = { 0 };
 
                 if (row->when != when || !applies(row, kind))
                         continue;
                 v = recorded(row, opts, &at);
-                if (v.known && (!fresh || set_always(row) || !same_value(row, &v, &fresh[i])))
+                if (!fresh && v.known)
+                        get_value(fd, row, &own);
+                if (v.known && (set_always(row) || !same_value(row, &v, fresh ? &fresh[i] : &own)))
                         r = set_value(fd, row, &v, what, err);
         }
         if (r == 0 && when == SOCK_WHEN_OPEN)

@@ -36,6 +36,12 @@
 #ifndef IPV6_RECVERR_RFC4884
 #define IPV6_RECVERR_RFC4884 31
 #endif
+#ifndef IP_NODEFRAG
+#define IP_NODEFRAG 22
+#endif
+#ifndef IPV6_HDRINCL
+#define IPV6_HDRINCL 36
+#endif
 #ifndef IPV6_FLOWINFO
 #define IPV6_FLOWINFO 11
 #endif
