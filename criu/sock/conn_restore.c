@@ -519,29 +519,38 @@ static int restore_shutdown(const struct inet_file *f, const char *what, struct 
         return 0;
 }
 
+static int restore_options(struct inet_state *s, const struct inet_file *f, enum sock_when when,
+                           const char *what, struct ckpt_error *err) {
+        const Img__InetSk *isk = f->isk;
+        struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
+
+        return sock_opts_restore(f->fd, &kind, &opts, when, 0, s->defaults, what, err);
+}
+
 int sock_resume(struct restore *r, struct ckpt_error *err) {
         struct inet_state *s = inet_state(r);
-        int rc;
+        char what[SOCK_NAME_MAX];
+        int rc = 0;
 
-        if (!s)
-                return 0;
-        rc = unlock_network(r, s, err);
-        for (size_t i = 0; rc == 0 && i < s->n; i++) {
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++)
+                if (s->v[i].fd >= 0) {
+                        inet_describe(s->v[i].isk, what);
+                        rc = restore_options(s, &s->v[i], SOCK_WHEN_FILTER, what, err);
+                }
+        if (s && rc == 0)
+                rc = unlock_network(r, s, err);
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
                 struct inet_file *f = &s->v[i];
-                const Img__InetSk *isk = f->isk;
-                struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
-                struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
-                char what[SOCK_NAME_MAX];
 
                 if (f->fd < 0)
                         continue;
-                inet_describe(isk, what);
+                inet_describe(f->isk, what);
                 rc = wake(s, f, what, err);
                 if (rc == 0)
                         rc = restore_shutdown(f, what, err);
                 if (rc == 0)
-                        rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_LAST, 0, s->defaults, what,
-                                               err);
+                        rc = restore_options(s, f, SOCK_WHEN_LAST, what, err);
                 f->fd = safe_close(f->fd);
         }
         return rc;

@@ -581,7 +581,9 @@ static const struct row lock_filter_key = { .level = SOL_SOCKET, .name = SO_LOCK
  * connections, and of unix sockets, where a new filter would see it a second time.
  */
 static enum sock_when filter_when(const struct sock_kind *kind) {
-        return kind->type == SOCK_STREAM || kind->domain == AF_UNIX ? SOCK_WHEN_LAST : SOCK_WHEN_BIND;
+        return kind->domain == AF_UNIX     ? SOCK_WHEN_LAST
+               : kind->type == SOCK_STREAM ? SOCK_WHEN_FILTER
+                                           : SOCK_WHEN_BIND;
 }
 
 static int set_filter(int fd, const struct sock_opts *opts, const char *what, struct ckpt_error *err) {
