@@ -7,6 +7,7 @@
 
 #include "macro.h"
 #include "sock/inet.h"
+#include "sock/uapi.h"
 
 static bool is_mapped(const uint32_t *a) {
         return a[0] == 0 && a[1] == 0 && a[2] == htonl(0xffff);
@@ -63,7 +64,8 @@ void inet_describe(const Img__InetSk *isk, char ret[static SOCK_NAME_MAX]) {
         if (connected)
                 print_end(dst, sizeof(dst), isk->dst_addr, isk->n_dst_addr, isk->dst_port);
         if (tcp && connected)
-                snprintf(ret, SOCK_NAME_MAX, "the TCP connection %s - %s (%s)", src, dst,
+                snprintf(ret, SOCK_NAME_MAX, "the %s connection %s - %s (%s)",
+                         isk->proto == IPPROTO_MPTCP ? "MPTCP" : "TCP", src, dst,
                          tcp_state_name(isk->state));
         else
                 snprintf(ret, SOCK_NAME_MAX, "the %s socket %s%s%s",

@@ -30,7 +30,7 @@ static bool is_known(int domain, int type, int protocol) {
                 return false;
         if (type == SOCK_RAW)
                 return protocol > 0 && protocol <= UINT8_MAX;
-        return (type == SOCK_STREAM && protocol == IPPROTO_TCP) ||
+        return (type == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)) ||
                (type == SOCK_DGRAM && protocol == (domain == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) ||
                (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE));
 }
@@ -132,12 +132,39 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                             fd_probe_name(p), text);
 }
 
+/*
+ * What an MPTCP listener accepts from a client of plain TCP is a plain TCP socket, and carried over as such. A client that
+ * has fallen back to TCP is not: nobody can get at the connection inside it. It has no MPTCP_INFO.
+ */
+static void look_mptcp(int fd, struct fd_probe *p, struct blockers *b) {
+        const struct ckpt_options *opts = p->task->dump->opts;
+        int state = tcp_state(fd);
+        char text[SOCK_NAME_MAX] = "an MPTCP socket", info[256];
+        Img__InetSk isk = IMG__INET_SK__INIT;
+        socklen_t len = sizeof(info);
+
+        if (state == TCP_LISTEN || (state == TCP_CLOSE && !(events_of(fd) & POLLRDHUP)) || opts->tcp_close)
+                return;
+        if (read_identity(fd, &p->task->arena, &isk) == 0)
+                inet_describe(&isk, text);
+        blocker_add(
+                b,
+                "Turn multipath TCP off in the program (Go: GODEBUG=multipathtcp=0) or on this machine (sysctl "
+                "net.mptcp.enabled=0), or use --tcp-close to have such connections closed",
+                getsockopt(fd, SOL_MPTCP, MPTCP_INFO, info, &len) == 0
+                        ? "%s is %s, which uses multipath TCP; its state cannot be read"
+                        : "%s is %s, a multipath TCP socket that speaks plain TCP; its state cannot be read",
+                fd_probe_name(p), text);
+}
+
 static void inet_look(struct fd_probe *p, struct blockers *b) {
         int fd = sock_look_at(p, b);
 
         if (fd < 0)
                 return;
-        if (sock_option(fd, SO_TYPE) == SOCK_STREAM)
+        if (sock_option(fd, SO_PROTOCOL) == IPPROTO_MPTCP)
+                look_mptcp(fd, p, b);
+        else if (sock_option(fd, SO_TYPE) == SOCK_STREAM)
                 look_tcp(fd, p, b);
         raw_look(fd, fd_probe_name(p), b);
         sock_copy_keep(p, fd);
@@ -169,7 +196,7 @@ static void read_shutdown(int fd, const struct sock_diag *diag, Img__InetSk *isk
                 short events = events_of(fd);
 
                 bits = 0;
-                if (isk->state == TCP_CLOSE && events & POLLRDHUP)
+                if (isk->state == TCP_CLOSE && events & POLLRDHUP && isk->proto == IPPROTO_TCP)
                         bits = 3; /* it had a connection */
                 else if ((isk->state == TCP_ESTABLISHED || isk->state == TCP_FIN_WAIT1 ||
                           isk->state == TCP_FIN_WAIT2) &&
@@ -279,6 +306,11 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
                     : sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
         if (r < 0 && r != -EOPNOTSUPP)
                 return r;
+        /* Of MPTCP only --tcp-close leaves a connection here. */
+        if (isk->proto == IPPROTO_MPTCP && isk->state != TCP_LISTEN && isk->state != TCP_CLOSE) {
+                isk->state = TCP_CLOSE;
+                isk->src_port = isk->dst_port = 0;
+        }
         isk->id = file->id;
         isk->ino = (uint32_t)p->st.stx_ino;
         isk->flags = fd_probe_flags(p);
@@ -310,6 +342,8 @@ static const char *check_message(const Img__InetSk *isk) {
                     ? !tcp_is_connection(isk->state) && isk->state != TCP_LISTEN && isk->state != TCP_CLOSE
                     : isk->state != TCP_ESTABLISHED && isk->state != TCP_CLOSE)
                 return "is in a state that cannot be restored";
+        if (isk->proto == IPPROTO_MPTCP && (inet_is_connection(isk) || isk->dst_port != 0))
+                return "is a multipath TCP connection";
         if (isk->type != SOCK_STREAM && isk->state == TCP_ESTABLISHED && isk->n_dst_addr != words)
                 return "is connected to nowhere";
         if (isk->ip_opts && isk->ip_opts->raw && isk->ip_opts->raw->n_icmpv_filter > 8)

@@ -120,7 +120,29 @@ static void setup_ebpf_filter(struct kind *k) {
         close(prog);
 }
 
+/* Both ends, or one end that has fallen back to TCP (k->a is the protocol of the listener). */
+static void setup_mptcp(struct kind *k) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        socklen_t len = sizeof(a);
+
+        NEED((k->fd[0] = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP)) >= 0);
+        NEED((k->fd[1] = socket(AF_INET, SOCK_STREAM, k->a)) >= 0);
+        CHECK(bind(k->fd[1], (struct sockaddr *)&a, len) == 0 && listen(k->fd[1], 3) == 0, "listen: %m");
+        CHECK(getsockname(k->fd[1], (struct sockaddr *)&a, &len) == 0, "getsockname: %m");
+        NEED(connect(k->fd[0], (struct sockaddr *)&a, len) == 0);
+        CHECK((k->fd[2] = accept(k->fd[1], NULL, NULL)) >= 0, "accept: %m");
+        close(k->fd[1]);
+}
+
+static void check_mptcp(struct kind *k) {
+        char c = 0;
+
+        CHECK(write(k->fd[0], "a", 1) == 1 && read(k->fd[2], &c, 1) == 1 && c == 'a', "%s: %m", k->name);
+}
+
 static struct kind kinds[] = {
+        { .name = "mptcp", .setup = setup_mptcp, .check = check_mptcp, .a = IPPROTO_MPTCP },
+        { .name = "mptcp-fallback", .setup = setup_mptcp, .check = check_mptcp, .a = IPPROTO_TCP },
         { .name = "netlink-unread", .setup = setup_netlink_unread, .check = check_unread },
         { .name = "connector", .setup = setup_connector, .check = check_there },
         { .name = "nflog", .setup = setup_nflog, .check = check_there },

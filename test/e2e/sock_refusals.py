@@ -6,15 +6,17 @@ have not noticed."""
 import os
 import re
 
+from _net import ip
 from _scenario import Failure, Program, Sandbox, check, one_clear_line
 
 KINDS = {
     'netlink-unread': r'NETLINK_ROUTE.*nobody has read', 'connector': r'NETLINK_CONNECTOR.*events of processes',
     'nflog': r'NETLINK_NETFILTER.*NFLOG', 'ebpf-filter': r'eBPF', 'ebpf-filter-netlink': r'eBPF', 'vsock': r'vsock',
-    'xdp': r'XDP', 'alg': r'AF_ALG',
+    'mptcp': r'MPTCP.*uses multipath', 'mptcp-fallback': r'multipath.*speaks plain TCP', 'xdp': r'XDP', 'alg': r'AF_ALG',
 }
 
 sb = Sandbox.from_env()
+ip('link', 'set', 'lo', 'up')
 skipped, failures = [], []
 
 
