@@ -19,6 +19,7 @@
 #include "log.h"
 #include "macro.h"
 #include "sock/common.h"
+#include "sock/datagram.h"
 #include "sock/raw.h"
 #include "sock/inet.h"
 #include "sock/restore.h"
@@ -241,7 +242,8 @@ static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk
         return 0;
 }
 
-static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, const char *name, int fd) {
+static void add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file *file, Img__InetSk *isk,
+                     const char *name, int fd) {
         struct dump_socks *s = dump_socks(d);
         struct inet_conn *c = arena_new(&s->arena, struct inet_conn);
         char text[SOCK_NAME_MAX];
@@ -250,14 +252,27 @@ static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, c
         *c = (struct inet_conn){ .isk = isk, .file = file, .fd = fd };
         c->name = arena_printf(&s->arena, "%s, %s", name, text);
         inet_tuple(isk, &c->tuple);
-        ckpt_assert(inet_conn_vec_push(&s->conns, c) == 0);
+        ckpt_assert(inet_conn_vec_push(vec, c) == 0);
+}
+
+/* Only UDP's datagrams can be put back. */
+static int add_unread(struct dump *d, struct dump_file *file, Img__InetSk *isk, const char *name,
+                      int taken) {
+        _cleanup_close_ int fd = taken;
+
+        if (raw_is_kind((int)isk->type, (int)isk->proto))
+                log_warn("%s: packets that were not read yet are lost, as when the socket's buffer is full",
+                         name);
+        else
+                add_conn(d, &dump_socks(d)->unread, file, isk, name, TAKE_FD(fd));
+        return 0;
 }
 
 static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk,
                      const char *name, struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
         struct sock_owner owner;
-        int r, waiting = 0;
+        int r;
 
         if (diag && diag->md5)
                 return ckpt_error(err, -ENOTSUP,
@@ -286,8 +301,6 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
         r = check_cork(fd, name, err);
         if (r == 0)
                 r = inet_groups_dump(fd, isk, arena, err);
-        if (r == 0 && ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
-                log_warn("%s: datagrams that were not read yet are lost, as datagrams may be", name);
         return r;
 }
 
@@ -319,7 +332,9 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         file->msg->isk = isk;
         r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
-                add_conn(d, file, isk, name, TAKE_FD(fd));
+                add_conn(d, &s->conns, file, isk, name, TAKE_FD(fd));
+        else if (r == 0 && isk->type != SOCK_STREAM && events_of(fd) & POLLIN)
+                r = add_unread(d, file, isk, name, TAKE_FD(fd));
         return r;
 }
 
@@ -355,7 +370,8 @@ static const char *check_message(const Img__InetSk *isk) {
                 return "is on a device of an impossible name";
         if (isk->lock && !netlock_name_valid(isk->lock))
                 return "has a network lock that is none of ckpt's";
-        return sock_opts_check(&opts, &why) < 0 ? why : NULL;
+        why = datagrams_check(isk);
+        return why || sock_opts_check(&opts, &why) < 0 ? why : NULL;
 }
 
 void inet_address(const Img__InetSk *isk, bool peer, union sock_address *ret, socklen_t *ret_len) {
@@ -467,6 +483,21 @@ static int listen_again(int fd, const Img__InetSk *isk, const char *what, struct
         return ckpt_error_errno(err, -errno, "cannot listen again with %s", what);
 }
 
+/* How many of its SO_REUSEPORT group are open already. */
+static int place_in_group(const struct inet_state *s, const struct inet_file *f) {
+        int n = 0;
+
+        for (size_t i = 0; f->isk->n_datagrams > 0 && f->isk->opts->so_reuseport && i < s->n; i++) {
+                const Img__InetSk *other = s->v[i].isk;
+
+                n += &s->v[i] != f && s->v[i].fd >= 0 && other->opts->so_reuseport &&
+                     other->family == f->isk->family && other->proto == f->isk->proto &&
+                     other->src_port == f->isk->src_port && other->n_src_addr == f->isk->n_src_addr &&
+                     memcmp(other->src_addr, f->isk->src_addr, other->n_src_addr * 4) == 0;
+        }
+        return n;
+}
+
 /* By state; `f->fd` is new. */
 static int open_state(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
         const Img__InetSk *isk = f->isk;
@@ -483,6 +514,8 @@ static int open_state(struct restore *r, struct inet_file *f, const char *what, 
                 return isk->state == TCP_LISTEN ? listen_again(f->fd, isk, what, err) : 0;
         if (rc == 0)
                 rc = inet_groups_restore(f->fd, isk, what, err);
+        if (rc == 0)
+                rc = datagrams_restore(f->fd, isk, place_in_group(inet_state(r), f), what, err);
         if (rc < 0 || isk->state != TCP_ESTABLISHED)
                 return rc;
         inet_address(isk, true, &peer, &len);
@@ -515,9 +548,10 @@ static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struc
 
 /* The buffers have to take the queues, each byte with what it costs the kernel. */
 static size_t room_for(const struct inet_file *f) {
-        return f->stream ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) +
-                                   (f->stream->outq_len ? 65536 : 0)
-                         : 0;
+        return f->isk->n_datagrams > 0 ? datagrams_room(f->isk)
+               : f->stream             ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) +
+                                     (f->stream->outq_len ? 65536 : 0)
+                           : 0;
 }
 
 static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {

@@ -51,6 +51,7 @@ struct dump_socks {
         struct netlink_table *netlink; /* NULL: not asked */
         struct packet_table *packets;
         struct inet_conn_vec conns;
+        struct inet_conn_vec unread; /* UDP sockets with datagrams in them */
         struct arena arena;
         struct sock_defaults *defaults;
         struct sock_guard guard;

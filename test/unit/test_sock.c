@@ -307,13 +307,68 @@ static void test_opts_check(void **state) {
         assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
 }
 
+static void test_datagrams_check(void **state) {
+        Img__SkDatagram d = IMG__SK_DATAGRAM__INIT, *list[] = { &d };
+        Img__InetSk m = IMG__INET_SK__INIT;
+        uint32_t here = inet_addr("127.0.0.1"), there = inet_addr("10.0.0.1"), many = inet_addr("224.0.0.1");
+
+        m.family = AF_INET;
+        m.type = SOCK_DGRAM;
+        m.proto = IPPROTO_UDP;
+        m.n_src_addr = 1;
+        m.src_addr = &here;
+        assert_null(datagrams_check(&m));
+        m.n_datagrams = 1;
+        m.datagrams = list;
+        assert_non_null(datagrams_check(&m)); /* from nowhere */
+        d.n_src_addr = 1;
+        d.src_addr = &there;
+        d.src_port = 53;
+        assert_null(datagrams_check(&m));
+        d.src_port = 0x10000;
+        assert_non_null(datagrams_check(&m));
+        d.src_port = 53;
+        d.n_src_addr = 4; /* of another family */
+        assert_non_null(datagrams_check(&m));
+        d.n_src_addr = 1;
+        d.src_addr = &many;
+        assert_non_null(datagrams_check(&m));
+        d.src_addr = &there;
+        d.n_dst_addr = 2;
+        d.dst_addr = &here;
+        assert_non_null(datagrams_check(&m));
+        d.n_dst_addr = 1;
+        assert_null(datagrams_check(&m));
+        d.dst_addr = &many; /* would reach others */
+        assert_non_null(datagrams_check(&m));
+        d.n_dst_addr = 0;
+        d.data.len = 70000; /* is not looked at */
+        assert_non_null(datagrams_check(&m));
+        d.data.len = 0;
+        d.has_ttl = true;
+        d.ttl = 256;
+        assert_non_null(datagrams_check(&m));
+        d.ttl = 1;
+        m.proto = IPPROTO_ICMP;
+        assert_non_null(datagrams_check(&m));
+        m.proto = IPPROTO_UDP;
+        m.type = SOCK_RAW;
+        assert_non_null(datagrams_check(&m));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_igmp),         cmocka_unit_test(test_igmp_hostile),
-                cmocka_unit_test(test_diag_parse),   cmocka_unit_test(test_diag_query),
-                cmocka_unit_test(test_lock_names),   cmocka_unit_test(test_lock),
-                cmocka_unit_test(test_stream_check), cmocka_unit_test(test_match_peer),
-                cmocka_unit_test(test_opts_check),   cmocka_unit_test(test_raw_list),
+                cmocka_unit_test(test_igmp),
+                cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse),
+                cmocka_unit_test(test_diag_query),
+                cmocka_unit_test(test_lock_names),
+                cmocka_unit_test(test_lock),
+                cmocka_unit_test(test_stream_check),
+                cmocka_unit_test(test_match_peer),
+                cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_raw_list),
+                cmocka_unit_test(test_datagrams_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
