@@ -423,12 +423,33 @@ static bool has_queues(const struct inet_file *f) {
         return f->fd >= 0 && f->stream && !f->closed && !f->deaf && f->isk->state != TCP_SYN_SENT;
 }
 
-static int fill_deaf(struct inet_state *s, struct inet_file *f, const char *what, struct ckpt_error *err) {
-        Img__TcpStream msg = IMG__TCP_STREAM__INIT;
+/* Urgent data that comes a second time would send its SIGURG a second time. */
+static int fill_received(struct restore *r, struct inet_file *f, const Img__TcpStream *msg,
+                         unsigned int state, const char *what, struct ckpt_error *err) {
+        bool owned = msg->has_urgent_at && f->isk->fown->pid != 0;
+        struct restore_file file = *f->file;
         int rc;
 
-        msg.inq_len = f->stream ? f->stream->inq_len : 0;
-        rc = tcp_rebuild_received(f->fd, &msg, TCP_ESTABLISHED, f->in, what, err);
+        file.fd = f->fd;
+        if (owned && fcntl(f->fd, F_SETOWN, 0) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot change who owns it", what);
+        rc = tcp_rebuild_received(f->fd, msg, state, f->in, &f->tuple, inet_state(r)->sender, what, err);
+        return rc < 0 || !owned ? rc : fown_restore(r->files, &file, err);
+}
+
+static int fill_deaf(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        Img__TcpStream msg = IMG__TCP_STREAM__INIT;
+        struct inet_state *s = inet_state(r);
+        int rc;
+
+        if (f->stream) {
+                msg.inq_len = f->stream->inq_len;
+                msg.has_urgent_at = f->stream->has_urgent_at;
+                msg.urgent_at = f->stream->urgent_at;
+                msg.has_urgent_read = f->stream->has_urgent_read;
+                msg.urgent_read = f->stream->urgent_read;
+        }
+        rc = fill_received(r, f, &msg, TCP_ESTABLISHED, what, err);
         if (rc == 0)
                 rc = tcp_rebuild_closed(f->fd, &f->tuple, 0, f->isk->reset, s->sender, what, err);
         f->repaired = rc < 0;
@@ -445,9 +466,9 @@ int sock_restore(struct restore *r, struct ckpt_error *err) {
 
                 inet_describe(f->isk, what);
                 if (has_queues(f))
-                        rc = tcp_rebuild_received(f->fd, f->stream, f->isk->state, f->in, what, err);
+                        rc = fill_received(r, f, f->stream, f->isk->state, what, err);
                 else if (f->deaf && f->fd >= 0)
-                        rc = fill_deaf(s, f, what, err);
+                        rc = fill_deaf(r, f, what, err);
         }
         for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
                 struct inet_file *f = &s->v[i];

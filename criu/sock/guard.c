@@ -181,6 +181,7 @@ static void end_repair(const struct guard_job *job) {
         int reuse = job->reuse;
 
         tcp_repair(job->fd, TCP_REPAIR_OFF_NO_WP);
+        setsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &job->q.peek_off, sizeof(job->q.peek_off));
         setsockopt(job->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 }
 

@@ -23,6 +23,7 @@
 #include "sock/raw.h"
 #include "sock/inet.h"
 #include "sock/restore.h"
+#include "sock/urgent.h"
 
 enum { CORK_WAIT_MS = 50 };
 
@@ -111,7 +112,7 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         int state = tcp_state(fd);
         bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established &&
                        !opts->tcp_close;
-        bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI;
+        bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI && !urgent_is_readable();
 
         if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0)
                 ulp[0] = 0;
@@ -128,9 +129,11 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                             "%s is %s, in which the kernel speaks the protocol %s", fd_probe_name(p), text,
                             ulp);
         if (urgent)
-                blocker_add(b, "Try again when the program has read it",
-                            "%s is %s with urgent data that nobody has read, which cannot be carried over",
-                            fd_probe_name(p), text);
+                blocker_add(
+                        b, "Try again when the program has read it",
+                        "%s is %s with urgent data that nobody has read, which only Linux 6.9 and later let "
+                        "anyone carry over",
+                        fd_probe_name(p), text);
 }
 
 /*

@@ -251,6 +251,15 @@ static void test_stream_check(void **state) {
         m.inq_len = 0xffffffff;
         assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
         m.inq_len = 0;
+        m.has_urgent_at = true;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.inq_len = 5;
+        m.urgent_at = 5;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.urgent_at = 4;
+        assert_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.inq_len = 0;
+        m.has_urgent_at = false;
         m.opt_mask = 4;
         m.snd_wscale = 15;
         assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
