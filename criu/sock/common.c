@@ -71,9 +71,10 @@ static bool is_elsewhere(struct dump *d, int fd) {
 
 /* The kernel tells the instructions of a classic filter and refuses those of an eBPF program. */
 static bool has_ebpf_filter(int fd) {
-        socklen_t n = 0;
+        uint64_t nothing = 0;
+        socklen_t n = 0; /* of room: it only tells how many there are */
 
-        return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &n) < 0 && errno == EACCES;
+        return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &nothing, &n) < 0 && errno == EACCES;
 }
 
 int sock_look_at(struct fd_probe *p, struct blockers *b) {

@@ -158,6 +158,26 @@ static void send_segments(const struct sockets *s) {
 
 static char large[LARGE6];
 
+static void set_up_group(struct sockets *s) {
+        for (int i = 0; i < GROUP; i++) {
+                uint16_t port = i ? port_of(s->group[0]) : 0;
+
+                s->group[i] = make("127.0.0.1", port, 0, SO_REUSEPORT);
+        }
+        /* All of them from one sender would be for one of the group: a program of its own says which. */
+        for (int i = 0; i < GROUP; i++) {
+                struct sock_filter which[] = { BPF_STMT(BPF_RET | BPF_K, (uint32_t)i) };
+                const struct sock_fprog choose = { 1, which };
+                char text[16];
+
+                SYS(setsockopt(s->group[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &choose, sizeof(choose)));
+                snprintf(text, sizeof(text), "for %d", i);
+                SEND("127.0.0.5", "127.0.0.1", s->group[0], text);
+                SYS(setsockopt(s->group[0], SOL_SOCKET, 68 /* SO_DETACH_REUSEPORT_BPF */, &choose,
+                               sizeof(choose)));
+        }
+}
+
 static void set_up(struct sockets *s) {
         struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_LOOPBACK };
         struct sock_filter no_x[] = { BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 8),
@@ -183,23 +203,7 @@ static void set_up(struct sockets *s) {
         SEND("127.0.0.5", "127.0.0.1", s->connected, "from somebody else");
         SYS(connect(s->connected, &a.any, to_address(&a, "127.0.0.8", 4001)));
         SEND("127.0.0.8", "127.0.0.1", s->connected, "from the peer");
-        for (int i = 0; i < GROUP; i++) {
-                uint16_t port = i ? port_of(s->group[0]) : 0;
-
-                s->group[i] = make("127.0.0.1", port, 0, SO_REUSEPORT);
-        }
-        /* All of them from one sender would be for one of the group: a program of its own says which. */
-        for (int i = 0; i < GROUP; i++) {
-                struct sock_filter which[] = { BPF_STMT(BPF_RET | BPF_K, (uint32_t)i) };
-                const struct sock_fprog choose = { 1, which };
-                char text[16];
-
-                SYS(setsockopt(s->group[0], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &choose, sizeof(choose)));
-                snprintf(text, sizeof(text), "for %d", i);
-                SEND("127.0.0.5", "127.0.0.1", s->group[0], text);
-                SYS(setsockopt(s->group[0], SOL_SOCKET, 68 /* SO_DETACH_REUSEPORT_BPF */, &choose,
-                               sizeof(choose)));
-        }
+        set_up_group(s);
         s->device = make("0.0.0.0", 0, 0, 0);
         SYS(setsockopt(s->device, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2));
         SEND("127.0.0.5", "127.0.0.1", s->device, "of lo");
