@@ -65,7 +65,7 @@ static void fill_leader_core(struct dump_task *t) {
                 t->leader_core->ids = t->ids;
 }
 
-/* In the worker. */
+/* In the worker, or in the main thread when that has nothing else to do. */
 static int collect_rest(void *arg, struct ckpt_error *err) {
         struct dump_task *t = arg;
         int r;
@@ -103,13 +103,11 @@ int collect(struct dump *d, struct ckpt_error *err) {
         int r, waited;
 
         r = tree_find_parent_threads(d, err);
-        if (r == 0)
-                r = fd_dump_init(d, err);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
                 make_ids(d->tasks[i], i);
                 r = collect_task(d->tasks[i], err);
         }
-        waited = pool_wait(d->aside, err);
+        waited = pool_join(d->aside, err);
         if (r == 0)
                 r = waited;
         if (r == 0)

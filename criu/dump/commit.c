@@ -16,6 +16,7 @@
 #include "lib/kill_guard.h"
 #include "log.h"
 #include "macro.h"
+#include "mem/mem.h"
 #include "sock/sock.h"
 #include "vec.h"
 
@@ -95,8 +96,8 @@ static int reap_batch(struct dump_task *parent, struct compel_visit *v, struct c
 }
 
 static int reap_many(struct dump_task *parent) {
-        _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
         _cleanup_free_ struct compel_thread *stops = calloc(parent->nr_threads, sizeof(*stops));
+        _cleanup_(compel_visit_free) struct compel_visit *v = NULL; /* gone before what it works on */
         size_t next = 0;
         int r;
 
@@ -162,6 +163,7 @@ static int kill_tasks(struct dump *d, struct ckpt_error *err) {
                         return ckpt_error_errno(err, -errno,
                                                 "the checkpoint is complete, but %s cannot be killed",
                                                 dump_task_name(t));
+                mem_release_killed(t);
         }
         wait_threads(d->tasks[0]);
         return 0;

@@ -89,7 +89,7 @@ static void look_exit_signal(struct dump_task *t) {
                         dump_task_name(t), t->stat.exit_signal);
 }
 
-/* In the worker. */
+/* In the worker, or in the main thread when that has nothing else to do. */
 static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) {
         struct dump_task *t = arg;
 
@@ -126,6 +126,8 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         struct own_namespaces own;
         int r, waited;
 
+        mem_look_init(d);
+        fd_look_init(d);
         r = read_own_namespaces(&own, err);
         if (r < 0)
                 return r;
@@ -135,7 +137,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
                         r = look_task(d->tasks[i], &own, err);
                         d->tasks[i]->looked_at = true;
                 }
-        waited = pool_wait(d->aside, err);
+        waited = pool_join(d->aside, err);
         return r < 0 ? r : waited;
 }
 

@@ -19,12 +19,16 @@ enum { FLAG_LARGEFILE = 0100000 };
 
 struct dump_files *dump_files(struct dump *d) {
         struct dump_files *files = d->files;
+        pthread_mutexattr_t recursive;
 
         if (files)
                 return files;
         files = calloc(1, sizeof(*files));
         ckpt_assert(files);
-        pthread_mutex_init(&files->lock, NULL);
+        pthread_mutexattr_init(&recursive);
+        pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+        pthread_mutex_init(&files->lock, &recursive);
+        pthread_mutexattr_destroy(&recursive);
         files->groups = calloc(FILE_BUCKETS, sizeof(struct file_group *));
         files->paths = calloc(FILE_BUCKETS, sizeof(struct dump_path *));
         ckpt_assert(files->groups && files->paths);
@@ -32,9 +36,8 @@ struct dump_files *dump_files(struct dump *d) {
         return files;
 }
 
-int fd_dump_init(struct dump *d, struct ckpt_error *err __attribute__((unused))) {
+void fd_look_init(struct dump *d) {
         dump_files(d);
-        return 0;
 }
 
 void fd_dump_free(struct dump *d) {
@@ -229,16 +232,10 @@ void files_look_path(struct dump_task *t, const char *map_files, struct blockers
         char link[PATH_MAX];
         int pidfd = -EBADF;
         struct fd_probe p = path_probe(t, map_files, link, &pidfd);
-        const struct fd_kind *kind;
-        struct statx st;
 
         if (fd_probe_path(&p) < 0)
                 return;
-        kind = fd_kind_of(&p);
-        if (kind != &fd_kind_reg)
-                fd_kind_look(kind, &p, b);
-        else
-                reg_path_leads_there(&p, b, &st);
+        fd_kind_look(fd_kind_of(&p), &p, b);
 }
 
 int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_flags, uint32_t *ret_id,

@@ -108,8 +108,8 @@ DEFINE_VEC(locked_file_vec, struct locked_file);
 enum { FILE_BUCKETS = 4096 };
 
 struct dump_files {
-        pthread_mutex_t
-                lock; /* of all below; fd_collect() and files_add_path() may run in several threads */
+        /* Of all below, and whatever match, look and dump keep for themselves; recursive. They are called with it. */
+        pthread_mutex_t lock;
         struct arena arena;
         uint32_t last_id;
         struct file_group **groups; /* FILE_BUCKETS of them, by inode */

@@ -201,13 +201,16 @@ static bool matches(const struct fd_kind *kind, struct fd_probe *p) {
 }
 
 const struct fd_kind *fd_kind_of(struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
         const struct fd_kind *kind;
 
+        pthread_mutex_lock(&files->lock);
         for (size_t i = 0; (kind = fd_kind_row(i)); i++)
                 if (matches(kind, p))
-                        return kind;
+                        break;
+        pthread_mutex_unlock(&files->lock);
         ckpt_assert(kind);
-        return NULL;
+        return kind;
 }
 
 const struct fd_kind *fd_kind_by_type(Img__FdTypes type) {
@@ -223,8 +226,12 @@ const struct fd_kind *fd_kind_by_type(Img__FdTypes type) {
 }
 
 void fd_kind_look(const struct fd_kind *kind, struct fd_probe *p, struct blockers *b) {
+        struct dump_files *files = dump_files(p->task->dump);
+
         if (kind->look) {
+                pthread_mutex_lock(&files->lock);
                 kind->look(p, b);
+                pthread_mutex_unlock(&files->lock);
                 return;
         }
         blocker_add(b, kind->hint, "%s (%s) %s, which cannot be checkpointed", fd_probe_name(p), p->link,

@@ -120,18 +120,12 @@ static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
 static void look_fs(struct walk *w) {
         for (size_t i = 0; i < ELEMENTSOF(fs_rows); i++) {
                 _cleanup_fd_probe_ struct fd_probe p = probe_of(w, -1);
-                const struct fd_kind *kind;
-                struct statx st;
 
                 p.where = fs_rows[i].where;
                 p.what = fs_rows[i].what;
                 if (fd_probe_path(&p) < 0)
                         continue;
-                kind = fd_kind_of(&p);
-                if (kind != &fd_kind_reg)
-                        fd_kind_look(kind, &p, w->blockers);
-                else
-                        reg_path_leads_there(&p, w->blockers, &st);
+                fd_kind_look(fd_kind_of(&p), &p, w->blockers);
         }
 }
 
@@ -282,7 +276,7 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
                 kind = seen->kind;
                 p.link = seen->link;
                 if (p.info.locks.n > 0)
-                        lock_look(&p, w->blockers);
+                        lock_look(&p, w->blockers); /* of what is known already */
         } else {
                 if (r == 0)
                         r = fd_probe_path(&p);
@@ -353,9 +347,11 @@ static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         struct dump_fds *same_files = NULL, *same_fs = NULL;
         int r;
 
+        pthread_mutex_lock(&files->lock);
         r = table_add(&files->tables, w->fds, KCMP_FILES, &same_files);
         if (r == 0)
                 r = table_add(&files->fs, w->fds, KCMP_FS, &same_fs);
+        pthread_mutex_unlock(&files->lock);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot compare its descriptor table with others (kcmp)",
                                         dump_task_name(t));

@@ -55,19 +55,24 @@ static void run_item(struct pool *pool, struct pool_item *item) {
         finish_item(pool, r, &err);
 }
 
+/* The next job of the queue, which is not empty. */
+static void run_next(struct pool *pool) {
+        struct pool_item *item = pool->first;
+
+        pool->first = item->next;
+        if (!pool->first)
+                pool->last = &pool->first;
+        run_item(pool, item);
+}
+
 static void *worker(void *arg) {
         struct pool *pool = arg;
 
         pthread_mutex_lock(&pool->lock);
         for (;;) {
-                struct pool_item *item = pool->first;
-
-                if (item) {
-                        pool->first = item->next;
-                        if (!pool->first)
-                                pool->last = &pool->first;
-                        run_item(pool, item);
-                } else if (pool->stop)
+                if (pool->first)
+                        run_next(pool);
+                else if (pool->stop)
                         break;
                 else
                         pthread_cond_wait(&pool->work, &pool->lock);
@@ -148,10 +153,12 @@ int pool_add(struct pool *pool, pool_job job, void *arg) {
         return 0;
 }
 
-int pool_wait(struct pool *pool, struct ckpt_error *err) {
+static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {
         int r;
 
         pthread_mutex_lock(&pool->lock);
+        while (help && pool->first)
+                run_next(pool);
         while (pool->pending > 0)
                 pthread_cond_wait(&pool->idle, &pool->lock);
         r = pool->result;
@@ -161,6 +168,14 @@ int pool_wait(struct pool *pool, struct ckpt_error *err) {
         ckpt_error_clear(&pool->err);
         pthread_mutex_unlock(&pool->lock);
         return r;
+}
+
+int pool_wait(struct pool *pool, struct ckpt_error *err) {
+        return wait_for_all(pool, false, err);
+}
+
+int pool_join(struct pool *pool, struct ckpt_error *err) {
+        return wait_for_all(pool, true, err);
 }
 
 static void drop_queue(struct pool *pool) {

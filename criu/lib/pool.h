@@ -23,6 +23,9 @@ int pool_add(struct pool *pool, pool_job job, void *arg);
 /* Wait until all jobs are done. Returns, and moves to *err, the first failure. */
 int pool_wait(struct pool *pool, struct ckpt_error *err);
 
+/* As pool_wait(), and meanwhile the caller does jobs itself. Signals must not disturb them. */
+int pool_join(struct pool *pool, struct ckpt_error *err);
+
 /* Wait for running jobs, drop queued ones, end the threads. NULL is allowed. */
 void pool_free(struct pool **pool);
 

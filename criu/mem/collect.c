@@ -229,7 +229,7 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         int r;
 
         mem->mm = arena_message(&t->arena, Img__Mm, img__mm__init);
-        mem->pages_id = ++mem_tree_of(t->dump)->last_pages_id;
+        mem->pages_id = __atomic_add_fetch(&mem_tree_of(t->dump)->last_pages_id, 1, __ATOMIC_RELAXED);
         r = use_living_thread(t, err);
         if (r == 0)
                 r = mem_current_areas(t, &smaps, err);
@@ -269,6 +269,7 @@ void mem_dump_free(struct dump_mem **mem) {
         if (m->tree) {
                 mem_object_vec_done(&m->tree->objects);
                 mem_known_file_vec_done(&m->tree->files);
+                pthread_mutex_destroy(&m->tree->lock);
                 free(m->tree);
         }
         free(m);

@@ -2,6 +2,8 @@
 /* What the files of the dump half share among themselves. */
 #pragma once
 
+#include <pthread.h>
+
 #include "mem/mem.h"
 #include "mem/runs.h"
 #include "mem/vma.h"
@@ -29,6 +31,7 @@ DEFINE_VEC(mem_known_file_vec, struct mem_known_file);
 
 /* What the tree has once; hangs off the root's memory. */
 struct mem_tree {
+        pthread_mutex_t lock; /* of objects and files while tasks are collected */
         struct mem_object_vec objects;
         struct mem_known_file_vec files; /* sorted */
         uint32_t last_pages_id;

@@ -35,8 +35,8 @@ static size_t find(const struct mem_known_file_vec *files, const struct proc_vma
         return low;
 }
 
-int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
-                struct ckpt_error *err) {
+static int file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
+                   struct ckpt_error *err) {
         struct mem_known_file_vec *files = &mem_tree_of(t->dump)->files;
         size_t i = find(files, vma, flags);
         char link[48];
@@ -57,4 +57,15 @@ int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags,
         files->v[i] = (struct mem_known_file){ .vma = vma, .flags = flags, .id = id };
         *ret = id;
         return 0;
+}
+
+int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
+                struct ckpt_error *err) {
+        struct mem_tree *tree = mem_tree_of(t->dump);
+        int r;
+
+        pthread_mutex_lock(&tree->lock);
+        r = file_id(t, vma, flags, ret, err);
+        pthread_mutex_unlock(&tree->lock);
+        return r;
 }

@@ -40,8 +40,13 @@ struct mem_tree *mem_tree_of(struct dump *d) {
                 mem->tree = calloc(1, sizeof(*mem->tree));
                 ckpt_assert(mem->tree);
                 mem->tree->shm_dev = find_shm_dev();
+                pthread_mutex_init(&mem->tree->lock, NULL);
         }
         return mem->tree;
+}
+
+void mem_look_init(struct dump *d) {
+        mem_tree_of(d);
 }
 
 static const struct flag_row {

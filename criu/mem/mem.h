@@ -8,6 +8,9 @@
 
 /* ---- dump ---- */
 
+/* Before the first mem_look(). From then on tasks may be looked at and collected by several threads. */
+void mem_look_init(struct dump *d);
+
 /* Before the freeze: read t->smaps (slow for large processes), add blockers. */
 void mem_look(struct dump_task *t);
 
@@ -23,6 +26,12 @@ int mem_save(struct dump_task *t, struct ckpt_error *err);
 
 /* Shared memory, once for the tree: pagemap-shmem-ID, pages-N. */
 int mem_save_shared(struct dump *d, struct ckpt_error *err);
+
+/*
+ * The task is being killed: take part in freeing its memory, so that it dies in half the time
+ * (process_mrelease(2), Linux 5.15). Does nothing for a small one, and where the kernel will not.
+ */
+void mem_release_killed(const struct dump_task *t);
 
 void mem_dump_free(struct dump_mem **mem);
 

@@ -14,8 +14,8 @@
 #include "macro.h"
 #include "mem/dump.h"
 
-int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret_id, uint64_t *ret_size,
-                  struct ckpt_error *err) {
+static int object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret_id, uint64_t *ret_size,
+                     struct ckpt_error *err) {
         struct mem_object_vec *objects = &mem_tree_of(t->dump)->objects;
         struct mem_object *o;
         struct stat st;
@@ -44,6 +44,17 @@ int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret
         *ret_id = o->id;
         *ret_size = o->size;
         return 0;
+}
+
+int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret_id, uint64_t *ret_size,
+                  struct ckpt_error *err) {
+        struct mem_tree *tree = mem_tree_of(t->dump);
+        int r;
+
+        pthread_mutex_lock(&tree->lock);
+        r = object_of(t, vma, ret_id, ret_size, err);
+        pthread_mutex_unlock(&tree->lock);
+        return r;
 }
 
 /* The allocated parts of a file; lseek(2) rounds to pages on tmpfs. */

@@ -72,7 +72,8 @@ static void do_read(const char *path) {
  */
 static void warm(void) {
         size_t size = SIZE + SIZE / 2;
-        char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        char *p =
+                mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         if (p == MAP_FAILED)
                 fail("mmap");
