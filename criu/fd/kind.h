@@ -227,6 +227,8 @@ struct restore_file {
         uint32_t dir_users;
         int dir; /* O_PATH, of a directory that tasks work in */
         bool owner_waits, async_set;
+        bool path_waits;             /* a RegFile whose path is still to be checked */
+        bool opened_ahead;           /* ahead.h; its owner is still to be set */
         bool finished;               /* by a kind that finishes files together */
         struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
         const char *link;            /* a RegFile that was deleted and has another link, under this name */

@@ -177,8 +177,7 @@ static int reg_check(struct restore *r, struct restore_file *file, struct image_
                                      (unsigned long long)reg->pos);
         if (file->ghost)
                 return ghost_check(file, image, err);
-        if (!linked_has(r->files, file->id))
-                reg_check_path(r, reg);
+        file->path_waits = !linked_has(r->files, file->id);
         return 0;
 }
 

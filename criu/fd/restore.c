@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ahead.h"
 #include "fd/kind.h"
 #include "fd/plan.h"
 #include "lib/fault.h"
@@ -34,9 +35,10 @@ int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, stru
 int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         int rc;
 
-        if (file->fd >= 0)
+        if (file->fd >= 0 && !file->opened_ahead)
                 return 0;
-        rc = file->kind->open(r, file, err);
+        rc = file->opened_ahead ? 0 : file->kind->open(r, file, err);
+        file->opened_ahead = false;
         if (rc < 0)
                 return rc;
         rc = fown_restore(r->files, file, err);
@@ -157,6 +159,7 @@ static int send_files(struct restore_task *t, struct compel_batch *b, const stru
         for (size_t at = 0; at < p->plan.nr_send;) {
                 size_t n = MIN(p->plan.nr_send - at, (size_t)SEND_AT_ONCE);
 
+                ahead_open(t->restore, p->files, p->plan.send + at, n);
                 for (size_t i = 0; i < n; i++) {
                         struct restore_file *file = p->files[p->plan.send[at + i]];
 

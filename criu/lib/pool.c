@@ -178,6 +178,36 @@ int pool_join(struct pool *pool, struct ckpt_error *err) {
         return wait_for_all(pool, true, err);
 }
 
+struct spread {
+        void (*fn)(void *ctx, size_t from, size_t to);
+        void *ctx;
+        size_t n, step;
+        size_t next; /* atomic */
+};
+
+static int spread_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct spread *s = arg;
+
+        for (;;) {
+                size_t from = __atomic_fetch_add(&s->next, s->step, __ATOMIC_RELAXED);
+
+                if (from >= s->n)
+                        return 0;
+                s->fn(s->ctx, from, MIN(from + s->step, s->n));
+        }
+}
+
+int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        struct spread s = { fn, ctx, n, MAX(n / (4 * (pool->nr_threads + 1)), (size_t)1), 0 };
+        int r = 0, waited;
+
+        for (unsigned int i = 0; r == 0 && i < pool->nr_threads; i++)
+                r = pool_add(pool, spread_job, &s);
+        waited = pool_join(pool, &err);
+        return r < 0 ? r : waited;
+}
+
 static void drop_queue(struct pool *pool) {
         while (pool->first) {
                 struct pool_item *item = pool->first;

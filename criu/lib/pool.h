@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 #include "error.h"
 
 struct pool;
@@ -25,6 +27,12 @@ int pool_wait(struct pool *pool, struct ckpt_error *err);
 
 /* As pool_wait(), and meanwhile the caller does jobs itself. Signals must not disturb them. */
 int pool_join(struct pool *pool, struct ckpt_error *err);
+
+/*
+ * Call fn(ctx, from, to) for parts of [0, n), by all threads and the caller, and return when all is done. The pool must
+ * be idle. -ENOMEM: perhaps not all parts were done.
+ */
+int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx);
 
 /* Wait for running jobs, drop queued ones, end the threads. NULL is allowed. */
 void pool_free(struct pool **pool);
