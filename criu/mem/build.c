@@ -11,6 +11,12 @@
 #include "mem/restore.h"
 #include "mem/uapi.h"
 
+#define LARGE ((uint64_t)8 << 20)
+
+bool mem_is_large(const struct restore_task *t) {
+        return t->mem->pages_size >= LARGE;
+}
+
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         int r;
 

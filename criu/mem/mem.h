@@ -63,6 +63,9 @@ int mem_prepare(struct restore *r, struct ckpt_error *err);
  */
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
 
+/* Will mem_restore() wait for much memory to be read? */
+bool mem_is_large(const struct restore_task *t);
+
 /*
  * After the task has cloned its children: what must come last (PR_SET_MM with the exe file, mlock,
  * madvise of DONTFORK and WIPEONFORK, final protections where they were widened, ...).

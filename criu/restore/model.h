@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A tree being restored. The load stage fills it from the images and checks all of it, then the
- * stages of restore.c make it real. Only the main thread works on it, except that loading uses the pool.
+ * stages of restore.c make it real. Only the main thread works on it, except that loading it, opening its files and
+ * filling its memory use the pool.
  */
 #pragma once
 

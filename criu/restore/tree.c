@@ -127,18 +127,32 @@ static int run_all(struct restore *r, struct ckpt_error *err) {
         return ret;
 }
 
+static int fill_task(void *arg, struct ckpt_error *err) {
+        struct restore_task *t = arg;
+
+        return mem_restore(t, task_lane(t), err);
+}
+
+/* Large memory is waited for while it is being filled: several tasks side by side. */
 static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
-        int ret = 0;
+        int ret = 0, waited;
 
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
                 if (!t->cloned || t->filled)
                         continue;
-                if (t->kind == RESTORE_TASK_LIVE)
+                if (t->kind == RESTORE_TASK_LIVE && mem_is_large(t))
+                        ret = pool_add(r->pool, fill_task, t);
+                else if (t->kind == RESTORE_TASK_LIVE)
                         ret = mem_restore(t, task_lane(t), err);
                 t->filled = true;
         }
+        if (ret < 0 && !ckpt_error_is_set(err))
+                ckpt_error_errno(err, ret, "cannot fill the memory of the tree");
+        waited = pool_join(r->pool, err);
+        if (ret == 0)
+                ret = waited;
         if (ret == 0)
                 ret = run_all(r, err);
         if (ret == 0)
