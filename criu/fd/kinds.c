@@ -112,7 +112,6 @@ static bool match_any(struct fd_probe *p __attribute__((unused))) {
 
 /* Memory behind names on the kernel's own filesystems. */
 static const struct fd_kind memory_rows[] = {
-        ROW(MEMFD, "memfd", "/memfd:", match_kernel_memory, "is a memfd", NULL),
         ROW(UND, "shared memory", "/dev/zero (deleted)", match_kernel_memory,
             "is anonymous shared memory, opened through /proc", CLOSE_IT),
         ROW(UND, "sysv shm", "/SYSV", match_kernel_memory, "is a System V shared memory segment", NULL),
@@ -160,6 +159,7 @@ static const struct {
         const struct fd_kind *rows;
         size_t n;
 } table[] = {
+        { &fd_kind_memfd, 1 },
         { memory_rows, ELEMENTSOF(memory_rows) },
         { &fd_kind_reg, 1 },
         { &fd_kind_pipe, 1 },
