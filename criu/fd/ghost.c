@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/kernel_file.h"
 #include "fd/linked.h"
 #include "image/image.h"
 #include "images/remap-file-path.pb-c.h"
@@ -85,7 +86,7 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
 char *ghost_path(struct arena *a, const struct fd_probe *p) {
         char *path = arena_strdup(a, p->link);
 
-        if (ghost_is(p) || linked_is(p))
+        if (ghost_is(p) || linked_is(p) || kernel_file_is_unhashed(p))
                 path[strlen(path) - (sizeof(suffix) - 1)] = 0;
         return path;
 }

@@ -487,7 +487,8 @@ static int make_file(struct restore *r, struct restore_ghost *g, struct ckpt_err
 
         ckpt_assert(first);
         g->tmpfile = owner || was_unnamed(g, first->msg->reg->name);
-        rc = g->tmpfile ? create_unnamed(first->msg->reg->name, owner ? owner->msg->reg->flags : O_RDWR, &fd, err)
+        rc = g->tmpfile ? create_unnamed(first->msg->reg->name, owner ? owner->msg->reg->flags : O_RDWR, &fd,
+                                         err)
                         : create(g, first->msg->reg->name, &fd, err);
         if (rc < 0)
                 return rc;

@@ -323,7 +323,7 @@ struct fd_kind {
 };
 
 extern const struct fd_kind fd_kind_reg, fd_kind_pipe, fd_kind_fifo, fd_kind_eventfd, fd_kind_epoll,
-        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd, fd_kind_memfd;
+        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd, fd_kind_memfd, fd_kind_ns;
 
 /* What a probe is; never NULL: the last row takes everything. */
 const struct fd_kind *fd_kind_of(struct fd_probe *p);

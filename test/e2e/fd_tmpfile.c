@@ -24,7 +24,8 @@ static void check_file(const char *name, const char *data, size_t size) {
         char buf[SIZE + 8];
         int fd = SYS(open(name, O_RDONLY));
 
-        CHECK(read(fd, buf, sizeof(buf)) == (ssize_t)size && memcmp(buf, data, size) == 0, "the content of %s", name);
+        CHECK(read(fd, buf, sizeof(buf)) == (ssize_t)size && memcmp(buf, data, size) == 0,
+              "the content of %s", name);
         close(fd);
         SYS(unlink(name));
 }
