@@ -171,10 +171,23 @@ static struct dump_path *known_path(struct dump_files *files, const struct fd_pr
         return k;
 }
 
+static void note_path(struct dump_files *files, const struct fd_probe *p, uint32_t flags, uint32_t id) {
+        struct dump_path **head = &files->paths[bucket(statx_dev(&p->st), p->st.stx_ino)];
+        struct dump_path *path = arena_new(&files->arena, struct dump_path);
+
+        *path = (struct dump_path){
+                .next = *head,
+                .dev = statx_dev(&p->st),
+                .ino = p->st.stx_ino,
+                .flags = flags,
+                .id = id,
+                .path = arena_strdup(&files->arena, p->link),
+        };
+        *head = path;
+}
+
 static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, const struct statx *st,
                          uint32_t flags) {
-        struct dump_path **head = &files->paths[bucket(statx_dev(st), st->stx_ino)];
-        struct dump_path *path = arena_new(&files->arena, struct dump_path);
         struct dump_file *file = dump_file_new(files, &fd_kind_reg);
 
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
@@ -182,23 +195,30 @@ static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, con
                  arena_message(&files->arena, Img__Fown, img__fown__init));
         ghost_note(files, p, file->id);
         linked_note(files, p, file->id);
-        *path = (struct dump_path){
-                .next = *head,
-                .dev = statx_dev(st),
-                .ino = st->stx_ino,
-                .flags = flags,
-                .id = file->id,
-                .path = arena_strdup(&files->arena, p->link),
-        };
-        *head = path;
+        note_path(files, p, flags, file->id);
         return file->id;
 }
 
-int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret) {
+/* What has no path but can be mapped or executed all the same. */
+static int add_without_path(struct dump_files *files, const struct fd_kind *kind, struct fd_probe *p,
+                            uint32_t flags, uint32_t *ret, struct ckpt_error *err) {
+        struct dump_file *file = dump_file_new(files, kind);
+        int r = kind->dump_path(p, flags, file, err);
+
+        if (r == 0) {
+                note_path(files, p, flags, file->id);
+                *ret = file->id;
+        }
+        return r;
+}
+
+int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret,
+                 struct ckpt_error *err) {
         struct dump_files *files = dump_files(p->task->dump);
         const struct fd_kind *kind;
         struct dump_path *known;
         struct statx st;
+        int r = 0;
 
         pthread_mutex_lock(&files->lock);
         known = known_path(files, p, open_flags);
@@ -210,9 +230,11 @@ int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, ui
                         fd_kind_look(kind, p, b);
                 else if (reg_path_leads_there(p, b, &st))
                         *ret = add_path(files, p, &st, open_flags);
+                if (kind->dump_path && blockers_count(b) == 0)
+                        r = add_without_path(files, kind, p, open_flags, ret, err);
         }
         pthread_mutex_unlock(&files->lock);
-        return 0;
+        return r;
 }
 
 /* A file by a link below /proc/PID. `link` is PATH_MAX bytes. */
@@ -250,7 +272,7 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read where %s leads", dump_task_name(t),
                                         map_files);
-        r = dump_path_id(&p, (open_flags & ~(uint32_t)O_CLOEXEC) | FLAG_LARGEFILE, b, &id);
+        r = dump_path_id(&p, (open_flags & ~(uint32_t)O_CLOEXEC) | FLAG_LARGEFILE, b, &id, err);
         if (r == 0)
                 r = blockers_to_error(b, "the tree runs on as before", err);
         if (r == 0)

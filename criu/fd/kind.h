@@ -8,6 +8,7 @@
  *   match    is the descriptor of this kind? The first row that says yes has it
  *   look     add what stands against it to `b`. Called before the freeze and again in it
  *   dump     fill file->msg; once for each open file description
+ *   dump_path  likewise for what is mapped or executed with these open flags, and is no descriptor
  *   save     once for the tree, when all descriptions are known: further images
  * Restore:
  *   check    the message of one file: -EBADMSG through image_damaged() if it makes no sense. What is wrong
@@ -17,6 +18,7 @@
  *            first task needs it. May call fd_file_open() for a file it is made of
  *   finish   when all files are open and in their tables: what needs others (members of an epoll instance,
  *            descriptors in a socket's queue). A kind with finish keeps its files open until then
+ *   complete once, when everything is open, mapped and in its tables
  *   free     what the kind keeps in files->state
  */
 #pragma once
@@ -90,7 +92,7 @@ struct fs_type {
 };
 DEFINE_VEC(fs_type_vec, struct fs_type);
 
-/* A pipe that somebody outside of the tree has open. */
+/* A pipe or memfd that somebody outside of the tree has open. */
 struct foreign_pipe {
         uint64_t dev, ino; /* dev is 0 for pipes without a name */
         pid_t pid;
@@ -118,13 +120,14 @@ struct dump_files {
         struct table_vec tables;  /* in the order of kcmp(2) for KCMP_FILES */
         struct table_vec fs;      /* ... and for KCMP_FS */
         struct fs_type_vec fs_types;
-        bool pipes_known, fifos_known, locked_known;
+        bool pipes_known, fifos_known, memfds_known, locked_known;
         unsigned int lock_questions;     /* that fdinfo answered, see lock.c */
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */
         struct dump_ghosts *ghosts;      /* deleted files; in the arena */
         struct dump_links *links;        /* those that have other links; in the arena */
+        struct dump_memfds *memfds;      /* in the arena */
 };
 
 struct dump_fd {
@@ -203,7 +206,8 @@ int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct fi
 int table_add(struct table_vec *vec, struct dump_fds *t, int type, struct dump_fds **ret_shared);
 
 /* A directory or mapped file: an id in files.img. Adds blockers. */
-int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret);
+int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret,
+                 struct ckpt_error *err);
 
 /* A new entry of files.img with an id, registered. `files` is locked. */
 struct dump_file *dump_file_new(struct dump_files *files, const struct fd_kind *kind);
@@ -247,6 +251,7 @@ enum fd_state {
         FD_STATE_GHOSTS,
         FD_STATE_LINKED,
         FD_STATE_INET, /* sock/ */
+        FD_STATE_MEMFD,
         FD_STATE_MAX,
 };
 
@@ -307,6 +312,7 @@ struct fd_kind {
         bool (*match)(struct fd_probe *p);
         void (*look)(struct fd_probe *p, struct blockers *b);
         int (*dump)(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err);
+        int (*dump_path)(struct fd_probe *p, uint32_t flags, struct dump_file *file, struct ckpt_error *err);
         int (*save)(struct dump *d, struct ckpt_error *err);
 
         int (*check)(struct restore *r, struct restore_file *file, struct image_file *image,
@@ -314,11 +320,12 @@ struct fd_kind {
         int (*load)(struct restore *r, struct ckpt_error *err);
         int (*open)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*finish)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+        int (*complete)(struct restore *r, struct ckpt_error *err);
         void (*free)(struct restore_files *files);
 };
 
 extern const struct fd_kind fd_kind_reg, fd_kind_pipe, fd_kind_fifo, fd_kind_eventfd, fd_kind_epoll,
-        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd;
+        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd, fd_kind_memfd, fd_kind_ns;
 
 /* What a probe is; never NULL: the last row takes everything. */
 const struct fd_kind *fd_kind_of(struct fd_probe *p);

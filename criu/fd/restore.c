@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "fd/ahead.h"
 #include "fd/kind.h"
+#include "fd/memfd.h"
 #include "fd/plan.h"
 #include "lib/fault.h"
 #include "macro.h"
@@ -23,9 +24,12 @@ int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, stru
         const struct restore_file *file = restore_find_file(r->files, id);
         int fd;
 
-        if (!file || file->msg->type != IMG__FD_TYPES__REG)
-                return ckpt_error(err, -EBADMSG, "file %u, which is mapped, is no file with a path", id);
-        fd = reg_open_again(r, file, flags, err);
+        if (file && file->msg->type == IMG__FD_TYPES__MEMFD)
+                fd = memfd_open_again(r, file, flags, err);
+        else if (file && file->msg->type == IMG__FD_TYPES__REG)
+                fd = reg_open_again(r, file, flags, err);
+        else
+                return ckpt_error(err, -EBADMSG, "file %u, which is mapped, is none that can be", id);
         if (fd < 0)
                 return fd;
         *ret_fd = fd;
@@ -233,6 +237,7 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
 }
 
 int fd_restore(struct restore *r, struct ckpt_error *err) {
+        const struct fd_kind *kind;
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
@@ -247,6 +252,9 @@ int fd_restore(struct restore *r, struct ckpt_error *err) {
                 if (!file->owner_waits)
                         file->fd = safe_close(file->fd);
         }
+        for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)
+                if (kind->complete)
+                        rc = kind->complete(r, err);
         return rc;
 }
 

@@ -308,7 +308,7 @@ static int collect_directory(struct walk *w, size_t row, uint32_t *ret, struct c
         r = fd_probe_path(&p);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s cannot be read", fd_probe_name(&p));
-        return dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret);
+        return dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret, err);
 }
 
 static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err) {

@@ -10,16 +10,27 @@
 #include "fd/fd.h"
 #include "macro.h"
 #include "mem/dump.h"
+#include "mem/hugetlb.h"
 #include "proc/auxv.h"
 
-static enum mem_kind kind_of(struct dump_task *t, const struct proc_vma *vma) {
+static bool is_memfd(const struct proc_vma *vma) {
+        return vma->ino != 0 && strncmp(vma->name, "/memfd:", 7) == 0;
+}
+
+/* Names are enough here: look.c has seen where they lead. */
+static enum mem_kind kind_of(struct dump_task *t, const struct proc_smap *smap) {
+        const struct proc_vma *vma = &smap->vma;
+
         if (vma->kind == PROC_VMA_VDSO)
                 return MEM_VDSO;
         if (vma->kind == PROC_VMA_VVAR || vma->kind == PROC_VMA_VVAR_VCLOCK)
                 return MEM_VVAR;
         if (vma->ino == 0 && vma->dev_major == 0 && vma->dev_minor == 0)
                 return MEM_ANON;
-        if (vma->shared && makedev(vma->dev_major, vma->dev_minor) == mem_tree_of(t->dump)->shm_dev)
+        if (hugetlb_is_anonymous(smap))
+                return vma->shared ? MEM_SHMEM : MEM_ANON;
+        if (vma->shared && !is_memfd(vma) &&
+            makedev(vma->dev_major, vma->dev_minor) == mem_tree_of(t->dump)->shm_dev)
                 return MEM_SHMEM;
         return vma->shared ? MEM_FILE_SHARED : MEM_FILE_PRIVATE;
 }
@@ -59,7 +70,7 @@ static int add_file(struct dump_task *t, const struct proc_vma *vma, const struc
         uint32_t flags = O_RDONLY, id;
         int r;
 
-        if (area->kind == MEM_FILE_SHARED && (area->flags & PROC_VMF_MW))
+        if (area->kind == MEM_FILE_SHARED && (area->flags & (PROC_VMF_MW | PROC_VMF_SH)))
                 flags = O_RDWR;
         r = mem_file_id(t, vma, flags, &id, err);
         if (r < 0)
@@ -103,7 +114,7 @@ static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma 
         if (!area)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         *area = (struct mem_area){ .vma = smap->vma, .flags = smap->flags, .msg = msg };
-        area->kind = kind_of(t, &smap->vma);
+        area->kind = kind_of(t, smap);
         msg->start = smap->vma.start;
         msg->end = smap->vma.end;
         msg->prot = smap->vma.prot;
@@ -114,6 +125,10 @@ static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma 
         if (area->kind == MEM_VDSO || area->kind == MEM_VVAR)
                 return 0;
         add_flags(area, msg);
+        if (hugetlb_is_anonymous(smap))
+                msg->flags |= hugetlb_flags(smap);
+        if (is_memfd(&smap->vma))
+                msg->status |= VMA_MEMFD;
         if (smap->vma.kind == PROC_VMA_ANON_NAMED)
                 msg->anon_name = name_of(&t->arena, smap->vma.name);
         if (area->kind == MEM_SHMEM)

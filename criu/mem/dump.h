@@ -10,7 +10,7 @@
 #include "proc/pagemap.h"
 #include "proc/syscall.h"
 
-/* A shared anonymous mapping's memory, mapped by any number of tasks. */
+/* Shared memory that is no file anywhere, mapped by any number of tasks: anonymous, or a memfd. */
 struct mem_object {
         uint32_t dev_major, dev_minor;
         uint64_t ino;
@@ -18,7 +18,7 @@ struct mem_object {
         uint32_t pages_id;
         uint64_t size;           /* bytes */
         struct dump_task *owner; /* a task that maps it ... */
-        char link[48];           /* ... and how /proc/PID shows that: map_files/START-END */
+        char link[48];           /* ... and what below /proc/PID leads to it: map_files/START-END, fd/7 */
 };
 DEFINE_VEC(mem_object_vec, struct mem_object);
 
@@ -139,7 +139,8 @@ int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret
 struct mem_source {
         struct dump_task *task; /* NULL: fd */
         int fd;
-        const char *name; /* for messages: "pid 812 (redis)" */
+        uint64_t file_size; /* behind it, the file reads as zeroes */
+        const char *name;   /* for messages: "pid 812 (redis)" */
 };
 
 /*

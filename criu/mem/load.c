@@ -9,12 +9,14 @@
 #include "cleanup.h"
 #include "images/pagemap.pb-c.h"
 #include "macro.h"
+#include "mem/hugetlb.h"
 #include "mem/restore.h"
 
 #define PROT_MASK (uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC)
-#define FLAGS_MASK                                                                                        \
-        (uint32_t)(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE | \
-                   MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK)
+#define FLAGS_MASK                                                                                         \
+        (uint32_t)(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE |  \
+                   MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | \
+                   MAP_HUGETLB | (uint32_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT)
 #define VDSO_MAX   (64ULL << 10)
 #define VVAR_MAX   (1ULL << 20)
 #define OBJECT_MAX (1ULL << 46)
@@ -162,9 +164,11 @@ static const struct {
         uint32_t status;
         const char *what;
 } unsupported[] = {
-        { VMA_SYSV_SHM, "System V shared memory" }, { VMA_SOCKET, "the ring buffer of a socket" },
-        { VMA_AIO_RING, "an AIO context" },         { VMA_MEMFD, "a memfd" },
-        { VMA_SHADOW_STACK, "a shadow stack" },     { VMA_UPROBES, "the kernel's page for uprobes" },
+        { VMA_SYSV_SHM, "System V shared memory" },
+        { VMA_SOCKET, "the ring buffer of a socket" },
+        { VMA_AIO_RING, "an AIO context" },
+        { VMA_SHADOW_STACK, "a shadow stack" },
+        { VMA_UPROBES, "the kernel's page for uprobes" },
 };
 
 static enum mem_kind kind_of(const Img__Vma *v) {
@@ -216,6 +220,8 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
 
 static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t last_end,
                       struct ckpt_error *err) {
+        int r;
+
         if (!is_range(v))
                 return damaged_area(t, v, "has impossible limits", err);
         if (v->start < last_end)
@@ -228,17 +234,14 @@ static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t 
                                 t->pid, unsupported[i].what, (unsigned long long)v->start);
         if (v->prot & ~PROT_MASK)
                 return damaged_area(t, v, "has an unknown protection", err);
-        if (v->flags & MAP_HUGETLB)
-                return ckpt_error(
-                        err, -ENOTSUP,
-                        "pid %d maps huge pages of hugetlbfs at %#llx, which cannot be restored yet; "
-                        "nothing was created",
-                        t->pid, (unsigned long long)v->start);
         if (v->flags & ~FLAGS_MASK)
                 return damaged_area(t, v, "has unknown flags", err);
         if (v->has_madv && (v->madv & ~mem_advice_mask()))
                 return damaged_area(t, v, "has unknown advice", err);
-        return check_kind(t, v, kind_of(v), err);
+        r = hugetlb_check_area(t, v, err);
+        if (r == -EBADMSG)
+                return damaged_area(t, v, "has impossible huge pages", err);
+        return r < 0 ? r : check_kind(t, v, kind_of(v), err);
 }
 
 static int add_guard(struct restore_task *t, const Img__Vma *v, struct ckpt_error *err) {

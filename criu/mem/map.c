@@ -31,15 +31,20 @@ static uint64_t map_flags(const struct restore_area *area) {
 
         flags |= area->kind == MEM_FILE_SHARED || area->kind == MEM_SHMEM ? MAP_SHARED : MAP_PRIVATE;
         if (area->kind == MEM_ANON)
-                flags |= MAP_ANONYMOUS;
+                flags |= MAP_ANONYMOUS | mem_huge_flags(area->msg->flags);
         return flags;
+}
+
+/* Each mapping of huge pages is a file to the kernel: those that were made by one have offsets that go on. */
+static bool same_huge_file(const struct restore_area *a, const struct restore_area *b) {
+        return mem_huge_flags(a->msg->flags) == 0 || b->msg->pgoff - a->msg->pgoff == b->start - a->start;
 }
 
 /* Neighbours that one mmap(2) can make; mprotect(2) and madvise(2) will part them again. */
 static bool joins(const struct restore_area *a, const struct restore_area *b) {
         return a->kind == MEM_ANON && b->kind == MEM_ANON && a->end == b->start &&
                a->map_prot == b->map_prot && map_flags(a) == map_flags(b) &&
-               !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0;
+               !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0 && same_huge_file(a, b);
 }
 
 static void add_mmap(struct compel_batch *b, const struct restore_area *area, uint64_t start, uint64_t end) {

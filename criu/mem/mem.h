@@ -2,6 +2,8 @@
 /* Memory of a process: areas, pages, mm fields, vDSO; both halves. Internal structure: mem/ *.h */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "dump/blockers.h"
 #include "dump/model.h"
 #include "restore/model.h"
@@ -33,6 +35,13 @@ int mem_save_shared(struct dump *d, struct ckpt_error *err);
  */
 void mem_release_killed(const struct dump_task *t);
 
+/*
+ * Frozen: memory that is a file without a name (a memfd), whether it is mapped or not. It is saved with the other
+ * shared memory as *ret_id, once however often it is added. `where` below /proc/PID leads to it.
+ */
+int mem_add_object(struct dump_task *t, const char *where, const struct stat *st, uint32_t *ret_id,
+                   struct ckpt_error *err);
+
 void mem_dump_free(struct dump_mem **mem);
 
 /* A row for the table of task/kinds.c: asks the task for its break and the like. No part in a restore. */
@@ -49,6 +58,13 @@ int mem_load(struct restore_task *t, struct ckpt_error *err);
  * all tasks.
  */
 int mem_find_hole(struct restore *r, size_t size, raddr_t *ret, struct ckpt_error *err);
+
+/* Load stage: may pagemap-shmem-SHMID be the content of `size` bytes? No file: nothing but zeroes. */
+int mem_check_object(struct restore *r, uint64_t shmid, uint64_t size, struct ckpt_error *err);
+
+/* Write it into `fd`, a file that has this size already. `page`: bytes that it must be mapped in multiples of. */
+int mem_fill_file(struct restore *r, uint64_t shmid, uint64_t size, uint64_t page, int fd,
+                  struct ckpt_error *err);
 
 /* Before the root is cloned: shared anonymous memory is created and filled, mapped files opened,
  * everything the tasks map by descriptor is handed to restore_inherit(). */

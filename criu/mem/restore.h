@@ -23,6 +23,7 @@ DEFINE_VEC(restore_area_vec, struct restore_area);
 
 struct restore_object {
         uint64_t shmid, size;
+        uint32_t huge; /* MAP_HUGETLB and the size of its pages, or 0 */
         bool noreserve;
         int fd; /* in the tasks */
 };

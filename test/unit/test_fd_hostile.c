@@ -4,6 +4,7 @@
 
 #include <sys/resource.h>
 
+#include "images/ns.pb-c.h"
 #include "images/remap-file-path.pb-c.h"
 
 static struct fd_fixture fx;
@@ -284,6 +285,73 @@ static void test_directory_is_pipe(void **state) {
         assert_refused(-EBADMSG, "no directory");
 }
 
+static Img__NsFile ns;
+
+static void add_ns(void) {
+        img__ns_file__init(&ns);
+        ns.id = 50;
+        ns.ns_cflag = CLONE_NEWUTS;
+        ns.ns_id = 0;
+        add(IMG__FD_TYPES__NS, 50)->nsf = &ns;
+        add_fd(10, IMG__FD_TYPES__NS, 50);
+}
+
+static void test_ns(void **state) {
+        struct stat a, b;
+        char path[48];
+
+        (void)state;
+        add_ns();
+        assert_ok(load_set(), &fx.err);
+        restore_make_hosts(&fx);
+        assert_ok(fd_restore(&fx.restore, &fx.err), &fx.err);
+        snprintf(path, sizeof(path), "/proc/%d/fd/10", fx.restore.tasks[0]->threads[0].tid);
+        assert_int_equal(stat(path, &a), 0);
+        assert_int_equal(stat("/proc/self/ns/uts", &b), 0);
+        assert_int_equal(a.st_ino, b.st_ino);
+}
+
+static void test_ns_unknown(void **state) {
+        (void)state;
+        add_ns();
+        ns.ns_cflag = CLONE_VM;
+        assert_refused(-EBADMSG, "no known kind of namespace");
+}
+
+static void test_ns_flags(void **state) {
+        (void)state;
+        add_ns();
+        ns.flags = O_WRONLY;
+        assert_refused(-EBADMSG, "cannot be those of a namespace");
+}
+
+static void test_ns_other(void **state) {
+        (void)state;
+        add_ns();
+        ns.ns_id = 7;
+        restore_task_add(&fx, 100, 1);
+        write_images();
+        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "other than that of the tree"));
+}
+
+/* Its own /proc is not there yet; that of others has to be. */
+static void test_proc_of_process(void **state) {
+        (void)state;
+        file.name = (char *)"/proc/100/status";
+        file.has_size = false;
+        assert_ok(load_set(), &fx.err);
+}
+
+static void test_proc_of_nobody(void **state) {
+        char name[64];
+
+        (void)state;
+        snprintf(name, sizeof(name), "/proc/%d/status", 999999999);
+        file.name = name;
+        assert_refused(-ENOTSUP, "999999999/status is missing");
+}
+
 static void test_umask(void **state) {
         (void)state;
         fs.has_umask = true;
@@ -445,6 +513,12 @@ int main(void) {
                 TEST(test_descriptor_flags),
                 TEST(test_directory),
                 TEST(test_directory_is_pipe),
+                TEST(test_ns),
+                TEST(test_ns_unknown),
+                TEST(test_ns_flags),
+                TEST(test_ns_other),
+                TEST(test_proc_of_process),
+                TEST(test_proc_of_nobody),
                 TEST(test_umask),
                 TEST(test_pipe_bytes),
                 TEST(test_pipe_capacity),

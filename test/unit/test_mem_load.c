@@ -175,7 +175,13 @@ static void test_areas(void **state) {
                 ROW(0, flags, MAP_SHARED | MAP_ANONYMOUS, -EBADMSG),
                 ROW(0, flags, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, -EBADMSG),
                 ROW(0, flags, MAP_ANONYMOUS, -EBADMSG),
-                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -ENOTSUP),
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -EBADMSG), /* how large? */
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21U << 26,
+                    -EBADMSG), /* not aligned */
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 13U << 26,
+                    -ENOTSUP),                                                    /* no such pages */
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | 21U << 26, -EBADMSG), /* and no MAP_HUGETLB */
+                ROW(1, flags, MAP_PRIVATE | MAP_HUGETLB | 13U << 26, -EBADMSG),   /* of a file */
                 ROW(0, flags, MAP_PRIVATE | 0x40000000, -EBADMSG),
                 ROW(1, flags, MAP_PRIVATE | MAP_GROWSDOWN, -EBADMSG),
                 ROW(0, status, VMA_REGULAR, -EBADMSG),
