@@ -26,7 +26,9 @@ from _net import counter, locks
 from _scenario import check, kill_tree, number, procview, read
 
 ROUNDS = number('ROUNDS', 3)
+DAYS = number('DAYS', 0)   # that the clocks of the machine where the server was started are ahead of this one's
 GAP = 0.1              # seconds between dump and restore
+LONG_GAP = number('LONG_GAP', 2)   # the same, once: clients have tried again and again by then, and rest in between
 SLOWEST_ANSWER = 0.6   # seconds from the end of the restore to the first answer: below any backed-off retransmission
 
 
@@ -45,8 +47,8 @@ def connect(port, timeout=60):
 
 def listens(port):
     """Without disturbing it: by what the kernel lists."""
-    with open('/proc/net/tcp', encoding='ascii') as f:
-        return any(line.split()[1].endswith(f':{port:04X}') and line.split()[3] == '0A' for line in list(f)[1:])
+    rows = [line.split() for path in ('/proc/net/tcp', '/proc/net/tcp6') for line in read(path).decode().splitlines()[1:]]
+    return any(row[1].endswith(f':{port:04X}') and row[3] == '0A' for row in rows)
 
 
 class Shared(ctypes.Structure):
@@ -109,6 +111,10 @@ class Client:
         check(self.sb.wait_exit(self.pid, 60) == 0, f'client {self.name} has failed', read(self.out, b'').decode())
 
 
+def time_namespace(pid):
+    return os.readlink(f'/proc/{pid}/ns/time')
+
+
 def resident(pids):
     """KiB that the tree has for itself: shared pages are divided among those that share them."""
     total = 0
@@ -136,8 +142,10 @@ class Server:
     def __init__(self, sb, name, argv, port, env=None, varies=(), more=(), timeout=60):
         self.sb, self.name, self.varies, self.more = sb, name, varies, more
         self.clients = []
+        self.resets = counter('OutRsts')
         self.times = {'dump': [], 'restore': [], 'first answer': []}
-        self.pid = sb.start(argv, env, out=f'work/{name}.out')
+        ahead = ['/usr/bin/unshare', '--time', '--monotonic', str(DAYS * 86400), '--boottime', str(DAYS * 86400)]
+        self.pid = sb.start([*(ahead if DAYS else []), *argv], env, out=f'work/{name}.out')
         sb.wait_for(lambda: self.alive() and listens(port), f'{name} to listen', timeout)
 
     def alive(self):
@@ -164,7 +172,7 @@ class Server:
     def check_intact(self, what):
         """No RST was sent, no lock is left, nothing of ckpt runs. (EstabResets counts a socket that ckpt closes without a
         packet; a client that saw a reset would have failed.)"""
-        check(counter('OutRsts') == 0, f'{what}: {counter("OutRsts")} RST sent')
+        check(counter('OutRsts') == self.resets, f'{what}: {counter("OutRsts") - self.resets} RST sent')
         check(locks() == [], f'{what}: locks: {locks()}')
         self.sb.no_strangers(set(procview.tree(self.pid)))
 
@@ -192,11 +200,13 @@ class Server:
             self.check_intact('after dump -R')
         before, memory = self.outline(), resident(procview.tree(self.pid))
         self.dump_command(n)
-        time.sleep(GAP)
+        time.sleep(LONG_GAP if n == 1 else GAP)
         for c in self.clients:
             c.mark()
         self.timed('restore', self.sb.restore, 'img', '--tcp-established', *self.more, expect_pid=self.pid)
         end = time.monotonic()
+        if DAYS:
+            check(time_namespace(self.pid) != time_namespace('self'), f'round {n}: restored on clocks that are behind')
         self.sb.wait_for(lambda: self.alive() and all(c.first() for c in self.clients),
                          f'a first answer after restore {n}', 30)
         late = max(max(0, c.first() - end) for c in self.clients)
@@ -216,7 +226,7 @@ class Server:
         self.check_intact('at the end')
         print(f'{self.name}: {ROUNDS} rounds, {sum(c.shared.answers for c in self.clients)} answers; ' +
               ', '.join(f'{what} {statistics.median(t) * 1000:.0f} ms (at most {max(t) * 1000:.0f})'
-                        for what, t in self.times.items()))
+                        for what, t in self.times.items() if t))
 
     def stop(self):
         """It still knows how to end by itself."""
