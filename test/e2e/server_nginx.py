@@ -39,7 +39,7 @@ http {{
                 add_header X-Asked $connection_requests;
                 add_header X-Worker $pid;
                 root {dir}/www;
-                location /slow/ {{ alias {dir}/www/; limit_rate 3m; }}
+                location /slow/ {{ alias {dir}/www/; limit_rate 300k; }}
                 location /proxy/ {{ proxy_pass http://itself/; proxy_http_version 1.1; proxy_set_header Connection ""; }}
                 location /echo {{ proxy_pass http://itself/body; proxy_http_version 1.1; proxy_set_header Connection ""; }}
                 location /body {{ client_body_in_single_buffer on; return 200 "$http_x_sum $content_length"; }}
@@ -86,11 +86,17 @@ def downloads(client):
 
 
 def trickle(client):
-    """limit_rate: a timer of nginx, all the time."""
-    a = Asking()
+    """limit_rate: a timer of nginx decides when there is more."""
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
     while client.goes_on():
-        check(a.get('/slow/medium') == medium, 'the slow file is wrong')
-        client.answered(20)
+        c.request('GET', '/slow/medium')
+        r, got = c.getresponse(), b''
+        while len(got) < len(medium):
+            more = r.read1(1 << 16)
+            check(more, 'the slow file ended early')
+            got += more
+            client.answered(10)
+        check(got == medium and not r.read(), 'the slow file is wrong')
 
 
 def proxied(client):
@@ -102,7 +108,7 @@ def proxied(client):
         body = os.urandom(1 + a.asked * 7919 % 500000)
         digest = hashlib.sha256(body).hexdigest()
         check(plain(a, '/echo', body, {'X-Sum': digest}) == f'{digest} {len(body)}'.encode(), 'the posted body is wrong')
-        client.answered(5)
+        client.answered(10)
 
 
 def plain(a, path, body=None, headers=None):
@@ -136,7 +142,7 @@ sb.wait_for(lambda: len(workers()) == 2, 'two workers')
 check(all(os.stat(f'/proc/{p}').st_uid == pwd.getpwnam('nobody').pw_uid for p in workers()), 'workers that are not nobody')
 server.add_client(pages, 2)
 server.add_client(downloads)
-server.add_client(trickle)
+server.add_client(trickle, patient=True)
 server.add_client(proxied)
 server.run()
 old = workers()
