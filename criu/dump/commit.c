@@ -173,8 +173,9 @@ static int kill_tree(struct dump *d, struct ckpt_error *err) {
         struct kill_guard guard = KILL_GUARD_INIT;
         int r;
 
-        sock_before_kill(d);
-        r = arm_guard(d, &guard, err);
+        r = sock_before_kill(d, err);
+        if (r == 0)
+                r = arm_guard(d, &guard, err);
         if (r == 0)
                 r = sock_silence(d, err);
         if (r == 0)
