@@ -7,9 +7,10 @@
 #include "image/wire_values.h"
 #include "lib/fault.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "task/kind.h"
 
-/* The namespaces are ckpt's own; equal numbers in the inventory's root_ids say so. */
+/* Equal numbers in the inventory's root_ids say that a namespace is ckpt's own. */
 void collect_namespace_ids(Img__TaskKobjIds *ids) {
         uint32_t id = 1;
 
@@ -33,6 +34,7 @@ static void make_ids(struct dump_task *t, size_t index) {
         t->ids->files_id = (uint32_t)index + 1;
         t->ids->fs_id = (uint32_t)index + 1;
         collect_namespace_ids(t->ids);
+        t->ids->ipc_ns_id = ipc_image_id(t->dump, t->ids->ipc_ns_id);
 }
 
 static uint32_t task_state(const struct dump_task *t) {

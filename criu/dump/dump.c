@@ -16,6 +16,7 @@
 #include "lib/clock.h"
 #include "log.h"
 #include "macro.h"
+#include "ns/ipc.h"
 #include "sock/sock.h"
 
 static int look(struct dump *d, struct ckpt_error *err) {
@@ -45,6 +46,8 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
         log_debug("frozen");
         if (r == 0)
                 r = collect(d, err);
+        if (r == 0)
+                r = ipc_save(d, err);
         if (r == 0)
                 r = sock_collect(d, err);
         log_debug("collected");
@@ -118,6 +121,7 @@ int dump_run(struct ckpt_run *run) {
         image_set_abort(d.set);
         sock_dump_free(&d);
         fd_dump_free(&d);
+        ipc_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);
         free(d.self);
@@ -147,6 +151,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
         pool_free(&d.aside);
         sock_dump_free(&d);
         fd_dump_free(&d);
+        ipc_dump_free(&d);
         tree_free(&d);
         blockers_free(&d.blockers);
         free(d.self);

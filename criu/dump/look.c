@@ -11,6 +11,7 @@
 #include "lib/fault.h"
 #include "macro.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "ns/time.h"
 #include "task/kind.h"
 
@@ -19,10 +20,10 @@ struct namespace_row {
         const char *text;
 };
 
-/* Later issues carry these over; until then a tree shares all of them with ckpt. */
+/* Later issues carry these over; until then a tree shares all of them with ckpt. Not here: IPC and time. */
 static const struct namespace_row namespace_rows[] = {
         { "mnt", "mount" }, { "net", "network" }, { "pid", "pid" }, { "pid_for_children", "pid" },
-        { "user", "user" }, { "uts", "UTS" },     { "ipc", "IPC" }, { "cgroup", "cgroup" },
+        { "user", "user" }, { "uts", "UTS" },     { "cgroup", "cgroup" },
 };
 
 /* ckpt's own, in the order of the table; 0: this kernel has no such namespace. */
@@ -113,6 +114,7 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
                 return 0;
         look_namespaces(t, own);
         time_look(t);
+        ipc_look(t);
         look_tracer(t, &status);
         look_sharing(t);
         look_exit_signal(t);

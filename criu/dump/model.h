@@ -33,6 +33,7 @@ struct dump_task;
 struct dump_mem;   /* mem/ */
 struct dump_fds;   /* fd/: one per descriptor table */
 struct dump_files; /* fd/: all open files of the tree */
+struct dump_ipc;   /* ns/ipc.c: the IPC namespace of the tree */
 struct dump_socks; /* sock/: connections, the network lock */
 struct task_waits; /* task/: what threads were waiting for before the freeze */
 struct task_self;  /* task/: what ckpt itself is and has */
@@ -82,6 +83,7 @@ struct dump {
         size_t nr_tasks;
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */
+        struct dump_ipc *ipc;     /* by the look stage */
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */

@@ -47,7 +47,7 @@ void thaw(struct dump *d);
 
 /* ---- collect.c ---- */
 
-/* Numbers for the namespaces of ckpt, which are those of the tree. */
+/* Numbers for the namespaces of ckpt. */
 void collect_namespace_ids(Img__TaskKobjIds *ids);
 
 /* Everything but the bytes of memory. */

@@ -26,6 +26,9 @@ int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_erro
                 return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
         mem_add_vdso(t, b);
         mem_add_areas(t, b);
+        r = mem_add_attachments(t, b);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
         mem_add_widening(t, b);
         r = mem_fill(t, b, err);
         if (r < 0)

@@ -27,6 +27,8 @@ static enum mem_kind kind_of(struct dump_task *t, const struct proc_smap *smap) 
                 return MEM_VVAR;
         if (vma->ino == 0 && vma->dev_major == 0 && vma->dev_minor == 0)
                 return MEM_ANON;
+        if (vma->shared && mem_is_sysv(t->dump, vma))
+                return MEM_SYSV;
         if (hugetlb_is_anonymous(smap))
                 return vma->shared ? MEM_SHMEM : MEM_ANON;
         if (vma->shared && !is_memfd(vma) &&
@@ -42,6 +44,7 @@ static const struct {
         [MEM_FILE_PRIVATE] = { VMA_FILE_PRIVATE, MAP_PRIVATE },
         [MEM_FILE_SHARED] = { VMA_FILE_SHARED, MAP_SHARED },
         [MEM_SHMEM] = { VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
+        [MEM_SYSV] = { VMA_SYSV_SHM | VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_VDSO] = { VMA_VDSO | VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
         [MEM_VVAR] = { VMA_VVAR | VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
 };
@@ -97,6 +100,12 @@ static int add_shmem(struct dump_task *t, const struct proc_vma *vma, Img__Vma *
         return 0;
 }
 
+static void add_sysv(const struct mem_area *area, Img__Vma *msg) {
+        msg->shmid = area->vma.ino;
+        msg->has_fdflags = true;
+        msg->fdflags = area->flags & PROC_VMF_MW ? O_RDWR : O_RDONLY; /* SHM_RDONLY */
+}
+
 /* [anon:NAME] and [anon_shmem:NAME] */
 static char *name_of(struct arena *arena, const char *text) {
         char *name = arena_strdup(arena, strchr(text, ':') + 1);
@@ -131,6 +140,8 @@ static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma 
                 msg->status |= VMA_MEMFD;
         if (smap->vma.kind == PROC_VMA_ANON_NAMED)
                 msg->anon_name = name_of(&t->arena, smap->vma.name);
+        if (area->kind == MEM_SYSV)
+                add_sysv(area, msg);
         if (area->kind == MEM_SHMEM)
                 return add_shmem(t, &smap->vma, msg, err);
         if (area->kind == MEM_FILE_PRIVATE || area->kind == MEM_FILE_SHARED)

@@ -10,6 +10,9 @@
 #include "proc/pagemap.h"
 #include "proc/syscall.h"
 
+/* Set in the ids of objects, so that they are never those of System V segments. */
+#define MEM_OBJECT_ID 0x80000000U
+
 /* Shared memory that is no file anywhere, mapped by any number of tasks: anonymous, or a memfd. */
 struct mem_object {
         uint32_t dev_major, dev_minor;
@@ -133,6 +136,14 @@ int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent,
 int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret_id, uint64_t *ret_size,
                   struct ckpt_error *err);
 
+/* The allocated parts of such a file. */
+int mem_data_runs(int fd, uint64_t size, struct mem_run_vec *ret);
+
+/* ---- sysv.c ---- */
+
+/* Does this area map a System V segment? Its inode is the segment's id. */
+bool mem_is_sysv(struct dump *d, const struct proc_vma *vma);
+
 /* ---- store.c ---- */
 
 /* Where the bytes of a pages file come from: the memory of a task, or a file. */
@@ -141,6 +152,7 @@ struct mem_source {
         int fd;
         uint64_t file_size; /* behind it, the file reads as zeroes */
         const char *name;   /* for messages: "pid 812 (redis)" */
+        const char *tail;   /* ... or as this, at most a page, which only mappings show; NULL */
 };
 
 /*

@@ -164,7 +164,6 @@ static const struct {
         uint32_t status;
         const char *what;
 } unsupported[] = {
-        { VMA_SYSV_SHM, "System V shared memory" },
         { VMA_SOCKET, "the ring buffer of a socket" },
         { VMA_AIO_RING, "an AIO context" },
         { VMA_SHADOW_STACK, "a shadow stack" },
@@ -176,6 +175,8 @@ static enum mem_kind kind_of(const Img__Vma *v) {
                 return MEM_VDSO;
         if (v->status & VMA_VVAR)
                 return MEM_VVAR;
+        if (v->status & VMA_SYSV_SHM)
+                return MEM_SYSV;
         switch (v->status & (VMA_FILE_PRIVATE | VMA_FILE_SHARED | VMA_ANON_SHARED | VMA_ANON_PRIVATE)) {
         case VMA_FILE_PRIVATE:
                 return MEM_FILE_PRIVATE;
@@ -197,7 +198,7 @@ static bool is_range(const Img__Vma *v) {
 static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_kind kind,
                       struct ckpt_error *err) {
         uint64_t size = v->end - v->start, end;
-        bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM;
+        bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM || kind == MEM_SYSV;
 
         if (kind == MEM_KIND_INVALID)
                 return damaged_area(t, v, "is of no known kind", err);
@@ -213,6 +214,8 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
                 return damaged_area(t, v, "is of an impossible shared object", err);
         if ((kind == MEM_FILE_PRIVATE || kind == MEM_FILE_SHARED) && (v->fd < 0 || v->fd > UINT32_MAX))
                 return damaged_area(t, v, "maps no file", err);
+        if (kind == MEM_SYSV && (v->prot & PROT_WRITE) && mem_sysv_read_only(v))
+                return damaged_area(t, v, "is attached for reading and may be written to", err);
         if ((v->flags & MAP_GROWSDOWN) && kind != MEM_ANON)
                 return damaged_area(t, v, "cannot grow down", err);
         return 0;

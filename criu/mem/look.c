@@ -17,6 +17,7 @@
 #include "macro.h"
 #include "mem/dump.h"
 #include "mem/hugetlb.h"
+#include "ns/ipc.h"
 
 struct dump_mem *dump_mem_of(struct dump_task *t) {
         if (!t->mem) {
@@ -69,7 +70,8 @@ static const struct flag_row {
 static const struct name_row {
         const char *prefix, *what, *hint;
 } name_rows[] = {
-        { "/SYSV", "System V shared memory", NULL },
+        { "/SYSV", "System V shared memory of the namespace that ckpt is in",
+          "Start the program in an IPC namespace of its own: unshare --ipc PROGRAM" },
         { "/[aio]", "an AIO context (io_setup)", "Let the program use ordinary reads and writes" },
         { "/secretmem", "secret memory (memfd_secret)", NULL },
         { "anon_inode:[io_uring]", "the rings of an io_uring instance",
@@ -124,6 +126,8 @@ static void look_shm(const struct look *l, const char *link) {
         bool anonymous =
                 strcmp(l->vma->name, "/dev/zero (deleted)") == 0 || l->vma->kind == PROC_VMA_ANON_NAMED;
 
+        if (l->vma->shared && mem_is_sysv(l->t->dump, l->vma) && ipc_is_own(l->t->dump))
+                return;
         if (is_memfd(l))
                 files_look_path(l->t, link, l->b);
         else if (row)

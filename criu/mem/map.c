@@ -22,6 +22,8 @@ static bool widen_parts(const struct restore_area *area) {
 
 static void choose_prot(struct restore_area *area) {
         area->map_prot = area->msg->prot;
+        if (area->kind == MEM_SYSV)
+                area->map_prot = PROT_READ | (mem_sysv_read_only(area->msg) ? 0 : PROT_WRITE);
         if (area->content && !widen_parts(area))
                 area->map_prot = PROT_READ | PROT_WRITE;
 }
@@ -66,7 +68,7 @@ void mem_add_areas(struct restore_task *t, struct compel_batch *b) {
                 const struct restore_area *area = &areas->v[i];
                 uint64_t start = area->kept_end > 0 ? area->kept_end : area->start, end = area->end;
 
-                if (area->kind == MEM_VDSO || area->kind == MEM_VVAR)
+                if (area->kind == MEM_VDSO || area->kind == MEM_VVAR || area->kind == MEM_SYSV)
                         continue;
                 while (i + 1 < areas->n && joins(&areas->v[i], &areas->v[i + 1]))
                         end = areas->v[++i].end;

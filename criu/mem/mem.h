@@ -42,6 +42,17 @@ void mem_release_killed(const struct dump_task *t);
 int mem_add_object(struct dump_task *t, const char *where, const struct stat *st, uint32_t *ret_id,
                    struct ckpt_error *err);
 
+/*
+ * System V segments (ns/ipc.h), which areas of the tree map by their id. After mem_collect(): how many areas do
+ * (MEM_ANY_SEGMENT: of any)? A descriptor of one by way of such an area, -ENOENT if there is none. Write the content,
+ * `size` bytes: pagemap-shmem-ID, pages-N; main thread, before the save stage.
+ */
+#define MEM_ANY_SEGMENT UINT64_MAX
+size_t mem_count_attachments(const struct dump *d, uint64_t id);
+bool mem_segment_key(const struct dump *d, uint64_t id, uint32_t *ret); /* as the name of such an area shows it */
+int mem_open_segment(const struct dump *d, uint64_t id, int *ret);
+int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct ckpt_error *err);
+
 void mem_dump_free(struct dump_mem **mem);
 
 /* A row for the table of task/kinds.c: asks the task for its break and the like. No part in a restore. */
@@ -52,6 +63,12 @@ extern const struct task_kind mem_brk_kind;
 
 /* Load stage: mm, pagemap, pages; everything checked: order, bounds, overlap, sizes of pages files. */
 int mem_load(struct restore_task *t, struct ckpt_error *err);
+
+/* Load stage, when all tasks and the IPC namespace are loaded: do all areas of System V memory lie in its segments? */
+int mem_check_segments(const struct restore *r, struct ckpt_error *err);
+
+/* Fill a segment of `size` bytes, attached at `addr`, from pagemap-shmem-ID and its pages file. */
+int mem_fill_segment(struct restore *r, uint32_t id, uint64_t size, void *addr, struct ckpt_error *err);
 
 /*
  * After all tasks are loaded: a hole of `size` bytes, page aligned, in the address spaces of ckpt and

@@ -117,7 +117,7 @@ static void count(struct restore *r, const struct mem_run_vec *runs) {
         progress_add(&r->run->progress, size);
 }
 
-static int fill_object(struct restore *r, const struct restore_object *o, char *addr,
+static int fill_shared(struct restore *r, uint64_t id, uint64_t room, bool huge, char *addr,
                        struct ckpt_error *err) {
         _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
         _cleanup_close_ int fd = -EBADF;
@@ -125,17 +125,21 @@ static int fill_object(struct restore *r, const struct restore_object *o, char *
         uint32_t pages_id;
         int ret;
 
-        ret = load_object(r, o->shmid, o->size, &runs, &pages_id, err);
+        ret = load_object(r, id, room, &runs, &pages_id, err);
         if (ret < 0 || runs.n == 0)
                 return ret;
         ret = image_pages_fd(r->dir, pages_id, &fd, &file_size, err);
         if (ret == 0) {
                 ret = read_runs(fd, &runs, (uintptr_t)addr);
                 if (ret < 0)
-                        return no_memory(o->huge, ret, pages_id, err);
+                        return no_memory(huge, ret, pages_id, err);
                 count(r, &runs);
         }
         return ret;
+}
+
+int mem_fill_shared(struct restore *r, unsigned long id, uint64_t size, char *addr, struct ckpt_error *err) {
+        return fill_shared(r, id, size, false, addr, err);
 }
 
 int mem_check_object(struct restore *r, uint64_t shmid, uint64_t size, struct ckpt_error *err) {
@@ -215,7 +219,7 @@ static int make_object(struct restore *r, struct restore_object *o, struct ckpt_
                 return ckpt_error_errno(err, -errno, "cannot create shared memory of %llu bytes",
                                         (unsigned long long)o->size);
         }
-        ret = fill_object(r, o, v.addr, err);
+        ret = fill_shared(r, o->shmid, o->size, o->huge, v.addr, err);
         if (ret < 0)
                 return ret;
         fd = open_view(&v);

@@ -81,6 +81,17 @@ int mem_find_gap(struct mem_run_vec *taken, uint64_t size, uint64_t align, uint6
 
 int mem_prepare_objects(struct restore *r, struct ckpt_error *err);
 
+/* Read the runs of pagemap-shmem-ID into shared memory of `size` bytes at `addr`. */
+int mem_fill_shared(struct restore *r, unsigned long id, uint64_t size, char *addr, struct ckpt_error *err);
+
+/* ---- sysv.c ---- */
+
+/* Was the segment attached with SHM_RDONLY? */
+bool mem_sysv_read_only(const Img__Vma *v);
+
+/* Attach System V segments where the areas are; all other areas are mapped already. */
+int mem_add_attachments(struct restore_task *t, struct compel_batch *b);
+
 /* ---- vdso_restore.c ---- */
 
 /* How the task gets its vDSO; rewrites its areas if it brings the code of another kernel. */

@@ -43,7 +43,7 @@ static int add_object(struct dump_task *t, const char *where, const struct stat 
                 *o = (struct mem_object){ .dev_major = major(st->st_dev),
                                           .dev_minor = minor(st->st_dev),
                                           .ino = st->st_ino,
-                                          .id = (uint32_t)objects->n,
+                                          .id = MEM_OBJECT_ID | (uint32_t)objects->n,
                                           .size = page_align_up((uint64_t)st->st_size),
                                           .owner = t };
                 ckpt_assert(strlen(where) < sizeof(o->link));
@@ -95,8 +95,8 @@ int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret
         return r;
 }
 
-/* The allocated parts of a file; lseek(2) rounds to pages on tmpfs. */
-static int data_runs(int fd, uint64_t size, struct mem_run_vec *ret) {
+/* lseek(2) rounds to pages on tmpfs. */
+int mem_data_runs(int fd, uint64_t size, struct mem_run_vec *ret) {
         off_t at = 0;
         int r = 0;
 
@@ -160,7 +160,7 @@ static int save_object(struct dump *d, const struct mem_object *o, struct ckpt_e
         if (r == 0 && page_align_up((uint64_t)st.st_size) != o->size)
                 r = -ESTALE;
         if (r == 0)
-                r = fs.f_type == HUGETLBFS_MAGIC ? huge_runs(fd, &st, &runs) : data_runs(fd, o->size, &runs);
+                r = fs.f_type == HUGETLBFS_MAGIC ? huge_runs(fd, &st, &runs) : mem_data_runs(fd, o->size, &runs);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its shared memory", source.name);
         source.file_size = (uint64_t)st.st_size;

@@ -118,7 +118,10 @@ static int read_file(struct reader *rd, size_t nr, char *buf) {
 
                 if (n != (ssize_t)len)
                         return n < 0 ? (int)n : -EIO;
-                memset(buf + len, 0, iov->iov_len - len);
+                if (rd->s->source.tail && iov->iov_len - len < PAGE_SIZE)
+                        memcpy(buf + len, rd->s->source.tail, iov->iov_len - len);
+                else
+                        memset(buf + len, 0, iov->iov_len - len);
                 buf += n;
         }
         return 0;

@@ -42,6 +42,7 @@ enum mem_kind {
         MEM_FILE_PRIVATE, /* also a private mapping of /dev/zero */
         MEM_FILE_SHARED,
         MEM_SHMEM, /* shared anonymous */
+        MEM_SYSV,  /* a part of a System V segment */
         MEM_VDSO,
         MEM_VVAR,
         MEM_KIND_MAX,

@@ -9,6 +9,7 @@
 #include "lib/fault.h"
 #include "macro.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "ns/time.h"
 #include "restore/stages.h"
 #include "task/kind.h"
@@ -229,9 +230,9 @@ static int check_namespaces(struct restore_task *t, struct ckpt_error *err) {
                 uint32_t id, root_id;
         } rows[] = {
 #define ROW(text, f) { text, t->ids->has_##f, root && root->has_##f, t->ids->f, root ? root->f : 0 }
-                ROW("pid", pid_ns_id),       ROW("network", net_ns_id), ROW("IPC", ipc_ns_id),
-                ROW("UTS", uts_ns_id),       ROW("mount", mnt_ns_id),   ROW("user", user_ns_id),
-                ROW("cgroup", cgroup_ns_id), ROW("time", time_ns_id),
+                ROW("pid", pid_ns_id),   ROW("network", net_ns_id), ROW("UTS", uts_ns_id),
+                ROW("mount", mnt_ns_id), ROW("user", user_ns_id),   ROW("cgroup", cgroup_ns_id),
+                ROW("time", time_ns_id),
 #undef ROW
         };
 
@@ -297,6 +298,8 @@ int load(struct restore *r, struct ckpt_error *err) {
                 ret = load_tasks(r, err);
         if (ret == 0 && r->tasks[0]->kind != RESTORE_TASK_LIVE)
                 ret = ckpt_error(err, -EBADMSG, "pstree.img: the root of the tree is dead");
+        if (ret == 0)
+                ret = ipc_load(r, err);
         if (ret == 0)
                 ret = load_files(r, err);
         if (ret == 0)

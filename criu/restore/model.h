@@ -24,6 +24,7 @@
 struct restore;
 struct restore_task;
 struct restore_clocks; /* ns/time.c */
+struct restore_ipc;    /* ns/ipc.c */
 struct restore_mem;    /* mem/ */
 struct restore_fds;    /* fd/: one per descriptor table */
 struct restore_files;  /* fd/: all open files of the set */
@@ -80,6 +81,7 @@ struct restore {
         size_t nr_tasks;
         struct restore_files *files;
         struct restore_clocks *clocks; /* ns/time.c; NULL: the images say nothing */
+        struct restore_ipc *ipc;       /* ns/ipc.c; NULL: the tree shares ckpt's IPC namespace */
         struct compel_host *host;
         struct restore_stats stats;
         struct arena arena;

@@ -15,6 +15,7 @@
 #include "lib/fault.h"
 #include "log.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "ns/time.h"
 #include "restore/inherit.h"
 #include "restore/stages.h"
@@ -46,6 +47,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
                 ret = lanes_create(r, err);
         if (ret == 0)
                 ret = time_enter(r, err);
+        if (ret == 0)
+                ret = ipc_enter(r, err);
         return ret;
 }
 
@@ -82,6 +85,8 @@ static int build(struct restore *r, struct ckpt_error *err) {
         ret = build_tree(r, err);
         r->stats.forking_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("the tree is there");
+        if (ret == 0)
+                ret = ipc_leave(r, err);
         if (ret == 0)
                 ret = finish_memory(r, err);
         if (ret == 0)
@@ -128,6 +133,7 @@ static void finish_stats(struct restore *r) {
 static void release(struct restore *r) {
         fd_restore_free(r);
         inherit_done(r);
+        ipc_restore_free(r);
         load_free(r);
         compel_host_free(&r->host);
         image_dir_free(r->dir);
