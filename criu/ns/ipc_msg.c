@@ -28,6 +28,18 @@ struct buffer {
 
 /* ---- dump ---- */
 
+static int read_failed(int id, size_t i, int r, struct ckpt_error *err) {
+        if (r != -EINVAL)
+                return ckpt_error_errno(err, r, "cannot read message %zu of the queue with id %d; the tree runs on", i,
+                                        id);
+        /* The kernel makes no copies beyond the limit; raising it here could outlive us. */
+        ckpt_error(err, -ENOTSUP,
+                   "message %zu of the message queue with id %d is larger than kernel.msgmax, which was lowered, "
+                   "and cannot be read; the tree runs on",
+                   i, id);
+        return ckpt_error_hint(err, "Raise kernel.msgmax in the IPC namespace of the tree (nsenter --ipc)");
+}
+
 static int save_messages(int id, const struct msqid_ds *ds, struct image_file *file, struct ckpt_error *err) {
         size_t room = ds->__msg_cbytes; /* of one message: at most all of them */
         _cleanup_free_ struct buffer *buf = calloc(1, sizeof(*buf) + room + 8);
@@ -40,9 +52,7 @@ static int save_messages(int id, const struct msqid_ds *ds, struct image_file *f
                 ssize_t n = msgrcv(id, buf, room, (long)i, MSG_COPY | IPC_NOWAIT);
 
                 if (n < 0)
-                        return ckpt_error_errno(
-                                err, -errno, "cannot read message %zu of the queue with id %d; the tree runs on", i,
-                                id);
+                        return read_failed(id, i, -errno, err);
                 msg.mtype = (uint64_t)buf->type;
                 msg.msize = (uint32_t)n;
                 memset(buf->text + n, 0, padded((size_t)n) - (size_t)n);

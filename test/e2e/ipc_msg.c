@@ -10,7 +10,7 @@
 
 #include "e2e.h"
 
-enum { MESSAGES = 40, LARGE = 8192, WANTED = 77 };
+enum { MESSAGES = 40, LARGE = 9000, WANTED = 77 };
 
 struct message {
         long type;
@@ -74,7 +74,7 @@ static void change(int id, unsigned long qbytes) {
 
 static void set_up(void) {
         for (int i = 0; i < 4; i++)
-                SYS(msgctl(SYS(msgget(IPC_PRIVATE, 0600)), IPC_RMID, NULL));
+                CHECK(msgctl(msgget(IPC_PRIVATE, 0600), IPC_RMID, NULL) == 0, "msgget, msgctl: %m");
         mixed = SYS(msgget(0x1234, IPC_CREAT | IPC_EXCL | 0640));
         for (int i = 0; i < MESSAGES; i++)
                 put(mixed, type_of(i), size_of(i), (uint64_t)i);
@@ -145,8 +145,8 @@ int main(int argc, char **argv) {
         test_init(argc, argv);
         if (unshare(CLONE_NEWIPC) < 0)
                 test_skip("no IPC namespaces: %m");
+        set_sysctl("/proc/sys/kernel/msgmax", "9001");
         set_up();
-        set_sysctl("/proc/sys/kernel/msgmax", "4000");
         set_sysctl("/proc/sys/kernel/msgmnb", "5000");
         set_sysctl("/proc/sys/kernel/msgmni", "2");
         set_sysctl("/proc/sys/fs/mqueue/msg_max", "7");
@@ -156,7 +156,7 @@ int main(int argc, char **argv) {
         test_ready();
         test_wait();
 
-        check_sysctl("/proc/sys/kernel/msgmax", "4000\n");
+        check_sysctl("/proc/sys/kernel/msgmax", "9001\n");
         check_sysctl("/proc/sys/kernel/msgmnb", "5000\n");
         check_sysctl("/proc/sys/kernel/msgmni", "2\n");
         check_sysctl("/proc/sys/fs/mqueue/msg_max", "7\n");

@@ -58,7 +58,7 @@ static void set_up(void) {
         struct semid_ds ds;
 
         for (int i = 0; i < 3; i++)
-                SYS(semctl(SYS(semget(IPC_PRIVATE, 1, 0600)), 0, IPC_RMID));
+                CHECK(semctl(semget(IPC_PRIVATE, 1, 0600), 0, IPC_RMID) == 0, "semget, semctl: %m");
         small = SYS(semget(0x1234, 1, IPC_CREAT | IPC_EXCL | 0600));
         SYS(semctl(small, 0, SETVAL, (union semun){ .val = 32767 }));
         many = SYS(semget((key_t)0x87654321, MANY, IPC_CREAT | IPC_EXCL | 0640));
