@@ -36,6 +36,7 @@ struct dump_files; /* fd/: all open files of the tree */
 struct dump_ipc;   /* ns/ipc.c: the IPC namespace of the tree */
 struct dump_socks; /* sock/: connections, the network lock */
 struct task_waits; /* task/: what threads were waiting for before the freeze */
+struct sem_undo;   /* task/: semaphores that a process changes by its end */
 struct task_self;  /* task/: what ckpt itself is and has */
 
 struct dump_thread {
@@ -67,6 +68,7 @@ struct dump_task {
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
         uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
+        struct sem_undo *sem_undo; /* in the arena; NULL: not asked for */
         struct task_waits *waits; /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;

@@ -221,6 +221,19 @@ int ipc_save(struct dump *d, struct ckpt_error *err) {
         return r < 0 ? r : ipc_shm_save(d, err);
 }
 
+const struct ipc_sem_list *ipc_list_sems(struct dump *d) {
+        _cleanup_(end_visit) struct visit v = { 0 };
+
+        ckpt_assert(d->ipc); /* by the look stage */
+        if (d->ipc->sems_listed)
+                return &d->ipc->sems;
+        /* Also into its own: entering one drops the list of adjustments. What fails here fails in ipc_save(). */
+        if (begin_visit(d, &v) == 0 || !d->ipc->own)
+                ipc_sem_list(d, &d->ipc->sems);
+        d->ipc->sems_listed = true;
+        return &d->ipc->sems;
+}
+
 void ipc_dump_free(struct dump *d) {
         if (!d->ipc)
                 return;
@@ -296,6 +309,8 @@ int ipc_load(struct restore *r, struct ckpt_error *err) {
                 if (ret == 0)
                         ret = ipc_msg_load(r, err);
         }
+        if (ret == 0)
+                ret = ipc_sem_check_undos(r, err);
         return ret < 0 ? ret : mem_check_segments(r, err);
 }
 

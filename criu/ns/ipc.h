@@ -32,6 +32,21 @@ uint32_t ipc_image_id(const struct dump *d, uint32_t other);
  * only: it enters the namespace of the tree for the time of the call.
  */
 int ipc_save(struct dump *d, struct ckpt_error *err);
+
+/*
+ * Frozen: the semaphore sets of the namespace that the tree is in, its own or ckpt's, with their values. Main thread
+ * only, which after the first call has no semaphore adjustments, not even an empty list of them (kcmp(2), KCMP_SYSVSEM).
+ */
+struct ipc_sem_list {
+        struct ipc_sem_set {
+                int id;
+                size_t nsems;
+                uint16_t *values;
+        } *v;
+        size_t n;
+};
+const struct ipc_sem_list *ipc_list_sems(struct dump *d);
+
 void ipc_dump_free(struct dump *d);
 
 /* ---- restore ---- */
@@ -41,6 +56,9 @@ int ipc_load(struct restore *r, struct ckpt_error *err);
 
 /* Is there a segment with this id? Its size, in bytes and as shmget(2) was given it, in *ret_size. */
 bool ipc_find_segment(const struct restore *r, uint64_t id, uint64_t *ret_size);
+
+/* Does this semaphore exist? Its value in *ret. */
+bool ipc_find_sem(const struct restore *r, uint32_t id, uint32_t num, uint16_t *ret);
 
 /*
  * Before the root is cloned: the calling thread enters a new IPC namespace, which it fills; what is cloned from it

@@ -18,6 +18,8 @@ struct dump_ipc {
         bool own; /* not ckpt's */
         ino_t ino;
         int home, there; /* the namespaces of ckpt and of the tree */
+        struct ipc_sem_list sems;
+        bool sems_listed;
 };
 
 /* An object of an image, and what the kernel needs besides. All of it was checked when it was loaded. */
@@ -100,8 +102,10 @@ int ipc_shm_make(struct restore *r, struct ckpt_error *err);
 void ipc_shm_detach(struct restore_ipc *ipc);
 void ipc_shm_free(struct restore_ipc *ipc);
 
+void ipc_sem_list(struct dump *d, struct ipc_sem_list *ret);
 int ipc_sem_save(struct dump *d, struct ckpt_error *err);
 int ipc_sem_load(struct restore *r, struct ckpt_error *err);
+int ipc_sem_check_undos(const struct restore *r, struct ckpt_error *err);
 int ipc_sem_make(struct restore *r, struct ckpt_error *err);
 void ipc_sem_free(struct restore_ipc *ipc);
 

@@ -32,6 +32,26 @@ static size_t padded(size_t nsems) {
 
 /* ---- dump ---- */
 
+void ipc_sem_list(struct dump *d, struct ipc_sem_list *ret) {
+        struct arena *a = &d->tasks[0]->arena;
+        struct seminfo info;
+        int last = semctl(0, 0, SEM_INFO, (union semun){ .info = &info });
+
+        *ret = (struct ipc_sem_list){ .v = arena_new_array(a, struct ipc_sem_set, (size_t)last + 2) };
+        for (int i = 0; i <= last; i++) {
+                struct ipc_sem_set *set = &ret->v[ret->n];
+                struct semid_ds ds;
+
+                set->id = semctl(i, 0, SEM_STAT_ANY, (union semun){ .buf = &ds });
+                if (set->id < 0)
+                        continue;
+                set->nsems = ds.sem_nsems;
+                set->values = arena_new_array(a, uint16_t, set->nsems);
+                if (semctl(set->id, 0, GETALL, (union semun){ .array = set->values }) == 0)
+                        ret->n++;
+        }
+}
+
 static int save_set(struct dump *d, int id, const struct semid_ds *ds, struct image_file *file,
                     struct ckpt_error *err) {
         _cleanup_free_ uint16_t *values = calloc(1, padded(ds->sem_nsems));
@@ -98,6 +118,35 @@ static int read_values(struct image_file *file, struct ipc_sems *set, struct ckp
                         r = image_damaged(file, err, "semaphore %zu of the set with id %u has the impossible value %u",
                                           i, set->msg->desc->id, set->values[i]);
         return r;
+}
+
+bool ipc_find_sem(const struct restore *r, uint32_t id, uint32_t num, uint16_t *ret) {
+        for (size_t i = 0; r->ipc && i < r->ipc->sems.n; i++) {
+                const struct ipc_sems *set = &r->ipc->sems.v[i];
+
+                if (set->msg->desc->id == id && num < set->msg->nsems) {
+                        *ret = set->values[num];
+                        return true;
+                }
+        }
+        return false;
+}
+
+int ipc_sem_check_undos(const struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                const Img__TaskCore *tc = r->tasks[i]->threads[0].core->tc;
+
+                for (size_t j = 0; j < tc->n_sem_undos; j++) {
+                        uint16_t value;
+
+                        if (!ipc_find_sem(r, tc->sem_undos[j]->semid, tc->sem_undos[j]->num, &value))
+                                return ckpt_error(err, -EBADMSG,
+                                                  "core-%d.img is damaged: it adjusts a System V semaphore that there "
+                                                  "is not",
+                                                  r->tasks[i]->pid);
+                }
+        }
+        return 0;
 }
 
 int ipc_sem_load(struct restore *r, struct ckpt_error *err) {

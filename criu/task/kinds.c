@@ -17,6 +17,7 @@ const struct task_kind *const task_kinds[] = {
         &kind_rlimits_raise,
         &kind_sigactions,
         &kind_posix_timers,
+        &kind_sem_undo,
 
         /* TASK_PHASE_THREAD */
         &kind_loginuid,
