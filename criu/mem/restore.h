@@ -86,9 +86,6 @@ int mem_fill_shared(struct restore *r, unsigned long id, uint64_t size, char *ad
 
 /* ---- sysv.c ---- */
 
-/* Was the segment attached with SHM_RDONLY? */
-bool mem_sysv_read_only(const Img__Vma *v);
-
 /* Attach System V segments where the areas are; all other areas are mapped already. */
 int mem_add_attachments(struct restore_task *t, struct compel_batch *b);
 

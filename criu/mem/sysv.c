@@ -122,10 +122,6 @@ int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct 
 
 /* ---- load ---- */
 
-bool mem_sysv_read_only(const Img__Vma *v) {
-        return v->has_fdflags ? (v->fdflags & O_ACCMODE) == O_RDONLY : !(v->prot & PROT_WRITE);
-}
-
 static int check_area(const struct restore *r, const struct restore_task *t, const struct restore_area *area,
                       struct ckpt_error *err) {
         uint64_t size;

@@ -88,3 +88,6 @@ uint64_t mem_advice_mask(void);
  * area with the properties of `child`? Differences that are made up for after the fork do not count.
  */
 bool mem_same_area(const Img__Vma *parent, const Img__Vma *child);
+
+/* Was the System V segment attached with SHM_RDONLY? */
+bool mem_sysv_read_only(const Img__Vma *v);

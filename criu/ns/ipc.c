@@ -162,14 +162,6 @@ void ipc_look(struct dump_task *t) {
                             dump_task_name(t));
 }
 
-bool ipc_is_own(const struct dump *d) {
-        return d->ipc && d->ipc->own;
-}
-
-uint32_t ipc_image_id(const struct dump *d, uint32_t other) {
-        return ipc_is_own(d) ? IPC_IMAGE_ID : other;
-}
-
 /* Of two threads of a process one can have left for another namespace. */
 static int check_threads(struct dump *d, struct ckpt_error *err) {
         for (size_t i = 0; i < d->nr_tasks; i++)
@@ -312,15 +304,6 @@ int ipc_load(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = ipc_sem_check_undos(r, err);
         return ret < 0 ? ret : mem_check_segments(r, err);
-}
-
-bool ipc_find_segment(const struct restore *r, uint64_t id, uint64_t *ret_size) {
-        for (size_t i = 0; r->ipc && i < r->ipc->segments.n; i++)
-                if (r->ipc->segments.v[i].msg->desc->id == id) {
-                        *ret_size = r->ipc->segments.v[i].msg->size;
-                        return true;
-                }
-        return false;
 }
 
 void ipc_restore_free(struct restore *r) {

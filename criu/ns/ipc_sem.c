@@ -120,18 +120,6 @@ static int read_values(struct image_file *file, struct ipc_sems *set, struct ckp
         return r;
 }
 
-bool ipc_find_sem(const struct restore *r, uint32_t id, uint32_t num, uint16_t *ret) {
-        for (size_t i = 0; r->ipc && i < r->ipc->sems.n; i++) {
-                const struct ipc_sems *set = &r->ipc->sems.v[i];
-
-                if (set->msg->desc->id == id && num < set->msg->nsems) {
-                        *ret = set->values[num];
-                        return true;
-                }
-        }
-        return false;
-}
-
 int ipc_sem_check_undos(const struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 const Img__TaskCore *tc = r->tasks[i]->threads[0].core->tc;
