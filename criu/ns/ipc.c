@@ -195,15 +195,14 @@ int ipc_save(struct dump *d, struct ckpt_error *err) {
         _cleanup_(end_visit) struct visit v = { 0 };
         int r;
 
-        if (!ipc_is_own(d))
-                return 0;
+        r = d->ipc ? check_threads(d, err) : 0;
+        if (r < 0 || !ipc_is_own(d))
+                return r;
         r = begin_visit(d, &v);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot enter the IPC namespace of %s; the tree runs on",
                                         dump_task_name(d->tasks[0]));
-        r = check_threads(d, err);
-        if (r == 0)
-                r = check_again(d, err);
+        r = check_again(d, err);
         if (r == 0)
                 r = ipc_var_save(d, err);
         if (r == 0)

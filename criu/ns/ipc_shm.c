@@ -130,7 +130,7 @@ static int check_attachments(struct dump *d, int id, const struct shmid_ds *ds, 
         if (ours == ds->shm_nattch)
                 return 0;
         ckpt_error(err, -ENOTSUP,
-                   "the System V shared memory with id %d is attached %lu times, but %zu times in the tree: it is "
+                   "the System V shared memory with id %d is attached %lu times, of which %zu in the tree: it is "
                    "shared with a process outside of it; the tree runs on",
                    id, (unsigned long)ds->shm_nattch, ours);
         return ckpt_error_hint(err, "End the processes that have it attached; lsof and /proc/PID/maps show them");
