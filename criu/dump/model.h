@@ -82,6 +82,7 @@ struct dump {
         size_t nr_tasks;
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */
+        bool shares;              /* processes of the tree share descriptor tables or directories */
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */

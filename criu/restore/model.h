@@ -34,6 +34,23 @@ enum restore_task_kind {
         RESTORE_TASK_HELPER, /* not in the images: holds a session or process group open until others have joined */
 };
 
+/* What processes can share that is theirs alone after fork(2). */
+enum restore_share {
+        RESTORE_SHARE_FILES, /* the descriptor table */
+        RESTORE_SHARE_FS,    /* working directory, root, umask */
+        RESTORE_SHARE_MAX,
+        RESTORE_SHARE_INVALID = -1,
+};
+
+/* How a task comes by it; restore/sharing.c decides. The numbers are ids of the images, 0: shared with nobody. */
+struct restore_sharing {
+        uint32_t own;         /* what it is to have in the end */
+        uint32_t born;        /* what it is cloned with, which its cloner has then */
+        bool cloner_unshares; /* just before it is cloned */
+        bool unshares_last;   /* after its last child */
+        uint32_t below;       /* while it is being decided */
+};
+
 struct restore_thread {
         struct restore_task *task;
         pid_t tid;
@@ -62,7 +79,9 @@ struct restore_task {
         struct restore_task *donor;
         unsigned int step;        /* enum tree_step */
         struct restore_task *via; /* who clones it, when it is not the parent */
-        pid_t born_sid;           /* the session it is cloned into; it may make its own afterwards */
+        struct restore_sharing share[RESTORE_SHARE_MAX];
+        size_t clone_rank; /* among those of the same cloner, if the tree shares any of that */
+        pid_t born_sid;    /* the session it is cloned into; it may make its own afterwards */
         bool cloned, filled, settled, threaded;
         struct arena arena;
         struct restore_mem *mem;
