@@ -17,6 +17,7 @@
 #include "log.h"
 #include "macro.h"
 #include "sock/sock.h"
+#include "task/seccomp.h"
 
 static int look(struct dump *d, struct ckpt_error *err) {
         int r;
@@ -118,6 +119,8 @@ int dump_run(struct ckpt_run *run) {
         image_set_abort(d.set);
         sock_dump_free(&d);
         fd_dump_free(&d);
+        seccomp_dump_free(&d);
+        compel_tracer_free(&d.tracer);
         tree_free(&d);
         blockers_free(&d.blockers);
         free(d.self);

@@ -30,12 +30,13 @@
 
 struct dump;
 struct dump_task;
-struct dump_mem;   /* mem/ */
-struct dump_fds;   /* fd/: one per descriptor table */
-struct dump_files; /* fd/: all open files of the tree */
-struct dump_socks; /* sock/: connections, the network lock */
-struct task_waits; /* task/: what threads were waiting for before the freeze */
-struct task_self;  /* task/: what ckpt itself is and has */
+struct dump_mem;     /* mem/ */
+struct dump_fds;     /* fd/: one per descriptor table */
+struct dump_files;   /* fd/: all open files of the tree */
+struct dump_socks;   /* sock/: connections, the network lock */
+struct task_waits;   /* task/: what threads were waiting for before the freeze */
+struct dump_seccomp; /* task/: the seccomp filters of the tree */
+struct task_self;    /* task/: what ckpt itself is and has */
 
 struct dump_thread {
         struct dump_task *task;
@@ -63,6 +64,7 @@ struct dump_task {
         struct arena arena;
         struct proc_buf maps_buf;   /* names of `smaps` */
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
+        bool filtered;              /* some thread is, or was, under seccomp: d->tracer traces it */
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
         uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
@@ -81,8 +83,10 @@ struct dump {
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;
         struct dump_files *files;
-        struct dump_socks *socks; /* NULL: no sockets */
-        bool shares;              /* processes of the tree share descriptor tables or directories */
+        struct dump_socks *socks;     /* NULL: no sockets */
+        bool shares;                  /* processes of the tree share descriptor tables or directories */
+        struct compel_tracer *tracer; /* NULL: no task needs it */
+        struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */

@@ -12,6 +12,7 @@
 #include "ns/time.h"
 #include "restore/stages.h"
 #include "task/kind.h"
+#include "task/seccomp.h"
 
 enum {
         PID_LIMIT = 4 * 1024 * 1024, /* PID_MAX_LIMIT of the kernel */
@@ -311,6 +312,8 @@ int load(struct restore *r, struct ckpt_error *err) {
         ret = image_dir_open(r->run->images_dirfd, pool_threads(r->pool), &r->dir, err);
         if (ret == 0)
                 ret = load_pstree(r, err);
+        if (ret == 0)
+                ret = seccomp_load(r, err);
         if (ret == 0)
                 ret = load_tasks(r, err);
         if (ret == 0)

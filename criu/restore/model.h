@@ -22,11 +22,12 @@
 
 struct restore;
 struct restore_task;
-struct restore_clocks; /* ns/time.c */
-struct restore_mem;    /* mem/ */
-struct restore_fds;    /* fd/: one per descriptor table */
-struct restore_files;  /* fd/: all open files of the set */
-struct task_self;      /* task/: what ckpt itself is and has */
+struct restore_clocks;  /* ns/time.c */
+struct restore_mem;     /* mem/ */
+struct restore_fds;     /* fd/: one per descriptor table */
+struct restore_files;   /* fd/: all open files of the set */
+struct restore_seccomp; /* task/: the seccomp filters of the tree */
+struct task_self;       /* task/: what ckpt itself is and has */
 
 enum restore_task_kind {
         RESTORE_TASK_LIVE,
@@ -80,8 +81,9 @@ struct restore_task {
         unsigned int step;        /* enum tree_step */
         struct restore_task *via; /* who clones it, when it is not the parent */
         struct restore_sharing share[RESTORE_SHARE_MAX];
-        size_t clone_rank; /* among those of the same cloner, if the tree shares any of that */
-        pid_t born_sid;    /* the session it is cloned into; it may make its own afterwards */
+        size_t clone_rank;      /* among those of the same cloner, if the tree shares any of that */
+        pid_t born_sid;         /* the session it is cloned into; it may make its own afterwards */
+        int64_t seccomp_common; /* the last filter that all threads have in common; -1: none */
         bool cloned, filled, settled, threaded;
         struct arena arena;
         struct restore_mem *mem;
@@ -97,7 +99,8 @@ struct restore {
         struct restore_task **tasks; /* parents before children */
         size_t nr_tasks;
         struct restore_files *files;
-        struct restore_clocks *clocks; /* ns/time.c; NULL: the images say nothing */
+        struct restore_clocks *clocks;   /* ns/time.c; NULL: the images say nothing */
+        struct restore_seccomp *seccomp; /* task/; NULL: no filters */
         struct compel_host *host;
         struct restore_stats stats;
         struct arena arena;

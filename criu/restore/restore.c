@@ -20,6 +20,7 @@
 #include "restore/stages.h"
 #include "sock/sock.h"
 #include "task/kind.h"
+#include "task/seccomp.h"
 
 static int run_action(struct restore *r, enum action action, struct ckpt_error *err) {
         return action_run(r->run, action, r->tasks[0]->pid, err);
@@ -131,6 +132,7 @@ static void release(struct restore *r) {
         fd_restore_free(r);
         inherit_done(r);
         load_free(r);
+        seccomp_load_free(r);
         compel_host_free(&r->host);
         image_dir_free(r->dir);
         pool_free(&r->pool);
