@@ -49,8 +49,12 @@ static void remove_thread(struct dump_task *t, size_t i) {
         t->nr_threads--;
 }
 
+static bool needs_tracer(const struct dump_task *t) {
+        return t->filtered || t->dump->trace_all;
+}
+
 static struct compel_tracer *tracer_of(const struct dump_task *t) {
-        return t->filtered ? t->dump->tracer : NULL;
+        return needs_tracer(t) ? t->dump->tracer : NULL;
 }
 
 /* An attempt that was given up left it attached, because it could not be stopped: its stop is still asked for. */
@@ -77,7 +81,7 @@ static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *e
         size_t i = first;
         int r;
 
-        if (t->filtered && !t->dump->tracer) {
+        if (needs_tracer(t) && !t->dump->tracer) {
                 r = compel_tracer_start(&t->dump->tracer, err);
                 if (r < 0)
                         return r;
@@ -266,7 +270,7 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                         return r;
         }
         look_sessions(d);
-        r = blockers_to_error(d->blockers, "the tree runs on as before", err);
+        r = blockers_to_retry(d->blockers, err);
         if (r < 0)
                 return r;
         return fault_point_error(FAULT_DUMP_FROZEN, err);

@@ -78,13 +78,16 @@ struct dump {
         const struct ckpt_options *opts;
         struct kernel_features kernel;
         struct pool *pool;
-        struct pool *aside; /* one worker, which takes part of each task's work off the main thread */
+        struct pool *aside;   /* one worker, which takes part of each task's work off the main thread */
+        unsigned int attempt; /* from 1 */
+        bool may_retry;       /* it failed for what the next attempt may not meet */
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;
         struct dump_files *files;
-        struct dump_socks *socks;     /* NULL: no sockets */
-        bool shares;                  /* processes of the tree share descriptor tables or directories */
+        struct dump_socks *socks; /* NULL: no sockets */
+        bool shares;              /* processes of the tree share descriptor tables or directories */
+        bool trace_all; /* some task went under seccomp after it was looked at: as if all were filtered */
         struct compel_tracer *tracer; /* NULL: no task needs it */
         struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */
         struct blockers *blockers;

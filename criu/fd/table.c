@@ -402,7 +402,7 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = collect_fs(&w, err);
         if (r == 0)
-                r = blockers_to_error(b, "the tree runs on as before", err);
+                r = blockers_to_retry(b, err);
         if (r == 0)
                 r = collect_sharing(&w, err);
         return r;
