@@ -101,7 +101,7 @@ void compel_host_kill(struct compel_host *host) {
 static bool task_alive(void *arg) {
         const struct compel_batch *b = arg;
 
-        return b->tid <= 0 || compel_tid_alive(b->tid);
+        return b->tid <= 0 || compel_tid_works(b->tid);
 }
 
 static int run_full_batch(struct compel_batch *b) {

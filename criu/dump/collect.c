@@ -26,7 +26,7 @@ void collect_namespace_ids(Img__TaskKobjIds *ids) {
         ids->time_ns_id = id++;
 }
 
-/* Memory and signal handlers are each task's own (look and freeze see to it); files_id and fs_id are fd/'s. */
+/* Memory and signal handlers are each task's own (look and freeze see to it); fd/ gives sharers equal files_id, fs_id. */
 static void make_ids(struct dump_task *t, size_t index) {
         t->ids = arena_message(&t->arena, Img__TaskKobjIds, img__task_kobj_ids__init);
         t->ids->vm_id = (uint32_t)index + 1;
@@ -112,6 +112,8 @@ int collect(struct dump *d, struct ckpt_error *err) {
         waited = pool_join(d->aside, err);
         if (r == 0)
                 r = waited;
+        if (r == 0)
+                r = collect_sharing(d, err);
         if (r == 0)
                 r = mem_collect_shared(d, err);
         if (r == 0)

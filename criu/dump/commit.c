@@ -57,12 +57,8 @@ int commit(struct dump *d, struct ckpt_error *err) {
 
 /* The tracer gets to know of each thread's end first, then the parent of the leader's. */
 static void wait_threads(struct dump_task *t) {
-        int status;
-
         for (size_t i = t->nr_threads; i-- > 0;)
-                while (waitpid(t->threads[i].tid, &status, __WALL) >= 0 && !WIFEXITED(status) &&
-                       !WIFSIGNALED(status))
-                        ;
+                compel_wait_end(&t->threads[i].stop);
 }
 
 /* One child: a single system call of the parent. */
@@ -96,8 +92,9 @@ static int reap_batch(struct dump_task *parent, struct compel_visit *v, struct c
 }
 
 static int reap_many(struct dump_task *parent) {
+        /* The visit ends before its threads are freed: in reverse order. */
         _cleanup_free_ struct compel_thread *stops = calloc(parent->nr_threads, sizeof(*stops));
-        _cleanup_(compel_visit_free) struct compel_visit *v = NULL; /* gone before what it works on */
+        _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
         size_t next = 0;
         int r;
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What stands against a dump; nothing is stopped for it. */
 #include <errno.h>
-#include <linux/kcmp.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -64,21 +62,6 @@ static void look_tracer(struct dump_task *t, const struct proc_status *status) {
                 blocker_add(t->dump->blockers, "End the debugger or strace first",
                             "%s is traced by pid %d, and a task has one tracer at most", dump_task_name(t),
                             status->tracer_pid);
-}
-
-static bool same_object(pid_t a, pid_t b, int type) {
-        return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
-}
-
-/* What fork(2) never shares but clone(2) can. A shared address space is looked at after the freeze (vfork). */
-static void look_sharing(struct dump_task *t) {
-        if (!t->parent || t->parent->stat.state == 'Z')
-                return;
-        if (same_object(t->pid, t->parent->pid, KCMP_SIGHAND))
-                blocker_add(
-                        t->dump->blockers, NULL,
-                        "%s shares its signal handlers with its parent (CLONE_SIGHAND), which is not supported yet",
-                        dump_task_name(t));
 }
 
 /* A parent that is told of its child's end in an unusual way. */

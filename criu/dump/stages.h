@@ -37,6 +37,14 @@ int look_again(struct dump *d, struct ckpt_error *err);
 /* Sessions and process groups of the whole tree. */
 void look_sessions(struct dump *d);
 
+/* ---- sharing.c ---- */
+
+/* Memory, handlers, descriptor table, directories shared with the parent: adds blockers, sets d->shares. */
+void look_sharing(struct dump_task *t);
+
+/* When all ids are known: -ENOTSUP if the restore knows no way to have tables and directories shared like that. */
+int collect_sharing(struct dump *d, struct ckpt_error *err);
+
 /* ---- freeze.c ---- */
 
 /* Stop every thread of the tree, also those that appear meanwhile. */

@@ -54,6 +54,7 @@ void fd_dump_free(struct dump *d) {
         dump_file_vec_done(&files->all);
         table_vec_done(&files->tables);
         table_vec_done(&files->fs);
+        table_vec_done(&files->vm);
         fs_type_vec_done(&files->fs_types);
         foreign_pipe_vec_done(&files->foreign);
         locked_file_vec_done(&files->locked);

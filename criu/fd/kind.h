@@ -119,6 +119,7 @@ struct dump_files {
         struct dump_file_vec all; /* descriptions and paths, by id */
         struct table_vec tables;  /* in the order of kcmp(2) for KCMP_FILES */
         struct table_vec fs;      /* ... and for KCMP_FS */
+        struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
         bool pipes_known, fifos_known, memfds_known, locked_known;
         unsigned int lock_questions;     /* that fdinfo answered, see lock.c */
@@ -156,8 +157,9 @@ struct dump_lock {
 /* A descriptor table, and the working directory and root that go with it; in the task's arena. */
 struct dump_fds {
         struct dump_task *task;
-        pid_t tid;            /* the living thread through which it was read */
-        struct seen_fd *seen; /* by fd */
+        pid_t tid;               /* the living thread through which it was read */
+        struct dump_fds *shared; /* the same table, collected before; NULL: the first one */
+        struct seen_fd *seen;    /* by fd */
         size_t nr_seen;
         struct dump_fd *v;
         size_t n;
@@ -202,7 +204,7 @@ int dump_file_get(const struct dump_file *f);
 int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group,
                    size_t *ret_at, struct dump_file **ret);
 
-/* Add `t` unless it shares its table (KCMP_FILES) or fs (KCMP_FS) with one that is there: *ret_shared. */
+/* Add `t` unless it shares what `type` says (KCMP_FILES, KCMP_FS, KCMP_VM) with one that is there: *ret_shared. */
 int table_add(struct table_vec *vec, struct dump_fds *t, int type, struct dump_fds **ret_shared);
 
 /* A directory or mapped file: an id in files.img. Adds blockers. */
@@ -272,6 +274,7 @@ DEFINE_VEC(restore_slot_vec, struct restore_slot);
 
 /* A descriptor table. */
 struct restore_fds {
+        struct restore_task *shared;   /* whose table it is as well, and who has the slots; NULL: its own */
         struct restore_slot_vec slots; /* sorted by fd */
         struct restore_file *cwd, *root;
 };

@@ -209,16 +209,29 @@ static void add_ops(struct compel_batch *b, const struct fd_plan *plan) {
         }
 }
 
+/* What the task still has of ckpt or of its parent would take numbers. */
+static int empty_table(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
+        compel_call(b, "empty its descriptor table", SYS_close_range, 0,
+                    (uint64_t)t->restore->inherit_base - 1, 0);
+        return add_fs(t, b, err);
+}
+
+/* The table is filled by another task, afterwards: it is still free for receiving directories. */
+static int prepare_sharer(struct restore_task *t, struct ckpt_error *err) {
+        int r = empty_table(t, task_lane(t), err);
+
+        if (r == 0)
+                r = compel_run(task_lane(t), err);
+        return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t)) : 0;
+}
+
 static int fill_table(struct restore_task *t, struct ckpt_error *err) {
         struct compel_batch *b = task_lane(t);
         struct arena arena = { 0 };
         struct table_plan plan;
         int r;
 
-        /* What the task still has of ckpt or of its parent would take numbers. */
-        compel_call(b, "empty its descriptor table", SYS_close_range, 0,
-                    (uint64_t)t->restore->inherit_base - 1, 0);
-        r = add_fs(t, b, err);
+        r = empty_table(t, b, err);
         if (r < 0)
                 return r;
         plan = make_plan(&t->fds->slots, &arena);
@@ -241,7 +254,10 @@ int fd_restore(struct restore *r, struct ckpt_error *err) {
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && r->tasks[i]->fds->shared)
+                        rc = prepare_sharer(r->tasks[i], err);
+        for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
                         rc = fill_table(r->tasks[i], err);
         for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
                 struct restore_file *file = &r->files->v[i];

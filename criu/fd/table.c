@@ -162,22 +162,6 @@ static void look_threads(struct dump_task *t, const struct proc_dir *living) {
         }
 }
 
-/* Processes that share what fork(2) copies. */
-static void look_parent(struct dump_task *t, const struct proc_dir *living) {
-        if (!t->parent)
-                return;
-        if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FILES, 0, 0) == 0)
-                blocker_add(
-                        t->dump->blockers, NULL,
-                        "%s shares its descriptor table with its parent (CLONE_FILES), which is not supported yet",
-                        dump_task_name(t));
-        if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FS, 0, 0) == 0)
-                blocker_add(
-                        t->dump->blockers, NULL,
-                        "%s shares its working directory with its parent (CLONE_FS), which is not supported yet",
-                        dump_task_name(t));
-}
-
 void fd_look(struct dump_task *t) {
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
@@ -204,7 +188,6 @@ void fd_look(struct dump_task *t) {
         look_raw_free(raw, list.n);
         look_fs(&w);
         look_threads(t, &living);
-        look_parent(t, &living);
 }
 
 /* ---- collect ---- */
@@ -344,21 +327,32 @@ static int collect_fs(struct walk *w, struct ckpt_error *err) {
 static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         struct dump_task *t = w->task;
         struct dump_files *files = dump_files(t->dump);
-        struct dump_fds *same_files = NULL, *same_fs = NULL;
+        struct dump_fds *same_files = NULL, *same_fs = NULL, *same_vm = NULL;
         int r;
 
         pthread_mutex_lock(&files->lock);
         r = table_add(&files->tables, w->fds, KCMP_FILES, &same_files);
         if (r == 0)
                 r = table_add(&files->fs, w->fds, KCMP_FS, &same_fs);
+        if (r == 0)
+                r = table_add(&files->vm, w->fds, KCMP_VM, &same_vm);
         pthread_mutex_unlock(&files->lock);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot compare its descriptor table with others (kcmp)",
                                         dump_task_name(t));
+        if (same_vm)
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "%s shares its memory with pid %d (CLONE_VM), which is not supported; the tree runs "
+                        "on",
+                        dump_task_name(t), same_vm->task->pid);
+        w->fds->shared = same_files;
+        if (same_files)
+                t->ids->files_id = same_files->task->ids->files_id;
+        if (same_fs)
+                t->ids->fs_id = same_fs->task->ids->fs_id;
         if (same_files || same_fs)
-                return ckpt_error(err, -ENOTSUP, "%s shares its %s with pid %d, which is not supported yet",
-                                  dump_task_name(t), same_files ? "descriptor table" : "working directory",
-                                  (same_files ? same_files : same_fs)->task->pid);
+                __atomic_store_n(&t->dump->shares, true, __ATOMIC_RELAXED);
         for (size_t i = 1; i < t->nr_threads; i++)
                 if (syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FILES, 0, 0) != 0 ||
                     syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FS, 0, 0) != 0)
@@ -405,7 +399,7 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = collect_fs(&w, err);
         if (r == 0)
-                r = blockers_to_error(b, "the tree runs on as before", err);
+                r = blockers_to_retry(b, err);
         if (r == 0)
                 r = collect_sharing(&w, err);
         return r;
@@ -435,9 +429,10 @@ static int save_table(struct dump_task *t, struct ckpt_error *err) {
 
 int fd_save_task(struct dump_task *t, struct ckpt_error *err) {
         Img__Fs fs = IMG__FS__INIT;
-        int r;
+        int r = 0;
 
-        r = save_table(t, err);
+        if (!t->fds->shared)
+                r = save_table(t, err);
         if (r == 0)
                 r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
         if (r < 0)

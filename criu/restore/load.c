@@ -13,6 +13,7 @@
 #include "ns/time.h"
 #include "restore/stages.h"
 #include "task/kind.h"
+#include "task/seccomp.h"
 
 enum {
         PID_LIMIT = 4 * 1024 * 1024, /* PID_MAX_LIMIT of the kernel */
@@ -277,6 +278,24 @@ static int load_tasks(struct restore *r, struct ckpt_error *err) {
         return 0;
 }
 
+/* Two tasks that are no threads of one process, with one address space or one table of signal handlers. */
+static int check_shared_memory(struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; r->tasks[i]->kind == RESTORE_TASK_LIVE && r->tasks[i]->ids && j < i;
+                     j++) {
+                        const Img__TaskKobjIds *a = r->tasks[i]->ids, *b = r->tasks[j]->ids;
+
+                        if (b && r->tasks[j]->kind == RESTORE_TASK_LIVE &&
+                            (a->vm_id == b->vm_id || a->sighand_id == b->sighand_id))
+                                return ckpt_error(
+                                        err, -ENOTSUP,
+                                        "pid %d shares its memory or its signal handlers with pid %d "
+                                        "(CLONE_VM), which is not supported yet; nothing was created",
+                                        r->tasks[i]->pid, r->tasks[j]->pid);
+                }
+        return 0;
+}
+
 /* What several tasks share is loaded one after the other. */
 static int load_files(struct restore *r, struct ckpt_error *err) {
         int ret;
@@ -295,7 +314,11 @@ int load(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = load_pstree(r, err);
         if (ret == 0)
+                ret = seccomp_load(r, err);
+        if (ret == 0)
                 ret = load_tasks(r, err);
+        if (ret == 0)
+                ret = check_shared_memory(r, err);
         if (ret == 0 && r->tasks[0]->kind != RESTORE_TASK_LIVE)
                 ret = ckpt_error(err, -EBADMSG, "pstree.img: the root of the tree is dead");
         if (ret == 0)

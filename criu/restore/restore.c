@@ -21,6 +21,7 @@
 #include "restore/stages.h"
 #include "sock/sock.h"
 #include "task/kind.h"
+#include "task/seccomp.h"
 
 static int run_action(struct restore *r, enum action action, struct ckpt_error *err) {
         return action_run(r->run, action, r->tasks[0]->pid, err);
@@ -37,6 +38,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
                 ret = load(r, err);
         if (ret == 0)
                 ret = plan_tree(r, err);
+        if (ret == 0)
+                ret = plan_sharing(r, err);
         if (ret == 0)
                 ret = run_action(r, ACTION_PRE_RESTORE, err);
         if (ret == 0)
@@ -135,6 +138,7 @@ static void release(struct restore *r) {
         inherit_done(r);
         ipc_restore_free(r);
         load_free(r);
+        seccomp_load_free(r);
         compel_host_free(&r->host);
         image_dir_free(r->dir);
         pool_free(&r->pool);

@@ -8,6 +8,7 @@
 /* ---- rows of the table; see kinds.c ---- */
 
 extern const struct task_kind kind_unsupported, kind_ldt;
+extern const struct task_kind kind_seccomp_dump, kind_seccomp_process, kind_seccomp_thread;
 extern const struct task_kind kind_syscall, kind_registers;
 extern const struct task_kind kind_rlimits_raise, kind_rlimits;
 extern const struct task_kind kind_process_early, kind_process_late, kind_proc_files, kind_loginuid;

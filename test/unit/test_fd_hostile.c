@@ -118,6 +118,8 @@ static int teardown(void **state) {
 #define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
 #define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
 
+static Img__Fs *other_fs; /* of pid 101; NULL: no such image */
+
 static void write_images(void) {
         struct image_file *image;
 
@@ -133,6 +135,11 @@ static void write_images(void) {
         open_image(IMAGE_FS, 100);
         put(&fs.base);
         close_image();
+        if (other_fs) {
+                open_image(IMAGE_FS, 101);
+                put(&other_fs->base);
+                close_image();
+        }
         open_image(IMAGE_PIPES_DATA, 0);
         for (size_t i = 0; i < nr_data; i++) {
                 put(&data[i].base);
@@ -431,14 +438,36 @@ static void test_lock_range(void **state) {
         assert_refused(-EBADMSG, "makes no sense");
 }
 
+/* The table is read once, and so is what stands in it. */
 static void test_shared_table(void **state) {
+        struct restore_task *first, *second;
+        Img__Fs same = fs;
+
         (void)state;
+        other_fs = &same;
         write_images();
+        other_fs = NULL;
+        first = restore_task_add(&fx, 100, 1);
+        second = restore_task_add(&fx, 101, 1);
+        assert_ok(restore_load_all(&fx), &fx.err);
+        assert_ptr_equal(second->fds->shared, first);
+        assert_int_equal(second->fds->slots.n, 0);
+        assert_true(first->fds->slots.n > 0 && !first->fds->shared);
+}
+
+static void test_shared_directory_differs(void **state) {
+        Img__Fs other = fs;
+
+        (void)state;
+        other.has_umask = true;
+        other.umask = 0123;
+        other_fs = &other;
+        write_images();
+        other_fs = NULL;
         restore_task_add(&fx, 100, 1);
         restore_task_add(&fx, 101, 1);
-        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
-        assert_non_null(
-                strstr(ckpt_error_message(&fx.err), "pid 101 shares its descriptor table with pid 100"));
+        assert_int_equal(restore_load_all(&fx), -EBADMSG);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "fs-101.img and fs-100.img differ"));
 }
 
 static void test_remap(void **state) {
@@ -529,6 +558,7 @@ int main(void) {
                 TEST(test_lock),
                 TEST(test_lock_range),
                 TEST(test_shared_table),
+                TEST(test_shared_directory_differs),
                 TEST(test_remap),
                 TEST(test_old_files),
         };

@@ -264,34 +264,12 @@ static void test_owner_outside(void **state) {
         assert_blocked("fd 3", text);
 }
 
-static int clone_files_child(void *arg) {
-        (void)arg;
-        raise(SIGSTOP);
-        _exit(0);
-}
-
-static void test_shared_table(void **state) {
-        static char stack[65536] __attribute__((aligned(16)));
-        pid_t pid = clone(clone_files_child, stack + sizeof(stack), CLONE_FILES | CLONE_FS | SIGCHLD, NULL);
-        struct dump_task *self;
-        int status;
-
-        (void)state;
-        assert_true(pid > 0);
-        assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
-        self = dump_task_add(&fx, getpid(), NULL);
-        dump_task_add(&fx, pid, self);
-        fd_look(fx.dump.tasks[1]);
-        assert_blocked("shares its descriptor table", "CLONE_FILES");
-        assert_blocked("shares its working directory", "CLONE_FS");
-}
-
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         const struct CMUnitTest tests[] = {
                 TEST(test_zoo),           TEST(test_other_link),      TEST(test_kernel_files),
                 TEST(test_pipe_outside),  TEST(test_pipe_of_newborn), TEST(test_lease),
-                TEST(test_owner_outside), TEST(test_shared_table),
+                TEST(test_owner_outside),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
