@@ -86,6 +86,15 @@ static void look_outsiders(struct dump *d, struct blockers *b) {
 
 /* ---- entering it ---- */
 
+static struct dump_ipc *dump_ipc_of(struct dump *d) {
+        if (!d->ipc) {
+                d->ipc = calloc(1, sizeof(*d->ipc));
+                ckpt_assert(d->ipc);
+                d->ipc->home = d->ipc->there = -EBADF;
+        }
+        return d->ipc;
+}
+
 /* While ckpt is in the namespace of the tree. */
 struct visit {
         const struct dump_ipc *ipc; /* NULL: it is not */
@@ -103,15 +112,15 @@ static int open_namespaces(struct dump *d) {
                 ipc->home = open("/proc/thread-self/ns/ipc", O_RDONLY | O_CLOEXEC);
         if (ipc->home < 0)
                 return -errno;
-        if (ipc->there < 0)
+        if (ipc->there < 0 && ipc->own)
                 ipc->there = proc_openat(&d->tasks[0]->proc, "ns/ipc", O_RDONLY);
-        return ipc->there < 0 ? ipc->there : 0;
+        return ipc->there < 0 && ipc->own ? ipc->there : 0;
 }
 
 static int begin_visit(struct dump *d, struct visit *ret) {
         int r = open_namespaces(d);
 
-        if (r == 0 && setns(d->ipc->there, CLONE_NEWIPC) < 0)
+        if (r == 0 && setns(d->ipc->own ? d->ipc->there : d->ipc->home, CLONE_NEWIPC) < 0)
                 r = -errno;
         if (r == 0)
                 ret->ipc = d->ipc;
@@ -125,16 +134,11 @@ static void look_root(struct dump *d, ino_t theirs) {
         ino_t own;
         int r;
 
-        if (!d->ipc) {
-                d->ipc = calloc(1, sizeof(*d->ipc));
-                ckpt_assert(d->ipc);
-                d->ipc->home = d->ipc->there = -EBADF;
-        }
         r = read_own_inode(&own);
         if (r < 0)
                 return blocker_add(d->blockers, NULL, "ckpt cannot find out its own IPC namespace (%s)",
                                    strerror(-r));
-        d->ipc->ino = theirs;
+        dump_ipc_of(d)->ino = theirs;
         d->ipc->own = own != theirs;
         if (!d->ipc->own)
                 return;
@@ -215,8 +219,7 @@ int ipc_save(struct dump *d, struct ckpt_error *err) {
 const struct ipc_sem_list *ipc_list_sems(struct dump *d) {
         _cleanup_(end_visit) struct visit v = { 0 };
 
-        ckpt_assert(d->ipc); /* by the look stage */
-        if (d->ipc->sems_listed)
+        if (dump_ipc_of(d)->sems_listed)
                 return &d->ipc->sems;
         /* Also into its own: entering one drops the list of adjustments. What fails here fails in ipc_save(). */
         if (begin_visit(d, &v) == 0 || !d->ipc->own)
@@ -230,12 +233,13 @@ void ipc_dump_free(struct dump *d) {
                 return;
         safe_close(d->ipc->home);
         safe_close(d->ipc->there);
+        arena_done(&d->ipc->arena);
         free(d->ipc);
         d->ipc = NULL;
 }
 
 Img__IpcDesc *ipc_describe(struct dump *d, const struct ipc_perm *perm, int id) {
-        Img__IpcDesc *desc = arena_message(&d->tasks[0]->arena, Img__IpcDesc, img__ipc_desc__init);
+        Img__IpcDesc *desc = arena_message(&d->ipc->arena, Img__IpcDesc, img__ipc_desc__init);
 
         desc->key = (uint32_t)perm->__key;
         desc->uid = perm->uid;

@@ -113,7 +113,7 @@ void ipc_shm_look(struct dump *d __attribute__((unused)), struct blockers *b) {
 }
 
 static Img__IpcShm *describe(struct dump *d, int id, const struct shmid_ds *ds) {
-        Img__IpcShm *msg = arena_message(&d->tasks[0]->arena, Img__IpcShm, img__ipc_shm__init);
+        Img__IpcShm *msg = arena_message(&d->ipc->arena, Img__IpcShm, img__ipc_shm__init);
 
         msg->desc = ipc_describe(d, &ds->shm_perm, id);
         msg->size = ds->shm_segsz;
