@@ -26,6 +26,31 @@ static int read_own_inode(ino_t *ret) {
         return r < 0 ? r : proc_ns_inode(&self, "ipc", ret);
 }
 
+/* Of a process whose leader has exited, only the other threads still have a namespace. */
+static int open_living(const struct dump_task *t, struct proc_dir *ret, ino_t *ret_ino) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        int r = proc_tids(&t->proc, &tids);
+
+        for (size_t i = 0; r == 0 && i < tids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (proc_open_thread(&t->proc, tids.v[i], &dir) < 0 || proc_ns_inode(&dir, "ipc", ret_ino) < 0)
+                        continue;
+                *ret = dir;
+                dir = PROC_DIR_INIT;
+                return 0;
+        }
+        return r < 0 ? r : -ESRCH;
+}
+
+static int read_inode(const struct dump_task *t, ino_t *ret) {
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+
+        if (proc_ns_inode(&t->proc, "ipc", ret) == 0)
+                return 0;
+        return open_living(t, &living, ret);
+}
+
 /* A task that was born since the tree was read. What lost its parent meanwhile is none of the tree any more. */
 static bool is_descendant(const struct dump *d, pid_t pid) {
         while (pid > 1) {
@@ -105,6 +130,16 @@ static void end_visit(struct visit *v) {
                 ckpt_assert(setns(v->ipc->home, CLONE_NEWIPC) == 0);
 }
 
+static int open_theirs(const struct dump_task *t) {
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        ino_t ino;
+        int fd = proc_openat(&t->proc, "ns/ipc", O_RDONLY);
+
+        if (fd < 0 && open_living(t, &living, &ino) == 0)
+                fd = proc_openat(&living, "ns/ipc", O_RDONLY);
+        return fd;
+}
+
 static int open_namespaces(struct dump *d) {
         struct dump_ipc *ipc = d->ipc;
 
@@ -113,7 +148,7 @@ static int open_namespaces(struct dump *d) {
         if (ipc->home < 0)
                 return -errno;
         if (ipc->there < 0 && ipc->own)
-                ipc->there = proc_openat(&d->tasks[0]->proc, "ns/ipc", O_RDONLY);
+                ipc->there = open_theirs(d->tasks[0]);
         return ipc->there < 0 && ipc->own ? ipc->there : 0;
 }
 
@@ -156,7 +191,7 @@ void ipc_look(struct dump_task *t) {
         struct dump *d = t->dump;
         ino_t theirs;
 
-        if (proc_ns_inode(&t->proc, "ipc", &theirs) < 0)
+        if (read_inode(t, &theirs) < 0)
                 return; /* it is gone, or dead */
         if (t == d->tasks[0])
                 return look_root(d, theirs);
@@ -169,7 +204,7 @@ void ipc_look(struct dump_task *t) {
 /* Of two threads of a process one can have left for another namespace. */
 static int check_threads(struct dump *d, struct ckpt_error *err) {
         for (size_t i = 0; i < d->nr_tasks; i++)
-                for (size_t j = 1; j < d->tasks[i]->nr_threads; j++) {
+                for (size_t j = 0; j < d->tasks[i]->nr_threads; j++) {
                         struct dump_thread *th = &d->tasks[i]->threads[j];
                         ino_t theirs;
 
