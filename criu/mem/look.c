@@ -70,7 +70,7 @@ static const struct flag_row {
 static const struct name_row {
         const char *prefix, *what, *hint;
 } name_rows[] = {
-        { "/SYSV", "System V shared memory of the namespace that ckpt is in",
+        { "/SYSV", "System V shared memory",
           "Start the program in an IPC namespace of its own: unshare --ipc PROGRAM" },
         { "/[aio]", "an AIO context (io_setup)", "Let the program use ordinary reads and writes" },
         { "/secretmem", "secret memory (memfd_secret)", NULL },
@@ -160,7 +160,8 @@ static void look_huge(const struct look *l, const char *link, const struct stat 
                 if (is_memfd(l) || !name_leads_there(l, link, st))
                         files_look_path(l->t, link, l->b);
         } else if (row) {
-                block(l, row->hint, "%s", row->what);
+                block(l, "Let the program use transparent huge pages instead", "%s in huge pages of hugetlbfs",
+                      row->what);
         } else if (!hugetlb_is_anonymous(l->smap) || !hugetlb_is_kernels(l->smap, st->st_dev)) {
                 block(l, "Have the program close it", "the deleted file %s of hugetlbfs", l->vma->name);
         }

@@ -26,6 +26,31 @@ static int read_own_inode(ino_t *ret) {
         return r < 0 ? r : proc_ns_inode(&self, "ipc", ret);
 }
 
+/* Of a process whose leader has exited, only the other threads still have a namespace. */
+static int open_living(const struct dump_task *t, struct proc_dir *ret, ino_t *ret_ino) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        int r = proc_tids(&t->proc, &tids);
+
+        for (size_t i = 0; r == 0 && i < tids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (proc_open_thread(&t->proc, tids.v[i], &dir) < 0 || proc_ns_inode(&dir, "ipc", ret_ino) < 0)
+                        continue;
+                *ret = dir;
+                dir = PROC_DIR_INIT;
+                return 0;
+        }
+        return r < 0 ? r : -ESRCH;
+}
+
+static int read_inode(const struct dump_task *t, ino_t *ret) {
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+
+        if (proc_ns_inode(&t->proc, "ipc", ret) == 0)
+                return 0;
+        return open_living(t, &living, ret);
+}
+
 /* A task that was born since the tree was read. What lost its parent meanwhile is none of the tree any more. */
 static bool is_descendant(const struct dump *d, pid_t pid) {
         while (pid > 1) {
@@ -86,6 +111,15 @@ static void look_outsiders(struct dump *d, struct blockers *b) {
 
 /* ---- entering it ---- */
 
+static struct dump_ipc *dump_ipc_of(struct dump *d) {
+        if (!d->ipc) {
+                d->ipc = calloc(1, sizeof(*d->ipc));
+                ckpt_assert(d->ipc);
+                d->ipc->home = d->ipc->there = -EBADF;
+        }
+        return d->ipc;
+}
+
 /* While ckpt is in the namespace of the tree. */
 struct visit {
         const struct dump_ipc *ipc; /* NULL: it is not */
@@ -96,6 +130,16 @@ static void end_visit(struct visit *v) {
                 ckpt_assert(setns(v->ipc->home, CLONE_NEWIPC) == 0);
 }
 
+static int open_theirs(const struct dump_task *t) {
+        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        ino_t ino;
+        int fd = proc_openat(&t->proc, "ns/ipc", O_RDONLY);
+
+        if (fd < 0 && open_living(t, &living, &ino) == 0)
+                fd = proc_openat(&living, "ns/ipc", O_RDONLY);
+        return fd;
+}
+
 static int open_namespaces(struct dump *d) {
         struct dump_ipc *ipc = d->ipc;
 
@@ -103,15 +147,15 @@ static int open_namespaces(struct dump *d) {
                 ipc->home = open("/proc/thread-self/ns/ipc", O_RDONLY | O_CLOEXEC);
         if (ipc->home < 0)
                 return -errno;
-        if (ipc->there < 0)
-                ipc->there = proc_openat(&d->tasks[0]->proc, "ns/ipc", O_RDONLY);
-        return ipc->there < 0 ? ipc->there : 0;
+        if (ipc->there < 0 && ipc->own)
+                ipc->there = open_theirs(d->tasks[0]);
+        return ipc->there < 0 && ipc->own ? ipc->there : 0;
 }
 
 static int begin_visit(struct dump *d, struct visit *ret) {
         int r = open_namespaces(d);
 
-        if (r == 0 && setns(d->ipc->there, CLONE_NEWIPC) < 0)
+        if (r == 0 && setns(d->ipc->own ? d->ipc->there : d->ipc->home, CLONE_NEWIPC) < 0)
                 r = -errno;
         if (r == 0)
                 ret->ipc = d->ipc;
@@ -125,16 +169,11 @@ static void look_root(struct dump *d, ino_t theirs) {
         ino_t own;
         int r;
 
-        if (!d->ipc) {
-                d->ipc = calloc(1, sizeof(*d->ipc));
-                ckpt_assert(d->ipc);
-                d->ipc->home = d->ipc->there = -EBADF;
-        }
         r = read_own_inode(&own);
         if (r < 0)
                 return blocker_add(d->blockers, NULL, "ckpt cannot find out its own IPC namespace (%s)",
                                    strerror(-r));
-        d->ipc->ino = theirs;
+        dump_ipc_of(d)->ino = theirs;
         d->ipc->own = own != theirs;
         if (!d->ipc->own)
                 return;
@@ -152,7 +191,7 @@ void ipc_look(struct dump_task *t) {
         struct dump *d = t->dump;
         ino_t theirs;
 
-        if (proc_ns_inode(&t->proc, "ipc", &theirs) < 0)
+        if (read_inode(t, &theirs) < 0)
                 return; /* it is gone, or dead */
         if (t == d->tasks[0])
                 return look_root(d, theirs);
@@ -165,7 +204,7 @@ void ipc_look(struct dump_task *t) {
 /* Of two threads of a process one can have left for another namespace. */
 static int check_threads(struct dump *d, struct ckpt_error *err) {
         for (size_t i = 0; i < d->nr_tasks; i++)
-                for (size_t j = 1; j < d->tasks[i]->nr_threads; j++) {
+                for (size_t j = 0; j < d->tasks[i]->nr_threads; j++) {
                         struct dump_thread *th = &d->tasks[i]->threads[j];
                         ino_t theirs;
 
@@ -215,8 +254,7 @@ int ipc_save(struct dump *d, struct ckpt_error *err) {
 const struct ipc_sem_list *ipc_list_sems(struct dump *d) {
         _cleanup_(end_visit) struct visit v = { 0 };
 
-        ckpt_assert(d->ipc); /* by the look stage */
-        if (d->ipc->sems_listed)
+        if (dump_ipc_of(d)->sems_listed)
                 return &d->ipc->sems;
         /* Also into its own: entering one drops the list of adjustments. What fails here fails in ipc_save(). */
         if (begin_visit(d, &v) == 0 || !d->ipc->own)
@@ -230,12 +268,13 @@ void ipc_dump_free(struct dump *d) {
                 return;
         safe_close(d->ipc->home);
         safe_close(d->ipc->there);
+        arena_done(&d->ipc->arena);
         free(d->ipc);
         d->ipc = NULL;
 }
 
 Img__IpcDesc *ipc_describe(struct dump *d, const struct ipc_perm *perm, int id) {
-        Img__IpcDesc *desc = arena_message(&d->tasks[0]->arena, Img__IpcDesc, img__ipc_desc__init);
+        Img__IpcDesc *desc = arena_message(&d->ipc->arena, Img__IpcDesc, img__ipc_desc__init);
 
         desc->key = (uint32_t)perm->__key;
         desc->uid = perm->uid;

@@ -18,7 +18,8 @@ struct dump_ipc {
         bool own; /* not ckpt's */
         ino_t ino;
         int home, there; /* the namespaces of ckpt and of the tree */
-        struct ipc_sem_list sems;
+        struct arena arena;
+        struct ipc_sem_list sems; /* in the arena */
         bool sems_listed;
 };
 
@@ -61,7 +62,7 @@ struct ipc_perm;
 
 /* ---- ipc.c ---- */
 
-/* struct ipc_perm into a message, in the arena of the root. */
+/* struct ipc_perm into a message, in the arena. */
 Img__IpcDesc *ipc_describe(struct dump *d, const struct ipc_perm *perm, int id);
 
 /* Is this an object that could exist? `mode_mask`: the bits that its mode may have. */

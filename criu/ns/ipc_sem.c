@@ -33,7 +33,7 @@ static size_t padded(size_t nsems) {
 /* ---- dump ---- */
 
 void ipc_sem_list(struct dump *d, struct ipc_sem_list *ret) {
-        struct arena *a = &d->tasks[0]->arena;
+        struct arena *a = &d->ipc->arena;
         struct seminfo info;
         int last = semctl(0, 0, SEM_INFO, (union semun){ .info = &info });
 

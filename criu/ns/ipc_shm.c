@@ -113,7 +113,7 @@ void ipc_shm_look(struct dump *d __attribute__((unused)), struct blockers *b) {
 }
 
 static Img__IpcShm *describe(struct dump *d, int id, const struct shmid_ds *ds) {
-        Img__IpcShm *msg = arena_message(&d->tasks[0]->arena, Img__IpcShm, img__ipc_shm__init);
+        Img__IpcShm *msg = arena_message(&d->ipc->arena, Img__IpcShm, img__ipc_shm__init);
 
         msg->desc = ipc_describe(d, &ds->shm_perm, id);
         msg->size = ds->shm_segsz;
@@ -205,11 +205,12 @@ static int check_segment(const struct restore_ipc *ipc, const struct image_file 
 }
 
 /* Other writers put the bytes behind the entry. */
-static int read_raw(struct image_file *file, struct ipc_segment *seg, struct ckpt_error *err) {
+static int load_content(struct restore *r, struct image_file *file, struct ipc_segment *seg,
+                        struct ckpt_error *err) {
         uint64_t size = (seg->msg->size + 7) & ~7ULL;
 
         if (seg->msg->has_in_pagemaps && seg->msg->in_pagemaps)
-                return 0;
+                return mem_check_object(r, seg->msg->desc->id, seg->msg->size, err);
         if (size > image_remaining(file))
                 return image_damaged(file, err, "the content of the segment with id %u is cut off",
                                      seg->msg->desc->id);
@@ -240,7 +241,7 @@ int ipc_shm_load(struct restore *r, struct ckpt_error *err) {
                 seg = ipc_segment_vec_add(&ipc->segments);
                 ckpt_assert(seg);
                 seg->msg = TAKE_PTR(msg);
-                n = read_raw(file, seg, err);
+                n = load_content(r, file, seg, err);
         }
         return n;
 }

@@ -290,7 +290,6 @@ static void test_impostor(void **state) {
         (void)state;
         child = child_new(has_impostor, NULL);
         dump_task_add(&fx, child, NULL);
-        assert_ok(fd_dump_init(&fx.dump, &fx.err), &fx.err);
         (void)fd_collect(fx.dump.tasks[0], &fx.err);
         for (size_t i = 0; i < fx.dump.files->all.n; i++)
                 assert_int_not_equal(fx.dump.files->all.v[i]->msg->type, IMG__FD_TYPES__MEMFD);
