@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/restore.h"
 #include "mem/uapi.h"
 
@@ -98,10 +99,12 @@ static void add_late_advice(const struct restore_area *area, struct compel_batch
                                     area->end - area->start, (uint64_t)mem_advices[i].value);
 }
 
-int mem_finish(struct restore_task *t, struct compel_batch *b,
-               struct ckpt_error *err __attribute__((unused))) {
+int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         const Img__Mm *mm = t->mm;
+        int r = aio_restore(t, b, err);
 
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < t->mem->areas.n; i++) {
                 if (t->mem->areas.v[i].kind == MEM_VDSO || t->mem->areas.v[i].kind == MEM_VVAR)
                         continue;

@@ -9,6 +9,7 @@
 
 #include "fd/fd.h"
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/dump.h"
 #include "mem/hugetlb.h"
 #include "proc/auxv.h"
@@ -29,6 +30,8 @@ static enum mem_kind kind_of(struct dump_task *t, const struct proc_smap *smap) 
                 return MEM_ANON;
         if (vma->shared && mem_is_sysv(t->dump, vma))
                 return MEM_SYSV;
+        if (aio_is_ring(vma))
+                return MEM_AIO;
         if (hugetlb_is_anonymous(smap))
                 return vma->shared ? MEM_SHMEM : MEM_ANON;
         if (vma->shared && !is_memfd(vma) &&
@@ -43,6 +46,7 @@ static const struct {
         [MEM_ANON] = { VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
         [MEM_FILE_PRIVATE] = { VMA_FILE_PRIVATE, MAP_PRIVATE },
         [MEM_FILE_SHARED] = { VMA_FILE_SHARED, MAP_SHARED },
+        [MEM_AIO] = { VMA_AIO_RING | VMA_ANON_PRIVATE, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_SHMEM] = { VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_SYSV] = { VMA_SYSV_SHM | VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_VDSO] = { VMA_VDSO | VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
@@ -263,6 +267,8 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
                 r = add_areas(t, smaps, err);
         if (r == 0)
                 r = add_fields(t, err);
+        if (r == 0)
+                r = aio_collect(t, err);
         if (r == 0)
                 r = mem_collect_pages(t, err);
         return r;

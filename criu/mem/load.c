@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "images/pagemap.pb-c.h"
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/hugetlb.h"
 #include "mem/restore.h"
 
@@ -165,7 +166,6 @@ static const struct {
         const char *what;
 } unsupported[] = {
         { VMA_SOCKET, "the ring buffer of a socket" },
-        { VMA_AIO_RING, "an AIO context" },
         { VMA_SHADOW_STACK, "a shadow stack" },
         { VMA_UPROBES, "the kernel's page for uprobes" },
 };
@@ -177,6 +177,8 @@ static enum mem_kind kind_of(const Img__Vma *v) {
                 return MEM_VVAR;
         if (v->status & VMA_SYSV_SHM)
                 return MEM_SYSV;
+        if (v->status & VMA_AIO_RING)
+                return MEM_AIO;
         switch (v->status & (VMA_FILE_PRIVATE | VMA_FILE_SHARED | VMA_ANON_SHARED | VMA_ANON_PRIVATE)) {
         case VMA_FILE_PRIVATE:
                 return MEM_FILE_PRIVATE;
@@ -202,7 +204,8 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
 
         if (kind == MEM_KIND_INVALID)
                 return damaged_area(t, v, "is of no known kind", err);
-        if ((v->flags & (MAP_SHARED | MAP_PRIVATE)) != (uint32_t)(shared ? MAP_SHARED : MAP_PRIVATE))
+        if (kind != MEM_AIO &&
+            (v->flags & (MAP_SHARED | MAP_PRIVATE)) != (uint32_t)(shared ? MAP_SHARED : MAP_PRIVATE))
                 return damaged_area(t, v, "is said to be private and shared", err);
         if ((kind == MEM_VDSO && size > VDSO_MAX) || (kind == MEM_VVAR && size > VVAR_MAX))
                 return damaged_area(t, v, "is too large for a vDSO", err);
@@ -216,6 +219,8 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
                 return damaged_area(t, v, "maps no file", err);
         if (kind == MEM_SYSV && (v->prot & PROT_WRITE) && mem_sysv_read_only(v))
                 return damaged_area(t, v, "is attached for reading and may be written to", err);
+        if (kind == MEM_AIO && (v->prot != (PROT_READ | PROT_WRITE) || v->flags & MAP_HUGETLB))
+                return damaged_area(t, v, "cannot be the ring of an AIO context", err);
         if ((v->flags & MAP_GROWSDOWN) && kind != MEM_ANON)
                 return damaged_area(t, v, "cannot grow down", err);
         return 0;
@@ -298,7 +303,8 @@ static bool cover(struct restore_area_vec *areas, size_t *cursor, uint64_t start
 
                 if (!area || area->start > start)
                         return false;
-                if (content && !mem_is_private(area->kind) && area->kind != MEM_VDSO)
+                if (content && !mem_is_private(area->kind) && area->kind != MEM_VDSO &&
+                    area->kind != MEM_AIO)
                         return false;
                 if (content)
                         area->content = true;
@@ -359,11 +365,6 @@ static int load_old_areas(struct restore_task *t, struct ckpt_error *err) {
 static int check_mm(const struct restore_task *t, struct ckpt_error *err) {
         const Img__Mm *mm = t->mm;
 
-        if (mm->n_aios > 0)
-                return ckpt_error(
-                        err, -ENOTSUP,
-                        "pid %d has AIO contexts, which cannot be restored yet; nothing was created",
-                        t->pid);
         if (mm->n_mm_saved_auxv % 2 != 0 || mm->n_mm_saved_auxv > 512)
                 return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: its auxiliary vector is impossible",
                                   t->pid);
@@ -390,6 +391,8 @@ int mem_load(struct restore_task *t, struct ckpt_error *err) {
                                   &mem->pages_id, &mem->pages_size, err);
         if (r == 0)
                 r = check_runs(t, err);
+        if (r == 0)
+                r = aio_load(t, err);
         if (r == 0)
                 progress_add_total(&t->restore->run->progress, mem->pages_size);
         return r;

@@ -15,6 +15,7 @@
 #include "fd/fd.h"
 #include "lib/io.h"
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/dump.h"
 #include "mem/hugetlb.h"
 #include "ns/ipc.h"
@@ -72,7 +73,6 @@ static const struct name_row {
 } name_rows[] = {
         { "/SYSV", "System V shared memory",
           "Start the program in an IPC namespace of its own: unshare --ipc PROGRAM" },
-        { "/[aio]", "an AIO context (io_setup)", "Let the program use ordinary reads and writes" },
         { "/secretmem", "secret memory (memfd_secret)", NULL },
         { "anon_inode:[io_uring]", "the rings of an io_uring instance",
           "Start the program with io_uring disabled" },
@@ -177,6 +177,12 @@ static void look_file(const struct look *l) {
                 if (errno != ENOENT && errno != ESRCH) /* it is gone meanwhile */
                         block(l, "Run ckpt as root", "%s, which cannot be looked at (%s)", l->vma->name,
                               strerror(errno));
+                return;
+        }
+        if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) { /* what no filesystem has */
+                if (aio_is_inherited(l->t, l->vma))
+                        block(l, "Let the program set up its AIO contexts after it has forked",
+                              "the ring of an AIO context of another process");
                 return;
         }
         if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)

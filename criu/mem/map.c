@@ -32,6 +32,8 @@ static uint64_t map_flags(const struct restore_area *area) {
         uint64_t flags = MAP_FIXED_NOREPLACE | (area->msg->flags & (MAP_NORESERVE | MAP_GROWSDOWN));
 
         flags |= area->kind == MEM_FILE_SHARED || area->kind == MEM_SHMEM ? MAP_SHARED : MAP_PRIVATE;
+        if (area->kind == MEM_AIO) /* keeps the place, and what will be in the ring */
+                flags |= MAP_ANONYMOUS;
         if (area->kind == MEM_ANON)
                 flags |= MAP_ANONYMOUS | mem_huge_flags(area->msg->flags);
         return flags;
@@ -50,7 +52,9 @@ static bool joins(const struct restore_area *a, const struct restore_area *b) {
 }
 
 static void add_mmap(struct compel_batch *b, const struct restore_area *area, uint64_t start, uint64_t end) {
-        uint64_t pgoff = area->kind == MEM_ANON ? 0 : area->msg->pgoff + (start - area->start);
+        uint64_t pgoff = area->kind == MEM_ANON || area->kind == MEM_AIO
+                                 ? 0
+                                 : area->msg->pgoff + (start - area->start);
         struct compel_op *op;
 
         op = compel_call(b, "map an area", SYS_mmap, start, end - start, area->map_prot, map_flags(area),

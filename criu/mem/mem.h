@@ -59,6 +59,9 @@ void mem_dump_free(struct dump_mem **mem);
 struct task_kind;
 extern const struct task_kind mem_brk_kind;
 
+/* Likewise: asks it which AIO contexts it can use. */
+extern const struct task_kind mem_aio_kind;
+
 /* ---- restore ---- */
 
 /* Load stage: mm, pagemap, pages; everything checked: order, bounds, overlap, sizes of pages files. */

@@ -88,29 +88,30 @@ static int sweep_areas(struct sweep *s) {
         return r;
 }
 
-/* The code of the vDSO is saved whole, to be compared with that of the restoring kernel. */
-static int add_vdso(struct dump_task *t) {
+/*
+ * The code of the vDSO is saved whole, to be compared with that of the restoring kernel; and the rings of AIO contexts, which
+ * are shared with the kernel rather than the task's own.
+ */
+static int add_whole(struct dump_task *t) {
         _cleanup_(mem_run_vec_done) struct mem_run_vec merged = { 0 };
-        const struct mem_area *vdso = NULL;
         struct dump_mem *mem = t->mem;
-        bool done = false;
+        size_t i = 0;
         int r = 0;
 
-        for (size_t i = 0; i < mem->areas.n; i++)
-                if (mem->areas.v[i].kind == MEM_VDSO)
-                        vdso = &mem->areas.v[i];
-        if (!vdso)
-                return 0;
-        for (size_t i = 0; r == 0 && i < mem->runs.n; i++) {
-                if (!done && mem->runs.v[i].start >= vdso->vma.end) {
-                        r = mem_runs_add(&merged, vdso->vma.start, vdso->vma.end, 0);
-                        done = true;
-                }
-                if (r == 0)
+        for (size_t k = 0; r == 0 && k < mem->areas.n; k++) {
+                const struct mem_area *area = &mem->areas.v[k];
+
+                if (area->kind != MEM_VDSO && area->kind != MEM_AIO)
+                        continue;
+                for (; r == 0 && i < mem->runs.n && mem->runs.v[i].start < area->vma.start; i++)
                         r = mem_runs_add(&merged, mem->runs.v[i].start, mem->runs.v[i].end, 0);
+                if (r == 0)
+                        r = mem_runs_add(&merged, area->vma.start, area->vma.end, 0);
         }
-        if (r == 0 && !done)
-                r = mem_runs_add(&merged, vdso->vma.start, vdso->vma.end, 0);
+        if (merged.n == 0)
+                return r;
+        for (; r == 0 && i < mem->runs.n; i++)
+                r = mem_runs_add(&merged, mem->runs.v[i].start, mem->runs.v[i].end, 0);
         if (r == 0) {
                 struct mem_run_vec old = mem->runs;
 
@@ -132,7 +133,7 @@ int mem_collect_pages(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = take_all(&s);
         if (r == 0)
-                r = add_vdso(t);
+                r = add_whole(t);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot find out which pages it uses",
                                         dump_task_name(t));

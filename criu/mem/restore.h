@@ -41,6 +41,7 @@ struct restore_mem_tree {
         struct restore_mapped_vec files;
         struct vdso_layout vdso;  /* of ckpt, that is of this kernel */
         int images_fd;            /* the images directory, by its number in the tasks */
+        int null_fd;              /* /dev/null, if there are AIO contexts */
         int pages_fd, uffd;       /* numbers that are free for the pages file and a userfaultfd of a task */
         int patch_file, patch_fd; /* code of other kernels' vDSOs: here, and by its number in the tasks */
         uint64_t patch_size;

@@ -43,6 +43,7 @@ enum mem_kind {
         MEM_FILE_SHARED,
         MEM_SHMEM, /* shared anonymous */
         MEM_SYSV,  /* a part of a System V segment */
+        MEM_AIO,   /* the ring of an AIO context */
         MEM_VDSO,
         MEM_VVAR,
         MEM_KIND_MAX,

@@ -15,6 +15,7 @@ const struct task_kind *const task_kinds[] = {
         &kind_proc_files,
         &kind_process_early,
         &mem_brk_kind,
+        &mem_aio_kind,
         &kind_rlimits_raise,
         &kind_sigactions,
         &kind_posix_timers,

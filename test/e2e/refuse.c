@@ -204,10 +204,18 @@ static void setup_aio(struct kind *k) {
 
         NEED(syscall(SYS_io_setup, 8, &ctx) == 0);
         k->mem = (void *)(uintptr_t)ctx;
+        k->kid = xfork();
+        if (k->kid == 0) {
+                gate_open(&ready, 1);
+                gate_pass(&go, 1);
+                _exit(3);
+        }
+        gate_pass(&ready, 1);
 }
 
 static void check_aio(struct kind *k) {
         CHECK(syscall(SYS_io_destroy, k->mem) == 0, "io_destroy: %m");
+        check_kid(k);
 }
 
 static void setup_userfaultfd(struct kind *k) {
@@ -388,7 +396,7 @@ static struct kind kinds[] = {
         { .name = "deleted-linked", .setup = setup_deleted_linked, .check = check_deleted },
         { .name = "deleted-large", .setup = setup_deleted_large, .check = check_deleted_large },
         { .name = "io_uring", .setup = setup_io_uring, .check = check_nothing },
-        { .name = "aio", .setup = setup_aio, .check = check_aio },
+        { .name = "aio-inherited", .setup = setup_aio, .check = check_aio },
         { .name = "userfaultfd", .setup = setup_userfaultfd, .check = check_nothing },
         { .name = "perf", .setup = setup_perf, .check = check_nothing },
         { .name = "mqueue", .setup = setup_mqueue, .check = check_nothing },

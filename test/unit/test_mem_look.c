@@ -184,7 +184,7 @@ static const struct {
 } rows[] = {
         { "memfd", with_memfd, "fd/ was asked about map_files/" },
         { "sysv", with_sysv, "System V shared memory" },
-        { "aio", with_aio, "an AIO context" },
+        { "aio", with_aio, NULL },
         { "deleted", with_deleted, "fd/ was asked about map_files/" },
         { "replaced", with_replaced, "fd/ was asked about map_files/" },
         { "uffd", with_uffd, "watched by a userfaultfd" },
