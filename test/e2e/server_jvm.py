@@ -126,7 +126,7 @@ JAVA, JAVAC = (shutil.which(name) or skip(f'there is no {name}') for name in ('j
 write(sb.path('Busy.java'), PROGRAM)
 subprocess.run([JAVAC, '-d', sb.path(), sb.path('Busy.java')], check=True)
 port = free_port()
-server = Server(sb, 'jvm', [JAVA, '-Xmx128m', '-cp', sb.path(), 'Busy', str(port)], port, varies=['Threads', 'fds'])
+server = Server(sb, 'jvm', [JAVA, '-Xms96m', '-Xmx96m', '-XX:+AlwaysPreTouch', '-cp', sb.path(), 'Busy', str(port)], port, varies=['Threads', 'fds'])
 server.add_client(ask)
 server.add_client(ask)
 server.run()
