@@ -239,6 +239,7 @@ SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 
 sanitize:
 	@+$(MAKE) --no-print-directory B=$(B)/san SAN_CFLAGS='$(SAN_FLAGS)' CFLAGS='-O1 -g' all unit
+	@+ASAN_OPTIONS=detect_leaks=0 $(MAKE) --no-print-directory B=$(B)/san SAN_CFLAGS='$(SAN_FLAGS)' CFLAGS='-O1 -g' e2e
 
 $(B)/test/fuzz/%: test/fuzz/%.c $(B)/libckpt.a $(B)/libcompel.a
 	@mkdir -p $(@D)

@@ -24,6 +24,7 @@ void compel_batch_init(struct compel_batch *b, void *local, raddr_t remote, size
         };
         b->data = b->data_start;
         b->lane->ops = compel_remote(b, b->ops);
+        b->lane->few = 1;
 }
 
 raddr_t compel_remote(const struct compel_batch *b, const void *local) {

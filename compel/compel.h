@@ -18,6 +18,7 @@
 #pragma once
 
 #include <linux/sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +39,9 @@ typedef uint64_t raddr_t;
  */
 struct compel_thread {
         pid_t tid;
-        bool seized;       /* attached by the calling thread */
-        bool stopped;      /* in a ptrace stop now */
+        struct compel_tracer *tracer; /* who traces it; NULL: the calling thread */
+        bool seized;                  /* attached by the calling thread, or by that process */
+        bool stopped;                 /* in a ptrace stop now */
         bool stop_pending; /* a SIGSTOP came while it was ours: released, it stops for job control */
         int stop_signal;   /* the signal of the job-control stop it is in, 0 if in none */
         uint64_t sigmask;  /* blocked signals when it was stopped, as bits signo - 1 */
@@ -53,6 +55,44 @@ struct compel_thread {
  * zombie, -EPERM no privileges or somebody traces it already; neither fills *err.
  */
 int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options);
+
+/*
+ * Threads under seccomp are unfiltered while they are traced with PTRACE_O_SUSPEND_SECCOMP (Linux 4.3), and they
+ * could not leave a visit by themselves once the death of their tracer ends that. So they are traced by a process of
+ * ckpt that outlives it until they are out. To be freed when everything that it traces has been released; whatever it
+ * still traces goes on.
+ */
+struct compel_tracer;
+int compel_tracer_start(struct compel_tracer **ret, struct ckpt_error *err);
+void compel_tracer_free(struct compel_tracer **t);
+
+/* As the kernel tells who traces a thread. NULL: ckpt itself. */
+pid_t compel_tracer_pid(const struct compel_tracer *t);
+
+/* As compel_seize(), by that process; NULL: by ckpt. */
+int compel_seize_by(struct compel_tracer *tracer, struct compel_thread *t, pid_t tid, unsigned long options);
+
+/* Attach without asking it to stop. compel_interrupt_later() does that. */
+int compel_attach(struct compel_thread *t, pid_t tid, unsigned long options);
+int compel_interrupt_later(struct compel_thread *t);
+
+/*
+ * ptrace(2) by whoever traces `t`. `data`, of `size` bytes, is the last argument and is copied both ways. Returns
+ * what ptrace does, or a negative errno.
+ */
+long compel_ptrace(const struct compel_thread *t, unsigned int request, uint64_t addr, void *data,
+                   size_t size);
+
+/* PTRACE_GETREGSET, PTRACE_SETREGSET. `size` in: room; out: bytes used. */
+int compel_regset(const struct compel_thread *t, unsigned int request, uint64_t type, void *buf,
+                  size_t *size);
+
+/* PTRACE_PEEKSIGINFO: up to `n` siginfos from number `off` on. Returns how many, or a negative errno. */
+int compel_peek_siginfo(const struct compel_thread *t, uint32_t flags, uint64_t off, siginfo_t *buf,
+                        size_t n);
+
+/* Wait for the end of a thread that has been killed, and reap it as its tracer. */
+void compel_wait_end(struct compel_thread *t);
 
 /*
  * Wait until a seized thread has stopped and read its registers and signal mask. Signals that

@@ -34,7 +34,7 @@ static size_t code_size(void) {
         return (size_t)(compel_stub_data - compel_stub);
 }
 
-static size_t foothold_size(void) {
+size_t foothold_size(void) {
         return FOOTHOLD_SLOT_MAX * slot_size();
 }
 

@@ -26,6 +26,9 @@ struct foothold {
  */
 int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads);
 
+/* Bytes from `addr` on, all slots together. */
+size_t foothold_size(void);
+
 /* Write a slot for `t`, with what it needs to get back to what it was doing. */
 int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t,
                    uint64_t map_len);

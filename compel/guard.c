@@ -72,9 +72,10 @@ static bool answered(const struct compel_lane *lane, uint32_t command) {
 
 int compel_await(struct compel_lane *lane, uint32_t command, bool (*alive)(void *), void *arg) {
         unsigned int sleep_us = SLEEP_MIN_US;
+        bool few = lane->few;
         int r = 0;
 
-        for (unsigned int i = 0; i < SPIN_ROUNDS; i++) {
+        for (unsigned int i = 0; i < SPIN_ROUNDS && few; i++) {
                 if (answered(lane, command))
                         return 0;
                 __builtin_ia32_pause();

@@ -22,9 +22,13 @@
 #include "compel/internal.h"
 #include "macro.h"
 
+/* Lanes whose threads spin before they sleep. With more of them than CPUs they would keep each other from working. */
+enum { FEW = 2 };
+
 struct compel_host {
         char *base;
         size_t size, used;
+        unsigned int nr_lanes;
         struct compel_guard guard;
 };
 
@@ -97,7 +101,7 @@ void compel_host_kill(struct compel_host *host) {
 static bool task_alive(void *arg) {
         const struct compel_batch *b = arg;
 
-        return b->tid <= 0 || compel_tid_alive(b->tid);
+        return b->tid <= 0 || compel_tid_works(b->tid);
 }
 
 static int run_full_batch(struct compel_batch *b) {
@@ -116,6 +120,7 @@ int compel_host_lane(struct compel_host *host, size_t size, struct compel_batch 
         compel_batch_init(ret, lane, compel_arg(lane), size);
         ret->overflow = run_full_batch;
         ret->lane->mode = COMPEL_MODE_HOST;
+        ret->lane->few = ++host->nr_lanes <= FEW;
         ret->lane->guard = compel_arg(host->guard.word);
         return 0;
 }

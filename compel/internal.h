@@ -56,6 +56,9 @@ int compel_await(struct compel_lane *lane, uint32_t command, bool (*alive)(void 
 /* Is there a thread `tid`, and is it not a zombie? */
 bool compel_tid_alive(pid_t tid);
 
+/* ... and does no tracer hold it? One of ours that stopped by itself has got a signal that would have killed it. */
+bool compel_tid_works(pid_t tid);
+
 /* Why `t`, which is stopped, cannot carry out system calls for ckpt; NULL if it can. */
 const char *compel_unenterable(const struct compel_thread *t);
 

@@ -72,7 +72,7 @@ struct compel_lane {
         uint32_t is_guest;    /* visit: not the driver */
         uint64_t map_len;     /* visit, driver: bytes mapped at leave_arg */
         uint32_t job_stopped; /* visit: its process is in a job-control stop */
-        uint32_t pad;
+        uint32_t few; /* few threads work for ckpt: waiting a little without giving up the CPU pays */
         uint64_t reserved[3];
 };
 

@@ -16,6 +16,7 @@
 #include "cleanup.h"
 #include "compel/arch.h"
 #include "compel/internal.h"
+#include "compel/tracer.h"
 #include "macro.h"
 
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG /* Linux 6.4 */
@@ -32,11 +33,13 @@ enum {
         STEP_TIMEOUT_MS = 10000, /* for what takes microseconds, but may wait for mmap_lock, or a CPU */
 };
 
-static long ptrace_(unsigned int request, pid_t tid, uint64_t addr, uint64_t data) {
-        return syscall(SYS_ptrace, request, tid, addr, data) < 0 ? -errno : 0;
+static long ptrace_(unsigned int request, const struct compel_thread *t, uint64_t addr, uint64_t data) {
+        return compel_traced(t, SYS_ptrace, (const uint64_t[6]){ request, (uint64_t)t->tid, addr, data }, 0,
+                             NULL, 0);
 }
 
-bool compel_tid_alive(pid_t tid) {
+/* The letter of /proc/TID/stat; 'X': there is none, '?': it cannot be read. */
+static char state_of(pid_t tid) {
         _cleanup_close_ int fd = -EBADF;
         char path[48], buf[512], *p;
         ssize_t n;
@@ -44,27 +47,57 @@ bool compel_tid_alive(pid_t tid) {
         snprintf(path, sizeof(path), "/proc/%d/stat", tid);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
-                return errno != ENOENT;
+                return errno == ENOENT ? 'X' : '?';
         n = read(fd, buf, sizeof(buf) - 1);
         if (n <= 0)
-                return n == 0 || errno != ESRCH;
+                return n < 0 && errno == ESRCH ? 'X' : '?';
         buf[n] = '\0';
         p = strrchr(buf, ')');
-        return !p || (p[1] == ' ' && p[2] != 'Z' && p[2] != 'X');
+        return p && p[1] == ' ' ? p[2] : '?';
 }
 
-int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options) {
+bool compel_tid_alive(pid_t tid) {
+        char state = state_of(tid);
+
+        return state != 'Z' && state != 'X';
+}
+
+bool compel_tid_works(pid_t tid) {
+        char state = state_of(tid);
+
+        return state != 'Z' && state != 'X' && state != 't';
+}
+
+int compel_attach(struct compel_thread *t, pid_t tid, unsigned long options) {
+        struct compel_tracer *tracer = t->tracer;
         long r;
 
-        *t = (struct compel_thread){ .tid = tid };
-        r = ptrace_(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD | options);
+        *t = (struct compel_thread){ .tid = tid, .tracer = tracer };
+        r = ptrace_(PTRACE_SEIZE, t, 0, PTRACE_O_TRACESYSGOOD | options);
         /* The kernel does not tell a zombie from a thread that is somebody else's. */
         if (r == -EPERM && !compel_tid_alive(tid))
                 r = -ESRCH;
         if (r < 0)
                 return (int)r;
         t->seized = true;
-        return (int)ptrace_(PTRACE_INTERRUPT, tid, 0, 0);
+        return 0;
+}
+
+int compel_interrupt_later(struct compel_thread *t) {
+        return (int)ptrace_(PTRACE_INTERRUPT, t, 0, 0);
+}
+
+int compel_seize_by(struct compel_tracer *tracer, struct compel_thread *t, pid_t tid,
+                    unsigned long options) {
+        int r;
+
+        t->tracer = tracer;
+        r = compel_attach(t, tid, options);
+        return r < 0 ? r : compel_interrupt_later(t);
+}
+
+int compel_seize(struct compel_thread *t, pid_t tid, unsigned long options) {
+        return compel_seize_by(NULL, t, tid, options);
 }
 
 static bool is_event_stop(int status) {
@@ -87,12 +120,27 @@ static uint64_t now_ms(void) {
  * lost if the tracer dies before it has resumed the tracee with it, so that one is only looked at:
  * resuming is enough.
  */
-static int look(pid_t tid, int *ret_status) {
-        siginfo_t si = { 0 };
-        int status;
+static int peek_state(const struct compel_thread *t, siginfo_t *ret) {
+        const uint64_t arg[6] = { P_PID, (uint64_t)t->tid, 0,
+                                  WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL };
 
-        if (waitid(P_PID, (id_t)tid, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) < 0)
-                return -errno;
+        *ret = (siginfo_t){ 0 };
+        return (int)compel_traced(t, SYS_waitid, arg, 2, ret, sizeof(*ret));
+}
+
+static int take_state(const struct compel_thread *t, int options, int *ret_status) {
+        const uint64_t arg[6] = { (uint64_t)t->tid, 0, (uint64_t)(unsigned int)options };
+
+        return (int)compel_traced(t, SYS_wait4, arg, 1, ret_status, sizeof(*ret_status));
+}
+
+static int look(const struct compel_thread *t, int *ret_status) {
+        siginfo_t si;
+        int status = 0, r;
+
+        r = peek_state(t, &si);
+        if (r < 0)
+                return r;
         if (si.si_pid == 0)
                 return 0;
         if (si.si_code == CLD_TRAPPED || si.si_code == CLD_STOPPED) {
@@ -100,7 +148,7 @@ static int look(pid_t tid, int *ret_status) {
                 if (is_signal_stop(*ret_status))
                         return 1;
         }
-        return waitpid(tid, &status, __WALL | WNOHANG) == tid ? (*ret_status = status, 1) : 0;
+        return take_state(t, __WALL | WNOHANG, &status) == t->tid ? (*ret_status = status, 1) : 0;
 }
 
 /*
@@ -111,7 +159,7 @@ static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_stat
         struct timespec nap = { 0, 100 * 1000 };
 
         for (unsigned int i = 0;; i++) {
-                int r = look(t->tid, ret_status);
+                int r = look(t, ret_status);
 
                 if (r > 0 && WIFSTOPPED(*ret_status)) {
                         t->stopped = true;
@@ -128,7 +176,7 @@ static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_stat
                         continue;
                 }
                 if (i % LOOK_EVERY == 0 && !compel_tid_alive(t->tid)) {
-                        t->seized = look(t->tid, ret_status) <= 0;
+                        t->seized = look(t, ret_status) <= 0;
                         return -ESRCH;
                 }
                 if (now_ms() >= deadline)
@@ -142,7 +190,7 @@ static int resume(struct compel_thread *t, unsigned int request, int status) {
         bool stop = is_signal_stop(status) && WSTOPSIG(status) == SIGSTOP;
         int r;
 
-        r = (int)ptrace_(request, t->tid, 0, stop ? SIGSTOP : 0);
+        r = (int)ptrace_(request, t, 0, stop ? SIGSTOP : 0);
         if (r < 0)
                 return r;
         t->stopped = false;
@@ -182,7 +230,7 @@ int compel_resume(struct compel_thread *t) {
 int compel_park(struct compel_thread *t) {
         int r;
 
-        r = (int)ptrace_(PTRACE_INTERRUPT, t->tid, 0, 0);
+        r = (int)ptrace_(PTRACE_INTERRUPT, t, 0, 0);
         if (r == 0)
                 r = compel_resume(t);
         return r < 0 ? r : run_to_stop(t, PTRACE_CONT);
@@ -198,7 +246,7 @@ int compel_to_syscall_stop(struct compel_thread *t) {
 int compel_interrupt(struct compel_thread *t) {
         int r;
 
-        r = (int)ptrace_(PTRACE_INTERRUPT, t->tid, 0, 0);
+        r = (int)ptrace_(PTRACE_INTERRUPT, t, 0, 0);
         return r < 0 ? r : run_to_stop(t, PTRACE_CONT);
 }
 
@@ -212,42 +260,35 @@ int compel_go_on(struct compel_thread *t) {
 }
 
 bool compel_is_running(const struct compel_thread *t) {
-        siginfo_t si = { 0 };
+        siginfo_t si;
 
-        return waitid(P_PID, (id_t)t->tid, &si, WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-               si.si_pid == 0 && compel_tid_alive(t->tid);
+        return peek_state(t, &si) == 0 && si.si_pid == 0 && compel_tid_alive(t->tid);
 }
 
 int compel_get_regs(const struct compel_thread *t, struct user_regs_struct *ret) {
-        return (int)ptrace_(PTRACE_GETREGS, t->tid, 0, compel_arg(ret));
+        return (int)compel_ptrace(t, PTRACE_GETREGS, 0, ret, sizeof(*ret));
 }
 
 int compel_set_regs(const struct compel_thread *t, const struct user_regs_struct *regs) {
-        return (int)ptrace_(PTRACE_SETREGS, t->tid, 0, compel_arg(regs));
+        struct user_regs_struct copy = *regs;
+
+        return (int)compel_ptrace(t, PTRACE_SETREGS, 0, &copy, sizeof(copy));
 }
 
 int compel_get_sigmask(const struct compel_thread *t, uint64_t *ret) {
-        return (int)ptrace_(PTRACE_GETSIGMASK, t->tid, sizeof(*ret), compel_arg(ret));
+        return (int)compel_ptrace(t, PTRACE_GETSIGMASK, sizeof(*ret), ret, sizeof(*ret));
 }
 
 int compel_set_sigmask(const struct compel_thread *t, uint64_t sigmask) {
-        return (int)ptrace_(PTRACE_SETSIGMASK, t->tid, sizeof(sigmask), compel_arg(&sigmask));
+        return (int)compel_ptrace(t, PTRACE_SETSIGMASK, sizeof(sigmask), &sigmask, sizeof(sigmask));
 }
 
 int compel_get_xstate(const struct compel_thread *t, void *buf, size_t *size) {
-        struct iovec iov = { buf, *size };
-        int r;
-
-        r = (int)ptrace_(PTRACE_GETREGSET, t->tid, NT_X86_XSTATE, compel_arg(&iov));
-        if (r == 0)
-                *size = iov.iov_len;
-        return r;
+        return compel_regset(t, PTRACE_GETREGSET, NT_X86_XSTATE, buf, size);
 }
 
 int compel_set_xstate(const struct compel_thread *t, const void *buf, size_t size) {
-        struct iovec iov = { (void *)buf, size };
-
-        return (int)ptrace_(PTRACE_SETREGSET, t->tid, NT_X86_XSTATE, compel_arg(&iov));
+        return compel_regset(t, PTRACE_SETREGSET, NT_X86_XSTATE, (void *)buf, &size);
 }
 
 static int peek(const struct compel_thread *t, raddr_t addr, void *buf, size_t size) {
@@ -271,7 +312,7 @@ static int abort_rseq(struct compel_thread *t) {
         uint64_t cs_addr;
         uint32_t signature;
 
-        if (ptrace_(PTRACE_GET_RSEQ_CONFIGURATION, t->tid, sizeof(conf), compel_arg(&conf)) < 0 ||
+        if (compel_ptrace(t, PTRACE_GET_RSEQ_CONFIGURATION, sizeof(conf), &conf, sizeof(conf)) < 0 ||
             conf.rseq_abi_pointer == 0 ||
             peek(t, conf.rseq_abi_pointer + 8, &cs_addr, sizeof(cs_addr)) < 0 || cs_addr == 0 ||
             peek(t, cs_addr, &cs, sizeof(cs)) < 0 || cs.version != 0 ||
@@ -292,7 +333,8 @@ static bool dispatches_syscalls(const struct compel_thread *t) {
         } conf = { 0 };
         char selector;
 
-        if (ptrace_(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, t->tid, sizeof(conf), compel_arg(&conf)) < 0 ||
+        if (compel_ptrace(t, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, sizeof(conf), &conf, sizeof(conf)) <
+                    0 ||
             conf.mode == 0)
                 return false;
         return conf.selector == 0 || peek(t, conf.selector, &selector, 1) < 0 || selector != 0;
@@ -300,9 +342,9 @@ static bool dispatches_syscalls(const struct compel_thread *t) {
 
 static bool has_shadow_stack(const struct compel_thread *t) {
         uint64_t ssp;
-        struct iovec iov = { &ssp, sizeof(ssp) };
+        size_t size = sizeof(ssp);
 
-        return ptrace_(PTRACE_GETREGSET, t->tid, NT_X86_SHSTK, compel_arg(&iov)) == 0;
+        return compel_regset(t, PTRACE_GETREGSET, NT_X86_SHSTK, &ssp, &size) == 0;
 }
 
 const char *compel_unenterable(const struct compel_thread *t) {
@@ -341,8 +383,7 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
                         return read_state(t);
                 }
                 /* A signal on its way to the thread: it is delivered, and the stop comes next. */
-                r = (int)ptrace_(PTRACE_CONT, t->tid, 0,
-                                 is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0);
+                r = (int)ptrace_(PTRACE_CONT, t, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0);
                 if (r < 0)
                         return r;
                 t->stopped = false;
@@ -362,10 +403,17 @@ void compel_release(struct compel_thread *t) {
          * process.
          */
         if (t->seized && t->stopped &&
-            ptrace_(PTRACE_DETACH, t->tid, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0) < 0)
+            ptrace_(PTRACE_DETACH, t, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0) < 0)
                 while (wait_change(t, deadline, &status) == 0)
-                        ptrace_(PTRACE_CONT, t->tid, 0, 0);
+                        ptrace_(PTRACE_CONT, t, 0, 0);
         *t = (struct compel_thread){ .tid = t->tid };
+}
+
+void compel_wait_end(struct compel_thread *t) {
+        int status;
+
+        while (take_state(t, __WALL, &status) >= 0 && !WIFEXITED(status) && !WIFSIGNALED(status))
+                ;
 }
 
 int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6],

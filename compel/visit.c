@@ -29,6 +29,7 @@
 #include "compel/arch.h"
 #include "compel/foothold.h"
 #include "compel/internal.h"
+#include "compel/tracer.h"
 #include "macro.h"
 
 enum {
@@ -78,6 +79,18 @@ static raddr_t remote_of(const struct compel_visit *v, const void *local) {
         return v->remote + (uint64_t)((const char *)local - v->local);
 }
 
+/* Whoever traces these threads in our place has to know where they are not in code of their own. */
+static void note_region(const struct compel_visit *v) {
+        struct compel_region region = {
+                .stub = v->foothold.addr,
+                .stub_end = v->foothold.addr + foothold_size(),
+                .map = v->remote,
+                .map_end = v->remote ? v->remote + SHARED_SIZE : 0,
+        };
+
+        compel_tracer_note(v->driver, &region);
+}
+
 /* One system call of the driver, at `entry` in the stub. Leaves it in an event stop behind that. */
 static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6],
                   int64_t *ret) {
@@ -116,6 +129,7 @@ static int inject_mmap(struct compel_visit *v, int prot) {
         if ((uint64_t)addr >= (uint64_t)-4095)
                 return (int)addr == -EAGAIN ? -ENOMEM : (int)addr; /* of mmap: RLIMIT_MEMLOCK */
         v->remote = (raddr_t)addr;
+        note_region(v);
         return foothold_note_mapping(&v->foothold, v->remote);
 }
 
@@ -205,6 +219,7 @@ static int begin(struct compel_visit *v, struct compel_thread *threads, size_t n
         r = foothold_open(&v->foothold, threads, nr_threads);
         if (r < 0)
                 return r;
+        note_region(v);
         r = foothold_write(&v->foothold, FOOTHOLD_DRIVER, v->driver, SHARED_SIZE);
         if (r == 0)
                 r = map_agent(v);
@@ -425,6 +440,8 @@ int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
         v->lost |= r == -ETIMEDOUT;
         if (v->foothold.mem_fd >= 0)
                 foothold_close(&v->foothold, v->lost);
+        if (!v->lost)
+                compel_tracer_note(v->driver, &(struct compel_region){ 0 });
         free_shared(v);
         if (v->lost)
                 return ckpt_error(

@@ -229,7 +229,7 @@ static void sleep_for_command(struct compel_lane *lane, uint32_t seen) {
 static void wait_for_command(struct compel_lane *lane, uint32_t seen) {
         uint32_t *guard = (uint32_t *)lane->guard;
 
-        for (int i = 0; i < SPIN_ROUNDS; i++) {
+        for (int i = 0; i < SPIN_ROUNDS && lane->few; i++) {
                 if (load(&lane->command) != seen)
                         return;
                 agent_relax();

@@ -119,3 +119,10 @@ int blockers_to_error(const struct blockers *b, const char *state, struct ckpt_e
                 ckpt_error_hint(err, "%s", hints);
         return -ENOTSUP;
 }
+
+int blockers_to_retry(const struct blockers *b, struct ckpt_error *err) {
+        if (blockers_to_error(b, "the tree runs on as before", err) == 0)
+                return 0;
+        err->code = -EAGAIN;
+        return -EAGAIN;
+}

@@ -32,3 +32,6 @@ const char *blocker_message(const struct blockers *b, size_t i, const char **ret
  * in the hint. `state` says what is true of the tree now, e.g. "nothing was stopped or changed".
  */
 int blockers_to_error(const struct blockers *b, const char *state, struct ckpt_error *err);
+
+/* Likewise, of a frozen tree, and -EAGAIN: when it was looked at, they were not there. The next attempt will tell. */
+int blockers_to_retry(const struct blockers *b, struct ckpt_error *err);

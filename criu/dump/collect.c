@@ -7,9 +7,10 @@
 #include "image/wire_values.h"
 #include "lib/fault.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "task/kind.h"
 
-/* The namespaces are ckpt's own; equal numbers in the inventory's root_ids say so. */
+/* Equal numbers in the inventory's root_ids say that a namespace is ckpt's own. */
 void collect_namespace_ids(Img__TaskKobjIds *ids) {
         uint32_t id = 1;
 
@@ -25,7 +26,7 @@ void collect_namespace_ids(Img__TaskKobjIds *ids) {
         ids->time_ns_id = id++;
 }
 
-/* Memory and signal handlers are each task's own (look and freeze see to it); files_id and fs_id are fd/'s. */
+/* Memory and signal handlers are each task's own (look and freeze see to it); fd/ gives sharers equal files_id, fs_id. */
 static void make_ids(struct dump_task *t, size_t index) {
         t->ids = arena_message(&t->arena, Img__TaskKobjIds, img__task_kobj_ids__init);
         t->ids->vm_id = (uint32_t)index + 1;
@@ -33,6 +34,7 @@ static void make_ids(struct dump_task *t, size_t index) {
         t->ids->files_id = (uint32_t)index + 1;
         t->ids->fs_id = (uint32_t)index + 1;
         collect_namespace_ids(t->ids);
+        t->ids->ipc_ns_id = ipc_image_id(t->dump, t->ids->ipc_ns_id);
 }
 
 static uint32_t task_state(const struct dump_task *t) {
@@ -65,7 +67,7 @@ static void fill_leader_core(struct dump_task *t) {
                 t->leader_core->ids = t->ids;
 }
 
-/* In the worker. */
+/* In the worker, or in the main thread when that has nothing else to do. */
 static int collect_rest(void *arg, struct ckpt_error *err) {
         struct dump_task *t = arg;
         int r;
@@ -103,15 +105,15 @@ int collect(struct dump *d, struct ckpt_error *err) {
         int r, waited;
 
         r = tree_find_parent_threads(d, err);
-        if (r == 0)
-                r = fd_dump_init(d, err);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
                 make_ids(d->tasks[i], i);
                 r = collect_task(d->tasks[i], err);
         }
-        waited = pool_wait(d->aside, err);
+        waited = pool_join(d->aside, err);
         if (r == 0)
                 r = waited;
+        if (r == 0)
+                r = collect_sharing(d, err);
         if (r == 0)
                 r = mem_collect_shared(d, err);
         if (r == 0)

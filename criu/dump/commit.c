@@ -16,6 +16,7 @@
 #include "lib/kill_guard.h"
 #include "log.h"
 #include "macro.h"
+#include "mem/mem.h"
 #include "sock/sock.h"
 #include "vec.h"
 
@@ -56,12 +57,8 @@ int commit(struct dump *d, struct ckpt_error *err) {
 
 /* The tracer gets to know of each thread's end first, then the parent of the leader's. */
 static void wait_threads(struct dump_task *t) {
-        int status;
-
         for (size_t i = t->nr_threads; i-- > 0;)
-                while (waitpid(t->threads[i].tid, &status, __WALL) >= 0 && !WIFEXITED(status) &&
-                       !WIFSIGNALED(status))
-                        ;
+                compel_wait_end(&t->threads[i].stop);
 }
 
 /* One child: a single system call of the parent. */
@@ -95,8 +92,9 @@ static int reap_batch(struct dump_task *parent, struct compel_visit *v, struct c
 }
 
 static int reap_many(struct dump_task *parent) {
-        _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
+        /* The visit ends before its threads are freed: in reverse order. */
         _cleanup_free_ struct compel_thread *stops = calloc(parent->nr_threads, sizeof(*stops));
+        _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
         size_t next = 0;
         int r;
 
@@ -162,6 +160,7 @@ static int kill_tasks(struct dump *d, struct ckpt_error *err) {
                         return ckpt_error_errno(err, -errno,
                                                 "the checkpoint is complete, but %s cannot be killed",
                                                 dump_task_name(t));
+                mem_release_killed(t);
         }
         wait_threads(d->tasks[0]);
         return 0;
@@ -171,8 +170,9 @@ static int kill_tree(struct dump *d, struct ckpt_error *err) {
         struct kill_guard guard = KILL_GUARD_INIT;
         int r;
 
-        sock_before_kill(d);
-        r = arm_guard(d, &guard, err);
+        r = sock_before_kill(d, err);
+        if (r == 0)
+                r = arm_guard(d, &guard, err);
         if (r == 0)
                 r = sock_silence(d, err);
         if (r == 0)

@@ -16,7 +16,14 @@
 #include "lib/clock.h"
 #include "log.h"
 #include "macro.h"
+#include "ns/ipc.h"
 #include "sock/sock.h"
+#include "task/seccomp.h"
+
+enum {
+        ATTEMPTS_MAX = 5,
+        RETRY_PAUSE_MS = 20,
+};
 
 static int look(struct dump *d, struct ckpt_error *err) {
         int r;
@@ -34,9 +41,9 @@ static int run_action(struct dump *d, enum action action, struct ckpt_error *err
         return action_run(d->run, action, d->opts->tree_pid, err);
 }
 
-/* From the first stop to the last resume; a failure lets the tree go on. */
-static int dump_frozen(struct dump *d, struct ckpt_error *err) {
-        uint64_t start = clock_us(CLOCK_MONOTONIC), memory;
+/* -EAGAIN: what stood against it came between look and freeze, or ends by itself once the tree runs again. */
+static int freeze_and_collect(struct dump *d, struct ckpt_error *err) {
+        uint64_t start = clock_us(CLOCK_MONOTONIC);
         int r;
 
         log_debug("looked at %zu processes", d->nr_tasks);
@@ -46,8 +53,20 @@ static int dump_frozen(struct dump *d, struct ckpt_error *err) {
         if (r == 0)
                 r = collect(d, err);
         if (r == 0)
+                r = ipc_save(d, err);
+        if (r == 0)
                 r = sock_collect(d, err);
         log_debug("collected");
+        d->may_retry = r == -EAGAIN;
+        return r;
+}
+
+/* From the first stop to the last resume; a failure lets the tree go on. */
+static int dump_frozen(struct dump *d, struct ckpt_error *err) {
+        uint64_t start = clock_us(CLOCK_MONOTONIC), memory;
+        int r;
+
+        r = freeze_and_collect(d, err);
         memory = clock_us(CLOCK_MONOTONIC);
         if (r == 0)
                 r = save(d, err);
@@ -79,10 +98,14 @@ static void show_stats(const struct dump_stats *s) {
                s->shpages_written);
 }
 
-static int finish_stats(struct dump *d, struct ckpt_error *err) {
+/* The checkpoint is complete, and the tree has ended or runs: this is no reason to fail any more. */
+static void finish_stats(struct dump *d) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
         if (d->opts->display_stats)
                 show_stats(&d->stats);
-        return stats_write_dump(d->run->work_dirfd, &d->stats, err);
+        if (stats_write_dump(d->run->work_dirfd, &d->stats, &err) < 0)
+                log_warn("%s", ckpt_error_message(&err));
 }
 
 static int run_stages(struct dump *d, struct ckpt_error *err) {
@@ -97,31 +120,65 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
                 r = image_set_create(d->run->images_dirfd, &dump_image_hooks, &d->set, err);
         if (r == 0)
                 r = pool_create(0, &d->pool, err);
-        if (r == 0)
+        if (r == 0 && d->attempt == 1)
                 r = run_action(d, ACTION_PRE_DUMP, err);
         if (r == 0)
                 r = dump_frozen(d, err);
         if (r == 0)
-                r = finish_stats(d, err);
+                finish_stats(d);
         return r;
 }
 
-int dump_run(struct ckpt_run *run) {
-        struct dump d = { .run = run, .opts = run->opts };
+static void release(struct dump *d) {
+        pool_free(&d->pool);
+        pool_free(&d->aside);
+        image_set_abort(d->set);
+        sock_dump_free(d);
+        fd_dump_free(d);
+        ipc_dump_free(d);
+        seccomp_dump_free(d);
+        compel_tracer_free(&d->tracer);
+        tree_free(d);
+        blockers_free(&d->blockers);
+        free(d->self);
+        kernel_features_done(&d->kernel);
+}
+
+/* Everything anew: nothing that a failed attempt has found out need be true any more. */
+static int attempt(struct dump *d, struct ckpt_error *err) {
         int r;
 
-        kernel_features_init(&d.kernel);
-        d.blockers = blockers_new();
-        r = run_stages(&d, &run->err);
-        pool_free(&d.pool);
-        pool_free(&d.aside);
-        image_set_abort(d.set);
-        sock_dump_free(&d);
-        fd_dump_free(&d);
-        tree_free(&d);
-        blockers_free(&d.blockers);
-        free(d.self);
-        kernel_features_done(&d.kernel);
+        kernel_features_init(&d->kernel);
+        d->blockers = blockers_new();
+        r = run_stages(d, err);
+        release(d);
+        return r;
+}
+
+/* The tree runs for a moment, and is looked at again as if for the first time. */
+static bool try_again(struct dump *d, uint64_t start, struct ckpt_error *err) {
+        struct timespec pause = { 0, RETRY_PAUSE_MS * 1000000L };
+
+        if (!d->may_retry || d->attempt == ATTEMPTS_MAX ||
+            clock_us(CLOCK_MONOTONIC) - start > 1000000 * (uint64_t)d->opts->timeout)
+                return false;
+        log_info("%s; trying again", ckpt_error_message(err));
+        ckpt_error_clear(err);
+        *d = (struct dump){
+                .run = d->run, .opts = d->opts, .attempt = d->attempt + 1, .trace_all = d->trace_all
+        };
+        nanosleep(&pause, NULL);
+        return true;
+}
+
+int dump_run(struct ckpt_run *run) {
+        struct dump d = { .run = run, .opts = run->opts, .attempt = 1 };
+        uint64_t start = clock_us(CLOCK_MONOTONIC);
+        int r;
+
+        do
+                r = attempt(&d, &run->err);
+        while (r < 0 && try_again(&d, start, &run->err));
         if (r == 0)
                 log_info("dumped the tree of pid %d", run->opts->tree_pid);
         return r;
@@ -144,12 +201,6 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
                 look_sessions(&d);
                 *ret = TAKE_PTR(d.blockers);
         }
-        pool_free(&d.aside);
-        sock_dump_free(&d);
-        fd_dump_free(&d);
-        tree_free(&d);
-        blockers_free(&d.blockers);
-        free(d.self);
-        kernel_features_done(&d.kernel);
+        release(&d);
         return r;
 }

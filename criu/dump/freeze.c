@@ -49,15 +49,31 @@ static void remove_thread(struct dump_task *t, size_t i) {
         t->nr_threads--;
 }
 
+static bool needs_tracer(const struct dump_task *t) {
+        return t->filtered || t->dump->trace_all;
+}
+
+static struct compel_tracer *tracer_of(const struct dump_task *t) {
+        return needs_tracer(t) ? t->dump->tracer : NULL;
+}
+
 /* An attempt that was given up left it attached, because it could not be stopped: its stop is still asked for. */
 static bool is_ours_already(struct dump_thread *th) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_proc_status_ struct proc_status status = { 0 };
 
-        if (proc_status_read(&th->proc, &buf, &status) < 0 || status.tracer_pid != getpid())
+        struct compel_tracer *tracer = tracer_of(th->task);
+
+        if (proc_status_read(&th->proc, &buf, &status) < 0 || status.tracer_pid != compel_tracer_pid(tracer))
                 return false;
-        th->stop = (struct compel_thread){ .tid = th->tid, .seized = true };
+        th->stop = (struct compel_thread){ .tid = th->tid, .tracer = tracer, .seized = true };
         return true;
+}
+
+static int seize(struct dump_thread *th) {
+        struct compel_tracer *tracer = tracer_of(th->task);
+
+        return compel_seize_by(tracer, &th->stop, th->tid, tracer ? PTRACE_O_SUSPEND_SECCOMP : 0);
 }
 
 /* Seize threads [first, nr_threads): all are asked before the first is waited for. */
@@ -65,10 +81,15 @@ static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *e
         size_t i = first;
         int r;
 
+        if (needs_tracer(t) && !t->dump->tracer) {
+                r = compel_tracer_start(&t->dump->tracer, err);
+                if (r < 0)
+                        return r;
+        }
         while (i < t->nr_threads) {
                 struct dump_thread *th = &t->threads[i];
 
-                r = compel_seize(&th->stop, th->tid, 0);
+                r = seize(th);
                 if (r == 0 || is_ours_already(th)) {
                         i++;
                         r = fault_point_error(FAULT_DUMP_SEIZE_EACH, err);
@@ -249,7 +270,7 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                         return r;
         }
         look_sessions(d);
-        r = blockers_to_error(d->blockers, "the tree runs on as before", err);
+        r = blockers_to_retry(d->blockers, err);
         if (r < 0)
                 return r;
         return fault_point_error(FAULT_DUMP_FROZEN, err);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What stands against a dump; nothing is stopped for it. */
 #include <errno.h>
-#include <linux/kcmp.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -11,6 +9,7 @@
 #include "lib/fault.h"
 #include "macro.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "ns/time.h"
 #include "task/kind.h"
 
@@ -19,10 +18,10 @@ struct namespace_row {
         const char *text;
 };
 
-/* Later issues carry these over; until then a tree shares all of them with ckpt. */
+/* Later issues carry these over; until then a tree shares all of them with ckpt. Not here: IPC and time. */
 static const struct namespace_row namespace_rows[] = {
         { "mnt", "mount" }, { "net", "network" }, { "pid", "pid" }, { "pid_for_children", "pid" },
-        { "user", "user" }, { "uts", "UTS" },     { "ipc", "IPC" }, { "cgroup", "cgroup" },
+        { "user", "user" }, { "uts", "UTS" },     { "cgroup", "cgroup" },
 };
 
 /* ckpt's own, in the order of the table; 0: this kernel has no such namespace. */
@@ -65,21 +64,6 @@ static void look_tracer(struct dump_task *t, const struct proc_status *status) {
                             status->tracer_pid);
 }
 
-static bool same_object(pid_t a, pid_t b, int type) {
-        return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
-}
-
-/* What fork(2) never shares but clone(2) can. A shared address space is looked at after the freeze (vfork). */
-static void look_sharing(struct dump_task *t) {
-        if (!t->parent || t->parent->stat.state == 'Z')
-                return;
-        if (same_object(t->pid, t->parent->pid, KCMP_SIGHAND))
-                blocker_add(
-                        t->dump->blockers, NULL,
-                        "%s shares its signal handlers with its parent (CLONE_SIGHAND), which is not supported yet",
-                        dump_task_name(t));
-}
-
 /* A parent that is told of its child's end in an unusual way. */
 static void look_exit_signal(struct dump_task *t) {
         if (t->parent && t->stat.exit_signal != 17)
@@ -89,7 +73,7 @@ static void look_exit_signal(struct dump_task *t) {
                         dump_task_name(t), t->stat.exit_signal);
 }
 
-/* In the worker. */
+/* In the worker, or in the main thread when that has nothing else to do. */
 static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) {
         struct dump_task *t = arg;
 
@@ -113,6 +97,7 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
                 return 0;
         look_namespaces(t, own);
         time_look(t);
+        ipc_look(t);
         look_tracer(t, &status);
         look_sharing(t);
         look_exit_signal(t);
@@ -126,6 +111,8 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         struct own_namespaces own;
         int r, waited;
 
+        mem_look_init(d);
+        fd_look_init(d);
         r = read_own_namespaces(&own, err);
         if (r < 0)
                 return r;
@@ -135,7 +122,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
                         r = look_task(d->tasks[i], &own, err);
                         d->tasks[i]->looked_at = true;
                 }
-        waited = pool_wait(d->aside, err);
+        waited = pool_join(d->aside, err);
         return r < 0 ? r : waited;
 }
 

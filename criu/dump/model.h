@@ -30,12 +30,15 @@
 
 struct dump;
 struct dump_task;
-struct dump_mem;   /* mem/ */
-struct dump_fds;   /* fd/: one per descriptor table */
-struct dump_files; /* fd/: all open files of the tree */
-struct dump_socks; /* sock/: connections, the network lock */
-struct task_waits; /* task/: what threads were waiting for before the freeze */
-struct task_self;  /* task/: what ckpt itself is and has */
+struct dump_mem;     /* mem/ */
+struct dump_fds;     /* fd/: one per descriptor table */
+struct dump_files;   /* fd/: all open files of the tree */
+struct dump_ipc;     /* ns/ipc.c: the IPC namespace of the tree */
+struct dump_socks;   /* sock/: connections, the network lock */
+struct task_waits;   /* task/: what threads were waiting for before the freeze */
+struct sem_undo;     /* task/: semaphores that a process changes by its end */
+struct dump_seccomp; /* task/: the seccomp filters of the tree */
+struct task_self;    /* task/: what ckpt itself is and has */
 
 struct dump_thread {
         struct dump_task *task;
@@ -63,9 +66,11 @@ struct dump_task {
         struct arena arena;
         struct proc_buf maps_buf;   /* names of `smaps` */
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
+        bool filtered;              /* some thread is, or was, under seccomp: d->tracer traces it */
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
         uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
+        struct sem_undo *sem_undo; /* in the arena; NULL: not asked for */
         struct task_waits *waits; /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;
@@ -76,12 +81,19 @@ struct dump {
         const struct ckpt_options *opts;
         struct kernel_features kernel;
         struct pool *pool;
-        struct pool *aside; /* one worker, which takes part of each task's work off the main thread */
+        struct pool *aside;   /* one worker, which takes part of each task's work off the main thread */
+        unsigned int attempt; /* from 1 */
+        bool may_retry;       /* it failed for what the next attempt may not meet */
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */
+        struct dump_ipc *ipc;     /* by the look stage */
+        bool shares;              /* processes of the tree share descriptor tables or directories */
+        bool trace_all; /* some task went under seccomp after it was looked at: as if all were filtered */
+        struct compel_tracer *tracer; /* NULL: no task needs it */
+        struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */

@@ -8,6 +8,7 @@
 #include "lib/fault.h"
 #include "mem/mem.h"
 #include "ns/time.h"
+#include "task/seccomp.h"
 
 static int store(struct dump_task *t, enum image_kind kind, pid_t id, const ProtobufCMessage *message,
                  struct ckpt_error *err) {
@@ -48,6 +49,8 @@ static int save_shared(void *arg, struct ckpt_error *err) {
         r = mem_save_shared(d, err);
         if (r == 0)
                 r = time_save(d, err);
+        if (r == 0)
+                r = seccomp_save(d, err);
         return r < 0 ? r : fd_save_files(d, err);
 }
 

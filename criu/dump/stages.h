@@ -37,6 +37,14 @@ int look_again(struct dump *d, struct ckpt_error *err);
 /* Sessions and process groups of the whole tree. */
 void look_sessions(struct dump *d);
 
+/* ---- sharing.c ---- */
+
+/* Memory, handlers, descriptor table, directories shared with the parent: adds blockers, sets d->shares. */
+void look_sharing(struct dump_task *t);
+
+/* When all ids are known: -ENOTSUP if the restore knows no way to have tables and directories shared like that. */
+int collect_sharing(struct dump *d, struct ckpt_error *err);
+
 /* ---- freeze.c ---- */
 
 /* Stop every thread of the tree, also those that appear meanwhile. */
@@ -47,7 +55,7 @@ void thaw(struct dump *d);
 
 /* ---- collect.c ---- */
 
-/* Numbers for the namespaces of ckpt, which are those of the tree. */
+/* Numbers for the namespaces of ckpt. */
 void collect_namespace_ids(Img__TaskKobjIds *ids);
 
 /* Everything but the bytes of memory. */

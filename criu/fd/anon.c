@@ -91,6 +91,8 @@ const Img__Fown *anon_fown(const Img__File *msg) {
                 return msg->ify->fown;
         case IMG__FD_TYPES__PIDFD:
                 return msg->pidfd->fown;
+        case IMG__FD_TYPES__MEMFD:
+                return msg->memfd->fown;
         default:
                 return NULL;
         }
@@ -110,6 +112,8 @@ uint32_t anon_flags(const Img__File *msg) {
                 return msg->ify->flags;
         case IMG__FD_TYPES__PIDFD:
                 return msg->pidfd->flags;
+        case IMG__FD_TYPES__MEMFD:
+                return msg->memfd->flags;
         default:
                 return 0;
         }

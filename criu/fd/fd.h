@@ -39,7 +39,8 @@ void files_look_path(struct dump_task *t, const char *map_files, struct blockers
 /* The checkpoint is complete: what it needs outside of the images stays (links of --link-remap). */
 void fd_dump_committed(struct dump *d);
 
-int fd_dump_init(struct dump *d, struct ckpt_error *err);
+/* Before the first fd_look(). From then on tasks may be looked at and collected by several threads. */
+void fd_look_init(struct dump *d);
 void fd_dump_free(struct dump *d);
 
 /* ---- restore ---- */

@@ -19,12 +19,16 @@ enum { FLAG_LARGEFILE = 0100000 };
 
 struct dump_files *dump_files(struct dump *d) {
         struct dump_files *files = d->files;
+        pthread_mutexattr_t recursive;
 
         if (files)
                 return files;
         files = calloc(1, sizeof(*files));
         ckpt_assert(files);
-        pthread_mutex_init(&files->lock, NULL);
+        pthread_mutexattr_init(&recursive);
+        pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+        pthread_mutex_init(&files->lock, &recursive);
+        pthread_mutexattr_destroy(&recursive);
         files->groups = calloc(FILE_BUCKETS, sizeof(struct file_group *));
         files->paths = calloc(FILE_BUCKETS, sizeof(struct dump_path *));
         ckpt_assert(files->groups && files->paths);
@@ -32,9 +36,8 @@ struct dump_files *dump_files(struct dump *d) {
         return files;
 }
 
-int fd_dump_init(struct dump *d, struct ckpt_error *err __attribute__((unused))) {
+void fd_look_init(struct dump *d) {
         dump_files(d);
-        return 0;
 }
 
 void fd_dump_free(struct dump *d) {
@@ -51,6 +54,7 @@ void fd_dump_free(struct dump *d) {
         dump_file_vec_done(&files->all);
         table_vec_done(&files->tables);
         table_vec_done(&files->fs);
+        table_vec_done(&files->vm);
         fs_type_vec_done(&files->fs_types);
         foreign_pipe_vec_done(&files->foreign);
         locked_file_vec_done(&files->locked);
@@ -168,10 +172,23 @@ static struct dump_path *known_path(struct dump_files *files, const struct fd_pr
         return k;
 }
 
+static void note_path(struct dump_files *files, const struct fd_probe *p, uint32_t flags, uint32_t id) {
+        struct dump_path **head = &files->paths[bucket(statx_dev(&p->st), p->st.stx_ino)];
+        struct dump_path *path = arena_new(&files->arena, struct dump_path);
+
+        *path = (struct dump_path){
+                .next = *head,
+                .dev = statx_dev(&p->st),
+                .ino = p->st.stx_ino,
+                .flags = flags,
+                .id = id,
+                .path = arena_strdup(&files->arena, p->link),
+        };
+        *head = path;
+}
+
 static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, const struct statx *st,
                          uint32_t flags) {
-        struct dump_path **head = &files->paths[bucket(statx_dev(st), st->stx_ino)];
-        struct dump_path *path = arena_new(&files->arena, struct dump_path);
         struct dump_file *file = dump_file_new(files, &fd_kind_reg);
 
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
@@ -179,23 +196,30 @@ static uint32_t add_path(struct dump_files *files, const struct fd_probe *p, con
                  arena_message(&files->arena, Img__Fown, img__fown__init));
         ghost_note(files, p, file->id);
         linked_note(files, p, file->id);
-        *path = (struct dump_path){
-                .next = *head,
-                .dev = statx_dev(st),
-                .ino = st->stx_ino,
-                .flags = flags,
-                .id = file->id,
-                .path = arena_strdup(&files->arena, p->link),
-        };
-        *head = path;
+        note_path(files, p, flags, file->id);
         return file->id;
 }
 
-int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret) {
+/* What has no path but can be mapped or executed all the same. */
+static int add_without_path(struct dump_files *files, const struct fd_kind *kind, struct fd_probe *p,
+                            uint32_t flags, uint32_t *ret, struct ckpt_error *err) {
+        struct dump_file *file = dump_file_new(files, kind);
+        int r = kind->dump_path(p, flags, file, err);
+
+        if (r == 0) {
+                note_path(files, p, flags, file->id);
+                *ret = file->id;
+        }
+        return r;
+}
+
+int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret,
+                 struct ckpt_error *err) {
         struct dump_files *files = dump_files(p->task->dump);
         const struct fd_kind *kind;
         struct dump_path *known;
         struct statx st;
+        int r = 0;
 
         pthread_mutex_lock(&files->lock);
         known = known_path(files, p, open_flags);
@@ -207,9 +231,11 @@ int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, ui
                         fd_kind_look(kind, p, b);
                 else if (reg_path_leads_there(p, b, &st))
                         *ret = add_path(files, p, &st, open_flags);
+                if (kind->dump_path && blockers_count(b) == 0)
+                        r = add_without_path(files, kind, p, open_flags, ret, err);
         }
         pthread_mutex_unlock(&files->lock);
-        return 0;
+        return r;
 }
 
 /* A file by a link below /proc/PID. `link` is PATH_MAX bytes. */
@@ -229,16 +255,10 @@ void files_look_path(struct dump_task *t, const char *map_files, struct blockers
         char link[PATH_MAX];
         int pidfd = -EBADF;
         struct fd_probe p = path_probe(t, map_files, link, &pidfd);
-        const struct fd_kind *kind;
-        struct statx st;
 
         if (fd_probe_path(&p) < 0)
                 return;
-        kind = fd_kind_of(&p);
-        if (kind != &fd_kind_reg)
-                fd_kind_look(kind, &p, b);
-        else
-                reg_path_leads_there(&p, b, &st);
+        fd_kind_look(fd_kind_of(&p), &p, b);
 }
 
 int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_flags, uint32_t *ret_id,
@@ -253,7 +273,7 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read where %s leads", dump_task_name(t),
                                         map_files);
-        r = dump_path_id(&p, (open_flags & ~(uint32_t)O_CLOEXEC) | FLAG_LARGEFILE, b, &id);
+        r = dump_path_id(&p, (open_flags & ~(uint32_t)O_CLOEXEC) | FLAG_LARGEFILE, b, &id, err);
         if (r == 0)
                 r = blockers_to_error(b, "the tree runs on as before", err);
         if (r == 0)

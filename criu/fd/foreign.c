@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Who outside of the tree has its pipes open. Looked for once, in /proc, and only if the tree has a pipe at all. */
+/*
+ * Who outside of the tree has its pipes open, or its memfds open or mapped. Looked for once for each kind, in /proc,
+ * and only if the tree has any.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -9,8 +12,12 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/memfd.h"
 #include "fd/pipe.h"
 #include "macro.h"
+#include "proc/maps.h"
+
+enum what { PIPES, FIFOS, MEMFDS };
 
 static int compare_foreign(const void *a, const void *b) {
         const struct foreign_pipe *x = a, *y = b;
@@ -27,7 +34,25 @@ static void note(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid
         *f = (struct foreign_pipe){ .dev = dev, .ino = ino, .pid = pid };
 }
 
-static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd, bool fifos) {
+static bool is_memfd(const char *name) {
+        return strncmp(name, "/memfd:", 7) == 0;
+}
+
+static void scan_maps(struct dump_files *files, const struct proc_dir *dir) {
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        if (proc_maps_read(dir, &buf, &maps) < 0)
+                return;
+        for (size_t i = 0; i < maps.n; i++) {
+                const struct proc_vma *vma = &maps.v[i];
+
+                if (vma->ino != 0 && is_memfd(vma->name))
+                        note(files, (uint64_t)vma->dev_major << 32 | vma->dev_minor, vma->ino, dir->pid);
+        }
+}
+
+static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd, enum what what) {
         char path[32], link[16 + 24];
         unsigned long long ino;
         struct statx st;
@@ -38,12 +63,12 @@ static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd
         if (n <= 0)
                 return;
         link[n] = 0;
-        if (!fifos && sscanf(link, "pipe:[%llu]", &ino) == 1)
+        if (what == PIPES && sscanf(link, "pipe:[%llu]", &ino) == 1)
                 note(files, 0, ino, dir->pid);
-        else if (fifos && link[0] == '/' &&
+        else if ((what == FIFOS ? link[0] == '/' : what == MEMFDS && is_memfd(link)) &&
                  statx(dir->fd, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) ==
                          0 &&
-                 S_ISFIFO(st.stx_mode))
+                 (what == MEMFDS || S_ISFIFO(st.stx_mode)))
                 note(files, statx_dev(&st), st.stx_ino, dir->pid);
 }
 
@@ -64,7 +89,7 @@ static bool is_below_tree(const struct dump *d, pid_t pid) {
         return false;
 }
 
-static void scan(struct dump *d, bool fifos) {
+static void scan(struct dump *d, enum what what) {
         struct dump_files *files = dump_files(d);
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
 
@@ -79,7 +104,9 @@ static void scan(struct dump *d, bool fifos) {
                     proc_fds(&dir, &fds) < 0)
                         continue;
                 for (size_t j = 0; j < fds.n; j++)
-                        scan_fd(files, &dir, fds.v[j], fifos);
+                        scan_fd(files, &dir, fds.v[j], what);
+                if (what == MEMFDS)
+                        scan_maps(files, &dir);
         }
         if (files->foreign.n > 0)
                 qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
@@ -103,15 +130,14 @@ static bool is_outside(const struct dump *d, pid_t pid) {
         return true;
 }
 
-pid_t pipe_foreign_holder(const struct fd_probe *p) {
+static pid_t foreign_holder(const struct fd_probe *p, enum what what, bool *known) {
         struct dump *d = p->task->dump;
         struct dump_files *files = dump_files(d);
-        bool fifo = p->link[0] == '/', *known = fifo ? &files->fifos_known : &files->pipes_known;
-        struct foreign_pipe key = { .dev = fifo ? statx_dev(&p->st) : 0, .ino = p->st.stx_ino };
+        struct foreign_pipe key = { .dev = what == PIPES ? 0 : statx_dev(&p->st), .ino = p->st.stx_ino };
         const struct foreign_pipe *at, *end;
 
         if (!*known) {
-                scan(d, fifo);
+                scan(d, what);
                 *known = true;
         }
         if (files->foreign.n == 0)
@@ -124,4 +150,15 @@ pid_t pipe_foreign_holder(const struct fd_probe *p) {
                 if (is_outside(d, at->pid))
                         return at->pid;
         return 0;
+}
+
+pid_t pipe_foreign_holder(const struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
+
+        return p->link[0] == '/' ? foreign_holder(p, FIFOS, &files->fifos_known)
+                                 : foreign_holder(p, PIPES, &files->pipes_known);
+}
+
+pid_t memfd_foreign_holder(const struct fd_probe *p) {
+        return foreign_holder(p, MEMFDS, &dump_files(p->task->dump)->memfds_known);
 }

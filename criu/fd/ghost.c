@@ -3,12 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/kernel_file.h"
 #include "fd/linked.h"
 #include "image/image.h"
 #include "images/remap-file-path.pb-c.h"
@@ -62,6 +67,12 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
                             fd_probe_name(p), p->link);
                 return false;
         }
+        if (fd_probe_fs_type(p) == HUGETLBFS_MAGIC) {
+                blocker_add(b, "Have the program close it",
+                            "%s is the deleted file %.*s of hugetlbfs, which cannot be written again",
+                            fd_probe_name(p), (int)(strlen(p->link) - (sizeof(suffix) - 1)), p->link);
+                return false;
+        }
         if (S_ISREG(p->st.stx_mode) && size > limit) {
                 blocker_add(b, "Use --ghost-limit SIZE to save larger ones, or restart the program",
                             "%s is the deleted file %.*s, whose %llu bytes are more than the limit of %llu",
@@ -75,7 +86,7 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
 char *ghost_path(struct arena *a, const struct fd_probe *p) {
         char *path = arena_strdup(a, p->link);
 
-        if (ghost_is(p) || linked_is(p))
+        if (ghost_is(p) || linked_is(p) || kernel_file_is_unhashed(p))
                 path[strlen(path) - (sizeof(suffix) - 1)] = 0;
         return path;
 }
@@ -144,19 +155,47 @@ static bool next_data(int fd, uint64_t from, uint64_t size, uint64_t *ret_from, 
         return true;
 }
 
-static int save_data(int fd, Img__GhostFile *msg, struct image_file *image, struct ckpt_error *err) {
+/* The same by fiemap; its parts are extents, several of which may follow each other without a hole. */
+static bool next_extent(int fd, uint64_t from, uint64_t size, uint64_t *ret_from, uint64_t *ret_to) {
+        struct {
+                struct fiemap map;
+                struct fiemap_extent extent;
+        } request;
+        const struct fiemap_extent *e = &request.extent;
+
+        for (uint64_t at = from; at < size; at = e->fe_logical + e->fe_length) {
+                request.map = (struct fiemap){ .fm_start = at,
+                                               .fm_length = size - at,
+                                               .fm_flags = FIEMAP_FLAG_SYNC,
+                                               .fm_extent_count = 1 };
+                if (ioctl(fd, FS_IOC_FIEMAP, &request) < 0)
+                        return next_data(fd, at, size, ret_from, ret_to);
+                if (request.map.fm_mapped_extents == 0 || e->fe_logical >= size || e->fe_length == 0)
+                        return false;
+                if (e->fe_flags & FIEMAP_EXTENT_UNWRITTEN)
+                        continue;
+                *ret_from = MAX(e->fe_logical, at);
+                *ret_to = MIN(e->fe_logical + e->fe_length, size);
+                return true;
+        }
+        return false;
+}
+
+typedef bool (*find_data)(int fd, uint64_t from, uint64_t size, uint64_t *ret_from, uint64_t *ret_to);
+
+static int save_data(int fd, find_data next, Img__GhostFile *msg, struct image_file *image,
+                     struct ckpt_error *err) {
         _cleanup_free_ char *buf = malloc(COPY_SIZE);
         uint64_t from = 0, to = 0;
         int r;
 
         ckpt_assert(buf);
         msg->has_chunks = true;
-        msg->chunks =
-                msg->size > 0 && (!next_data(fd, 0, msg->size, &from, &to) || from > 0 || to < msg->size);
+        msg->chunks = msg->size > 0 && (!next(fd, 0, msg->size, &from, &to) || from > 0 || to < msg->size);
         r = image_write(image, &msg->base, err);
         if (r < 0 || !msg->chunks)
                 return r < 0 ? r : copy_range(fd, 0, msg->size, buf, image, err);
-        for (uint64_t at = 0; r == 0 && next_data(fd, at, msg->size, &from, &to); at = to) {
+        for (uint64_t at = 0; r == 0 && next(fd, at, msg->size, &from, &to); at = to) {
                 Img__GhostChunk chunk = IMG__GHOST_CHUNK__INIT;
 
                 chunk.off = from;
@@ -207,7 +246,8 @@ static int save_ghost(struct dump *d, const struct dump_ghost *g, struct ckpt_er
         if (r == 0)
                 r = image_open_write(d->set, IMAGE_GHOST_FILE, g->id, &image, err);
         if (r == 0)
-                r = S_ISREG(g->st.stx_mode) ? save_data(fd, &msg, image, err)
+                r = S_ISREG(g->st.stx_mode) ? save_data(fd, d->opts->ghost_fiemap ? next_extent : next_data,
+                                                        &msg, image, err)
                                             : image_write(image, &msg.base, err);
         if (r < 0)
                 return ckpt_error_prefix(err, "pid %d: %s", g->proc->pid, g->where);

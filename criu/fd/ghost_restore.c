@@ -470,17 +470,25 @@ static int open_users(struct restore *r, struct restore_ghost *g, struct ckpt_er
         return rc;
 }
 
+/* The kernel calls those that never had a name by their inode number, also when they are opened again or mapped. */
+static bool was_unnamed(const struct restore_ghost *g, const char *name) {
+        const char *base = strrchr(name, '/') + 1;
+        char text[24];
+
+        snprintf(text, sizeof(text), "#%llu", (unsigned long long)g->msg->ino);
+        return S_ISREG(g->msg->mode) && g->msg->has_ino && strcmp(base, text) == 0;
+}
+
 static int make_file(struct restore *r, struct restore_ghost *g, struct ckpt_error *err) {
-        struct restore_file *first = find_user(r, g, true);
+        struct restore_file *owner = find_user(r, g, true), *first = owner ? owner : find_user(r, g, false);
         _cleanup_close_ int fd = -EBADF;
         char path[32];
         int rc;
 
-        g->tmpfile = first;
-        if (!first)
-                first = find_user(r, g, false);
         ckpt_assert(first);
-        rc = g->tmpfile ? create_unnamed(first->msg->reg->name, first->msg->reg->flags, &fd, err)
+        g->tmpfile = owner || was_unnamed(g, first->msg->reg->name);
+        rc = g->tmpfile ? create_unnamed(first->msg->reg->name, owner ? owner->msg->reg->flags : O_RDWR, &fd,
+                                         err)
                         : create(g, first->msg->reg->name, &fd, err);
         if (rc < 0)
                 return rc;
@@ -496,10 +504,10 @@ static int make_file(struct restore *r, struct restore_ghost *g, struct ckpt_err
         }
         if (rc == 0)
                 rc = set_attributes(g, g->fd, err);
-        if (rc == 0 && g->tmpfile)
-                rc = reg_take(first, TAKE_FD(fd), err);
-        if (rc == 0 && g->tmpfile)
-                rc = give_owner(r, first, err);
+        if (rc == 0 && owner)
+                rc = reg_take(owner, TAKE_FD(fd), err);
+        if (rc == 0 && owner)
+                rc = give_owner(r, owner, err);
         return rc < 0 ? rc : open_users(r, g, err);
 }
 

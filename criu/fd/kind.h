@@ -8,6 +8,7 @@
  *   match    is the descriptor of this kind? The first row that says yes has it
  *   look     add what stands against it to `b`. Called before the freeze and again in it
  *   dump     fill file->msg; once for each open file description
+ *   dump_path  likewise for what is mapped or executed with these open flags, and is no descriptor
  *   save     once for the tree, when all descriptions are known: further images
  * Restore:
  *   check    the message of one file: -EBADMSG through image_damaged() if it makes no sense. What is wrong
@@ -17,6 +18,7 @@
  *            first task needs it. May call fd_file_open() for a file it is made of
  *   finish   when all files are open and in their tables: what needs others (members of an epoll instance,
  *            descriptors in a socket's queue). A kind with finish keeps its files open until then
+ *   complete once, when everything is open, mapped and in its tables
  *   free     what the kind keeps in files->state
  */
 #pragma once
@@ -90,7 +92,7 @@ struct fs_type {
 };
 DEFINE_VEC(fs_type_vec, struct fs_type);
 
-/* A pipe that somebody outside of the tree has open. */
+/* A pipe or memfd that somebody outside of the tree has open. */
 struct foreign_pipe {
         uint64_t dev, ino; /* dev is 0 for pipes without a name */
         pid_t pid;
@@ -108,8 +110,8 @@ DEFINE_VEC(locked_file_vec, struct locked_file);
 enum { FILE_BUCKETS = 4096 };
 
 struct dump_files {
-        pthread_mutex_t
-                lock; /* of all below; fd_collect() and files_add_path() may run in several threads */
+        /* Of all below, and whatever match, look and dump keep for themselves; recursive. They are called with it. */
+        pthread_mutex_t lock;
         struct arena arena;
         uint32_t last_id;
         struct file_group **groups; /* FILE_BUCKETS of them, by inode */
@@ -117,14 +119,16 @@ struct dump_files {
         struct dump_file_vec all; /* descriptions and paths, by id */
         struct table_vec tables;  /* in the order of kcmp(2) for KCMP_FILES */
         struct table_vec fs;      /* ... and for KCMP_FS */
+        struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
-        bool pipes_known, fifos_known, locked_known;
+        bool pipes_known, fifos_known, memfds_known, locked_known;
         unsigned int lock_questions;     /* that fdinfo answered, see lock.c */
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */
         struct dump_ghosts *ghosts;      /* deleted files; in the arena */
         struct dump_links *links;        /* those that have other links; in the arena */
+        struct dump_memfds *memfds;      /* in the arena */
 };
 
 struct dump_fd {
@@ -153,8 +157,9 @@ struct dump_lock {
 /* A descriptor table, and the working directory and root that go with it; in the task's arena. */
 struct dump_fds {
         struct dump_task *task;
-        pid_t tid;            /* the living thread through which it was read */
-        struct seen_fd *seen; /* by fd */
+        pid_t tid;               /* the living thread through which it was read */
+        struct dump_fds *shared; /* the same table, collected before; NULL: the first one */
+        struct seen_fd *seen;    /* by fd */
         size_t nr_seen;
         struct dump_fd *v;
         size_t n;
@@ -199,11 +204,12 @@ int dump_file_get(const struct dump_file *f);
 int dump_file_find(struct dump_files *files, const struct fd_probe *p, struct file_group **ret_group,
                    size_t *ret_at, struct dump_file **ret);
 
-/* Add `t` unless it shares its table (KCMP_FILES) or fs (KCMP_FS) with one that is there: *ret_shared. */
+/* Add `t` unless it shares what `type` says (KCMP_FILES, KCMP_FS, KCMP_VM) with one that is there: *ret_shared. */
 int table_add(struct table_vec *vec, struct dump_fds *t, int type, struct dump_fds **ret_shared);
 
 /* A directory or mapped file: an id in files.img. Adds blockers. */
-int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret);
+int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, uint32_t *ret,
+                 struct ckpt_error *err);
 
 /* A new entry of files.img with an id, registered. `files` is locked. */
 struct dump_file *dump_file_new(struct dump_files *files, const struct fd_kind *kind);
@@ -227,6 +233,8 @@ struct restore_file {
         uint32_t dir_users;
         int dir; /* O_PATH, of a directory that tasks work in */
         bool owner_waits, async_set;
+        bool path_waits;             /* a RegFile whose path is still to be checked */
+        bool opened_ahead;           /* ahead.h; its owner is still to be set */
         bool finished;               /* by a kind that finishes files together */
         struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
         const char *link;            /* a RegFile that was deleted and has another link, under this name */
@@ -246,6 +254,7 @@ enum fd_state {
         FD_STATE_LINKED,
         FD_STATE_INET, /* sock/ */
         FD_STATE_SOCK_DEFAULTS,
+        FD_STATE_MEMFD,
         FD_STATE_MAX,
 };
 
@@ -266,6 +275,7 @@ DEFINE_VEC(restore_slot_vec, struct restore_slot);
 
 /* A descriptor table. */
 struct restore_fds {
+        struct restore_task *shared;   /* whose table it is as well, and who has the slots; NULL: its own */
         struct restore_slot_vec slots; /* sorted by fd */
         struct restore_file *cwd, *root;
 };
@@ -306,6 +316,7 @@ struct fd_kind {
         bool (*match)(struct fd_probe *p);
         void (*look)(struct fd_probe *p, struct blockers *b);
         int (*dump)(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err);
+        int (*dump_path)(struct fd_probe *p, uint32_t flags, struct dump_file *file, struct ckpt_error *err);
         int (*save)(struct dump *d, struct ckpt_error *err);
 
         int (*check)(struct restore *r, struct restore_file *file, struct image_file *image,
@@ -313,11 +324,12 @@ struct fd_kind {
         int (*load)(struct restore *r, struct ckpt_error *err);
         int (*open)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*finish)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+        int (*complete)(struct restore *r, struct ckpt_error *err);
         void (*free)(struct restore_files *files);
 };
 
 extern const struct fd_kind fd_kind_reg, fd_kind_pipe, fd_kind_fifo, fd_kind_eventfd, fd_kind_epoll,
-        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd;
+        fd_kind_signalfd, fd_kind_timerfd, fd_kind_inotify, fd_kind_pidfd, fd_kind_memfd, fd_kind_ns;
 
 /* What a probe is; never NULL: the last row takes everything. */
 const struct fd_kind *fd_kind_of(struct fd_probe *p);

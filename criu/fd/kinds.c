@@ -24,15 +24,11 @@ static bool match_kernel_memory(struct fd_probe *p) {
         return p->st.stx_nlink == 0 && is_type(p, S_IFREG);
 }
 
-/* Regular files that are the kernel's answers. Directories of these filesystems are like any other, processes' are not. */
+/* Regular files that are the kernel's answers, and have a state there; see kernel_file.c for those that have none. */
 static bool match_kernel_file(struct fd_probe *p) {
         if (p->link[0] != '/' || !is_type(p, S_IFREG))
                 return false;
         switch (fd_probe_fs_type(p)) {
-        case PROC_SUPER_MAGIC:
-        case SYSFS_MAGIC:
-        case CGROUP_SUPER_MAGIC:
-        case CGROUP2_SUPER_MAGIC:
         case DEBUGFS_MAGIC:
         case TRACEFS_MAGIC:
         case SECURITYFS_MAGIC:
@@ -42,22 +38,6 @@ static bool match_kernel_file(struct fd_probe *p) {
         default:
                 return false;
         }
-}
-
-/* "/proc/812/task": below a number, which will be that of another process or none. The root of /proc is inode 1. */
-static bool match_process_dir(struct fd_probe *p) {
-        const char *at = p->link;
-
-        if (at[0] != '/' || !is_type(p, S_IFDIR) || p->st.stx_ino == 1 ||
-            fd_probe_fs_type(p) != PROC_SUPER_MAGIC)
-                return false;
-        while ((at = strchr(at, '/'))) {
-                size_t digits = strspn(++at, "0123456789");
-
-                if (digits > 0 && (at[digits] == '/' || at[digits] == 0))
-                        return true;
-        }
-        return false;
 }
 
 static bool match_mqueue(struct fd_probe *p) {
@@ -89,10 +69,6 @@ static bool match_socket(struct fd_probe *p) {
         return is_type(p, S_IFSOCK) && strncmp(p->link, "socket:", 7) == 0;
 }
 
-static bool match_ns(struct fd_probe *p) {
-        return p->link[0] != '/' && fd_probe_fs_type(p) == NSFS_MAGIC;
-}
-
 static bool match_unreachable(struct fd_probe *p) {
         return p->link[0] != '/' && strncmp(p->link, "(unreachable)", 13) == 0;
 }
@@ -112,7 +88,6 @@ static bool match_any(struct fd_probe *p __attribute__((unused))) {
 
 /* Memory behind names on the kernel's own filesystems. */
 static const struct fd_kind memory_rows[] = {
-        ROW(MEMFD, "memfd", "/memfd:", match_kernel_memory, "is a memfd", NULL),
         ROW(UND, "shared memory", "/dev/zero (deleted)", match_kernel_memory,
             "is anonymous shared memory, opened through /proc", CLOSE_IT),
         ROW(UND, "sysv shm", "/SYSV", match_kernel_memory, "is a System V shared memory segment", NULL),
@@ -122,8 +97,6 @@ static const struct fd_kind memory_rows[] = {
         ROW(UND, "dma-buf", "/dmabuf:", NULL, "is a buffer shared with a device (dma-buf)", CLOSE_IT),
         ROW(UND, "mqueue", NULL, match_mqueue, "is a POSIX message queue", NULL),
         ROW(UND, "kernel file", NULL, match_kernel_file, "is a file that the kernel generates", CLOSE_IT),
-        ROW(UND, "process directory", NULL, match_process_dir, "is the /proc directory of a process",
-            CLOSE_IT),
 };
 
 /* What has no path. */
@@ -134,7 +107,6 @@ static const struct fd_kind other_rows[] = {
             CLOSE_IT),
         { .type = IMG__FD_TYPES__UNIXSK, .name = "socket", .match = match_socket, .look = sock_look },
         ANON(FANOTIFY, "fanotify", "[fanotify]", "is a fanotify group", NULL),
-        ROW(NS, "namespace", NULL, match_ns, "is a namespace", NULL),
         ANON(UND, "io_uring", "[io_uring]", "is an io_uring instance",
              "Start the program with io_uring disabled: most have a setting or an environment variable for it (Node: "
              "UV_USE_IO_URING=0), and all do without when the sysctl kernel.io_uring_disabled is 2"),
@@ -160,20 +132,14 @@ static const struct {
         const struct fd_kind *rows;
         size_t n;
 } table[] = {
-        { memory_rows, ELEMENTSOF(memory_rows) },
-        { &fd_kind_reg, 1 },
-        { &fd_kind_pipe, 1 },
-        { &fd_kind_fifo, 1 },
-        { &fd_kind_eventfd, 1 },
-        { &fd_kind_epoll, 1 },
-        { &fd_kind_signalfd, 1 },
-        { &fd_kind_timerfd, 1 },
-        { &fd_kind_inotify, 1 },
-        { &fd_kind_pidfd, 1 },
-        { &fd_kind_inet, 1 },
-        { &fd_kind_netlink, 1 },
-        { &fd_kind_packet, 1 },
-        { other_rows, ELEMENTSOF(other_rows) },
+        { &fd_kind_memfd, 1 },   { memory_rows, ELEMENTSOF(memory_rows) },
+        { &fd_kind_reg, 1 },     { &fd_kind_pipe, 1 },
+        { &fd_kind_fifo, 1 },    { &fd_kind_eventfd, 1 },
+        { &fd_kind_epoll, 1 },   { &fd_kind_signalfd, 1 },
+        { &fd_kind_timerfd, 1 }, { &fd_kind_inotify, 1 },
+        { &fd_kind_pidfd, 1 },   { &fd_kind_ns, 1 },
+        { &fd_kind_inet, 1 },    { &fd_kind_netlink, 1 },
+        { &fd_kind_packet, 1 },  { other_rows, ELEMENTSOF(other_rows) },
 };
 
 /* Types that only occur in images, or under another name than that of the row they are refused by. */
@@ -201,13 +167,16 @@ static bool matches(const struct fd_kind *kind, struct fd_probe *p) {
 }
 
 const struct fd_kind *fd_kind_of(struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
         const struct fd_kind *kind;
 
+        pthread_mutex_lock(&files->lock);
         for (size_t i = 0; (kind = fd_kind_row(i)); i++)
                 if (matches(kind, p))
-                        return kind;
+                        break;
+        pthread_mutex_unlock(&files->lock);
         ckpt_assert(kind);
-        return NULL;
+        return kind;
 }
 
 const struct fd_kind *fd_kind_by_type(Img__FdTypes type) {
@@ -223,8 +192,12 @@ const struct fd_kind *fd_kind_by_type(Img__FdTypes type) {
 }
 
 void fd_kind_look(const struct fd_kind *kind, struct fd_probe *p, struct blockers *b) {
+        struct dump_files *files = dump_files(p->task->dump);
+
         if (kind->look) {
+                pthread_mutex_lock(&files->lock);
                 kind->look(p, b);
+                pthread_mutex_unlock(&files->lock);
                 return;
         }
         blocker_add(b, kind->hint, "%s (%s) %s, which cannot be checkpointed", fd_probe_name(p), p->link,

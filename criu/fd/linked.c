@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/kernel_file.h"
 #include "images/remap-file-path.pb-c.h"
 #include "log.h"
 #include "macro.h"
@@ -46,7 +47,7 @@ bool linked_is(const struct fd_probe *p) {
         size_t len = strlen(p->link), tail = sizeof(suffix) - 1;
 
         return p->st.stx_nlink > 0 && S_ISREG(p->st.stx_mode) && p->link[0] == '/' && len > tail &&
-               strcmp(p->link + len - tail, suffix) == 0 && !leads_there(p);
+               strcmp(p->link + len - tail, suffix) == 0 && !leads_there(p) && !kernel_file_is(p);
 }
 
 static int name_length(const struct fd_probe *p) {

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "cleanup.h"
+#include "fd/ahead.h"
 #include "fd/ghost.h"
 #include "fd/kind.h"
 #include "fd/linked.h"
@@ -190,6 +191,8 @@ int fd_load_files(struct restore *r, struct ckpt_error *err) {
         if (rc == 0)
                 rc = linked_load(r, err);
         if (rc == 0)
+                ahead_check(r);
+        if (rc == 0)
                 rc = blockers_to_error(r->files->blockers, "nothing was created", err);
         for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)
                 if (kind->load)
@@ -333,40 +336,47 @@ static int read_fs(struct restore_task *t, struct ckpt_error *err) {
         return r;
 }
 
-/* Sharing that is not by threads has to be made at clone. */
-static int check_sharing(const struct restore_task *t, struct ckpt_error *err) {
+/* Who came before and has the same table, or directories; NULL. */
+static struct restore_task *sharer(const struct restore_task *t, bool fs) {
         const struct restore *r = t->restore;
 
         for (size_t i = 0; i < r->nr_tasks && r->tasks[i] != t; i++) {
-                const struct restore_task *other = r->tasks[i];
+                struct restore_task *other = r->tasks[i];
 
                 if (other->kind != RESTORE_TASK_LIVE || !other->ids || !t->ids)
                         continue;
-                if (other->ids->files_id == t->ids->files_id || other->ids->fs_id == t->ids->fs_id)
-                        return ckpt_error(
-                                err, -ENOTSUP,
-                                "pid %d shares its %s with pid %d, which is not supported yet; nothing was "
-                                "created",
-                                t->pid,
-                                other->ids->files_id == t->ids->files_id ? "descriptor table"
-                                                                         : "working directory",
-                                other->pid);
+                if (fs ? other->ids->fs_id == t->ids->fs_id : other->ids->files_id == t->ids->files_id)
+                        return other;
         }
-        return 0;
+        return NULL;
+}
+
+/* Working directory, root and umask are in the image of each of them, and are set by each. */
+static int check_same_fs(const struct restore_task *t, struct ckpt_error *err) {
+        const struct restore_task *other = sharer(t, true);
+
+        if (!other || (t->fs->cwd_id == other->fs->cwd_id && t->fs->root_id == other->fs->root_id &&
+                       t->fs->has_umask == other->fs->has_umask && t->fs->umask == other->fs->umask))
+                return 0;
+        return ckpt_error(err, -EBADMSG,
+                          "fs-%d.img and fs-%d.img differ, but the two processes share all of it", t->pid,
+                          other->pid);
 }
 
 int fd_load_task(struct restore_task *t, struct ckpt_error *err) {
         const Img__Inventory *inventory = image_dir_inventory(t->restore->dir);
         bool per_id = inventory->has_fdinfo_per_id && inventory->fdinfo_per_id && t->ids;
-        int r;
+        int r = 0;
 
         ckpt_assert(t->restore->files && !t->fds);
         t->fds = arena_new(&t->arena, struct restore_fds);
-        r = check_sharing(t, err);
-        if (r == 0)
+        t->fds->shared = sharer(t, false);
+        if (!t->fds->shared)
                 r = read_table(t, per_id ? t->ids->files_id : (unsigned long)t->pid, err);
         if (r == 0)
                 r = read_fs(t, err);
+        if (r == 0)
+                r = check_same_fs(t, err);
         return r < 0 ? r : lock_load_task(t, err);
 }
 

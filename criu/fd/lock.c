@@ -172,7 +172,7 @@ int lock_save(struct dump *d, struct ckpt_error *err) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
-                if (d->tasks[i]->fds)
+                if (d->tasks[i]->fds && !d->tasks[i]->fds->shared)
                         r = save_table(d, d->tasks[i]->fds, &image, err);
         return r < 0 || !image ? r : image_close(TAKE_PTR(image), err);
 }
@@ -211,13 +211,15 @@ int lock_load(struct restore *r, struct ckpt_error *err) {
 
 int lock_load_task(struct restore_task *t, struct ckpt_error *err) {
         struct restore_files *files = t->restore->files;
+        const struct restore_task *holder = t->fds->shared ? t->fds->shared : t;
 
         for (size_t i = 0; i < files->locks.n; i++) {
                 struct restore_lock *l = &files->locks.v[i];
 
-                if (l->msg->pid != t->pid)
+                if (l->owned || l->msg->pid != t->pid)
                         continue;
-                if (!restore_find_slot(t->fds, l->msg->fd))
+                l->msg->pid = holder->pid;
+                if (!restore_find_slot(holder->fds, l->msg->fd))
                         return ckpt_error(err, -EBADMSG,
                                           "filelocks.img: pid %d has a lock on fd %d, which it has not open",
                                           l->msg->pid, l->msg->fd);

@@ -13,14 +13,13 @@
 #include "lib/pool.h"
 #include "macro.h"
 
-/* One job's part of the work. */
-struct slice {
+/* The work, of which each thread does parts. */
+struct work {
         const struct proc_dir *proc;
         struct look_raw *look;
         struct collect_raw *collect;
         struct dump *dump;
         int pidfd;
-        size_t n;
 };
 
 static void look_one(const struct proc_dir *proc, char *link, struct look_raw *raw) {
@@ -46,19 +45,18 @@ static void look_one(const struct proc_dir *proc, char *link, struct look_raw *r
                 raw->has_path_st = true;
 }
 
-static int look_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
-        struct slice *s = arg;
+static void look_part(void *ctx, size_t from, size_t to) {
+        const struct work *w = ctx;
         char link[PATH_MAX];
 
-        for (size_t i = 0; i < s->n; i++)
-                look_one(s->proc, link, &s->look[i]);
-        return 0;
+        for (size_t i = from; i < to; i++)
+                look_one(w->proc, link, &w->look[i]);
 }
 
-static void collect_one(const struct slice *s, struct proc_buf *buf, struct collect_raw *raw) {
+static void collect_one(const struct work *w, struct proc_buf *buf, struct collect_raw *raw) {
         int fd;
 
-        raw->result = proc_fdinfo_read(s->proc, raw->fd, buf, &raw->info);
+        raw->result = proc_fdinfo_read(w->proc, raw->fd, buf, &raw->info);
         if (raw->result < 0)
                 return;
         /* These texts are in the buffer. */
@@ -66,87 +64,63 @@ static void collect_one(const struct slice *s, struct proc_buf *buf, struct coll
         raw->there = is_as_seen(raw->seen, &raw->info, &raw->st);
         if (!raw->there || raw->info.flags & O_PATH)
                 return;
-        fd = (int)syscall(SYS_pidfd_getfd, s->pidfd, raw->fd, 0);
+        fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
         if (fd < 0)
                 return;
         img__fown__init(&raw->fown);
-        raw->fown_result = fown_dump(s->dump, fd, &raw->fown, &raw->outside);
+        raw->fown_result = fown_dump(w->dump, fd, &raw->fown, &raw->outside);
         close(fd);
 }
 
-static int collect_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
+static void collect_part(void *ctx, size_t from, size_t to) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        struct slice *s = arg;
+        const struct work *w = ctx;
 
-        for (size_t i = 0; i < s->n; i++)
-                collect_one(s, &buf, &s->collect[i]);
-        return 0;
+        for (size_t i = from; i < to; i++)
+                collect_one(w, &buf, &w->collect[i]);
 }
 
-/* Cut the work into a few pieces for each thread. */
-static int run(struct pool *given, const struct slice *whole, pool_job job) {
+static int run(struct pool *pool, size_t n, void (*part)(void *, size_t, size_t), struct work *w) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         _cleanup_pool_ struct pool *own = NULL;
-        struct pool *pool = given;
-        struct slice *slices;
-        size_t nr, step;
-        int r;
+        int r = 0;
 
-        if (!pool) {
+        if (!pool)
                 r = pool_create(0, &own, &err);
-                if (r < 0)
-                        return r;
-                pool = own;
-        }
-        nr = MIN((size_t)pool_threads(pool) * 4, whole->n);
-        step = (whole->n + nr - 1) / nr;
-        slices = calloc(nr, sizeof(*slices));
-        ckpt_assert(slices);
-        r = 0;
-        for (size_t i = 0, at = 0; r == 0 && at < whole->n; i++, at += step) {
-                slices[i] = *whole;
-                slices[i].look = whole->look ? whole->look + at : NULL;
-                slices[i].collect = whole->collect ? whole->collect + at : NULL;
-                slices[i].n = MIN(step, whole->n - at);
-                r = pool_add(pool, job, &slices[i]);
-        }
-        if (pool_wait(pool, &err) < 0)
-                r = err.code;
-        free(slices);
-        return r;
+        return r < 0 ? r : pool_spread(pool ? pool : own, n, part, w);
 }
 
 struct look_raw *prefetch_look(struct pool *pool, const struct proc_dir *proc, const int *fds, size_t n) {
-        struct slice whole = { .proc = proc, .n = n };
+        struct work w = { .proc = proc };
 
         if (n < PREFETCH_MIN)
                 return NULL;
-        whole.look = calloc(n, sizeof(*whole.look));
-        ckpt_assert(whole.look);
+        w.look = calloc(n, sizeof(*w.look));
+        ckpt_assert(w.look);
         for (size_t i = 0; i < n; i++)
-                whole.look[i].fd = fds[i];
-        if (run(pool, &whole, look_job) == 0)
-                return whole.look;
-        look_raw_free(whole.look, n);
+                w.look[i].fd = fds[i];
+        if (run(pool, n, look_part, &w) == 0)
+                return w.look;
+        look_raw_free(w.look, n);
         return NULL;
 }
 
 struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc, int pidfd,
                                      const struct dump_fds *seen, const int *fds, size_t n) {
-        struct slice whole = { .proc = proc, .n = n, .dump = d, .pidfd = pidfd };
+        struct work w = { .proc = proc, .dump = d, .pidfd = pidfd };
 
         if (n < PREFETCH_MIN)
                 return NULL;
-        whole.collect = calloc(n, sizeof(*whole.collect));
-        ckpt_assert(whole.collect);
+        w.collect = calloc(n, sizeof(*w.collect));
+        ckpt_assert(w.collect);
         for (size_t i = 0; i < n; i++) {
-                whole.collect[i].fd = fds[i];
-                whole.collect[i].fown_result = 1;
-                whole.collect[i].seen = find_seen(seen, fds[i]);
+                w.collect[i].fd = fds[i];
+                w.collect[i].fown_result = 1;
+                w.collect[i].seen = find_seen(seen, fds[i]);
         }
-        if (run(d->pool, &whole, collect_job) == 0)
-                return whole.collect;
-        collect_raw_free(whole.collect, n);
+        if (run(d->pool, n, collect_part, &w) == 0)
+                return w.collect;
+        collect_raw_free(w.collect, n);
         return NULL;
 }
 

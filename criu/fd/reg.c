@@ -12,6 +12,7 @@
 
 #include "cleanup.h"
 #include "fd/ghost.h"
+#include "fd/kernel_file.h"
 #include "fd/kind.h"
 #include "fd/linked.h"
 #include "macro.h"
@@ -85,7 +86,16 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
         if (r == 0 && st.stx_ino == p->st.stx_ino && statx_dev(&st) == statx_dev(&p->st) &&
             !is_silly_renamed(p)) {
                 *ret = st;
-                return true;
+                return !kernel_file_is(p) || kernel_file_look(p, b);
+        }
+        if (kernel_file_is_unhashed(p)) {
+                *ret = p->st;
+                return kernel_file_look(p, b);
+        }
+        if (kernel_file_is(p)) {
+                blocker_add(b, "Have the program close it", "%s is %s, which is not there any more",
+                            fd_probe_name(p), p->link);
+                return false;
         }
         if (ghost_is(p)) {
                 *ret = p->st;
@@ -159,6 +169,8 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
                                   fd_probe_name(p), outside);
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, pos, &p->st, fown);
+        if (kernel_file_is(p))
+                file->msg->reg->has_size = false; /* the kernel's idea of a size */
         ghost_note(files, p, file->id);
         linked_note(files, p, file->id);
         return 0;
@@ -177,8 +189,7 @@ static int reg_check(struct restore *r, struct restore_file *file, struct image_
                                      (unsigned long long)reg->pos);
         if (file->ghost)
                 return ghost_check(file, image, err);
-        if (!linked_has(r->files, file->id))
-                reg_check_path(r, reg);
+        file->path_waits = !linked_has(r->files, file->id) && !kernel_file_of_tree(r, reg->name);
         return 0;
 }
 
@@ -239,8 +250,9 @@ int reg_take(struct restore_file *file, int taken, struct ckpt_error *err) {
         if (reg->pos > 0 && !(reg->flags & O_PATH)) {
                 off_t at = lseek(fd, (off_t)reg->pos, SEEK_SET);
 
-                /* Devices that cannot be moved in were not. */
-                if (at != (off_t)reg->pos && !(reg->has_mode && S_ISCHR(reg->mode)))
+                /* Devices that cannot be moved in were not, and the kernel's answers may have become shorter. */
+                if (at != (off_t)reg->pos && !(reg->has_mode && S_ISCHR(reg->mode)) &&
+                    !kernel_file_name(reg->name))
                         return ckpt_error_errno(err, at < 0 ? -errno : -EIO,
                                                 "cannot move to offset %llu of %s",
                                                 (unsigned long long)reg->pos, reg->name);

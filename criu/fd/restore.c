@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ahead.h"
 #include "fd/kind.h"
+#include "fd/memfd.h"
 #include "fd/plan.h"
 #include "lib/fault.h"
 #include "macro.h"
@@ -22,9 +24,12 @@ int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, stru
         const struct restore_file *file = restore_find_file(r->files, id);
         int fd;
 
-        if (!file || file->msg->type != IMG__FD_TYPES__REG)
-                return ckpt_error(err, -EBADMSG, "file %u, which is mapped, is no file with a path", id);
-        fd = reg_open_again(r, file, flags, err);
+        if (file && file->msg->type == IMG__FD_TYPES__MEMFD)
+                fd = memfd_open_again(r, file, flags, err);
+        else if (file && file->msg->type == IMG__FD_TYPES__REG)
+                fd = reg_open_again(r, file, flags, err);
+        else
+                return ckpt_error(err, -EBADMSG, "file %u, which is mapped, is none that can be", id);
         if (fd < 0)
                 return fd;
         *ret_fd = fd;
@@ -34,9 +39,10 @@ int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, stru
 int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         int rc;
 
-        if (file->fd >= 0)
+        if (file->fd >= 0 && !file->opened_ahead)
                 return 0;
-        rc = file->kind->open(r, file, err);
+        rc = file->opened_ahead ? 0 : file->kind->open(r, file, err);
+        file->opened_ahead = false;
         if (rc < 0)
                 return rc;
         rc = fown_restore(r->files, file, err);
@@ -157,6 +163,7 @@ static int send_files(struct restore_task *t, struct compel_batch *b, const stru
         for (size_t at = 0; at < p->plan.nr_send;) {
                 size_t n = MIN(p->plan.nr_send - at, (size_t)SEND_AT_ONCE);
 
+                ahead_open(t->restore, p->files, p->plan.send + at, n);
                 for (size_t i = 0; i < n; i++) {
                         struct restore_file *file = p->files[p->plan.send[at + i]];
 
@@ -202,16 +209,29 @@ static void add_ops(struct compel_batch *b, const struct fd_plan *plan) {
         }
 }
 
+/* What the task still has of ckpt or of its parent would take numbers. */
+static int empty_table(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
+        compel_call(b, "empty its descriptor table", SYS_close_range, 0,
+                    (uint64_t)t->restore->inherit_base - 1, 0);
+        return add_fs(t, b, err);
+}
+
+/* The table is filled by another task, afterwards: it is still free for receiving directories. */
+static int prepare_sharer(struct restore_task *t, struct ckpt_error *err) {
+        int r = empty_table(t, task_lane(t), err);
+
+        if (r == 0)
+                r = compel_run(task_lane(t), err);
+        return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t)) : 0;
+}
+
 static int fill_table(struct restore_task *t, struct ckpt_error *err) {
         struct compel_batch *b = task_lane(t);
         struct arena arena = { 0 };
         struct table_plan plan;
         int r;
 
-        /* What the task still has of ckpt or of its parent would take numbers. */
-        compel_call(b, "empty its descriptor table", SYS_close_range, 0,
-                    (uint64_t)t->restore->inherit_base - 1, 0);
-        r = add_fs(t, b, err);
+        r = empty_table(t, b, err);
         if (r < 0)
                 return r;
         plan = make_plan(&t->fds->slots, &arena);
@@ -230,10 +250,14 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
 }
 
 int fd_restore(struct restore *r, struct ckpt_error *err) {
+        const struct fd_kind *kind;
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && r->tasks[i]->fds->shared)
+                        rc = prepare_sharer(r->tasks[i], err);
+        for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
                         rc = fill_table(r->tasks[i], err);
         for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
                 struct restore_file *file = &r->files->v[i];
@@ -244,6 +268,9 @@ int fd_restore(struct restore *r, struct ckpt_error *err) {
                 if (!file->owner_waits)
                         file->fd = safe_close(file->fd);
         }
+        for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)
+                if (kind->complete)
+                        rc = kind->complete(r, err);
         return rc;
 }
 

@@ -120,18 +120,12 @@ static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
 static void look_fs(struct walk *w) {
         for (size_t i = 0; i < ELEMENTSOF(fs_rows); i++) {
                 _cleanup_fd_probe_ struct fd_probe p = probe_of(w, -1);
-                const struct fd_kind *kind;
-                struct statx st;
 
                 p.where = fs_rows[i].where;
                 p.what = fs_rows[i].what;
                 if (fd_probe_path(&p) < 0)
                         continue;
-                kind = fd_kind_of(&p);
-                if (kind != &fd_kind_reg)
-                        fd_kind_look(kind, &p, w->blockers);
-                else
-                        reg_path_leads_there(&p, w->blockers, &st);
+                fd_kind_look(fd_kind_of(&p), &p, w->blockers);
         }
 }
 
@@ -168,22 +162,6 @@ static void look_threads(struct dump_task *t, const struct proc_dir *living) {
         }
 }
 
-/* Processes that share what fork(2) copies. */
-static void look_parent(struct dump_task *t, const struct proc_dir *living) {
-        if (!t->parent)
-                return;
-        if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FILES, 0, 0) == 0)
-                blocker_add(
-                        t->dump->blockers, NULL,
-                        "%s shares its descriptor table with its parent (CLONE_FILES), which is not supported yet",
-                        dump_task_name(t));
-        if (syscall(SYS_kcmp, living->pid, t->parent->pid, KCMP_FS, 0, 0) == 0)
-                blocker_add(
-                        t->dump->blockers, NULL,
-                        "%s shares its working directory with its parent (CLONE_FS), which is not supported yet",
-                        dump_task_name(t));
-}
-
 void fd_look(struct dump_task *t) {
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
@@ -210,7 +188,6 @@ void fd_look(struct dump_task *t) {
         look_raw_free(raw, list.n);
         look_fs(&w);
         look_threads(t, &living);
-        look_parent(t, &living);
 }
 
 /* ---- collect ---- */
@@ -282,7 +259,7 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
                 kind = seen->kind;
                 p.link = seen->link;
                 if (p.info.locks.n > 0)
-                        lock_look(&p, w->blockers);
+                        lock_look(&p, w->blockers); /* of what is known already */
         } else {
                 if (r == 0)
                         r = fd_probe_path(&p);
@@ -314,7 +291,7 @@ static int collect_directory(struct walk *w, size_t row, uint32_t *ret, struct c
         r = fd_probe_path(&p);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s cannot be read", fd_probe_name(&p));
-        return dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret);
+        return dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret, err);
 }
 
 static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err) {
@@ -350,19 +327,32 @@ static int collect_fs(struct walk *w, struct ckpt_error *err) {
 static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         struct dump_task *t = w->task;
         struct dump_files *files = dump_files(t->dump);
-        struct dump_fds *same_files = NULL, *same_fs = NULL;
+        struct dump_fds *same_files = NULL, *same_fs = NULL, *same_vm = NULL;
         int r;
 
+        pthread_mutex_lock(&files->lock);
         r = table_add(&files->tables, w->fds, KCMP_FILES, &same_files);
         if (r == 0)
                 r = table_add(&files->fs, w->fds, KCMP_FS, &same_fs);
+        if (r == 0)
+                r = table_add(&files->vm, w->fds, KCMP_VM, &same_vm);
+        pthread_mutex_unlock(&files->lock);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot compare its descriptor table with others (kcmp)",
                                         dump_task_name(t));
+        if (same_vm)
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "%s shares its memory with pid %d (CLONE_VM), which is not supported; the tree runs "
+                        "on",
+                        dump_task_name(t), same_vm->task->pid);
+        w->fds->shared = same_files;
+        if (same_files)
+                t->ids->files_id = same_files->task->ids->files_id;
+        if (same_fs)
+                t->ids->fs_id = same_fs->task->ids->fs_id;
         if (same_files || same_fs)
-                return ckpt_error(err, -ENOTSUP, "%s shares its %s with pid %d, which is not supported yet",
-                                  dump_task_name(t), same_files ? "descriptor table" : "working directory",
-                                  (same_files ? same_files : same_fs)->task->pid);
+                __atomic_store_n(&t->dump->shares, true, __ATOMIC_RELAXED);
         for (size_t i = 1; i < t->nr_threads; i++)
                 if (syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FILES, 0, 0) != 0 ||
                     syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FS, 0, 0) != 0)
@@ -409,7 +399,7 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = collect_fs(&w, err);
         if (r == 0)
-                r = blockers_to_error(b, "the tree runs on as before", err);
+                r = blockers_to_retry(b, err);
         if (r == 0)
                 r = collect_sharing(&w, err);
         return r;
@@ -439,9 +429,10 @@ static int save_table(struct dump_task *t, struct ckpt_error *err) {
 
 int fd_save_task(struct dump_task *t, struct ckpt_error *err) {
         Img__Fs fs = IMG__FS__INIT;
-        int r;
+        int r = 0;
 
-        r = save_table(t, err);
+        if (!t->fds->shared)
+                r = save_table(t, err);
         if (r == 0)
                 r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
         if (r < 0)

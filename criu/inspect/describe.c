@@ -355,6 +355,28 @@ static void json_tun(struct json *j, const void *message) {
         json_string(j, "link", ((const Img__Tunfile *)message)->netdev);
 }
 
+static void print_memfd(FILE *out, const struct inspect *in, const void *message) {
+        const Img__MemfdFile *memfd = message;
+
+        for (size_t i = 0; i < in->memfds.n; i++) {
+                const struct memfd_name *m = &in->memfds.v[i];
+
+                if (m->inode_id != memfd->inode_id)
+                        continue;
+                print_text(out, m->name);
+                fputs(", ", out);
+                print_size(out, m->size);
+                if (m->seals != 0)
+                        fprintf(out, ", seals %#x", m->seals);
+                return;
+        }
+}
+
+static void json_memfd(struct json *j, const void *message) {
+        json_uint(j, "memfd", ((const Img__MemfdFile *)message)->inode_id);
+        json_uint(j, "offset", ((const Img__MemfdFile *)message)->pos);
+}
+
 static void print_ns(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
         fprintf(out, "namespace %u", ((const Img__NsFile *)message)->ns_id);
 }
@@ -390,7 +412,7 @@ static const struct file_kind kinds[] = {
         FILE_KIND(TUNF, "tun", IMAGE_TUNFILE, tunfile, tunf, print_tun, json_tun),
         FILE_KIND(EXT, "external", IMAGE_EXT_FILES, ext_file, ext, NULL, NULL),
         FILE_KIND(TIMERFD, "timerfd", IMAGE_TIMERFD, timerfd, tfd, print_timerfd, json_timerfd),
-        FILE_KIND(MEMFD, "memfd", IMAGE_KIND_INVALID, memfd_file, memfd, NULL, NULL),
+        FILE_KIND(MEMFD, "memfd", IMAGE_KIND_INVALID, memfd_file, memfd, print_memfd, json_memfd),
         FILE_KIND(BPFMAP, "bpf map", IMAGE_KIND_INVALID, bpfmap_file, bpf, NULL, NULL),
         FILE_KIND(PIDFD, "pidfd", IMAGE_KIND_INVALID, pidfd, pidfd, print_pidfd, json_pidfd),
 };

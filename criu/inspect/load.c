@@ -369,6 +369,7 @@ void inspect_done(struct inspect *in) {
         pipe_content_vec_done(&in->pipes);
         pipe_content_vec_done(&in->fifos);
         shmem_vec_done(&in->shmem);
+        memfd_name_vec_done(&in->memfds);
         arena_done(&in->arena);
         image_dir_free(in->dir);
         in->dir = NULL;

@@ -329,16 +329,20 @@ static int note_memfds(struct inspect *in) {
                 return r == -ENOENT ? 0 : r;
         for (;;) {
                 _cleanup_image_message_ Img__MemfdInode *inode = NULL;
+                struct memfd_name *name;
                 struct shmem *shmem;
 
                 r = image_read(file, &img__memfd_inode__descriptor, &inode, in->err);
                 if (r <= 0)
                         return r;
                 shmem = shmem_vec_add(&in->shmem);
-                if (!shmem)
+                name = memfd_name_vec_add(&in->memfds);
+                if (!shmem || !name)
                         return ckpt_error(in->err, -ENOMEM, "not enough memory to read the images");
                 shmem->id = inode->shmid;
                 shmem->mapped = inode->size;
+                *name = (struct memfd_name){ inode->inode_id, inode->size, inode->seals,
+                                             arena_strdup(&in->arena, inode->name) };
         }
 }
 

@@ -136,6 +136,13 @@ struct shmem {
 };
 DEFINE_VEC(shmem_vec, struct shmem);
 
+struct memfd_name {
+        uint64_t inode_id, size;
+        uint32_t seals;
+        const char *name; /* in the arena */
+};
+DEFINE_VEC(memfd_name_vec, struct memfd_name);
+
 struct inspect {
         struct image_dir *dir;
         const char *path; /* of the directory */
@@ -151,6 +158,7 @@ struct inspect {
         struct file_vec pipe_ends;            /* sorted by pipe_id */
         struct pipe_content_vec pipes, fifos; /* sorted by pipe_id */
         struct shmem_vec shmem;               /* sorted by id */
+        struct memfd_name_vec memfds;
 
         uint64_t n_images, bytes; /* files of this checkpoint and their sizes */
         int64_t written;          /* seconds since the epoch: when inventory.img was written */

@@ -14,6 +14,7 @@ enum fault_action {
         ACTION_KILL,
         ACTION_FAIL,
         ACTION_ENOSPC,
+        ACTION_AGAIN,
         ACTION_STOP,
         ACTION_PAUSE,
         ACTION_MAX,
@@ -21,8 +22,8 @@ enum fault_action {
 };
 
 static const char *const action_names[ACTION_MAX] = {
-        [ACTION_KILL] = "kill", [ACTION_FAIL] = "fail",   [ACTION_ENOSPC] = "enospc",
-        [ACTION_STOP] = "stop", [ACTION_PAUSE] = "pause",
+        [ACTION_KILL] = "kill",   [ACTION_FAIL] = "fail", [ACTION_ENOSPC] = "enospc",
+        [ACTION_AGAIN] = "again", [ACTION_STOP] = "stop", [ACTION_PAUSE] = "pause",
 };
 
 static const struct {
@@ -168,6 +169,8 @@ static int act(const struct armed_fault *f) {
                 return -EIO;
         if (f->action == ACTION_ENOSPC)
                 return -ENOSPC;
+        if (f->action == ACTION_AGAIN)
+                return -EAGAIN;
 
         announce(f);
         if (f->action == ACTION_PAUSE) {

@@ -9,6 +9,7 @@
  *   kill    SIGKILL to the process that passes the point
  *   fail    the point returns -EIO
  *   enospc  the point returns -ENOSPC
+ *   again   the point returns -EAGAIN: what a dump meets that the next attempt may not
  *   stop    the passing thread waits until its process is killed
  *   pause   SIGSTOP to the passing process; it goes on at SIGCONT
  * kill, stop and pause first write "ckpt: fault point NAME: pid P ACTION" to stderr, in one

@@ -55,19 +55,24 @@ static void run_item(struct pool *pool, struct pool_item *item) {
         finish_item(pool, r, &err);
 }
 
+/* The next job of the queue, which is not empty. */
+static void run_next(struct pool *pool) {
+        struct pool_item *item = pool->first;
+
+        pool->first = item->next;
+        if (!pool->first)
+                pool->last = &pool->first;
+        run_item(pool, item);
+}
+
 static void *worker(void *arg) {
         struct pool *pool = arg;
 
         pthread_mutex_lock(&pool->lock);
         for (;;) {
-                struct pool_item *item = pool->first;
-
-                if (item) {
-                        pool->first = item->next;
-                        if (!pool->first)
-                                pool->last = &pool->first;
-                        run_item(pool, item);
-                } else if (pool->stop)
+                if (pool->first)
+                        run_next(pool);
+                else if (pool->stop)
                         break;
                 else
                         pthread_cond_wait(&pool->work, &pool->lock);
@@ -148,10 +153,12 @@ int pool_add(struct pool *pool, pool_job job, void *arg) {
         return 0;
 }
 
-int pool_wait(struct pool *pool, struct ckpt_error *err) {
+static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {
         int r;
 
         pthread_mutex_lock(&pool->lock);
+        while (help && pool->first)
+                run_next(pool);
         while (pool->pending > 0)
                 pthread_cond_wait(&pool->idle, &pool->lock);
         r = pool->result;
@@ -161,6 +168,44 @@ int pool_wait(struct pool *pool, struct ckpt_error *err) {
         ckpt_error_clear(&pool->err);
         pthread_mutex_unlock(&pool->lock);
         return r;
+}
+
+int pool_wait(struct pool *pool, struct ckpt_error *err) {
+        return wait_for_all(pool, false, err);
+}
+
+int pool_join(struct pool *pool, struct ckpt_error *err) {
+        return wait_for_all(pool, true, err);
+}
+
+struct spread {
+        void (*fn)(void *ctx, size_t from, size_t to);
+        void *ctx;
+        size_t n, step;
+        size_t next; /* atomic */
+};
+
+static int spread_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct spread *s = arg;
+
+        for (;;) {
+                size_t from = __atomic_fetch_add(&s->next, s->step, __ATOMIC_RELAXED);
+
+                if (from >= s->n)
+                        return 0;
+                s->fn(s->ctx, from, MIN(from + s->step, s->n));
+        }
+}
+
+int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        struct spread s = { fn, ctx, n, MAX(n / (4 * (pool->nr_threads + 1)), (size_t)1), 0 };
+        int r = 0, waited;
+
+        for (unsigned int i = 0; r == 0 && i < pool->nr_threads; i++)
+                r = pool_add(pool, spread_job, &s);
+        waited = pool_join(pool, &err);
+        return r < 0 ? r : waited;
 }
 
 static void drop_queue(struct pool *pool) {

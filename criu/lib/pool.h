@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 #include "error.h"
 
 struct pool;
@@ -22,6 +24,15 @@ int pool_add(struct pool *pool, pool_job job, void *arg);
 
 /* Wait until all jobs are done. Returns, and moves to *err, the first failure. */
 int pool_wait(struct pool *pool, struct ckpt_error *err);
+
+/* As pool_wait(), and meanwhile the caller does jobs itself. Signals must not disturb them. */
+int pool_join(struct pool *pool, struct ckpt_error *err);
+
+/*
+ * Call fn(ctx, from, to) for parts of [0, n), by all threads and the caller, and return when all is done. The pool must
+ * be idle. -ENOMEM: perhaps not all parts were done.
+ */
+int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx);
 
 /* Wait for running jobs, drop queued ones, end the threads. NULL is allowed. */
 void pool_free(struct pool **pool);

@@ -8,8 +8,15 @@
 #include <sys/syscall.h>
 
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/restore.h"
 #include "mem/uapi.h"
+
+#define LARGE ((uint64_t)8 << 20)
+
+bool mem_is_large(const struct restore_task *t) {
+        return t->mem->pages_size >= LARGE;
+}
 
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         int r;
@@ -20,6 +27,9 @@ int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_erro
                 return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
         mem_add_vdso(t, b);
         mem_add_areas(t, b);
+        r = mem_add_attachments(t, b);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
         mem_add_widening(t, b);
         r = mem_fill(t, b, err);
         if (r < 0)
@@ -89,10 +99,12 @@ static void add_late_advice(const struct restore_area *area, struct compel_batch
                                     area->end - area->start, (uint64_t)mem_advices[i].value);
 }
 
-int mem_finish(struct restore_task *t, struct compel_batch *b,
-               struct ckpt_error *err __attribute__((unused))) {
+int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         const Img__Mm *mm = t->mm;
+        int r = aio_restore(t, b, err);
 
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < t->mem->areas.n; i++) {
                 if (t->mem->areas.v[i].kind == MEM_VDSO || t->mem->areas.v[i].kind == MEM_VVAR)
                         continue;

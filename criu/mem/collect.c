@@ -9,17 +9,33 @@
 
 #include "fd/fd.h"
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/dump.h"
+#include "mem/hugetlb.h"
 #include "proc/auxv.h"
 
-static enum mem_kind kind_of(struct dump_task *t, const struct proc_vma *vma) {
+static bool is_memfd(const struct proc_vma *vma) {
+        return vma->ino != 0 && strncmp(vma->name, "/memfd:", 7) == 0;
+}
+
+/* Names are enough here: look.c has seen where they lead. */
+static enum mem_kind kind_of(struct dump_task *t, const struct proc_smap *smap) {
+        const struct proc_vma *vma = &smap->vma;
+
         if (vma->kind == PROC_VMA_VDSO)
                 return MEM_VDSO;
         if (vma->kind == PROC_VMA_VVAR || vma->kind == PROC_VMA_VVAR_VCLOCK)
                 return MEM_VVAR;
         if (vma->ino == 0 && vma->dev_major == 0 && vma->dev_minor == 0)
                 return MEM_ANON;
-        if (vma->shared && makedev(vma->dev_major, vma->dev_minor) == mem_tree_of(t->dump)->shm_dev)
+        if (vma->shared && mem_is_sysv(t->dump, vma))
+                return MEM_SYSV;
+        if (aio_is_ring(vma))
+                return MEM_AIO;
+        if (hugetlb_is_anonymous(smap))
+                return vma->shared ? MEM_SHMEM : MEM_ANON;
+        if (vma->shared && !is_memfd(vma) &&
+            makedev(vma->dev_major, vma->dev_minor) == mem_tree_of(t->dump)->shm_dev)
                 return MEM_SHMEM;
         return vma->shared ? MEM_FILE_SHARED : MEM_FILE_PRIVATE;
 }
@@ -30,7 +46,9 @@ static const struct {
         [MEM_ANON] = { VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
         [MEM_FILE_PRIVATE] = { VMA_FILE_PRIVATE, MAP_PRIVATE },
         [MEM_FILE_SHARED] = { VMA_FILE_SHARED, MAP_SHARED },
+        [MEM_AIO] = { VMA_AIO_RING | VMA_ANON_PRIVATE, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_SHMEM] = { VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
+        [MEM_SYSV] = { VMA_SYSV_SHM | VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_VDSO] = { VMA_VDSO | VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
         [MEM_VVAR] = { VMA_VVAR | VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },
 };
@@ -59,7 +77,7 @@ static int add_file(struct dump_task *t, const struct proc_vma *vma, const struc
         uint32_t flags = O_RDONLY, id;
         int r;
 
-        if (area->kind == MEM_FILE_SHARED && (area->flags & PROC_VMF_MW))
+        if (area->kind == MEM_FILE_SHARED && (area->flags & (PROC_VMF_MW | PROC_VMF_SH)))
                 flags = O_RDWR;
         r = mem_file_id(t, vma, flags, &id, err);
         if (r < 0)
@@ -86,6 +104,12 @@ static int add_shmem(struct dump_task *t, const struct proc_vma *vma, Img__Vma *
         return 0;
 }
 
+static void add_sysv(const struct mem_area *area, Img__Vma *msg) {
+        msg->shmid = area->vma.ino;
+        msg->has_fdflags = true;
+        msg->fdflags = area->flags & PROC_VMF_MW ? O_RDWR : O_RDONLY; /* SHM_RDONLY */
+}
+
 /* [anon:NAME] and [anon_shmem:NAME] */
 static char *name_of(struct arena *arena, const char *text) {
         char *name = arena_strdup(arena, strchr(text, ':') + 1);
@@ -103,7 +127,7 @@ static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma 
         if (!area)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         *area = (struct mem_area){ .vma = smap->vma, .flags = smap->flags, .msg = msg };
-        area->kind = kind_of(t, &smap->vma);
+        area->kind = kind_of(t, smap);
         msg->start = smap->vma.start;
         msg->end = smap->vma.end;
         msg->prot = smap->vma.prot;
@@ -114,8 +138,14 @@ static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma 
         if (area->kind == MEM_VDSO || area->kind == MEM_VVAR)
                 return 0;
         add_flags(area, msg);
+        if (hugetlb_is_anonymous(smap))
+                msg->flags |= hugetlb_flags(smap);
+        if (is_memfd(&smap->vma))
+                msg->status |= VMA_MEMFD;
         if (smap->vma.kind == PROC_VMA_ANON_NAMED)
                 msg->anon_name = name_of(&t->arena, smap->vma.name);
+        if (area->kind == MEM_SYSV)
+                add_sysv(area, msg);
         if (area->kind == MEM_SHMEM)
                 return add_shmem(t, &smap->vma, msg, err);
         if (area->kind == MEM_FILE_PRIVATE || area->kind == MEM_FILE_SHARED)
@@ -229,7 +259,7 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         int r;
 
         mem->mm = arena_message(&t->arena, Img__Mm, img__mm__init);
-        mem->pages_id = ++mem_tree_of(t->dump)->last_pages_id;
+        mem->pages_id = __atomic_add_fetch(&mem_tree_of(t->dump)->last_pages_id, 1, __ATOMIC_RELAXED);
         r = use_living_thread(t, err);
         if (r == 0)
                 r = mem_current_areas(t, &smaps, err);
@@ -237,6 +267,8 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
                 r = add_areas(t, smaps, err);
         if (r == 0)
                 r = add_fields(t, err);
+        if (r == 0)
+                r = aio_collect(t, err);
         if (r == 0)
                 r = mem_collect_pages(t, err);
         return r;
@@ -269,6 +301,7 @@ void mem_dump_free(struct dump_mem **mem) {
         if (m->tree) {
                 mem_object_vec_done(&m->tree->objects);
                 mem_known_file_vec_done(&m->tree->files);
+                pthread_mutex_destroy(&m->tree->lock);
                 free(m->tree);
         }
         free(m);

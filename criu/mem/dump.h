@@ -2,13 +2,18 @@
 /* What the files of the dump half share among themselves. */
 #pragma once
 
+#include <pthread.h>
+
 #include "mem/mem.h"
 #include "mem/runs.h"
 #include "mem/vma.h"
 #include "proc/pagemap.h"
 #include "proc/syscall.h"
 
-/* A shared anonymous mapping's memory, mapped by any number of tasks. */
+/* Set in the ids of objects, so that they are never those of System V segments. */
+#define MEM_OBJECT_ID 0x80000000U
+
+/* Shared memory that is no file anywhere, mapped by any number of tasks: anonymous, or a memfd. */
 struct mem_object {
         uint32_t dev_major, dev_minor;
         uint64_t ino;
@@ -16,7 +21,7 @@ struct mem_object {
         uint32_t pages_id;
         uint64_t size;           /* bytes */
         struct dump_task *owner; /* a task that maps it ... */
-        char link[48];           /* ... and how /proc/PID shows that: map_files/START-END */
+        char link[48];           /* ... and what below /proc/PID leads to it: map_files/START-END, fd/7 */
 };
 DEFINE_VEC(mem_object_vec, struct mem_object);
 
@@ -29,6 +34,7 @@ DEFINE_VEC(mem_known_file_vec, struct mem_known_file);
 
 /* What the tree has once; hangs off the root's memory. */
 struct mem_tree {
+        pthread_mutex_t lock; /* of objects and files while tasks are collected */
         struct mem_object_vec objects;
         struct mem_known_file_vec files; /* sorted */
         uint32_t last_pages_id;
@@ -57,6 +63,8 @@ struct mem_answers {
         uint64_t brk;
         int mdwe;             /* PR_GET_MDWE; negative: not known to this kernel */
         uint32_t lock_future; /* MCL_* */
+        uint64_t *contexts;   /* addresses of AIO contexts that it can use; in the task's arena */
+        size_t nr_contexts;
 };
 
 struct dump_mem {
@@ -130,13 +138,23 @@ int mem_split_cow(uint64_t start, const uint64_t *child, const uint64_t *parent,
 int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret_id, uint64_t *ret_size,
                   struct ckpt_error *err);
 
+/* The allocated parts of such a file. */
+int mem_data_runs(int fd, uint64_t size, struct mem_run_vec *ret);
+
+/* ---- sysv.c ---- */
+
+/* Does this area map a System V segment? Its inode is the segment's id. */
+bool mem_is_sysv(struct dump *d, const struct proc_vma *vma);
+
 /* ---- store.c ---- */
 
 /* Where the bytes of a pages file come from: the memory of a task, or a file. */
 struct mem_source {
         struct dump_task *task; /* NULL: fd */
         int fd;
-        const char *name; /* for messages: "pid 812 (redis)" */
+        uint64_t file_size; /* behind it, the file reads as zeroes */
+        const char *name;   /* for messages: "pid 812 (redis)" */
+        const char *tail;   /* ... or as this, at most a page, which only mappings show; NULL */
 };
 
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Mapped files on dump. fd/ knows them; here stands which of them it has been told of. */
+#include <errno.h>
 #include <string.h>
 
 #include "fd/fd.h"
@@ -35,26 +36,52 @@ static size_t find(const struct mem_known_file_vec *files, const struct proc_vma
         return low;
 }
 
+static bool known_file(struct mem_tree *tree, const struct proc_vma *vma, uint32_t flags, uint32_t *ret) {
+        size_t i;
+        bool known;
+
+        pthread_mutex_lock(&tree->lock);
+        i = find(&tree->files, vma, flags);
+        known = i < tree->files.n && compare(&tree->files.v[i], vma, flags) == 0;
+        if (known)
+                *ret = tree->files.v[i].id;
+        pthread_mutex_unlock(&tree->lock);
+        return known;
+}
+
+static int note_file(struct mem_tree *tree, const struct proc_vma *vma, uint32_t flags, uint32_t id) {
+        struct mem_known_file_vec *files = &tree->files;
+        int r = -ENOMEM;
+        size_t i;
+
+        pthread_mutex_lock(&tree->lock);
+        i = find(files, vma, flags);
+        if (mem_known_file_vec_add(files)) {
+                memmove(&files->v[i + 1], &files->v[i], (files->n - 1 - i) * sizeof(*files->v));
+                files->v[i] = (struct mem_known_file){ .vma = vma, .flags = flags, .id = id };
+                r = 0;
+        }
+        pthread_mutex_unlock(&tree->lock);
+        return r;
+}
+
+/* Not locked while fd/ is asked, which has a lock of its own and calls mem/ with that. */
 int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
                 struct ckpt_error *err) {
-        struct mem_known_file_vec *files = &mem_tree_of(t->dump)->files;
-        size_t i = find(files, vma, flags);
+        struct mem_tree *tree = mem_tree_of(t->dump);
         char link[48];
         uint32_t id;
         int r;
 
-        if (i < files->n && compare(&files->v[i], vma, flags) == 0) {
-                *ret = files->v[i].id;
+        if (known_file(tree, vma, flags, ret))
                 return 0;
-        }
         mem_map_files_link(vma, link);
         r = files_add_path(t, link, flags, &id, err);
         if (r < 0)
                 return r;
-        if (!mem_known_file_vec_add(files))
-                return ckpt_error(err, -ENOMEM, "not enough memory");
-        memmove(&files->v[i + 1], &files->v[i], (files->n - 1 - i) * sizeof(*files->v));
-        files->v[i] = (struct mem_known_file){ .vma = vma, .flags = flags, .id = id };
+        r = note_file(tree, vma, flags, id);
+        if (r < 0)
+                return ckpt_error(err, r, "not enough memory");
         *ret = id;
         return 0;
 }

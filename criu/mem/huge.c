@@ -58,8 +58,8 @@ static bool has_huge_pages(void) {
 
 static bool is_eligible(const struct restore_area *area) {
         return area->kind == MEM_ANON && area->map_prot == (PROT_READ | PROT_WRITE) && area->kept_end == 0 &&
-               !area->patch && !(area->msg->flags & MAP_GROWSDOWN) &&
-               !(area->msg->madv & (1ULL << MADV_NOHUGEPAGE));
+               !area->patch && mem_huge_flags(area->msg->flags) == 0 &&
+               !(area->msg->flags & MAP_GROWSDOWN) && !(area->msg->madv & (1ULL << MADV_NOHUGEPAGE));
 }
 
 static int push(struct mem_run_vec *runs, const struct mem_run *run, uint64_t start, uint64_t end) {

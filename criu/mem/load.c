@@ -9,12 +9,15 @@
 #include "cleanup.h"
 #include "images/pagemap.pb-c.h"
 #include "macro.h"
+#include "mem/aio.h"
+#include "mem/hugetlb.h"
 #include "mem/restore.h"
 
 #define PROT_MASK (uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC)
-#define FLAGS_MASK                                                                                        \
-        (uint32_t)(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE | \
-                   MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK)
+#define FLAGS_MASK                                                                                         \
+        (uint32_t)(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE |  \
+                   MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | \
+                   MAP_HUGETLB | (uint32_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT)
 #define VDSO_MAX   (64ULL << 10)
 #define VVAR_MAX   (1ULL << 20)
 #define OBJECT_MAX (1ULL << 46)
@@ -162,9 +165,9 @@ static const struct {
         uint32_t status;
         const char *what;
 } unsupported[] = {
-        { VMA_SYSV_SHM, "System V shared memory" }, { VMA_SOCKET, "the ring buffer of a socket" },
-        { VMA_AIO_RING, "an AIO context" },         { VMA_MEMFD, "a memfd" },
-        { VMA_SHADOW_STACK, "a shadow stack" },     { VMA_UPROBES, "the kernel's page for uprobes" },
+        { VMA_SOCKET, "the ring buffer of a socket" },
+        { VMA_SHADOW_STACK, "a shadow stack" },
+        { VMA_UPROBES, "the kernel's page for uprobes" },
 };
 
 static enum mem_kind kind_of(const Img__Vma *v) {
@@ -172,6 +175,10 @@ static enum mem_kind kind_of(const Img__Vma *v) {
                 return MEM_VDSO;
         if (v->status & VMA_VVAR)
                 return MEM_VVAR;
+        if (v->status & VMA_SYSV_SHM)
+                return MEM_SYSV;
+        if (v->status & VMA_AIO_RING)
+                return MEM_AIO;
         switch (v->status & (VMA_FILE_PRIVATE | VMA_FILE_SHARED | VMA_ANON_SHARED | VMA_ANON_PRIVATE)) {
         case VMA_FILE_PRIVATE:
                 return MEM_FILE_PRIVATE;
@@ -193,11 +200,12 @@ static bool is_range(const Img__Vma *v) {
 static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_kind kind,
                       struct ckpt_error *err) {
         uint64_t size = v->end - v->start, end;
-        bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM;
+        bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM || kind == MEM_SYSV;
 
         if (kind == MEM_KIND_INVALID)
                 return damaged_area(t, v, "is of no known kind", err);
-        if ((v->flags & (MAP_SHARED | MAP_PRIVATE)) != (uint32_t)(shared ? MAP_SHARED : MAP_PRIVATE))
+        if (kind != MEM_AIO &&
+            (v->flags & (MAP_SHARED | MAP_PRIVATE)) != (uint32_t)(shared ? MAP_SHARED : MAP_PRIVATE))
                 return damaged_area(t, v, "is said to be private and shared", err);
         if ((kind == MEM_VDSO && size > VDSO_MAX) || (kind == MEM_VVAR && size > VVAR_MAX))
                 return damaged_area(t, v, "is too large for a vDSO", err);
@@ -209,6 +217,10 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
                 return damaged_area(t, v, "is of an impossible shared object", err);
         if ((kind == MEM_FILE_PRIVATE || kind == MEM_FILE_SHARED) && (v->fd < 0 || v->fd > UINT32_MAX))
                 return damaged_area(t, v, "maps no file", err);
+        if (kind == MEM_SYSV && (v->prot & PROT_WRITE) && mem_sysv_read_only(v))
+                return damaged_area(t, v, "is attached for reading and may be written to", err);
+        if (kind == MEM_AIO && (v->prot != (PROT_READ | PROT_WRITE) || v->flags & MAP_HUGETLB))
+                return damaged_area(t, v, "cannot be the ring of an AIO context", err);
         if ((v->flags & MAP_GROWSDOWN) && kind != MEM_ANON)
                 return damaged_area(t, v, "cannot grow down", err);
         return 0;
@@ -216,6 +228,8 @@ static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_
 
 static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t last_end,
                       struct ckpt_error *err) {
+        int r;
+
         if (!is_range(v))
                 return damaged_area(t, v, "has impossible limits", err);
         if (v->start < last_end)
@@ -228,17 +242,14 @@ static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t 
                                 t->pid, unsupported[i].what, (unsigned long long)v->start);
         if (v->prot & ~PROT_MASK)
                 return damaged_area(t, v, "has an unknown protection", err);
-        if (v->flags & MAP_HUGETLB)
-                return ckpt_error(
-                        err, -ENOTSUP,
-                        "pid %d maps huge pages of hugetlbfs at %#llx, which cannot be restored yet; "
-                        "nothing was created",
-                        t->pid, (unsigned long long)v->start);
         if (v->flags & ~FLAGS_MASK)
                 return damaged_area(t, v, "has unknown flags", err);
         if (v->has_madv && (v->madv & ~mem_advice_mask()))
                 return damaged_area(t, v, "has unknown advice", err);
-        return check_kind(t, v, kind_of(v), err);
+        r = hugetlb_check_area(t, v, err);
+        if (r == -EBADMSG)
+                return damaged_area(t, v, "has impossible huge pages", err);
+        return r < 0 ? r : check_kind(t, v, kind_of(v), err);
 }
 
 static int add_guard(struct restore_task *t, const Img__Vma *v, struct ckpt_error *err) {
@@ -292,7 +303,8 @@ static bool cover(struct restore_area_vec *areas, size_t *cursor, uint64_t start
 
                 if (!area || area->start > start)
                         return false;
-                if (content && !mem_is_private(area->kind) && area->kind != MEM_VDSO)
+                if (content && !mem_is_private(area->kind) && area->kind != MEM_VDSO &&
+                    area->kind != MEM_AIO)
                         return false;
                 if (content)
                         area->content = true;
@@ -353,11 +365,6 @@ static int load_old_areas(struct restore_task *t, struct ckpt_error *err) {
 static int check_mm(const struct restore_task *t, struct ckpt_error *err) {
         const Img__Mm *mm = t->mm;
 
-        if (mm->n_aios > 0)
-                return ckpt_error(
-                        err, -ENOTSUP,
-                        "pid %d has AIO contexts, which cannot be restored yet; nothing was created",
-                        t->pid);
         if (mm->n_mm_saved_auxv % 2 != 0 || mm->n_mm_saved_auxv > 512)
                 return ckpt_error(err, -EBADMSG, "mm-%d.img is damaged: its auxiliary vector is impossible",
                                   t->pid);
@@ -384,6 +391,8 @@ int mem_load(struct restore_task *t, struct ckpt_error *err) {
                                   &mem->pages_id, &mem->pages_size, err);
         if (r == 0)
                 r = check_runs(t, err);
+        if (r == 0)
+                r = aio_load(t, err);
         if (r == 0)
                 progress_add_total(&t->restore->run->progress, mem->pages_size);
         return r;

@@ -15,7 +15,10 @@
 #include "fd/fd.h"
 #include "lib/io.h"
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/dump.h"
+#include "mem/hugetlb.h"
+#include "ns/ipc.h"
 
 struct dump_mem *dump_mem_of(struct dump_task *t) {
         if (!t->mem) {
@@ -40,15 +43,19 @@ struct mem_tree *mem_tree_of(struct dump *d) {
                 mem->tree = calloc(1, sizeof(*mem->tree));
                 ckpt_assert(mem->tree);
                 mem->tree->shm_dev = find_shm_dev();
+                pthread_mutex_init(&mem->tree->lock, NULL);
         }
         return mem->tree;
+}
+
+void mem_look_init(struct dump *d) {
+        mem_tree_of(d);
 }
 
 static const struct flag_row {
         uint64_t vmf;
         const char *what, *hint;
 } flag_rows[] = {
-        { PROC_VMF_HT, "huge pages of hugetlbfs", "Let the program use transparent huge pages instead" },
         { PROC_VMF_PF | PROC_VMF_IO | PROC_VMF_AR, "memory of a device", NULL },
         { PROC_VMF_MM, "memory of a device or of a DAX file system", NULL },
         { PROC_VMF_SF, "persistent memory mapped with MAP_SYNC", NULL },
@@ -64,9 +71,8 @@ static const struct flag_row {
 static const struct name_row {
         const char *prefix, *what, *hint;
 } name_rows[] = {
-        { "/memfd:", "a memfd", NULL },
-        { "/SYSV", "System V shared memory", NULL },
-        { "/[aio]", "an AIO context (io_setup)", "Let the program use ordinary reads and writes" },
+        { "/SYSV", "System V shared memory",
+          "Start the program in an IPC namespace of its own: unshare --ipc PROGRAM" },
         { "/secretmem", "secret memory (memfd_secret)", NULL },
         { "anon_inode:[io_uring]", "the rings of an io_uring instance",
           "Start the program with io_uring disabled" },
@@ -81,6 +87,7 @@ struct look {
         struct dump_task *t;
         struct blockers *b;
         const struct proc_vma *vma;
+        const struct proc_smap *smap;
 };
 
 static void __attribute__((format(printf, 3, 4)))
@@ -109,13 +116,21 @@ void mem_map_files_link(const struct proc_vma *vma, char ret[48]) {
                  (unsigned long long)vma->end);
 }
 
-/* Memory of the kernel's own tmpfs: only what mmap(MAP_SHARED | MAP_ANONYMOUS) made is known. */
-static void look_shm(const struct look *l) {
+static bool is_memfd(const struct look *l) {
+        return strncmp(l->vma->name, "/memfd:", 7) == 0;
+}
+
+/* Memory of the kernel's own tmpfs: what memfd_create(2) and mmap(MAP_SHARED | MAP_ANONYMOUS) made is known. */
+static void look_shm(const struct look *l, const char *link) {
         const struct name_row *row = find_name(l->vma->name);
         bool anonymous =
                 strcmp(l->vma->name, "/dev/zero (deleted)") == 0 || l->vma->kind == PROC_VMA_ANON_NAMED;
 
-        if (row)
+        if (l->vma->shared && mem_is_sysv(l->t->dump, l->vma) && ipc_is_own(l->t->dump))
+                return;
+        if (is_memfd(l))
+                files_look_path(l->t, link, l->b);
+        else if (row)
                 block(l, row->hint, "%s", row->what);
         else if (!anonymous)
                 block(l, NULL, "memory shared in an unknown way (%s)", l->vma->name);
@@ -138,6 +153,20 @@ static bool name_leads_there(const struct look *l, const char *link, const struc
                there.st_ino == st->st_ino;
 }
 
+static void look_huge(const struct look *l, const char *link, const struct stat *st) {
+        const struct name_row *row = find_name(l->vma->name);
+
+        if (st->st_nlink > 0 || is_memfd(l)) {
+                if (is_memfd(l) || !name_leads_there(l, link, st))
+                        files_look_path(l->t, link, l->b);
+        } else if (row) {
+                block(l, "Let the program use transparent huge pages instead", "%s in huge pages of hugetlbfs",
+                      row->what);
+        } else if (!hugetlb_is_anonymous(l->smap) || !hugetlb_is_kernels(l->smap, st->st_dev)) {
+                block(l, "Have the program close it", "the deleted file %s of hugetlbfs", l->vma->name);
+        }
+}
+
 static void look_file(const struct look *l) {
         const struct name_row *row = find_name(l->vma->name);
         char link[48];
@@ -150,8 +179,16 @@ static void look_file(const struct look *l) {
                               strerror(errno));
                 return;
         }
+        if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) { /* what no filesystem has */
+                if (aio_is_inherited(l->t, l->vma))
+                        block(l, "Let the program set up its AIO contexts after it has forked",
+                              "the ring of an AIO context of another process");
+                return;
+        }
         if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)
-                return look_shm(l);
+                return look_shm(l, link);
+        if (l->smap->flags & PROC_VMF_HT)
+                return look_huge(l, link, &st);
         if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5) && !l->vma->shared)
                 return;
         if (!S_ISREG(st.st_mode) || (row && st.st_nlink == 0)) {
@@ -212,7 +249,7 @@ void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, stru
 
         for (size_t i = 0; i < smaps->n; i++) {
                 const struct proc_smap *smap = &smaps->v[i];
-                struct look l = { t, b, &smap->vma };
+                struct look l = { t, b, &smap->vma, smap };
 
                 switch (smap->vma.kind) {
                 case PROC_VMA_VDSO:
@@ -238,7 +275,7 @@ void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, stru
                 qsort(files.v, files.n, sizeof(*files.v), compare_files);
         for (size_t i = 0; i < files.n; i++)
                 if (i == 0 || compare_files(&files.v[i - 1], &files.v[i]) != 0)
-                        look_file(&(struct look){ t, b, &files.v[i]->vma });
+                        look_file(&(struct look){ t, b, &files.v[i]->vma, files.v[i] });
 }
 
 /* 32-bit programs, x32 among them: their address space and registers follow other rules. */

@@ -22,6 +22,8 @@ static bool widen_parts(const struct restore_area *area) {
 
 static void choose_prot(struct restore_area *area) {
         area->map_prot = area->msg->prot;
+        if (area->kind == MEM_SYSV)
+                area->map_prot = PROT_READ | (mem_sysv_read_only(area->msg) ? 0 : PROT_WRITE);
         if (area->content && !widen_parts(area))
                 area->map_prot = PROT_READ | PROT_WRITE;
 }
@@ -30,20 +32,29 @@ static uint64_t map_flags(const struct restore_area *area) {
         uint64_t flags = MAP_FIXED_NOREPLACE | (area->msg->flags & (MAP_NORESERVE | MAP_GROWSDOWN));
 
         flags |= area->kind == MEM_FILE_SHARED || area->kind == MEM_SHMEM ? MAP_SHARED : MAP_PRIVATE;
-        if (area->kind == MEM_ANON)
+        if (area->kind == MEM_AIO) /* keeps the place, and what will be in the ring */
                 flags |= MAP_ANONYMOUS;
+        if (area->kind == MEM_ANON)
+                flags |= MAP_ANONYMOUS | mem_huge_flags(area->msg->flags);
         return flags;
+}
+
+/* Each mapping of huge pages is a file to the kernel: those that were made by one have offsets that go on. */
+static bool same_huge_file(const struct restore_area *a, const struct restore_area *b) {
+        return mem_huge_flags(a->msg->flags) == 0 || b->msg->pgoff - a->msg->pgoff == b->start - a->start;
 }
 
 /* Neighbours that one mmap(2) can make; mprotect(2) and madvise(2) will part them again. */
 static bool joins(const struct restore_area *a, const struct restore_area *b) {
         return a->kind == MEM_ANON && b->kind == MEM_ANON && a->end == b->start &&
                a->map_prot == b->map_prot && map_flags(a) == map_flags(b) &&
-               !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0;
+               !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0 && same_huge_file(a, b);
 }
 
 static void add_mmap(struct compel_batch *b, const struct restore_area *area, uint64_t start, uint64_t end) {
-        uint64_t pgoff = area->kind == MEM_ANON ? 0 : area->msg->pgoff + (start - area->start);
+        uint64_t pgoff = area->kind == MEM_ANON || area->kind == MEM_AIO
+                                 ? 0
+                                 : area->msg->pgoff + (start - area->start);
         struct compel_op *op;
 
         op = compel_call(b, "map an area", SYS_mmap, start, end - start, area->map_prot, map_flags(area),
@@ -61,7 +72,7 @@ void mem_add_areas(struct restore_task *t, struct compel_batch *b) {
                 const struct restore_area *area = &areas->v[i];
                 uint64_t start = area->kept_end > 0 ? area->kept_end : area->start, end = area->end;
 
-                if (area->kind == MEM_VDSO || area->kind == MEM_VVAR)
+                if (area->kind == MEM_VDSO || area->kind == MEM_VVAR || area->kind == MEM_SYSV)
                         continue;
                 while (i + 1 < areas->n && joins(&areas->v[i], &areas->v[i + 1]))
                         end = areas->v[++i].end;

@@ -2,11 +2,16 @@
 /* Memory of a process: areas, pages, mm fields, vDSO; both halves. Internal structure: mem/ *.h */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "dump/blockers.h"
 #include "dump/model.h"
 #include "restore/model.h"
 
 /* ---- dump ---- */
+
+/* Before the first mem_look(). From then on tasks may be looked at and collected by several threads. */
+void mem_look_init(struct dump *d);
 
 /* Before the freeze: read t->smaps (slow for large processes), add blockers. */
 void mem_look(struct dump_task *t);
@@ -24,22 +29,62 @@ int mem_save(struct dump_task *t, struct ckpt_error *err);
 /* Shared memory, once for the tree: pagemap-shmem-ID, pages-N. */
 int mem_save_shared(struct dump *d, struct ckpt_error *err);
 
+/*
+ * The task is being killed: take part in freeing its memory, so that it dies in half the time
+ * (process_mrelease(2), Linux 5.15). Does nothing for a small one, and where the kernel will not.
+ */
+void mem_release_killed(const struct dump_task *t);
+
+/*
+ * Frozen: memory that is a file without a name (a memfd), whether it is mapped or not. It is saved with the other
+ * shared memory as *ret_id, once however often it is added. `where` below /proc/PID leads to it.
+ */
+int mem_add_object(struct dump_task *t, const char *where, const struct stat *st, uint32_t *ret_id,
+                   struct ckpt_error *err);
+
+/*
+ * System V segments (ns/ipc.h), which areas of the tree map by their id. After mem_collect(): how many areas do
+ * (MEM_ANY_SEGMENT: of any)? A descriptor of one by way of such an area, -ENOENT if there is none. Write the content,
+ * `size` bytes: pagemap-shmem-ID, pages-N; main thread, before the save stage.
+ */
+#define MEM_ANY_SEGMENT UINT64_MAX
+size_t mem_count_attachments(const struct dump *d, uint64_t id);
+bool mem_segment_key(const struct dump *d, uint64_t id, uint32_t *ret); /* as the name of such an area shows it */
+int mem_open_segment(const struct dump *d, uint64_t id, int *ret);
+int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct ckpt_error *err);
+
 void mem_dump_free(struct dump_mem **mem);
 
 /* A row for the table of task/kinds.c: asks the task for its break and the like. No part in a restore. */
 struct task_kind;
 extern const struct task_kind mem_brk_kind;
 
+/* Likewise: asks it which AIO contexts it can use. */
+extern const struct task_kind mem_aio_kind;
+
 /* ---- restore ---- */
 
 /* Load stage: mm, pagemap, pages; everything checked: order, bounds, overlap, sizes of pages files. */
 int mem_load(struct restore_task *t, struct ckpt_error *err);
+
+/* Load stage, when all tasks and the IPC namespace are loaded: do all areas of System V memory lie in its segments? */
+int mem_check_segments(const struct restore *r, struct ckpt_error *err);
+
+/* Fill a segment of `size` bytes, attached at `addr`, from pagemap-shmem-ID and its pages file. */
+int mem_fill_segment(struct restore *r, uint32_t id, uint64_t size, void *addr, struct ckpt_error *err);
 
 /*
  * After all tasks are loaded: a hole of `size` bytes, page aligned, in the address spaces of ckpt and
  * all tasks.
  */
 int mem_find_hole(struct restore *r, size_t size, raddr_t *ret, struct ckpt_error *err);
+
+/* Load stage: may pagemap-shmem-SHMID be the content of `size` bytes? No file: nothing but zeroes. */
+int mem_check_object(struct restore *r, uint64_t shmid, uint64_t size, struct ckpt_error *err);
+
+/* Write it into `fd`, a file that has this size already. `page`: bytes that it must be mapped in multiples of. */
+int mem_fill_file(struct restore *r, uint64_t shmid, uint64_t size, uint64_t page, int fd,
+                  struct ckpt_error *err);
 
 /* Before the root is cloned: shared anonymous memory is created and filled, mapped files opened,
  * everything the tasks map by descriptor is handed to restore_inherit(). */
@@ -53,6 +98,9 @@ int mem_prepare(struct restore *r, struct ckpt_error *err);
  * Different tasks may be built by different threads at the same time.
  */
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
+
+/* Will mem_restore() wait for much memory to be read? */
+bool mem_is_large(const struct restore_task *t);
 
 /*
  * After the task has cloned its children: what must come last (PR_SET_MM with the exe file, mlock,

@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "fd/fd.h"
 #include "macro.h"
+#include "mem/aio.h"
 #include "mem/restore.h"
 #include "restore/inherit.h"
 
@@ -109,7 +110,9 @@ int mem_prepare(struct restore *r, struct ckpt_error *err) {
         tree->uffd = restore_inherit(r, image_dir_fd(r->dir), err);
         if (tree->uffd < 0)
                 return tree->uffd;
-        ret = mem_prepare_objects(r, err);
+        ret = aio_prepare(r, err);
+        if (ret == 0)
+                ret = mem_prepare_objects(r, err);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
                         ret = prepare_task(r->tasks[i], err);

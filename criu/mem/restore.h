@@ -23,6 +23,7 @@ DEFINE_VEC(restore_area_vec, struct restore_area);
 
 struct restore_object {
         uint64_t shmid, size;
+        uint32_t huge; /* MAP_HUGETLB and the size of its pages, or 0 */
         bool noreserve;
         int fd; /* in the tasks */
 };
@@ -40,6 +41,7 @@ struct restore_mem_tree {
         struct restore_mapped_vec files;
         struct vdso_layout vdso;  /* of ckpt, that is of this kernel */
         int images_fd;            /* the images directory, by its number in the tasks */
+        int null_fd;              /* /dev/null, if there are AIO contexts */
         int pages_fd, uffd;       /* numbers that are free for the pages file and a userfaultfd of a task */
         int patch_file, patch_fd; /* code of other kernels' vDSOs: here, and by its number in the tasks */
         uint64_t patch_size;
@@ -79,6 +81,14 @@ int mem_find_gap(struct mem_run_vec *taken, uint64_t size, uint64_t align, uint6
 /* ---- objects.c ---- */
 
 int mem_prepare_objects(struct restore *r, struct ckpt_error *err);
+
+/* Read the runs of pagemap-shmem-ID into shared memory of `size` bytes at `addr`. */
+int mem_fill_shared(struct restore *r, unsigned long id, uint64_t size, char *addr, struct ckpt_error *err);
+
+/* ---- sysv.c ---- */
+
+/* Attach System V segments where the areas are; all other areas are mapped already. */
+int mem_add_attachments(struct restore_task *t, struct compel_batch *b);
 
 /* ---- vdso_restore.c ---- */
 

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The memory of one process, into images. */
+/* The memory of one process, into images; and, when it is there, out of the way. */
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
 #include "lib/fault.h"
 #include "macro.h"
 #include "mem/dump.h"
+
+#define RELEASE_FROM ((uint64_t)16 << 20)
 
 /* Guard ranges stand behind the real areas. */
 static void add_guards(struct dump_task *t) {
@@ -40,4 +46,17 @@ int mem_save(struct dump_task *t, struct ckpt_error *err) {
                 r = mem_store(t->dump, &source, IMAGE_PAGEMAP, (unsigned long)t->pid, mem->pages_id,
                               &mem->runs, err);
         return r;
+}
+
+void mem_release_killed(const struct dump_task *t) {
+        _cleanup_close_ int pidfd = -EBADF;
+        uint64_t size = 0;
+
+        for (size_t i = 0; t->mem && i < t->mem->runs.n; i++)
+                size += t->mem->runs.v[i].end - t->mem->runs.v[i].start;
+        if (size < RELEASE_FROM)
+                return;
+        pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
+        if (pidfd >= 0)
+                (void)syscall(SYS_process_mrelease, pidfd, 0);
 }

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -111,10 +112,16 @@ static int read_task(struct reader *rd, size_t nr, char *buf, size_t len) {
 static int read_file(struct reader *rd, size_t nr, char *buf) {
         for (size_t i = 0; i < nr; i++) {
                 const struct iovec *iov = &rd->remote[i];
-                ssize_t n = pread_full(rd->s->source.fd, buf, iov->iov_len, (off_t)(uintptr_t)iov->iov_base);
+                uint64_t at = (uintptr_t)iov->iov_base, size = rd->s->source.file_size;
+                size_t len = (size_t)MIN((uint64_t)iov->iov_len, size > at ? size - at : 0);
+                ssize_t n = pread_full(rd->s->source.fd, buf, len, (off_t)at);
 
-                if (n != (ssize_t)iov->iov_len)
+                if (n != (ssize_t)len)
                         return n < 0 ? (int)n : -EIO;
+                if (rd->s->source.tail && iov->iov_len - len < PAGE_SIZE)
+                        memcpy(buf + len, rd->s->source.tail, iov->iov_len - len);
+                else
+                        memset(buf + len, 0, iov->iov_len - len);
                 buf += n;
         }
         return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "mem/vma.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -49,4 +50,8 @@ bool mem_same_area(const Img__Vma *parent, const Img__Vma *child) {
                parent->fd == child->fd && parent->fdflags == child->fdflags &&
                (child->fd < 0 || child->pgoff - child->start == parent->pgoff - parent->start) &&
                early_advice(parent) == early_advice(child) && strcmp(name_of(parent), name_of(child)) == 0;
+}
+
+bool mem_sysv_read_only(const Img__Vma *v) {
+        return v->has_fdflags ? (v->fdflags & O_ACCMODE) == O_RDONLY : !(v->prot & PROT_WRITE);
 }

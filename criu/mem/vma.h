@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include "images/mm.pb-c.h"
 
@@ -41,11 +42,25 @@ enum mem_kind {
         MEM_FILE_PRIVATE, /* also a private mapping of /dev/zero */
         MEM_FILE_SHARED,
         MEM_SHMEM, /* shared anonymous */
+        MEM_SYSV,  /* a part of a System V segment */
+        MEM_AIO,   /* the ring of an AIO context */
         MEM_VDSO,
         MEM_VVAR,
         MEM_KIND_MAX,
         MEM_KIND_INVALID = -1,
 };
+
+/* The bits of mmap(2) flags that ask for pages of hugetlbfs. */
+static inline uint32_t mem_huge_flags(uint32_t flags) {
+        return flags & MAP_HUGETLB ? flags & (uint32_t)(MAP_HUGETLB | MAP_HUGE_MASK << MAP_HUGE_SHIFT) : 0;
+}
+
+/* Bytes of those pages; 0: the flags do not say. */
+static inline uint64_t mem_huge_page(uint32_t flags) {
+        uint32_t shift = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK;
+
+        return shift > 0 ? 1ULL << shift : 0;
+}
 
 /* Areas of the address space of x86-64 with four levels of page tables end here. */
 #define MEM_END 0x7ffffffff000ULL
@@ -74,3 +89,6 @@ uint64_t mem_advice_mask(void);
  * area with the properties of `child`? Differences that are made up for after the fork do not count.
  */
 bool mem_same_area(const Img__Vma *parent, const Img__Vma *child);
+
+/* Was the System V segment attached with SHM_RDONLY? */
+bool mem_sysv_read_only(const Img__Vma *v);

@@ -176,38 +176,47 @@ static int compare_int(const void *a, const void *b) {
         return (x > y) - (x < y);
 }
 
-/* The entries of the directory behind fd (consumed) that are decimal numbers. */
-static int list_numbers(int fd, struct proc_fd_vec *ret) {
-        _cleanup_(proc_fd_vec_done) struct proc_fd_vec vec = { 0 };
-        _cleanup_closedir_ DIR *d = fdopendir(fd);
-        bool sorted = true;
+/* Names of one filling of the buffer. */
+static int take_numbers(const char *entries, size_t len, struct proc_fd_vec *vec) {
+        size_t at = 0;
 
-        if (!d) {
-                int r = -errno;
-
-                close(fd);
-                return r;
-        }
-        for (;;) {
-                struct dirent *de;
-                struct scan s;
+        while (at + offsetof(struct dirent64, d_name) < len) {
+                const struct dirent64 *de = (const void *)(entries + at);
+                struct scan s = scan_text(de->d_name, strnlen(de->d_name, sizeof(de->d_name)));
                 int number;
 
-                errno = 0;
-                /* cppcheck-suppress readdirCalled; the stream is this function's own */
-                de = readdir(d);
-                if (!de)
-                        break;
-                s = scan_text(de->d_name, strlen(de->d_name));
-                if (!scan_i32(&s, &number) || !scan_at_end(&s))
-                        continue;
-                sorted = sorted && (!vec.n || vec.v[vec.n - 1] < number);
-                if (proc_fd_vec_push(&vec, number) < 0)
+                at += de->d_reclen;
+                if (scan_i32(&s, &number) && scan_at_end(&s) && proc_fd_vec_push(vec, number) < 0)
                         return -ENOMEM;
         }
-        if (errno)
+        return 0;
+}
+
+static bool ascending(const struct proc_fd_vec *vec) {
+        for (size_t i = 1; i < vec->n; i++)
+                if (vec->v[i - 1] >= vec->v[i])
+                        return false;
+        return true;
+}
+
+/*
+ * The entries of the directory behind fd that are decimal numbers. getdents64(2) itself, for these lists are read by
+ * the thousand, and opendir(3) makes three more calls of each.
+ */
+static int list_numbers(int fd, struct proc_fd_vec *ret) {
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec vec = { 0 };
+        char entries[8192] __attribute__((aligned(__alignof__(struct dirent64))));
+        ssize_t n;
+        int r;
+
+        while ((n = getdents64(fd, entries, sizeof(entries))) > 0) {
+                r = take_numbers(entries, (size_t)n, &vec);
+                if (r < 0)
+                        return r;
+        }
+        if (n < 0)
                 return errno == ENOENT ? -ESRCH : -errno;
-        if (!sorted)
+        if (!ascending(&vec))
                 qsort(vec.v, vec.n, sizeof(*vec.v), compare_int);
         proc_fd_vec_done(ret);
         *ret = vec;
@@ -216,7 +225,7 @@ static int list_numbers(int fd, struct proc_fd_vec *ret) {
 }
 
 int proc_fds(const struct proc_dir *dir, struct proc_fd_vec *ret) {
-        int fd = proc_openat(dir, "fd", O_RDONLY | O_DIRECTORY);
+        _cleanup_close_ int fd = proc_openat(dir, "fd", O_RDONLY | O_DIRECTORY);
 
         return fd < 0 ? fd : list_numbers(fd, ret);
 }
@@ -243,13 +252,24 @@ static int list_pids(int fd, bool leader_first, pid_t leader, struct pid_vec *re
         return 0;
 }
 
+/* Each thread is a link of the directory: a process that has one has its leader. */
+static bool is_single_threaded(const struct proc_dir *dir) {
+        struct stat st;
+
+        return fstatat(dir->fd, "task", &st, 0) == 0 && st.st_nlink == 2 + 1;
+}
+
 int proc_tids(const struct proc_dir *dir, struct pid_vec *ret) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        int fd = proc_openat(dir, "task", O_RDONLY | O_DIRECTORY), r;
+        _cleanup_close_ int fd = -EBADF;
+        int r;
 
-        if (fd < 0)
-                return fd;
-        r = list_pids(fd, true, dir->pid, &tids);
+        if (is_single_threaded(dir)) {
+                r = pid_vec_push(&tids, dir->pid);
+        } else {
+                fd = proc_openat(dir, "task", O_RDONLY | O_DIRECTORY);
+                r = fd < 0 ? fd : list_pids(fd, true, dir->pid, &tids);
+        }
         if (r < 0)
                 return r;
         if (!tids.n)
@@ -261,8 +281,7 @@ int proc_tids(const struct proc_dir *dir, struct pid_vec *ret) {
 }
 
 int proc_pids(struct pid_vec *ret) {
-        _cleanup_close_ int root = open_proc_root();
-        int fd;
+        _cleanup_close_ int root = open_proc_root(), fd = -EBADF;
 
         if (root < 0)
                 return root;

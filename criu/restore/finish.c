@@ -83,7 +83,11 @@ static int start_interrupted_call(struct restore_thread *th, struct ckpt_error *
 }
 
 static int seize(struct restore_thread *th, struct ckpt_error *err) {
-        int r = compel_seize(&th->stop, th->tid, PTRACE_O_EXITKILL);
+        int r;
+
+        /* With seccomp filters it has been attached to before they were made. */
+        r = th->stop.seized ? compel_interrupt_later(&th->stop)
+                            : compel_seize(&th->stop, th->tid, PTRACE_O_EXITKILL);
 
         return r < 0 ? ckpt_error_errno(err, r, "pid %d: cannot stop it for the last time", th->tid) : 0;
 }

@@ -2,6 +2,7 @@
 #include "mem/mem.h"
 #include "macro.h"
 #include "restore/stages.h"
+#include "task/seccomp.h"
 
 enum {
         LEADER_LANE_SIZE = 512 * 1024,
@@ -9,13 +10,14 @@ enum {
         THREAD_LANE_SIZE = 32 * 1024,
 };
 
-/* The list of groups is the one attribute of a thread without a small bound. */
+/* The list of groups and seccomp filters are the attributes of a thread without a small bound. */
 static size_t thread_lane_size(const struct restore_thread *th) {
         size_t groups = 0;
 
         if (th->core && th->core->thread_core && th->core->thread_core->creds)
                 groups = th->core->thread_core->creds->n_groups;
-        return THREAD_LANE_SIZE + page_align_up(groups * sizeof(uint32_t));
+        return THREAD_LANE_SIZE + page_align_up(groups * sizeof(uint32_t)) +
+               page_align_up(seccomp_lane_room(th));
 }
 
 static size_t lane_size(const struct restore_task *t, size_t thread) {

@@ -9,9 +9,11 @@
 #include "lib/fault.h"
 #include "macro.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "ns/time.h"
 #include "restore/stages.h"
 #include "task/kind.h"
+#include "task/seccomp.h"
 
 enum {
         PID_LIMIT = 4 * 1024 * 1024, /* PID_MAX_LIMIT of the kernel */
@@ -229,9 +231,9 @@ static int check_namespaces(struct restore_task *t, struct ckpt_error *err) {
                 uint32_t id, root_id;
         } rows[] = {
 #define ROW(text, f) { text, t->ids->has_##f, root && root->has_##f, t->ids->f, root ? root->f : 0 }
-                ROW("pid", pid_ns_id),       ROW("network", net_ns_id), ROW("IPC", ipc_ns_id),
-                ROW("UTS", uts_ns_id),       ROW("mount", mnt_ns_id),   ROW("user", user_ns_id),
-                ROW("cgroup", cgroup_ns_id), ROW("time", time_ns_id),
+                ROW("pid", pid_ns_id),   ROW("network", net_ns_id), ROW("UTS", uts_ns_id),
+                ROW("mount", mnt_ns_id), ROW("user", user_ns_id),   ROW("cgroup", cgroup_ns_id),
+                ROW("time", time_ns_id),
 #undef ROW
         };
 
@@ -276,6 +278,24 @@ static int load_tasks(struct restore *r, struct ckpt_error *err) {
         return 0;
 }
 
+/* Two tasks that are no threads of one process, with one address space or one table of signal handlers. */
+static int check_shared_memory(struct restore *r, struct ckpt_error *err) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; r->tasks[i]->kind == RESTORE_TASK_LIVE && r->tasks[i]->ids && j < i;
+                     j++) {
+                        const Img__TaskKobjIds *a = r->tasks[i]->ids, *b = r->tasks[j]->ids;
+
+                        if (b && r->tasks[j]->kind == RESTORE_TASK_LIVE &&
+                            (a->vm_id == b->vm_id || a->sighand_id == b->sighand_id))
+                                return ckpt_error(
+                                        err, -ENOTSUP,
+                                        "pid %d shares its memory or its signal handlers with pid %d "
+                                        "(CLONE_VM), which is not supported yet; nothing was created",
+                                        r->tasks[i]->pid, r->tasks[j]->pid);
+                }
+        return 0;
+}
+
 /* What several tasks share is loaded one after the other. */
 static int load_files(struct restore *r, struct ckpt_error *err) {
         int ret;
@@ -294,9 +314,15 @@ int load(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = load_pstree(r, err);
         if (ret == 0)
+                ret = seccomp_load(r, err);
+        if (ret == 0)
                 ret = load_tasks(r, err);
+        if (ret == 0)
+                ret = check_shared_memory(r, err);
         if (ret == 0 && r->tasks[0]->kind != RESTORE_TASK_LIVE)
                 ret = ckpt_error(err, -EBADMSG, "pstree.img: the root of the tree is dead");
+        if (ret == 0)
+                ret = ipc_load(r, err);
         if (ret == 0)
                 ret = load_files(r, err);
         if (ret == 0)

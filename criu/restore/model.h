@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A tree being restored. The load stage fills it from the images and checks all of it, then the
- * stages of restore.c make it real. Only the main thread works on it, except that loading uses the pool.
+ * stages of restore.c make it real. Only the main thread works on it, except that loading it, opening its files and
+ * filling its memory use the pool.
  */
 #pragma once
 
@@ -22,16 +23,35 @@
 
 struct restore;
 struct restore_task;
-struct restore_clocks; /* ns/time.c */
-struct restore_mem;    /* mem/ */
-struct restore_fds;    /* fd/: one per descriptor table */
-struct restore_files;  /* fd/: all open files of the set */
-struct task_self;      /* task/: what ckpt itself is and has */
+struct restore_clocks;  /* ns/time.c */
+struct restore_ipc;     /* ns/ipc.c */
+struct restore_mem;     /* mem/ */
+struct restore_fds;     /* fd/: one per descriptor table */
+struct restore_files;   /* fd/: all open files of the set */
+struct restore_seccomp; /* task/: the seccomp filters of the tree */
+struct task_self;       /* task/: what ckpt itself is and has */
 
 enum restore_task_kind {
         RESTORE_TASK_LIVE,
         RESTORE_TASK_ZOMBIE,
         RESTORE_TASK_HELPER, /* not in the images: holds a session or process group open until others have joined */
+};
+
+/* What processes can share that is theirs alone after fork(2). */
+enum restore_share {
+        RESTORE_SHARE_FILES, /* the descriptor table */
+        RESTORE_SHARE_FS,    /* working directory, root, umask */
+        RESTORE_SHARE_MAX,
+        RESTORE_SHARE_INVALID = -1,
+};
+
+/* How a task comes by it; restore/sharing.c decides. The numbers are ids of the images, 0: shared with nobody. */
+struct restore_sharing {
+        uint32_t own;         /* what it is to have in the end */
+        uint32_t born;        /* what it is cloned with, which its cloner has then */
+        bool cloner_unshares; /* just before it is cloned */
+        bool unshares_last;   /* after its last child */
+        uint32_t below;       /* while it is being decided */
 };
 
 struct restore_thread {
@@ -62,7 +82,10 @@ struct restore_task {
         struct restore_task *donor;
         unsigned int step;        /* enum tree_step */
         struct restore_task *via; /* who clones it, when it is not the parent */
-        pid_t born_sid;           /* the session it is cloned into; it may make its own afterwards */
+        struct restore_sharing share[RESTORE_SHARE_MAX];
+        size_t clone_rank;      /* among those of the same cloner, if the tree shares any of that */
+        pid_t born_sid;         /* the session it is cloned into; it may make its own afterwards */
+        int64_t seccomp_common; /* the last filter that all threads have in common; -1: none */
         bool cloned, filled, settled, threaded;
         struct arena arena;
         struct restore_mem *mem;
@@ -78,7 +101,9 @@ struct restore {
         struct restore_task **tasks; /* parents before children */
         size_t nr_tasks;
         struct restore_files *files;
-        struct restore_clocks *clocks; /* ns/time.c; NULL: the images say nothing */
+        struct restore_clocks *clocks;   /* ns/time.c; NULL: the images say nothing */
+        struct restore_seccomp *seccomp; /* task/; NULL: no filters */
+        struct restore_ipc *ipc;         /* ns/ipc.c; NULL: the tree shares ckpt's IPC namespace */
         struct compel_host *host;
         struct restore_stats stats;
         struct arena arena;

@@ -15,11 +15,13 @@
 #include "lib/fault.h"
 #include "log.h"
 #include "mem/mem.h"
+#include "ns/ipc.h"
 #include "ns/time.h"
 #include "restore/inherit.h"
 #include "restore/stages.h"
 #include "sock/sock.h"
 #include "task/kind.h"
+#include "task/seccomp.h"
 
 static int run_action(struct restore *r, enum action action, struct ckpt_error *err) {
         return action_run(r->run, action, r->tasks[0]->pid, err);
@@ -37,6 +39,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = plan_tree(r, err);
         if (ret == 0)
+                ret = plan_sharing(r, err);
+        if (ret == 0)
                 ret = run_action(r, ACTION_PRE_RESTORE, err);
         if (ret == 0)
                 ret = inherit_init(r, err);
@@ -46,6 +50,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
                 ret = lanes_create(r, err);
         if (ret == 0)
                 ret = time_enter(r, err);
+        if (ret == 0)
+                ret = ipc_enter(r, err);
         return ret;
 }
 
@@ -82,6 +88,8 @@ static int build(struct restore *r, struct ckpt_error *err) {
         ret = build_tree(r, err);
         r->stats.forking_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("the tree is there");
+        if (ret == 0)
+                ret = ipc_leave(r, err);
         if (ret == 0)
                 ret = finish_memory(r, err);
         if (ret == 0)
@@ -128,7 +136,9 @@ static void finish_stats(struct restore *r) {
 static void release(struct restore *r) {
         fd_restore_free(r);
         inherit_done(r);
+        ipc_restore_free(r);
         load_free(r);
+        seccomp_load_free(r);
         compel_host_free(&r->host);
         image_dir_free(r->dir);
         pool_free(&r->pool);

@@ -41,6 +41,13 @@ enum tree_step {
 /* How each task gets into its session: t->step, t->via; adds helpers for leaders that have died. */
 int plan_tree(struct restore *r, struct ckpt_error *err);
 
+/* ---- sharing.c ---- */
+
+/*
+ * After plan_tree(): t->share and t->clone_rank. -ENOTSUP: the tasks share in a way that no order of clones makes.
+ */
+int plan_sharing(struct restore *r, struct ckpt_error *err);
+
 /* ---- tree.c ---- */
 
 /* Clone all tasks, each with its memory; sessions, process groups, zombies. */

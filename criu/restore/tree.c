@@ -6,11 +6,14 @@
 #include <errno.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "cleanup.h"
 #include "lib/fault.h"
+#include "macro.h"
 #include "mem/mem.h"
 #include "restore/stages.h"
 #include "task/kind.h"
@@ -38,6 +41,12 @@ static int clone_root(struct restore *r, struct restore_task *t, struct ckpt_err
         return ret < 0 ? ret : fault_point_error(FAULT_RESTORE_ROOT_CLONED, err);
 }
 
+/* Leave to others what is shared with them: see sharing.c. */
+static void add_unshare(struct compel_batch *b, bool wanted, uint64_t flag) {
+        if (wanted)
+                compel_call(b, "unshare its descriptors or directories", SYS_unshare, flag);
+}
+
 static void add_clone(struct restore_thread *cloner, struct restore_task *t) {
         struct clone_args args = {
                 .exit_signal = SIGCHLD,
@@ -45,8 +54,14 @@ static void add_clone(struct restore_thread *cloner, struct restore_task *t) {
                 .set_tid_size = 1,
         };
 
+        add_unshare(&cloner->lane, t->share[RESTORE_SHARE_FILES].cloner_unshares, CLONE_FILES);
+        add_unshare(&cloner->lane, t->share[RESTORE_SHARE_FS].cloner_unshares, CLONE_FS);
+        if (t->share[RESTORE_SHARE_FILES].born != 0)
+                args.flags |= CLONE_FILES;
+        if (t->share[RESTORE_SHARE_FS].born != 0)
+                args.flags |= CLONE_FS;
         if (t->step == TREE_STEP_BESIDE) {
-                args.flags = CLONE_PARENT;
+                args.flags |= CLONE_PARENT;
                 args.exit_signal = 0; /* that of the cloner */
         }
         compel_add_clone(&cloner->lane, arena_printf(&t->arena, "clone pid %d", t->pid), &args,
@@ -57,25 +72,46 @@ static bool cloned_by(const struct restore_task *t, const struct restore_task *c
         return t->via ? t->via == cloner : t->parent == cloner;
 }
 
+static bool is_born_sharing(const struct restore_task *t) {
+        return t->share[RESTORE_SHARE_FILES].born != 0 || t->share[RESTORE_SHARE_FS].born != 0;
+}
+
 /* The thread that clones it: the leader, unless another one is its parent and nothing else matters. */
 static struct restore_thread *cloning_thread(const struct restore_task *t, struct restore_task *cloner) {
-        if (t->step == TREE_STEP_AFTER && t->pstree && t->pstree->has_parent_tid)
+        if (t->step == TREE_STEP_AFTER && !is_born_sharing(t) && t->pstree && t->pstree->has_parent_tid)
                 for (size_t i = 1; i < cloner->nr_threads; i++)
                         if (cloner->threads[i].tid == (pid_t)t->pstree->parent_tid)
                                 return &cloner->threads[i];
         return &cloner->threads[0];
 }
 
+static int compare_ranks(const void *a, const void *b) {
+        const struct restore_task *x = *(struct restore_task *const *)a,
+                                  *y = *(struct restore_task *const *)b;
+
+        return (x->clone_rank > y->clone_rank) - (x->clone_rank < y->clone_rank);
+}
+
 static void add_clones(struct restore_task *cloner, bool before) {
         struct restore *r = cloner->restore;
+        _cleanup_free_ struct restore_task **children = calloc(r->nr_tasks, sizeof(struct restore_task *));
+        size_t n = 0;
+        bool ranked = false;
 
+        ckpt_assert(children);
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
                 if (cloned_by(t, cloner) && (t->step == TREE_STEP_BEFORE) == before &&
-                    cloning_thread(t, cloner) == &cloner->threads[0])
-                        add_clone(&cloner->threads[0], t);
+                    cloning_thread(t, cloner) == &cloner->threads[0]) {
+                        ranked |= t->clone_rank != 0;
+                        children[n++] = t;
+                }
         }
+        if (ranked)
+                qsort(children, n, sizeof(*children), compare_ranks);
+        for (size_t i = 0; i < n; i++)
+                add_clone(&cloner->threads[0], children[i]);
 }
 
 /* An orphan will be left to it; whether it stays a subreaper is set with the other attributes. */
@@ -98,6 +134,8 @@ static void add_settling(struct restore_task *t) {
         if (t->sid == t->pid)
                 compel_call(b, "start a session", SYS_setsid);
         add_clones(t, false);
+        add_unshare(b, t->share[RESTORE_SHARE_FILES].unshares_last, CLONE_FILES);
+        add_unshare(b, t->share[RESTORE_SHARE_FS].unshares_last, CLONE_FS);
 }
 
 static bool has_work(const struct restore_task *t) {
@@ -127,18 +165,36 @@ static int run_all(struct restore *r, struct ckpt_error *err) {
         return ret;
 }
 
+static int fill_task(void *arg, struct ckpt_error *err) {
+        struct restore_task *t = arg;
+
+        return mem_restore(t, task_lane(t), err);
+}
+
+/* Large memory is waited for while it is being filled: several tasks side by side. */
 static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
-        int ret = 0;
+        int ret = 0, waited;
 
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
                 if (!t->cloned || t->filled)
                         continue;
-                if (t->kind == RESTORE_TASK_LIVE)
+                if (t->kind == RESTORE_TASK_LIVE && mem_is_large(t))
+                        ret = pool_add(r->pool, fill_task, t);
+                else if (t->kind == RESTORE_TASK_LIVE)
                         ret = mem_restore(t, task_lane(t), err);
+                /* It uses descriptors of fixed numbers, and somebody else may do so in the same table. */
+                if (ret == 0 &&
+                    (t->share[RESTORE_SHARE_FILES].born != 0 || t->share[RESTORE_SHARE_FILES].own != 0))
+                        ret = compel_run(task_lane(t), err);
                 t->filled = true;
         }
+        if (ret < 0 && !ckpt_error_is_set(err))
+                ckpt_error_errno(err, ret, "cannot fill the memory of the tree");
+        waited = pool_join(r->pool, err);
+        if (ret == 0)
+                ret = waited;
         if (ret == 0)
                 ret = run_all(r, err);
         if (ret == 0)

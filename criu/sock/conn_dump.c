@@ -43,6 +43,7 @@ void sock_dump_free(struct dump *d) {
         if (!s)
                 return;
         sock_guard_disarm(&s->guard);
+        netlock_hold_free(&s->hold);
         for (size_t i = 0; i < s->conns.n; i++)
                 safe_close(s->conns.v[i]->fd);
         for (size_t i = 0; i < s->unread.n; i++)
@@ -130,32 +131,39 @@ static int collect_outside(struct dump_socks *s, struct sock_tuple_vec *ret) {
         return 0;
 }
 
+enum { NOTE_MAX = 128 };
+
+static const char *lock_note(const struct dump *d, char note[static NOTE_MAX]) {
+        snprintf(note, NOTE_MAX, "dump of pid %d into %s", d->opts->tree_pid, d->run->images_dir);
+        return note;
+}
+
 static int lock_network(struct dump *d, struct ckpt_error *err) {
         _cleanup_(sock_tuple_vec_done) struct sock_tuple_vec outside = { 0 };
         struct dump_socks *s = d->socks;
-        char name[NETLOCK_NAME_MAX], note[128];
-        bool lock;
+        char held[NETLOCK_NAME_MAX], lock[NETLOCK_NAME_MAX], note[NOTE_MAX];
+        const char *locks[GUARD_LOCKS] = { held, lock };
+        bool wanted;
         int r;
 
         if (collect_outside(s, &outside) < 0)
                 return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
-        lock = outside.n > 0 && d->opts->network_lock != NETWORK_LOCK_SKIP;
-        netlock_new_name(name);
+        wanted = outside.n > 0 && d->opts->network_lock != NETWORK_LOCK_SKIP;
+        netlock_new_name(held);
+        netlock_new_name(lock);
         /* Armed first: nothing that it would have to undo may be there without it. */
-        r = sock_guard_arm(d->opts->tree_pid, lock ? name : NULL, &s->guard, err);
+        r = sock_guard_arm(d->opts->tree_pid, wanted ? locks : NULL, &s->guard, err);
         if (r == 0)
                 r = action_run(d->run, ACTION_NETWORK_LOCK, d->opts->tree_pid, err);
         s->told = r == 0;
-        if (r < 0 || !lock)
+        if (r < 0 || !wanted)
                 return r;
-        snprintf(note, sizeof(note), "dump of pid %d into %s", d->opts->tree_pid, d->run->images_dir);
-        r = netlock_add(name, outside.v, outside.n, true, note, err);
+        r = netlock_hold(held, outside.v, outside.n, lock_note(d, note), &s->hold, err);
+        if (r == 0)
+                r = netlock_hold_in(s->hold, err);
         if (r < 0)
                 return r;
-        memcpy(s->lock, name, sizeof(s->lock));
-        r = netlock_add_in(name, err);
-        if (r < 0)
-                return r;
+        memcpy(s->lock, lock, sizeof(s->lock));
         for (size_t i = 0; i < s->conns.n; i++)
                 if (tcp_is_connection(s->conns.v[i]->isk->state) && !s->conns.v[i]->peer)
                         s->conns.v[i]->isk->lock = s->lock;
@@ -320,9 +328,24 @@ int sock_collect(struct dump *d, struct ckpt_error *err) {
 
 /* ---- the end ---- */
 
-void sock_before_kill(struct dump *d) {
-        if (d->socks)
-                sock_guard_killing(&d->socks->guard);
+/* From now on the lock has to outlive us. */
+int sock_before_kill(struct dump *d, struct ckpt_error *err) {
+        _cleanup_(sock_tuple_vec_done) struct sock_tuple_vec outside = { 0 };
+        struct dump_socks *s = d->socks;
+        char note[NOTE_MAX];
+        int r = 0;
+
+        if (!s)
+                return 0;
+        if (s->hold) {
+                if (collect_outside(s, &outside) < 0)
+                        return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
+                r = netlock_hold_leave(s->hold, s->lock, outside.v, outside.n, lock_note(d, note), err);
+        }
+        s->left = r == 0 && s->hold;
+        if (r == 0)
+                sock_guard_killing(&s->guard);
+        return r;
 }
 
 /*
@@ -356,6 +379,13 @@ static void end_repair(const struct inet_conn *c) {
         setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 }
 
+static int remove_lock(const char *name, struct ckpt_error *err) {
+        _cleanup_close_ int fd = netlock_socket();
+
+        return fd < 0 ? ckpt_error_errno(err, fd, "cannot unlock the network")
+                      : netlock_remove(fd, name, err);
+}
+
 void sock_undo(struct dump *d) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         struct dump_socks *s = d->socks;
@@ -366,9 +396,9 @@ void sock_undo(struct dump *d) {
                 if (tcp_is_connection(s->conns.v[i]->isk->state))
                         end_repair(s->conns.v[i]);
         s->silenced = false;
-        if (s->lock[0] && netlock_remove(s->lock, &err) < 0)
+        if (netlock_hold_end(s->hold, &err) < 0 || (s->left && remove_lock(s->lock, &err) < 0))
                 log_error("%s", ckpt_error_message(&err));
-        s->lock[0] = 0;
+        s->left = false;
         if (s->told && action_run(d->run, ACTION_NETWORK_UNLOCK, d->opts->tree_pid, &err) < 0)
                 log_warn("%s", ckpt_error_message(&err));
         s->told = false;

@@ -44,7 +44,6 @@ struct inet_file *inet_find(struct restore *r, uint32_t id) {
 
 void inet_free(struct restore_files *files) {
         struct inet_state *s = files->state[FD_STATE_INET];
-        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
         if (!s)
                 return;
@@ -55,8 +54,8 @@ void inet_free(struct restore_files *files) {
                 image_message_freep(&s->v[i].stream);
         }
         /* The restore has failed. A lock that was there before is still needed for the next attempt. */
-        if (s->lock[0] && netlock_remove(s->lock, &err) < 0)
-                log_error("%s", ckpt_error_message(&err));
+        netlock_hold_free(&s->hold);
+        safe_close(s->unlock);
         sock_defaults_free(&s->defaults);
         packet_sender_free(&s->sender);
         free(s->v);
@@ -187,10 +186,8 @@ static int lock_network(struct restore *r, struct inet_state *s, struct ckpt_err
                 return 0;
         netlock_new_name(name);
         snprintf(note, sizeof(note), "restore from %s", r->run->images_dir);
-        rc = netlock_add(name, outside.v, outside.n, false, note, err);
-        if (rc == 0)
-                memcpy(s->lock, name, sizeof(s->lock));
-        return rc;
+        rc = netlock_hold(name, outside.v, outside.n, note, &s->hold, err);
+        return rc < 0 ? rc : netlock_hold_in(s->hold, err);
 }
 
 /* Those of the dump may be several only in images that somebody has put together. */
@@ -198,10 +195,7 @@ static int unlock_network(struct restore *r, struct inet_state *s, struct ckpt_e
         const char *last = NULL;
         int rc = 0;
 
-        if (s->lock[0])
-                rc = netlock_remove(s->lock, err);
-        if (rc == 0)
-                s->lock[0] = 0;
+        rc = netlock_hold_end(s->hold, err);
         if (rc == 0 && s->connections)
                 rc = action_run(r->run, ACTION_NETWORK_UNLOCK, r->tasks[0]->pid, err);
         for (size_t i = 0; rc == 0 && i < s->n; i++) {
@@ -209,7 +203,10 @@ static int unlock_network(struct restore *r, struct inet_state *s, struct ckpt_e
 
                 if (!name || (last && strcmp(last, name) == 0))
                         continue;
-                rc = netlock_remove(name, err);
+                if (s->unlock < 0)
+                        s->unlock = netlock_socket();
+                rc = s->unlock < 0 ? ckpt_error_errno(err, s->unlock, "cannot unlock the network")
+                                   : netlock_remove(s->unlock, name, err);
                 last = name;
         }
         return rc;
@@ -299,6 +296,7 @@ int inet_load(struct restore *r, struct ckpt_error *err) {
                 return 0;
         s = files->state[FD_STATE_INET] = calloc(1, sizeof(*s));
         ckpt_assert(s);
+        s->unlock = -EBADF;
         s->v = calloc(n, sizeof(*s->v));
         ckpt_assert(s->v);
         s->defaults = sock_defaults_new();

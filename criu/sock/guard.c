@@ -94,7 +94,13 @@ static bool serve(const struct sock_guard *g) {
         return true;
 }
 
-static void __attribute__((noreturn)) guard(const struct sock_guard *g, const char *message, size_t size) {
+struct message {
+        char bytes[NETLOCK_MESSAGE_MAX];
+        size_t size;
+};
+
+static void __attribute__((noreturn))
+guard(const struct sock_guard *g, const struct message messages[GUARD_LOCKS]) {
         struct sched_param priority = { .sched_priority = 1 };
 
         syscall(SYS_setsid);
@@ -103,9 +109,9 @@ static void __attribute__((noreturn)) guard(const struct sock_guard *g, const ch
         while (serve(g))
                 ;
         is_dead(g->self, -1);
-        if (size > 0 &&
-            (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS)))
-                send(g->nl, message, size, 0);
+        if (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS))
+                for (size_t i = 0; i < GUARD_LOCKS && messages[i].size > 0; i++)
+                        send(g->nl, messages[i].bytes, messages[i].size, 0);
         _exit(0);
 }
 
@@ -146,21 +152,23 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
         return hold_mutex(&g->page->alive);
 }
 
-int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct ckpt_error *err) {
+int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,
+                   struct ckpt_error *err) {
+        struct message messages[GUARD_LOCKS] = { 0 };
         struct sock_guard g = SOCK_GUARD_INIT;
-        char message[NETLOCK_MESSAGE_MAX];
-        size_t size = lock ? netlock_remove_message(lock, message) : 0;
         sigset_t all, saved;
         int r;
 
-        r = open_all(root, lock != NULL, &g);
+        for (size_t i = 0; locks && i < GUARD_LOCKS; i++)
+                messages[i].size = netlock_remove_message(locks[i], messages[i].bytes);
+        r = open_all(root, locks != NULL, &g);
         if (r == 0) {
                 sigfillset(&all);
                 pthread_sigmask(SIG_SETMASK, &all, &saved);
                 /* No exit signal: nobody in ckpt is told when it ends. */
                 g.pid = (pid_t)syscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
                 if (g.pid == 0)
-                        guard(&g, message, size);
+                        guard(&g, messages);
                 r = g.pid < 0 ? -errno : 0;
                 pthread_sigmask(SIG_SETMASK, &saved, NULL);
         }

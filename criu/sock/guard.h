@@ -43,11 +43,14 @@ enum {
 
 enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3 };
 
+enum { GUARD_LOCKS = 2 };
+
 /*
- * Arm it. From now on ckpt's death removes the network lock `lock` (a table's name; NULL: none). `root` is the
- * root of the tree. All calls are for one thread, the tracer of the tree.
+ * Arm it. From now on ckpt's death removes the network locks `locks` (names of tables, which need not be there; NULL:
+ * none). `root` is the root of the tree. All calls are for one thread, the tracer of the tree.
  */
-int sock_guard_arm(pid_t root, const char *lock, struct sock_guard *ret, struct ckpt_error *err);
+int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,
+                   struct ckpt_error *err);
 
 /* The GUARD_JOBS_MAX jobs, for the caller to fill in. */
 struct guard_job *sock_guard_jobs(struct sock_guard *g);

@@ -55,8 +55,9 @@ struct dump_socks {
         struct arena arena;
         struct sock_defaults *defaults;
         struct sock_guard guard;
-        char lock[NETLOCK_NAME_MAX]; /* "": none is in force */
-        bool silenced, told;         /* told: the action scripts */
+        struct netlock_hold *hold;   /* the network lock until then; NULL: none */
+        char lock[NETLOCK_NAME_MAX]; /* that comes when the tree is killed, and stays; "": none is needed */
+        bool left, silenced, told;   /* left: `lock` is there; told: the action scripts */
 };
 
 /* netlink.c's and af_packet.c's */
@@ -107,8 +108,9 @@ struct inet_state {
         size_t n, cap;
         struct sock_defaults *defaults;
         struct packet_sender *sender;
-        char lock[NETLOCK_NAME_MAX]; /* made by this run; "": none */
-        bool connections;            /* there are such */
+        struct netlock_hold *hold; /* made by this run; NULL: none */
+        int unlock;                /* a socket to remove locks of the dump */
+        bool connections;          /* there are such */
         unsigned int next_port;
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "sock/leftover.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ static bool wants_removal(FILE *out) {
 
 static void show(FILE *out, const struct netlock_found *lock) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_close_ int fd = -EBADF;
 
         if (lock->owner > 0) {
                 fprintf(out, "Network lock %s: pid %d works with it (%s)\n", lock->name, lock->owner,
@@ -33,7 +35,10 @@ static void show(FILE *out, const struct netlock_found *lock) {
                 lock->name);
         if (!wants_removal(out))
                 return;
-        if (netlock_remove(lock->name, &err) < 0)
+        fd = netlock_socket();
+        if (fd < 0)
+                fprintf(out, "  It cannot be removed: %s\n", strerror(-fd));
+        else if (netlock_remove(fd, lock->name, &err) < 0)
                 fprintf(out, "  %s\n", ckpt_error_message(&err));
         else
                 fprintf(out, "  Removed.\n");

@@ -2,8 +2,10 @@
 #include "sock/lock.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -11,6 +13,7 @@
 #include <linux/netlink.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -78,19 +81,11 @@ static void print_chain(FILE *f, const char *name, const char *addr, const char 
         fputs(" }\n", f);
 }
 
-static void print_table(FILE *f, const char *name, const struct sock_tuple *tuples, size_t n, bool out_only,
-                        const char *note) {
-        fprintf(f, "table inet %s {\n comment \"", name);
-        for (const char *c = note; *c && c - note < 120; c++)
-                fputc(*c < ' ' || *c == '"' || *c == '\\' || *c == 127 ? '_' : *c, f);
-        fprintf(f, "\"\n");
-        print_elements(f, tuples, n, false);
-        print_elements(f, tuples, n, true);
-        print_chain(f, "out", "saddr", "sport", "daddr", "dport");
-        if (!out_only)
-                print_chain(f, "in", "daddr", "dport", "saddr", "sport");
-        fputs("}\n", f);
+static void print_in(FILE *f) {
+        print_chain(f, "in", "daddr", "dport", "saddr", "sport");
 }
+
+enum { OUT_ONLY = 1 << 0, OWNED = 1 << 1 };
 
 /* The functions of libnftables that are used. It is loaded by need, because that takes longer than most dumps. */
 struct nft_library {
@@ -102,11 +97,6 @@ struct nft_library {
         const char *(*get_error)(struct nft_ctx *ctx);
         int (*run)(struct nft_ctx *ctx, const char *commands);
 };
-
-static void nft_unload(struct nft_library *nft) {
-        if (nft->handle)
-                dlclose(nft->handle);
-}
 
 static bool nft_load(struct nft_library *nft) {
         nft->handle = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -120,69 +110,164 @@ static bool nft_load(struct nft_library *nft) {
 #undef LOAD
 }
 
-static int run_nft(const char *commands, struct ckpt_error *err) {
-        _cleanup_(nft_unload) struct nft_library nft = { 0 };
-        struct nft_ctx *ctx;
-        const char *text;
-        int r = 0;
+struct netlock_hold {
+        struct nft_library nft;
+        struct nft_ctx *ctx; /* with the socket that owns the table */
+        char name[NETLOCK_NAME_MAX];
+        bool owned, held;
+};
 
-        if (!nft_load(&nft))
+static int open_nft(struct netlock_hold *h, struct ckpt_error *err) {
+        if (!nft_load(&h->nft))
                 return ckpt_error(err, -EOPNOTSUPP,
                                   "cannot lock the network: libnftables.so.1 cannot be loaded");
-        ctx = nft.ctx_new(NFT_CTX_DEFAULT);
-        if (!ctx)
+        h->ctx = h->nft.ctx_new(NFT_CTX_DEFAULT);
+        if (!h->ctx)
                 return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
-        nft.buffer_output(ctx);
-        nft.buffer_error(ctx);
-        if (nft.run(ctx, commands) < 0) {
-                text = nft.get_error(ctx);
-                r = ckpt_error(err, -EOPNOTSUPP, "cannot lock the network with nftables: %.*s",
-                               (int)strcspn(text, "\n"), strncmp(text, "Error: ", 7) == 0 ? text + 7 : text);
-                ckpt_error_hint(
-                        err,
+        h->nft.buffer_output(h->ctx);
+        h->nft.buffer_error(h->ctx);
+        return 0;
+}
+
+static int run_nft(struct netlock_hold *h, const char *commands, struct ckpt_error *err) {
+        const char *text;
+        int r;
+
+        if (h->nft.run(h->ctx, commands) >= 0)
+                return 0;
+        text = h->nft.get_error(h->ctx);
+        r = ckpt_error(err, -EOPNOTSUPP, "cannot lock or unlock the network with nftables: %.*s",
+                       (int)strcspn(text, "\n"), strncmp(text, "Error: ", 7) == 0 ? text + 7 : text);
+        ckpt_error_hint(err,
                         "Use a kernel with nf_tables (`ckpt check` tells), or hold the packets of these "
                         "connections back yourself and use --network-lock skip");
-        }
-        nft.ctx_free(ctx);
         return r;
 }
 
-int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, bool out_only, const char *note,
-                struct ckpt_error *err) {
-        _cleanup_free_ char *commands = NULL;
-        _cleanup_free_ char *full = NULL;
+static void print_note(FILE *f, const char *note) {
         struct proc_stat stat;
-        size_t size;
-        FILE *f;
 
-        ckpt_assert(netlock_name_valid(name));
-        if (!stat_of(getpid(), &stat) ||
-            asprintf(&full, "%d/%" PRIu64 " %s", getpid(), stat.start_time, note) < 0)
-                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
-        f = open_memstream(&commands, &size);
-        if (!f)
-                return ckpt_error_errno(err, -errno, "cannot lock the network");
-        print_table(f, name, tuples, n, out_only, full);
-        if (fclose(f) != 0)
-                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
-        log_debug("network lock %s for %zu connections", name, n);
-        return run_nft(commands, err);
+        fputs(" comment \"", f);
+        if (stat_of(getpid(), &stat))
+                fprintf(f, "%d/%" PRIu64 " ", getpid(), stat.start_time);
+        for (const char *c = note; *c && c - note < 100; c++)
+                fputc(*c < ' ' || *c == '"' || *c == '\\' || *c == 127 ? '_' : *c, f);
+        fputs("\"\n", f);
 }
 
-int netlock_add_in(const char *name, struct ckpt_error *err) {
+/* Commands for one transaction. `replaces`: the name of a table that goes; NULL: none. */
+static char *print_table(const char *name, const struct sock_tuple *tuples, size_t n, unsigned int flags,
+                         const char *note, const char *replaces) {
+        char *commands = NULL;
+        size_t size;
+        FILE *f = open_memstream(&commands, &size);
+
+        ckpt_assert(f && netlock_name_valid(name));
+        if (replaces)
+                fprintf(f, "delete table inet %s\n", replaces);
+        fprintf(f, "table inet %s {\n%s", name, flags & OWNED ? " flags owner\n" : "");
+        print_note(f, note);
+        print_elements(f, tuples, n, false);
+        print_elements(f, tuples, n, true);
+        print_chain(f, "out", "saddr", "sport", "daddr", "dport");
+        if (!(flags & OUT_ONLY))
+                print_in(f);
+        fputs("}\n", f);
+        ckpt_assert(fclose(f) == 0);
+        return commands;
+}
+
+/* The library leaves its socket open across execve, so that an action script could keep it. */
+static void close_on_exec(void) {
+        _cleanup_closedir_ DIR *dir = opendir("/proc/self/fd");
+        const struct dirent *entry;
+
+        while (dir && (entry = readdir(dir)) != NULL) {
+                int fd = atoi(entry->d_name), domain = 0, protocol = 0;
+                socklen_t len = sizeof(int);
+
+                if (entry->d_name[0] != '.' && fcntl(fd, F_GETFD) == 0 &&
+                    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_NETLINK &&
+                    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+                    protocol == NETLINK_NETFILTER)
+                        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        }
+}
+
+int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note,
+                 struct netlock_hold **ret, struct ckpt_error *err) {
+        _cleanup_free_ char *owned = print_table(name, tuples, n, OUT_ONLY | OWNED, note, NULL);
+        _cleanup_free_ char *plain = print_table(name, tuples, n, OUT_ONLY, note, NULL);
+        _cleanup_error_ struct ckpt_error refused = CKPT_ERROR_INIT;
+        struct netlock_hold *h = calloc(1, sizeof(*h));
+        int r;
+
+        ckpt_assert(h);
+        snprintf(h->name, sizeof(h->name), "%s", name);
+        log_debug("network lock %s for %zu connections", name, n);
+        r = open_nft(h, err);
+        if (r == 0) {
+                h->owned = run_nft(h, owned, &refused) == 0;
+                if (!h->owned)
+                        r = run_nft(h, plain, err);
+        }
+        if (r < 0) {
+                netlock_hold_free(&h);
+                return r;
+        }
+        h->held = true;
+        close_on_exec();
+        *ret = h;
+        return 0;
+}
+
+int netlock_hold_in(struct netlock_hold *h, struct ckpt_error *err) {
         _cleanup_free_ char *commands = NULL;
         size_t size;
         FILE *f = open_memstream(&commands, &size);
 
-        ckpt_assert(netlock_name_valid(name));
-        if (!f)
-                return ckpt_error_errno(err, -errno, "cannot lock the network");
-        fprintf(f, "table inet %s {\n", name);
-        print_chain(f, "in", "daddr", "dport", "saddr", "sport");
+        ckpt_assert(f);
+        fprintf(f, "table inet %s {\n%s", h->name, h->owned ? " flags owner\n" : "");
+        print_in(f);
         fputs("}\n", f);
-        if (fclose(f) != 0)
-                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
-        return run_nft(commands, err);
+        ckpt_assert(fclose(f) == 0);
+        return run_nft(h, commands, err);
+}
+
+int netlock_hold_leave(struct netlock_hold *h, const char *name, const struct sock_tuple *tuples, size_t n,
+                       const char *note, struct ckpt_error *err) {
+        _cleanup_free_ char *commands = print_table(name, tuples, n, 0, note, h->name);
+        int r = run_nft(h, commands, err);
+
+        h->held = h->held && r < 0;
+        return r;
+}
+
+int netlock_hold_end(struct netlock_hold *h, struct ckpt_error *err) {
+        char command[NETLOCK_NAME_MAX + 32];
+        int r;
+
+        if (!h || !h->held)
+                return 0;
+        snprintf(command, sizeof(command), "delete table inet %s\n", h->name);
+        r = run_nft(h, command, err);
+        h->held = r < 0;
+        return r;
+}
+
+void netlock_hold_free(struct netlock_hold **h) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (!*h)
+                return;
+        if (netlock_hold_end(*h, &err) < 0)
+                log_error("%s", ckpt_error_message(&err));
+        if ((*h)->ctx)
+                (*h)->nft.ctx_free((*h)->ctx);
+        if ((*h)->nft.handle)
+                dlclose((*h)->nft.handle);
+        free(*h);
+        *h = NULL;
 }
 
 /* ---- netlink ---- */
@@ -238,16 +323,14 @@ size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_
         return at;
 }
 
-int netlock_remove(const char *name, struct ckpt_error *err) {
-        _cleanup_close_ int fd = netlock_socket();
+int netlock_remove(int fd, const char *name, struct ckpt_error *err) {
         char message[NETLOCK_MESSAGE_MAX];
         size_t size;
-        int r = fd;
+        int r;
 
         ckpt_assert(netlock_name_valid(name));
         size = netlock_remove_message(name, message);
-        if (fd >= 0)
-                r = nl_ask(fd, message, size, NULL, NULL);
+        r = nl_ask(fd, message, size, NULL, NULL);
         if (r < 0 && r != -ENOENT)
                 return ckpt_error_errno(err, r, "cannot remove the network lock (nftables table inet %s)",
                                         name);

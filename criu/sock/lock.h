@@ -35,29 +35,48 @@ void netlock_new_name(char ret[static NETLOCK_NAME_MAX]);
 bool netlock_name_valid(const char *name);
 
 /*
- * Hold back the packets of `n` connections, and write `note` (what for, in words) into the table. In force when it
- * returns. Costs one transaction. -EOPNOTSUPP: the kernel has no nf_tables.
+ * Hold back the packets of `n` connections, and write `note` (what for, in words) into the table. Costs one
+ * transaction. -EOPNOTSUPP: the kernel has no nf_tables.
  *
- * With `out_only`, only what goes out, until netlock_add_in(). What arrives in between is received, but the peer is not
+ * The lock is in force as long as somebody holds it: the table belongs to a socket ("flags owner", Linux 5.12), and goes
+ * with the last copy of its descriptor, so also when somebody kills ckpt and all its helpers. On older kernels it
+ * stays until it is removed.
+ *
+ * Only what goes out is held back, until netlock_hold_in(). What arrives in between is received, but the peer is not
  * told; so the first ACK after the restore tells it something new, and it goes on at once, however far its
  * timer for repeating things has backed off meanwhile.
  */
-int netlock_add(const char *name, const struct sock_tuple *tuples, size_t n, bool out_only, const char *note,
-                struct ckpt_error *err);
-int netlock_add_in(const char *name, struct ckpt_error *err);
+struct netlock_hold;
 
-/* Let them through again. A table that is not there is no error. */
-int netlock_remove(const char *name, struct ckpt_error *err);
+int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note,
+                 struct netlock_hold **ret, struct ckpt_error *err);
+int netlock_hold_in(struct netlock_hold *h, struct ckpt_error *err);
+
+/* Put a table with this name in its place, in one transaction, that stays until netlock_remove(). */
+int netlock_hold_leave(struct netlock_hold *h, const char *name, const struct sock_tuple *tuples, size_t n,
+                       const char *note, struct ckpt_error *err);
+
+/* Let the packets through again. NULL is fine, and one that was left behind. */
+int netlock_hold_end(struct netlock_hold *h, struct ckpt_error *err);
+
+/* Close its socket, which ends it as well. NULL is fine. Takes a while: see netlock_socket(). */
+void netlock_hold_free(struct netlock_hold **h);
+
+/*
+ * Remove a table that stays, through a socket of netlock_socket(). One that is not there is no error. To close a
+ * socket soon after something was removed costs a grace period of RCU, 10 ms: do it when nobody waits any more.
+ */
+int netlock_remove(int fd, const char *name, struct ckpt_error *err);
+int netlock_socket(void);
 
 /* 1: there is such a table; 0: there is none. */
 int netlock_exists(const char *name);
 
 /*
- * The same for a process that may use system calls only: prepare a message, send it to a socket of
+ * netlock_remove() for a process that may use system calls only: prepare a message, send it to a socket of
  * netlock_socket() later.
  */
 size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_MAX]);
-int netlock_socket(void);
 
 /* A table that some run has left, for `ckpt check`. */
 struct netlock_found {

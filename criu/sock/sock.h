@@ -18,7 +18,7 @@ void sock_undo(struct dump *d);
  * The tree is about to be killed, each step in its place: before the guard that completes a killing is armed;
  * then with it armed, so that connections die without a word to their peers.
  */
-void sock_before_kill(struct dump *d);
+int sock_before_kill(struct dump *d, struct ckpt_error *err);
 int sock_silence(struct dump *d, struct ckpt_error *err);
 
 /* At the end, whatever became of it. After a tree was killed, its network lock stays. */

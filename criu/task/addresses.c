@@ -18,12 +18,14 @@
 static int read_rseq(struct dump_thread *t, struct ckpt_error *err) {
         struct ptrace_rseq_configuration conf = { 0 };
         Img__Rseq *rseq;
+        long r;
 
-        if (syscall(SYS_ptrace, PTRACE_GET_RSEQ_CONFIGURATION, t->tid, sizeof(conf), &conf) < 0) {
+        r = compel_ptrace(&t->stop, PTRACE_GET_RSEQ_CONFIGURATION, sizeof(conf), &conf, sizeof(conf));
+        if (r < 0) {
                 /* A kernel without restartable sequences. */
-                if (errno == EIO)
+                if (r == -EIO)
                         return 0;
-                return ckpt_error_errno(err, -errno, "%s: cannot read its area for restartable sequences",
+                return ckpt_error_errno(err, (int)r, "%s: cannot read its area for restartable sequences",
                                         dump_thread_name(t));
         }
         if (conf.rseq_abi_pointer == 0)
@@ -122,12 +124,13 @@ static int tls_read(struct dump_thread *t, struct ckpt_error *err) {
 
         for (unsigned int i = FIRST_TLS; i < FIRST_TLS + NR_TLS; i++) {
                 struct user_desc desc = { 0 };
+                long r = compel_ptrace(&t->stop, PTRACE_GET_THREAD_AREA_, i, &desc, sizeof(desc));
 
-                if (syscall(SYS_ptrace, PTRACE_GET_THREAD_AREA_, t->tid, i, &desc) < 0) {
+                if (r < 0) {
                         /* A kernel without 32-bit programs. */
-                        if (errno == EIO)
+                        if (r == -EIO)
                                 return 0;
-                        return ckpt_error_errno(err, -errno, "%s: cannot read its segments",
+                        return ckpt_error_errno(err, (int)r, "%s: cannot read its segments",
                                                 dump_thread_name(t));
                 }
                 if (is_empty(&desc))

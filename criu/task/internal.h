@@ -8,6 +8,7 @@
 /* ---- rows of the table; see kinds.c ---- */
 
 extern const struct task_kind kind_unsupported, kind_ldt;
+extern const struct task_kind kind_seccomp_dump, kind_seccomp_process, kind_seccomp_thread;
 extern const struct task_kind kind_syscall, kind_registers;
 extern const struct task_kind kind_rlimits_raise, kind_rlimits;
 extern const struct task_kind kind_process_early, kind_process_late, kind_proc_files, kind_loginuid;
@@ -15,7 +16,7 @@ extern const struct task_kind kind_thread_early, kind_thread_late;
 extern const struct task_kind kind_addresses, kind_tls, kind_sigaltstack;
 extern const struct task_kind kind_sigactions, kind_sigpending, kind_sigpending_thread;
 extern const struct task_kind kind_posix_timers, kind_posix_timers_arm, kind_itimers;
-extern const struct task_kind kind_creds, kind_sched;
+extern const struct task_kind kind_creds, kind_sched, kind_sem_undo;
 
 /* ---- small helpers ---- */
 

@@ -58,7 +58,7 @@ extern const size_t nr_task_kinds;
 /* All kinds' look(). */
 void task_look(struct dump_task *t);
 
-/* read, ask, visit, answer for all threads of a frozen live task. -EAGAIN as compel_visit_begin(). */
+/* read, ask, visit, answer for all threads of a frozen live task. -EAGAIN: the next attempt of the dump may succeed. */
 int task_collect(struct dump_task *t, struct ckpt_error *err);
 
 /* The same for a zombie, of which there is not much to know: t->leader_core. (zombie.c) */

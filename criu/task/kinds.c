@@ -6,6 +6,7 @@
 const struct task_kind *const task_kinds[] = {
         /* Dump: refuse first; the calls that were interrupted decide about the registers. */
         &kind_unsupported,
+        &kind_seccomp_dump,
         &kind_ldt,
         &kind_syscall,
         &kind_registers,
@@ -14,14 +15,18 @@ const struct task_kind *const task_kinds[] = {
         &kind_proc_files,
         &kind_process_early,
         &mem_brk_kind,
+        &mem_aio_kind,
         &kind_rlimits_raise,
         &kind_sigactions,
         &kind_posix_timers,
+        &kind_sem_undo,
+        &kind_seccomp_process,
 
         /* TASK_PHASE_THREAD */
         &kind_loginuid,
         &kind_thread_early,
         &kind_tls,
+        &kind_seccomp_thread,
 
         /* TASK_PHASE_CREDENTIALS */
         &kind_creds,

@@ -30,17 +30,15 @@ _Static_assert(sizeof(siginfo_t) == SIGINFO_SIZE, "the format's siginfo is the k
 
 /* ---- dump ---- */
 
-static int peek(pid_t tid, uint32_t flags, struct siginfo_vec *ret) {
+static int peek(const struct compel_thread *t, uint32_t flags, struct siginfo_vec *ret) {
         siginfo_t buf[PEEK_COUNT];
-        long n;
+        int n;
 
         do {
-                struct ptrace_peeksiginfo_args args = { .off = ret->n, .flags = flags, .nr = PEEK_COUNT };
-
-                n = syscall(SYS_ptrace, PTRACE_PEEKSIGINFO, tid, &args, buf);
+                n = compel_peek_siginfo(t, flags, ret->n, buf, PEEK_COUNT);
                 if (n < 0)
-                        return -errno;
-                for (long i = 0; i < n; i++)
+                        return n;
+                for (int i = 0; i < n; i++)
                         if (siginfo_vec_push(ret, buf[i]) < 0)
                                 return -ENOMEM;
         } while (n == PEEK_COUNT);
@@ -116,7 +114,7 @@ static int read_queue(struct dump_thread *t, uint64_t pending, bool shared, Img_
         _cleanup_(siginfo_vec_done) struct siginfo_vec queue = { 0 };
         int r;
 
-        r = peek(t->tid, shared ? PTRACE_PEEKSIGINFO_SHARED : 0, &queue);
+        r = peek(&t->stop, shared ? PTRACE_PEEKSIGINFO_SHARED : 0, &queue);
         if (r == 0)
                 r = add_bare(pending, &queue);
         /* A SIGSTOP that came while ptrace held the process; it is to stop when it runs on. */

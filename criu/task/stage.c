@@ -106,12 +106,21 @@ static void visiting_done(struct visiting *v) {
 }
 
 static int visiting_begin(struct visiting *v, struct ckpt_error *err) {
+        int r;
+
         ckpt_assert(v->task->nr_threads > 0);
         v->stops = calloc(v->task->nr_threads + 1, sizeof(*v->stops));
         ckpt_assert(v->stops);
         for (size_t i = 0; i < v->task->nr_threads; i++)
                 v->stops[i] = v->task->threads[i].stop;
-        return compel_visit_begin(v->stops, v->task->nr_threads, &v->visit, err);
+        r = compel_visit_begin(v->stops, v->task->nr_threads, &v->visit, err);
+        if (r == -EAGAIN)
+                return ckpt_error(
+                        err, r,
+                        "%s has not left yet what a ckpt that was killed had it do; it does that by itself as "
+                        "soon as it runs; the tree runs on",
+                        dump_task_name(v->task));
+        return r;
 }
 
 /* One passage through the agent. 1: once more, please. */

@@ -6,7 +6,6 @@
 #include <linux/ptrace.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kernel/uapi.h"
@@ -22,11 +21,6 @@ enum {
 /* The first thing about a thread's status that cannot be carried over, or NULL. */
 static const char *unsupported_status(const struct proc_status *st, const char **ret_hint) {
         *ret_hint = NULL;
-        if (st->seccomp) {
-                *ret_hint = "Start it without the filter, if it has a setting for that";
-                return st->seccomp == 1 ? "is in seccomp's strict mode, which is not supported yet"
-                                        : "is under a seccomp filter, which is not supported yet";
-        }
         if (st->thread_features & PROC_X86_SHSTK) {
                 *ret_hint = "Start it with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK";
                 return "uses a shadow stack, which is not supported yet";
@@ -47,6 +41,7 @@ static void look_status(struct dump_task *t, const struct proc_dir *dir) {
 
         if (proc_status_read(dir, &buf, &status) < 0)
                 return;
+        t->filtered |= status.seccomp != 0;
         what = unsupported_status(&status, &hint);
         if (what)
                 blocker_add(t->dump->blockers, hint, "%s %s", dump_task_name(t), what);
@@ -97,16 +92,15 @@ static void look(struct dump_task *t) {
 }
 
 /* What only ptrace can see, of one thread. */
-static const char *unsupported_stopped(pid_t tid) {
+static const char *unsupported_stopped(const struct compel_thread *t) {
         struct ptrace_sud_config sud = { 0 };
-        struct iovec iov;
         char bits[64];
+        size_t size = sizeof(bits);
 
-        if (syscall(SYS_ptrace, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(sud), &sud) == 0 &&
+        if (compel_ptrace(t, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, sizeof(sud), &sud, sizeof(sud)) == 0 &&
             sud.mode != 0)
                 return "uses syscall user dispatch, which is not supported yet";
-        iov = (struct iovec){ bits, sizeof(bits) };
-        if (syscall(SYS_ptrace, PTRACE_GETREGSET, tid, NT_386_IOPERM_, &iov) == 0)
+        if (compel_regset(t, PTRACE_GETREGSET, NT_386_IOPERM_, bits, &size) == 0)
                 return "has access to I/O ports (ioperm), which is not supported";
         return NULL;
 }
@@ -115,7 +109,7 @@ static int read_unsupported(struct dump_thread *t, struct ckpt_error *err) {
         const char *hint, *what = unsupported_status(&t->status, &hint);
 
         if (!what)
-                what = unsupported_stopped(t->tid);
+                what = unsupported_stopped(&t->stop);
         if (!what)
                 return 0;
         ckpt_error(err, -ENOTSUP, "%s %s; the tree runs on", dump_thread_name(t), what);

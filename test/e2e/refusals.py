@@ -16,16 +16,16 @@ KINDS = {
     'inotify-unread': r'inotify.*read', 'inotify-deleted': r'inotify.*watch', 'fanotify': r'fanotify',
     'pidfd-outside': r'pidfd.*outside',
     'pty': r'pty|terminal|tty|ptmx', 'deleted-linked': r'deleted.*other names',
-    'deleted-large': r'deleted.*limit', 'memfd': r'memfd', 'memfd-mapping': r'memfd',
-    'io_uring': r'io_uring', 'aio': r'\baio\b|asynchronous', 'userfaultfd': r'userfaultfd', 'perf': r'perf',
-    'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'hugetlb': r'huge', 'device': r'device|kmsg',
+    'deleted-large': r'deleted.*limit',
+    'io_uring': r'io_uring', 'aio-inherited': r'AIO context of another', 'userfaultfd': r'userfaultfd', 'perf': r'perf',
+    'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'device': r'device|kmsg',
     'mntns': r'(mnt|mount).*namespace|namespace.*(mnt|mount)', 'netns': r'net.*namespace|namespace.*net',
     'utsns': r'uts.*namespace|namespace.*uts', 'ipcns': r'ipc.*namespace|namespace.*ipc',
     'userns': r'user.*namespace|namespace.*user', 'pidns': r'pid.*namespace|namespace.*pid',
     'timens': r'time.*namespace|namespace.*time', 'flock': r'lock', 'posix-lock': r'lock', 'ofd-lock': r'lock',
     'lease': r'lease|lock', 'seccomp': r'seccomp', 'seccomp-strict': r'seccomp', 'traced': r'trace',
 }
-TOGETHER = ['epoll-lost,inotify-unread,pidfd-outside', 'pty,deleted-linked,unix-stream,seccomp', 'memfd,netns,flock']
+TOGETHER = ['epoll-lost,inotify-unread,pidfd-outside', 'pty,deleted-linked,unix-stream,seccomp', 'io_uring,netns,flock']
 
 sb = Sandbox.from_env()
 

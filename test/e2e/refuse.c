@@ -193,18 +193,6 @@ static void check_kid(struct kind *k) {
         xwait(k->kid, 3);
 }
 
-static void setup_memfd(struct kind *k) {
-        NEED((k->fd[0] = memfd_create("test", 0)) >= 0);
-        CHECK(write(k->fd[0], "gone", 4) == 4, "write: %m");
-}
-
-static void setup_memfd_mapping(struct kind *k) {
-        setup_memfd(k);
-        k->mem = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd[0], 0);
-        CHECK(k->mem != MAP_FAILED, "mmap: %m");
-        close(k->fd[0]);
-}
-
 static void setup_io_uring(struct kind *k) {
         struct io_uring_params p = { 0 };
 
@@ -216,10 +204,18 @@ static void setup_aio(struct kind *k) {
 
         NEED(syscall(SYS_io_setup, 8, &ctx) == 0);
         k->mem = (void *)(uintptr_t)ctx;
+        k->kid = xfork();
+        if (k->kid == 0) {
+                gate_open(&ready, 1);
+                gate_pass(&go, 1);
+                _exit(3);
+        }
+        gate_pass(&ready, 1);
 }
 
 static void check_aio(struct kind *k) {
         CHECK(syscall(SYS_io_destroy, k->mem) == 0, "io_destroy: %m");
+        check_kid(k);
 }
 
 static void setup_userfaultfd(struct kind *k) {
@@ -248,12 +244,6 @@ static void setup_shm(struct kind *k) {
         NEED(id >= 0 && (k->mem = shmat(id, NULL, 0)) != (void *)-1);
         shmctl(id, IPC_RMID, NULL);
         memcpy(k->mem, "gone", 4);
-}
-
-static void setup_hugetlb(struct kind *k) {
-        k->mem = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
-        NEED(k->mem != MAP_FAILED);
 }
 
 static void setup_device(struct kind *k) {
@@ -405,15 +395,12 @@ static struct kind kinds[] = {
         { .name = "pty", .setup = setup_pty, .check = check_pty },
         { .name = "deleted-linked", .setup = setup_deleted_linked, .check = check_deleted },
         { .name = "deleted-large", .setup = setup_deleted_large, .check = check_deleted_large },
-        { .name = "memfd", .setup = setup_memfd, .check = check_deleted },
-        { .name = "memfd-mapping", .setup = setup_memfd_mapping, .check = check_mapping },
         { .name = "io_uring", .setup = setup_io_uring, .check = check_nothing },
-        { .name = "aio", .setup = setup_aio, .check = check_aio },
+        { .name = "aio-inherited", .setup = setup_aio, .check = check_aio },
         { .name = "userfaultfd", .setup = setup_userfaultfd, .check = check_nothing },
         { .name = "perf", .setup = setup_perf, .check = check_nothing },
         { .name = "mqueue", .setup = setup_mqueue, .check = check_nothing },
         { .name = "sysv-shm", .setup = setup_shm, .check = check_mapping },
-        { .name = "hugetlb", .setup = setup_hugetlb, .check = check_nothing },
         { .name = "device", .setup = setup_device, .check = check_nothing },
         { .name = "mntns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWNS },
         { .name = "netns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWNET },

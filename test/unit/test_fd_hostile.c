@@ -4,6 +4,7 @@
 
 #include <sys/resource.h>
 
+#include "images/ns.pb-c.h"
 #include "images/remap-file-path.pb-c.h"
 
 static struct fd_fixture fx;
@@ -117,6 +118,8 @@ static int teardown(void **state) {
 #define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
 #define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
 
+static Img__Fs *other_fs; /* of pid 101; NULL: no such image */
+
 static void write_images(void) {
         struct image_file *image;
 
@@ -132,6 +135,11 @@ static void write_images(void) {
         open_image(IMAGE_FS, 100);
         put(&fs.base);
         close_image();
+        if (other_fs) {
+                open_image(IMAGE_FS, 101);
+                put(&other_fs->base);
+                close_image();
+        }
         open_image(IMAGE_PIPES_DATA, 0);
         for (size_t i = 0; i < nr_data; i++) {
                 put(&data[i].base);
@@ -284,6 +292,73 @@ static void test_directory_is_pipe(void **state) {
         assert_refused(-EBADMSG, "no directory");
 }
 
+static Img__NsFile ns;
+
+static void add_ns(void) {
+        img__ns_file__init(&ns);
+        ns.id = 50;
+        ns.ns_cflag = CLONE_NEWUTS;
+        ns.ns_id = 0;
+        add(IMG__FD_TYPES__NS, 50)->nsf = &ns;
+        add_fd(10, IMG__FD_TYPES__NS, 50);
+}
+
+static void test_ns(void **state) {
+        struct stat a, b;
+        char path[48];
+
+        (void)state;
+        add_ns();
+        assert_ok(load_set(), &fx.err);
+        restore_make_hosts(&fx);
+        assert_ok(fd_restore(&fx.restore, &fx.err), &fx.err);
+        snprintf(path, sizeof(path), "/proc/%d/fd/10", fx.restore.tasks[0]->threads[0].tid);
+        assert_int_equal(stat(path, &a), 0);
+        assert_int_equal(stat("/proc/self/ns/uts", &b), 0);
+        assert_int_equal(a.st_ino, b.st_ino);
+}
+
+static void test_ns_unknown(void **state) {
+        (void)state;
+        add_ns();
+        ns.ns_cflag = CLONE_VM;
+        assert_refused(-EBADMSG, "no known kind of namespace");
+}
+
+static void test_ns_flags(void **state) {
+        (void)state;
+        add_ns();
+        ns.flags = O_WRONLY;
+        assert_refused(-EBADMSG, "cannot be those of a namespace");
+}
+
+static void test_ns_other(void **state) {
+        (void)state;
+        add_ns();
+        ns.ns_id = 7;
+        restore_task_add(&fx, 100, 1);
+        write_images();
+        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "other than that of the tree"));
+}
+
+/* Its own /proc is not there yet; that of others has to be. */
+static void test_proc_of_process(void **state) {
+        (void)state;
+        file.name = (char *)"/proc/100/status";
+        file.has_size = false;
+        assert_ok(load_set(), &fx.err);
+}
+
+static void test_proc_of_nobody(void **state) {
+        char name[64];
+
+        (void)state;
+        snprintf(name, sizeof(name), "/proc/%d/status", 999999999);
+        file.name = name;
+        assert_refused(-ENOTSUP, "999999999/status is missing");
+}
+
 static void test_umask(void **state) {
         (void)state;
         fs.has_umask = true;
@@ -363,14 +438,36 @@ static void test_lock_range(void **state) {
         assert_refused(-EBADMSG, "makes no sense");
 }
 
+/* The table is read once, and so is what stands in it. */
 static void test_shared_table(void **state) {
+        struct restore_task *first, *second;
+        Img__Fs same = fs;
+
         (void)state;
+        other_fs = &same;
         write_images();
+        other_fs = NULL;
+        first = restore_task_add(&fx, 100, 1);
+        second = restore_task_add(&fx, 101, 1);
+        assert_ok(restore_load_all(&fx), &fx.err);
+        assert_ptr_equal(second->fds->shared, first);
+        assert_int_equal(second->fds->slots.n, 0);
+        assert_true(first->fds->slots.n > 0 && !first->fds->shared);
+}
+
+static void test_shared_directory_differs(void **state) {
+        Img__Fs other = fs;
+
+        (void)state;
+        other.has_umask = true;
+        other.umask = 0123;
+        other_fs = &other;
+        write_images();
+        other_fs = NULL;
         restore_task_add(&fx, 100, 1);
         restore_task_add(&fx, 101, 1);
-        assert_int_equal(restore_load_all(&fx), -ENOTSUP);
-        assert_non_null(
-                strstr(ckpt_error_message(&fx.err), "pid 101 shares its descriptor table with pid 100"));
+        assert_int_equal(restore_load_all(&fx), -EBADMSG);
+        assert_non_null(strstr(ckpt_error_message(&fx.err), "fs-101.img and fs-100.img differ"));
 }
 
 static void test_remap(void **state) {
@@ -445,6 +542,12 @@ int main(void) {
                 TEST(test_descriptor_flags),
                 TEST(test_directory),
                 TEST(test_directory_is_pipe),
+                TEST(test_ns),
+                TEST(test_ns_unknown),
+                TEST(test_ns_flags),
+                TEST(test_ns_other),
+                TEST(test_proc_of_process),
+                TEST(test_proc_of_nobody),
                 TEST(test_umask),
                 TEST(test_pipe_bytes),
                 TEST(test_pipe_capacity),
@@ -455,6 +558,7 @@ int main(void) {
                 TEST(test_lock),
                 TEST(test_lock_range),
                 TEST(test_shared_table),
+                TEST(test_shared_directory_differs),
                 TEST(test_remap),
                 TEST(test_old_files),
         };

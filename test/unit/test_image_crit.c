@@ -7,6 +7,8 @@
 #include "image/stats.h"
 #include "images/fdinfo.pb-c.h"
 #include "images/fs.pb-c.h"
+#include "images/memfd.pb-c.h"
+#include "images/ns.pb-c.h"
 #include "images/pagemap.pb-c.h"
 #include "images/pipe.pb-c.h"
 
@@ -200,6 +202,67 @@ static void test_crit(void **state __attribute__((unused))) {
         ASSERT_DECODES(&tmp, "pipes-data.img", "\"pipe_id\":9", "\"bytes\":5", "aGVsbG8=");
 }
 
+/* Memory without a name: memfds, namespaces that are open, AIO contexts, huge pages. */
+static void test_memory(void **state __attribute__((unused))) {
+        Img__AioRing aio = IMG__AIO_RING__INIT, *aios[] = { &aio };
+        Img__Vma vma = IMG__VMA__INIT, *vmas[] = { &vma };
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make();
+        _cleanup_image_set_ struct image_set *set = NULL;
+        Img__MemfdInode inode = IMG__MEMFD_INODE__INIT;
+        Img__Inventory inventory = IMG__INVENTORY__INIT;
+        Img__MemfdFile memfd = IMG__MEMFD_FILE__INIT;
+        Img__NsFile ns = IMG__NS_FILE__INIT;
+        Img__File file = IMG__FILE__INIT;
+        struct image_file *image;
+        Img__Fown fown = IMG__FOWN__INIT;
+        Img__Mm mm = IMG__MM__INIT;
+
+        aio.id = vma.start = 0x7f0000000000;
+        aio.nr_req = 63;
+        aio.ring_len = 8192;
+        vma.end = vma.start + 8192;
+        vma.status = 1 | 1 << 9 | 1 << 13;
+        vma.fd = -1;
+        mm.vmas = vmas;
+        mm.aios = aios;
+        mm.n_vmas = mm.n_aios = 1;
+        inode.name = (char *)"shared";
+        inode.size = 123456;
+        inode.shmid = 3;
+        inode.seals = 4;
+        inode.inode_id = 9;
+        inode.has_hugetlb_flag = true;
+        inode.hugetlb_flag = 4 | 21U << 26;
+        memfd.id = file.id = 11;
+        memfd.inode_id = 9;
+        memfd.pos = 77;
+        memfd.fown = &fown;
+        assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
+        assert_ok(image_store(set, IMAGE_MM, 5, &mm.base, &err), &err);
+        assert_ok(image_store(set, IMAGE_MEMFD_INODE, 0, &inode.base, &err), &err);
+        assert_ok(image_open_write(set, IMAGE_FILES, 0, &image, &err), &err);
+        file.type = IMG__FD_TYPES__MEMFD;
+        file.memfd = &memfd;
+        assert_ok(image_write(image, &file.base, &err), &err);
+        ns.id = file.id = 12;
+        ns.ns_id = 2;
+        ns.ns_cflag = 0x40000000;
+        file.type = IMG__FD_TYPES__NS;
+        file.memfd = NULL;
+        file.nsf = &ns;
+        assert_ok(image_write(image, &file.base, &err), &err);
+        assert_ok(image_close(image, &err), &err);
+        assert_ok(image_set_commit(set, &inventory, &err), &err);
+
+        ASSERT_DECODES(&tmp, "mm-5.img",
+                       "\"aios\":[{\"id\":139637976727552,\"nr_req\":63,\"ring_len\":8192}]");
+        ASSERT_DECODES(&tmp, "memfd.img", "\"name\":\"shared\"", "\"size\":123456", "\"shmid\":3",
+                       "\"seals\":\"F_SEAL_GROW", "\"inode_id\":9");
+        ASSERT_DECODES(&tmp, "files.img", "\"type\":\"MEMFD\"", "\"inode_id\":9", "\"pos\":77",
+                       "\"type\":\"NS\"", "\"ns_cflag\":1073741824");
+}
+
 static void test_stats(void **state __attribute__((unused))) {
         struct dump_stats dump = { .freezing_time = 11,
                                    .frozen_time = 1ULL << 40,
@@ -219,6 +282,7 @@ static void test_stats(void **state __attribute__((unused))) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_crit),
+                cmocka_unit_test(test_memory),
                 cmocka_unit_test(test_stats),
         };
 

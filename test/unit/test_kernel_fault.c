@@ -98,6 +98,8 @@ static void test_passages(void **state __attribute__((unused))) {
 static void test_error(void **state __attribute__((unused))) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
+        set("dump-memory=again");
+        assert_int_equal(fault_point(FAULT_DUMP_MEMORY), -EAGAIN);
         set("dump-memory=enospc");
         assert_int_equal(fault_point_error(FAULT_DUMP_LOOK, &err), 0);
         assert_false(ckpt_error_is_set(&err));

@@ -4,7 +4,7 @@
 
 #include "images/pagemap.pb-c.h"
 #include "mem/restore.h"
-#include "test_image.h"
+#include "test_mem.h"
 
 #include <sys/mman.h>
 
@@ -13,17 +13,15 @@
 #define BASE     P(0x10000)
 #define AREA_MAX 8
 
-const char *restore_task_name(struct restore_task *t) {
-        return arena_printf(&t->arena, "pid %d", t->pid);
-}
-
 /* A small sound process, to be spoilt by the tests. */
 struct image {
         Img__Mm mm;
         Img__Vma vma[AREA_MAX], *vmas[AREA_MAX];
         Img__Pagemap run[AREA_MAX];
         size_t nr_runs;
-        uint64_t pages; /* in the pages file */
+        uint64_t pages;   /* in the pages file */
+        uint32_t ring[8]; /* how the second run begins */
+        Img__AioRing aio[2], *aios[2];
         struct ckpt_run command;
         struct restore r;
         struct restore_task task;
@@ -82,6 +80,9 @@ static void write_pagemap(struct image_set *set, const struct image *m, struct c
         assert_ok(image_close(TAKE_PTR(file), err), err);
         assert_ok(image_open_pages(set, 1, &pages, err), err);
         assert_int_equal(ftruncate(image_file_fd(pages), (off_t)P(m->pages)), 0);
+        if (m->ring[1])
+                assert_int_equal(pwrite(image_file_fd(pages), m->ring, sizeof(m->ring), (off_t)P(6)),
+                                 sizeof(m->ring));
         assert_ok(image_close(TAKE_PTR(pages), err), err);
 }
 
@@ -175,13 +176,19 @@ static void test_areas(void **state) {
                 ROW(0, flags, MAP_SHARED | MAP_ANONYMOUS, -EBADMSG),
                 ROW(0, flags, MAP_SHARED_VALIDATE | MAP_ANONYMOUS, -EBADMSG),
                 ROW(0, flags, MAP_ANONYMOUS, -EBADMSG),
-                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -ENOTSUP),
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -EBADMSG), /* how large? */
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21U << 26,
+                    -EBADMSG), /* not aligned */
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 13U << 26,
+                    -ENOTSUP),                                                    /* no such pages */
+                ROW(0, flags, MAP_PRIVATE | MAP_ANONYMOUS | 21U << 26, -EBADMSG), /* and no MAP_HUGETLB */
+                ROW(1, flags, MAP_PRIVATE | MAP_HUGETLB | 13U << 26, -EBADMSG),   /* of a file */
                 ROW(0, flags, MAP_PRIVATE | 0x40000000, -EBADMSG),
                 ROW(1, flags, MAP_PRIVATE | MAP_GROWSDOWN, -EBADMSG),
                 ROW(0, status, VMA_REGULAR, -EBADMSG),
                 ROW(0, status, VMA_REGULAR | VMA_ANON_PRIVATE | VMA_FILE_PRIVATE, -EBADMSG),
-                ROW(0, status, VMA_ANON_PRIVATE | VMA_AIO_RING, -ENOTSUP),
-                ROW(2, status, VMA_ANON_SHARED | VMA_SYSV_SHM, -ENOTSUP),
+                ROW(0, status, VMA_ANON_PRIVATE | VMA_AIO_RING, -EBADMSG), /* without a context */
+                ROW(0, status, VMA_ANON_PRIVATE | VMA_SYSV_SHM, -EBADMSG), /* private flags */
                 ROW(1, fd, (uint64_t)-1, -EBADMSG),
                 ROW(1, fd, 1ULL << 40, -EBADMSG),
                 ROW(1, pgoff, 1, -EBADMSG),
@@ -278,13 +285,69 @@ static void test_runs(void **state) {
         expect(&m, -ENOTSUP);
 }
 
+/* The area at 55 pages becomes a ring of five. */
+static void sound_aio(struct image *m) {
+        static const uint32_t ring[8] = { 0, 5 * 128 - 1, 7, 9, 0xa10a10a1, 1, 0, 32 };
+
+        sound(m);
+        set_area(m, 3, BASE + P(55), BASE + P(60), VMA_AIO_RING | VMA_ANON_PRIVATE);
+        m->vma[3].flags = MAP_SHARED | MAP_ANONYMOUS;
+        memcpy(m->ring, ring, sizeof(ring));
+        for (size_t i = 0; i < 2; i++) {
+                img__aio_ring__init(&m->aio[i]);
+                m->aio[i].id = BASE + P(55);
+                m->aio[i].ring_len = P(5);
+                m->aio[i].nr_req = 256;
+                m->aios[i] = &m->aio[i];
+        }
+        m->mm.aios = m->aios;
+        m->mm.n_aios = 1;
+}
+
+static void test_aio(void **state) {
+        static struct image m;
+
+        sound_aio(&m);
+        expect(&m, 0);
+        for (size_t i = 1; i < 8; i++) {
+                sound_aio(&m);
+                m.ring[i] += i == 5 ? 0 : 0x10000; /* all but compatible features */
+                expect(&m, i == 5 ? 0 : -EBADMSG);
+        }
+        sound_aio(&m);
+        m.mm.n_aios = 0; /* a ring without a context */
+        expect(&m, -EBADMSG);
+        sound_aio(&m);
+        m.mm.n_aios = 2; /* two of one ring */
+        expect(&m, -EBADMSG);
+        sound_aio(&m);
+        m.aio[0].id = BASE;
+        expect(&m, -EBADMSG);
+        sound_aio(&m);
+        m.aio[0].ring_len = P(6);
+        expect(&m, -EBADMSG);
+        sound_aio(&m);
+        m.aio[0].nr_req = 1000000;
+        expect(&m, -EBADMSG);
+        sound_aio(&m);
+        m.vma[3].prot = PROT_READ;
+        expect(&m, -EBADMSG);
+        sound_aio(&m);
+        set_run(&m, 2, BASE + P(55), 4); /* not all of it */
+        m.pages = 10;
+        expect(&m, -EBADMSG);
+}
+
 /* Any bits whatever: an answer, no crash. */
 static void test_random(void **state) {
         static struct image m;
 
         srandom(7);
         for (unsigned i = 0; i < 400; i++) {
-                sound(&m);
+                if (i % 2)
+                        sound(&m);
+                else
+                        sound_aio(&m);
                 for (unsigned j = 0; j < 3; j++) {
                         Img__Vma *v = &m.vma[random() % 4];
                         Img__Pagemap *run = &m.run[random() % 3];
@@ -305,7 +368,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_sound),      cmocka_unit_test(test_areas),
                 cmocka_unit_test(test_more_areas), cmocka_unit_test(test_runs),
-                cmocka_unit_test(test_random),
+                cmocka_unit_test(test_aio),        cmocka_unit_test(test_random),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

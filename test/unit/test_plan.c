@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* How tasks get into their sessions and process groups. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -192,6 +194,103 @@ static void test_unreachable_session(void **state) {
         assert_true(ckpt_error_is_set(&f->err));
 }
 
+/* ---- sharing ---- */
+
+static struct restore_task *add_sharer(struct fixture *f, pid_t pid, pid_t ppid, uint32_t files,
+                                       uint32_t fs) {
+        struct restore_task *t = add(f, pid, ppid, 100, 100);
+
+        t->ids = calloc(1, sizeof(*t->ids));
+        img__task_kobj_ids__init(t->ids);
+        t->ids->files_id = files;
+        t->ids->fs_id = fs;
+        return t;
+}
+
+static int plan(struct fixture *f) {
+        assert_int_equal(plan_tree(&f->r, &f->err), 0);
+        return plan_sharing(&f->r, &f->err);
+}
+
+static const struct restore_sharing *files_of(const struct restore_task *t) {
+        return &t->share[RESTORE_SHARE_FILES];
+}
+
+static void test_nothing_shared(void **state) {
+        struct fixture *f = *state;
+        struct restore_task *root = add_sharer(f, 100, 0, 1, 1), *child = add_sharer(f, 101, 100, 2, 2);
+
+        assert_int_equal(plan(f), 0);
+        assert_int_equal(files_of(root)->own, 0);
+        assert_int_equal(files_of(child)->born, 0);
+        assert_false(files_of(root)->unshares_last);
+}
+
+static void test_shared_with_parent(void **state) {
+        struct fixture *f = *state;
+        struct restore_task *root = add_sharer(f, 100, 0, 1, 1), *child = add_sharer(f, 101, 100, 1, 2),
+                            *other = add_sharer(f, 102, 100, 3, 1);
+
+        assert_int_equal(plan(f), 0);
+        assert_int_equal(files_of(child)->born, 1);
+        assert_int_equal(child->share[RESTORE_SHARE_FS].born, 0);
+        assert_int_equal(files_of(other)->born, 0);
+        assert_int_equal(other->share[RESTORE_SHARE_FS].born, 1);
+        assert_false(files_of(root)->unshares_last || root->share[RESTORE_SHARE_FS].unshares_last);
+}
+
+/* Two groups of siblings, and one that shares with the parent: it is cloned last, after two unshares. */
+static void test_shared_by_siblings(void **state) {
+        struct fixture *f = *state;
+        struct restore_task *root = add_sharer(f, 100, 0, 1, 1), *own = add_sharer(f, 101, 100, 1, 2),
+                            *a = add_sharer(f, 102, 100, 5, 3), *b = add_sharer(f, 103, 100, 6, 4),
+                            *c = add_sharer(f, 104, 100, 5, 5), *d = add_sharer(f, 105, 100, 6, 6);
+
+        assert_int_equal(plan(f), 0);
+        assert_true(a->clone_rank == 0 && c->clone_rank == 1 && b->clone_rank == 2 && d->clone_rank == 3);
+        assert_int_equal(own->clone_rank, 4);
+        assert_true(!files_of(a)->cloner_unshares && !files_of(c)->cloner_unshares);
+        assert_true(files_of(b)->cloner_unshares && !files_of(d)->cloner_unshares);
+        assert_true(files_of(own)->cloner_unshares && !files_of(root)->unshares_last);
+}
+
+/* A grandparent shares with its grandchild: what is between carries it and leaves it. */
+static void test_shared_across(void **state) {
+        struct fixture *f = *state;
+        struct restore_task *between, *grandchild;
+
+        add_sharer(f, 100, 0, 1, 1);
+        between = add_sharer(f, 101, 100, 2, 2);
+        grandchild = add_sharer(f, 102, 101, 1, 3);
+        assert_int_equal(plan(f), 0);
+        assert_int_equal(files_of(between)->born, 1);
+        assert_true(files_of(between)->unshares_last);
+        assert_int_equal(files_of(grandchild)->born, 1);
+}
+
+/* Two tables would have to come through one birth. */
+static void test_shared_impossibly(void **state) {
+        struct fixture *f = *state;
+
+        add_sharer(f, 100, 0, 1, 1);
+        add_sharer(f, 101, 100, 2, 2);
+        add_sharer(f, 102, 101, 2, 3);
+        add_sharer(f, 103, 102, 1, 4);
+        assert_int_equal(plan(f), -ENOTSUP);
+        assert_non_null(strstr(ckpt_error_message(&f->err), "no order of clones"));
+}
+
+/* It has its parent's table, so it cannot have had another one for its children. */
+static void test_shared_below_sharer(void **state) {
+        struct fixture *f = *state;
+
+        add_sharer(f, 100, 0, 1, 1);
+        add_sharer(f, 101, 100, 1, 2);
+        add_sharer(f, 102, 101, 2, 3);
+        add_sharer(f, 103, 101, 2, 4);
+        assert_int_equal(plan(f), -ENOTSUP);
+}
+
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
         const struct CMUnitTest tests[] = {
@@ -199,7 +298,10 @@ int main(void) {
                 TEST(test_older_below_older),   TEST(test_orphan_of_living_session),
                 TEST(test_dead_session_leader), TEST(test_root_of_dead_session),
                 TEST(test_dead_group_leader),   TEST(test_shell_job),
-                TEST(test_unreachable_session),
+                TEST(test_unreachable_session), TEST(test_nothing_shared),
+                TEST(test_shared_with_parent),  TEST(test_shared_by_siblings),
+                TEST(test_shared_across),       TEST(test_shared_impossibly),
+                TEST(test_shared_below_sharer),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

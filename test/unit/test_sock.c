@@ -190,36 +190,61 @@ static void test_lock_names(void **state) {
         assert_false(netlock_name_valid("ckpt-0123456789abcdef0"));
 }
 
+static int check_locks(const char *a, const char *b) {
+        struct netlock_found_vec found = { 0 };
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        int r = netlock_list(&found, &err) == 0 && found.n == (size_t)(a != NULL) + (b != NULL) ? 0 : 1;
+
+        for (size_t i = 0; i < found.n; i++) {
+                bool first = a && strcmp(found.v[i].name, a) == 0;
+
+                if (found.v[i].owner != getpid() || (!first && (!b || strcmp(found.v[i].name, b) != 0)) ||
+                    strcmp(found.v[i].note, first ? "a _note_; }" : "b") != 0)
+                        r = 1;
+        }
+        netlock_found_vec_done(&found);
+        return r;
+}
+
 /* In a child, in a network of its own. */
 static int lock_child(void) {
         struct sock_tuple tuples[2] = {
                 { .src = { 0x0100007f }, .dst = { 0x0200007f }, .src_port = 1, .dst_port = 2 },
                 { .v6 = true, .src = { 1, 2, 3, 4 }, .dst = { 5, 6, 7, 8 }, .src_port = 3 }
         };
+        struct netlock_hold *held_a = NULL, *held_b = NULL;
         char a[NETLOCK_NAME_MAX], b[NETLOCK_NAME_MAX];
-        struct netlock_found_vec found = { 0 };
         struct ckpt_error err = CKPT_ERROR_INIT;
+        int fd, status;
 
         if (unshare(CLONE_NEWNET) < 0)
                 return 77;
+        fd = netlock_socket();
         netlock_new_name(a);
         netlock_new_name(b);
-        if (netlock_exists(a) != 0 || netlock_add(a, tuples, 2, true, "a \"note\"; }", &err) < 0 ||
-            netlock_add_in(a, &err) < 0 || netlock_add(b, tuples + 1, 1, false, "b", &err) < 0) {
+        if (netlock_exists(a) != 0 || netlock_hold(a, tuples, 2, "a \"note\"; }", &held_a, &err) < 0 ||
+            netlock_hold_in(held_a, &err) < 0 || netlock_hold(b, tuples + 1, 1, "b", &held_b, &err) < 0) {
                 fprintf(stderr, "%s\n", ckpt_error_message(&err));
                 return 1;
         }
-        if (netlock_exists(a) != 1 || netlock_exists(b) != 1 || netlock_list(&found, &err) < 0 ||
-            found.n != 2)
+        if (netlock_exists(a) != 1 || netlock_exists(b) != 1 || check_locks(a, b) != 0)
                 return 2;
-        for (size_t i = 0; i < found.n; i++)
-                if (found.v[i].owner != getpid() ||
-                    strcmp(found.v[i].note, strcmp(found.v[i].name, a) == 0 ? "a _note_; }" : "b") != 0)
-                        return 3;
-        if (netlock_remove(a, &err) < 0 || netlock_exists(a) != 0 || netlock_exists(b) != 1)
+        if (netlock_hold_end(held_b, &err) < 0 || check_locks(a, NULL) != 0)
+                return 3;
+        netlock_hold_free(&held_b);
+        /* Left in the place of the other, it is nobody's. */
+        if (netlock_hold_leave(held_a, b, tuples, 2, "b", &err) < 0 || check_locks(NULL, b) != 0)
                 return 4;
-        return netlock_remove(a, &err) == 0 && netlock_remove(b, &err) == 0 && netlock_exists(b) == 0 ? 0
-                                                                                                      : 5;
+        netlock_hold_free(&held_a);
+        if (check_locks(NULL, b) != 0 || netlock_remove(fd, b, &err) < 0 ||
+            netlock_remove(fd, b, &err) < 0 || netlock_exists(b) != 0)
+                return 5;
+        /* Whoever holds it is killed. */
+        if (fork() == 0) {
+                netlock_hold(a, tuples, 2, "a", &held_a, &err);
+                kill(getpid(), SIGKILL);
+        }
+        return wait(&status) > 0 && WIFSIGNALED(status) && netlock_exists(a) == 0 ? 0 : 6;
 }
 
 static void test_lock(void **state) {
@@ -231,7 +256,8 @@ static void test_lock(void **state) {
         assert_int_equal(waitpid(pid, &status, 0), pid);
         if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
                 skip();
-        assert_int_equal(status, 0);
+        assert_int_equal(WEXITSTATUS(status), 0);
+        assert_true(WIFEXITED(status));
 }
 
 static void test_stream_check(void **state) {

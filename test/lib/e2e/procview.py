@@ -172,6 +172,11 @@ def _fds(pid, number, files):
             continue
         anonymous = re.match(r'^(\w+):\[(\d+)\]$', target)
         lines = info.splitlines()
+        if re.match(r'^/proc/\d+/', target):
+            # The kernel makes these files anew whenever it likes.
+            target = target.removesuffix(' (deleted)')
+            lines = [line for line in lines if not line.startswith('ino:')]
+            info = '\n'.join(lines)
         if anonymous or target.startswith(('anon_inode:', '/memfd:')) or target.endswith(' (deleted)'):
             unstable = ('ino:', 'mnt_id:', 'eventfd-id:', 'it_value:', 'ticks:')
             lines = [line for line in lines if not line.startswith(unstable)]

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "fd/ahead.h"
+
+#include "cleanup.h"
+#include "lib/pool.h"
+
+/* Below this number of files the threads would cost more than they save. */
+enum { AHEAD_MIN = 128 };
+
+static void check_part(void *ctx, size_t from, size_t to) {
+        struct restore *r = ctx;
+
+        for (size_t i = from; i < to; i++)
+                if (r->files->v[i].path_waits)
+                        reg_check_path(r, r->files->v[i].msg->reg);
+}
+
+void ahead_check(struct restore *r) {
+        if (r->files->n < AHEAD_MIN || !r->pool || pool_spread(r->pool, r->files->n, check_part, r) < 0)
+                check_part(r, 0, r->files->n);
+}
+
+struct opening {
+        struct restore_file **files;
+        const uint32_t *order;
+};
+
+static bool open_one(struct restore_file *file) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        return file->fd < 0 && reg_open_at(file, file->msg->reg->name, &err) == 0;
+}
+
+static void open_part(void *ctx, size_t from, size_t to) {
+        const struct opening *o = ctx;
+
+        for (size_t i = from; i < to; i++) {
+                struct restore_file *file = o->files[o->order[i]];
+
+                if (file->kind != &fd_kind_reg || file->ghost || file->link)
+                        continue;
+                /* One that is to be sent twice has the first of the threads for it. */
+                if (!__atomic_exchange_n(&file->opened_ahead, true, __ATOMIC_ACQ_REL) && !open_one(file))
+                        __atomic_store_n(&file->opened_ahead, false, __ATOMIC_RELEASE);
+        }
+}
+
+void ahead_open(struct restore *r, struct restore_file **files, const uint32_t *order, size_t n) {
+        struct opening o = { files, order };
+
+        if (n >= AHEAD_MIN && r->pool)
+                (void)pool_spread(r->pool, n, open_part, &o);
+}
