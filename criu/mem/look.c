@@ -79,7 +79,8 @@ static const struct name_row {
         { "anon_inode:[perf_event]", "the buffer of a performance counter", "Stop the profiler first" },
         { "anon_inode:bpf", "a BPF map", NULL },
         { "anon_inode:", "the memory of a special descriptor", NULL },
-        { "socket:", "the ring buffer of a socket", NULL },
+        { "socket:", "the ring buffer of a socket",
+          "Have the program read its packets without a ring (PACKET_RX_RING), or end it" },
         { "[uprobes]", "the kernel's page for uprobes", "Remove the uprobes of the program" },
 };
 

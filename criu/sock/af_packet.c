@@ -178,9 +178,14 @@ static int option(int fd, int name) {
 
 static void packet_look(struct fd_probe *p, struct blockers *b) {
         int fd = sock_look_at(p, b), fanout, type;
+        struct sockaddr_ll a = { 0 };
+        socklen_t len = sizeof(a);
 
         if (fd < 0)
                 return;
+        if (getsockname(fd, (struct sockaddr *)&a, &len) == 0 && a.sll_ifindex < 0)
+                blocker_add(b, "Have the program close it",
+                            "%s is a packet socket of a network device that is gone", fd_probe_name(p));
         fanout = option(fd, PACKET_FANOUT);
         type = fanout >> FANOUT_TYPE_SHIFT & FANOUT_TYPE_MASK;
         if (fanout > 0 && (type == PACKET_FANOUT_CBPF || type == PACKET_FANOUT_EBPF))

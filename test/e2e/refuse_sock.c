@@ -6,13 +6,16 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_log.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/vm_sockets.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "e2e.h"
@@ -140,7 +143,40 @@ static void check_mptcp(struct kind *k) {
         CHECK(write(k->fd[0], "a", 1) == 1 && read(k->fd[2], &c, 1) == 1 && c == 'a', "%s: %m", k->name);
 }
 
+/* Its frames are the kernel's, and where it goes on in them is not told. */
+static void setup_packet_ring(struct kind *k) {
+        struct tpacket_req req = { 4096, 2, 2048, 4 };
+
+        setup_plain(k);
+        CHECK(setsockopt(k->fd[0], SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) == 0,
+              "PACKET_RX_RING: %m");
+        CHECK(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd[0], 0) != MAP_FAILED, "mmap: %m");
+}
+
+/* The device goes when its other end does. */
+static void setup_packet_gone(struct kind *k) {
+        struct sockaddr_ll a = { .sll_family = AF_PACKET, .sll_protocol = htons(3) };
+        struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+        int tun = open("/dev/net/tun", O_RDWR);
+
+        NEED(tun >= 0 && ioctl(tun, TUNSETIFF, &req) == 0);
+        setup_plain(k);
+        a.sll_ifindex = (int)if_nametoindex(req.ifr_name);
+        CHECK(bind(k->fd[0], (struct sockaddr *)&a, sizeof(a)) == 0, "bind: %m");
+        close(tun);
+}
+
 static struct kind kinds[] = {
+        { .name = "packet-ring",
+          .setup = setup_packet_ring,
+          .check = check_there,
+          .a = AF_PACKET,
+          .b = SOCK_RAW },
+        { .name = "packet-gone",
+          .setup = setup_packet_gone,
+          .check = check_there,
+          .a = AF_PACKET,
+          .b = SOCK_RAW },
         { .name = "mptcp", .setup = setup_mptcp, .check = check_mptcp, .a = IPPROTO_MPTCP },
         { .name = "mptcp-fallback", .setup = setup_mptcp, .check = check_mptcp, .a = IPPROTO_TCP },
         { .name = "netlink-unread", .setup = setup_netlink_unread, .check = check_unread },

@@ -135,8 +135,8 @@ int main(int argc, char **argv) {
         check_filter(s.listener, no_syn, ELEMENTS(no_syn), false);
         check_filter(s.server, all, ELEMENTS(all), true);
         check_filter(s.udp, no_x, ELEMENTS(no_x), true);
-        check_filter(s.client, NULL, 0, false);
-        check_filter(s.none, NULL, 0, false);
+        check_filter(s.client, all, 0, false);
+        check_filter(s.none, all, 0, false);
         check_data(&s);
         check_listener(s.listener);
         test_pass();
