@@ -139,6 +139,14 @@ int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, co
                           int64_t *ret, struct ckpt_error *err);
 
 /*
+ * The same for a system call that does not sleep, in three steps, each of which can be taken for many threads before the
+ * next, so that they work side by side and none is waited for. -EFAULT, -ESRCH, -ETIMEDOUT: it does not get there.
+ */
+int compel_remote_start(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6]);
+int compel_remote_enter(struct compel_thread *t);
+int compel_remote_end(struct compel_thread *t, int64_t *ret);
+
+/*
  * The address of a system call instruction in the vDSO of a process, for compel_remote_syscall().
  * -ENOENT: it has no vDSO, or it was unmapped.
  */
