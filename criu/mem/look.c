@@ -294,20 +294,6 @@ static void look_class(struct dump_task *t) {
                             "%s is a 32-bit program, which cannot be checkpointed yet", dump_task_name(t));
 }
 
-/*
- * Once its leader is dead, a process shows its memory in /proc under the numbers of its other threads
- * only.
- */
-static int open_living(struct dump_task *t, struct proc_dir *ret) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        int r = proc_tids(&t->proc, &tids);
-
-        for (size_t i = 0; r == 0 && i < tids.n; i++)
-                if (tids.v[i] != t->pid && proc_open(tids.v[i], ret) == 0)
-                        return 0;
-        return r < 0 ? r : -ESRCH;
-}
-
 static void look_at(struct dump_task *t) {
         int r;
 
@@ -325,14 +311,9 @@ static void look_at(struct dump_task *t) {
 }
 
 void mem_look(struct dump_task *t) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
         struct proc_dir leader = t->proc;
 
-        if (t->stat.state != 'Z') {
-                look_at(t);
-        } else if (open_living(t, &living) == 0) {
-                t->proc.fd = living.fd;
-                look_at(t);
-                t->proc = leader;
-        }
+        t->proc.fd = dump_living(t)->fd;
+        look_at(t);
+        t->proc = leader;
 }

@@ -26,32 +26,6 @@ static int read_own_inode(ino_t *ret) {
         return r < 0 ? r : proc_ns_inode(&self, "ipc", ret);
 }
 
-/* Of a process whose leader has exited, only the other threads still have a namespace. */
-static int open_living(const struct dump_task *t, struct proc_dir *ret, ino_t *ret_ino) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        int r = proc_tids(&t->proc, &tids);
-
-        for (size_t i = 0; r == 0 && i < tids.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) < 0 ||
-                    proc_ns_inode(&dir, "ipc", ret_ino) < 0)
-                        continue;
-                *ret = dir;
-                dir = PROC_DIR_INIT;
-                return 0;
-        }
-        return r < 0 ? r : -ESRCH;
-}
-
-static int read_inode(const struct dump_task *t, ino_t *ret) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
-
-        if (proc_ns_inode(&t->proc, "ipc", ret) == 0)
-                return 0;
-        return open_living(t, &living, ret);
-}
-
 /* A task that was born since the tree was read. What lost its parent meanwhile is none of the tree any more. */
 static bool is_descendant(const struct dump *d, pid_t pid) {
         while (pid > 1) {
@@ -132,16 +106,6 @@ static void end_visit(struct visit *v) {
                 ckpt_assert(setns(v->ipc->home, CLONE_NEWIPC) == 0);
 }
 
-static int open_theirs(const struct dump_task *t) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
-        ino_t ino;
-        int fd = proc_openat(&t->proc, "ns/ipc", O_RDONLY);
-
-        if (fd < 0 && open_living(t, &living, &ino) == 0)
-                fd = proc_openat(&living, "ns/ipc", O_RDONLY);
-        return fd;
-}
-
 static int open_namespaces(struct dump *d) {
         struct dump_ipc *ipc = d->ipc;
 
@@ -150,7 +114,7 @@ static int open_namespaces(struct dump *d) {
         if (ipc->home < 0)
                 return -errno;
         if (ipc->there < 0 && ipc->own)
-                ipc->there = open_theirs(d->tasks[0]);
+                ipc->there = proc_openat(dump_living(d->tasks[0]), "ns/ipc", O_RDONLY);
         return ipc->there < 0 && ipc->own ? ipc->there : 0;
 }
 
@@ -193,7 +157,7 @@ void ipc_look(struct dump_task *t) {
         struct dump *d = t->dump;
         ino_t theirs;
 
-        if (read_inode(t, &theirs) < 0)
+        if (proc_ns_inode(dump_living(t), "ipc", &theirs) < 0)
                 return; /* it is gone, or dead */
         if (t == d->tasks[0])
                 return look_root(d, theirs);
