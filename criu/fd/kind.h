@@ -253,6 +253,7 @@ enum fd_state {
         FD_STATE_GHOSTS,
         FD_STATE_LINKED,
         FD_STATE_INET, /* sock/ */
+        FD_STATE_SOCK_DEFAULTS,
         FD_STATE_MEMFD,
         FD_STATE_MAX,
 };
@@ -384,7 +385,7 @@ void lock_free(struct restore_files *files);
 
 /* ---- sock/ ---- */
 
-extern const struct fd_kind fd_kind_inet;
+extern const struct fd_kind fd_kind_inet, fd_kind_netlink, fd_kind_packet;
 
 /* Refuse a socket by its family, type, protocol and addresses. */
 void sock_look(struct fd_probe *p, struct blockers *b);

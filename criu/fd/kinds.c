@@ -138,14 +138,13 @@ static const struct {
         { &fd_kind_epoll, 1 },   { &fd_kind_signalfd, 1 },
         { &fd_kind_timerfd, 1 }, { &fd_kind_inotify, 1 },
         { &fd_kind_pidfd, 1 },   { &fd_kind_ns, 1 },
-        { &fd_kind_inet, 1 },    { other_rows, ELEMENTSOF(other_rows) },
+        { &fd_kind_inet, 1 },    { &fd_kind_netlink, 1 },
+        { &fd_kind_packet, 1 },  { other_rows, ELEMENTSOF(other_rows) },
 };
 
 /* Types that only occur in images, or under another name than that of the row they are refused by. */
 static const struct fd_kind image_rows[] = {
         ROW(UNIXSK, "unix socket", NULL, NULL, NULL, NULL),
-        ROW(PACKETSK, "packet socket", NULL, NULL, NULL, NULL),
-        ROW(NETLINKSK, "netlink socket", NULL, NULL, NULL, NULL),
         ROW(TUNF, "network tunnel", NULL, NULL, NULL, NULL),
         ROW(EXT, "external file", NULL, NULL, NULL, NULL),
         ROW(CTL_TTY, "terminal", NULL, NULL, NULL, NULL),

@@ -87,6 +87,10 @@ const Img__Fown *fown_of(const struct restore_files *files, const struct restore
                 return path ? path->msg->reg->fown : NULL;
         case IMG__FD_TYPES__INETSK:
                 return file->msg->isk->fown;
+        case IMG__FD_TYPES__NETLINKSK:
+                return file->msg->nlsk->fown;
+        case IMG__FD_TYPES__PACKETSK:
+                return file->msg->psk->fown;
         default:
                 return anon_fown(file->msg);
         }
@@ -105,6 +109,10 @@ uint32_t fd_flags_of(const struct restore_files *files, const struct restore_fil
                 return path ? path->msg->reg->flags : 0;
         case IMG__FD_TYPES__INETSK:
                 return file->msg->isk->flags;
+        case IMG__FD_TYPES__NETLINKSK:
+                return file->msg->nlsk->flags;
+        case IMG__FD_TYPES__PACKETSK:
+                return file->msg->psk->flags;
         default:
                 return anon_flags(file->msg);
         }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -183,11 +184,11 @@ static void print_inet(FILE *out, const struct inspect *in __attribute__((unused
         const Img__InetSk *sk = message;
         char buf[ENDPOINT_MAX];
 
-        fprintf(out, "%s %s", NAME_OF(protocols, sk->proto),
+        fprintf(out, "%s%s %s", sk->type == SOCK_RAW ? "raw " : "", NAME_OF(protocols, sk->proto),
                 endpoint(sk->src_addr, sk->n_src_addr, sk->src_port, buf));
         if (sk->dst_port > 0)
                 fprintf(out, " -> %s", endpoint(sk->dst_addr, sk->n_dst_addr, sk->dst_port, buf));
-        if (sk->proto == IPPROTO_TCP)
+        if (sk->type == SOCK_STREAM)
                 fprintf(out, ", %s", NAME_OF(tcp_states, sk->state));
 }
 
@@ -238,6 +239,59 @@ static void json_unix(struct json *j, const void *message) {
         json_bytes(j, "path", n > 0 ? sk->name.data : NULL, n);
         json_uint(j, "inode", sk->ino);
         json_optional(j, "peer_inode", sk->peer != 0, sk->peer);
+}
+
+static const struct name netlink_protocols[] = {
+        { NETLINK_ROUTE, "route" },         { NETLINK_USERSOCK, "usersock" },
+        { NETLINK_SOCK_DIAG, "sock_diag" }, { NETLINK_XFRM, "xfrm" },
+        { NETLINK_AUDIT, "audit" },         { NETLINK_CONNECTOR, "connector" },
+        { NETLINK_NETFILTER, "netfilter" }, { NETLINK_KOBJECT_UEVENT, "kobject_uevent" },
+        { NETLINK_GENERIC, "generic" },     { NETLINK_CRYPTO, "crypto" },
+};
+
+static void print_netlink(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
+        const Img__NetlinkSk *sk = message;
+        unsigned int groups = 0;
+
+        for (size_t i = 0; i < sk->n_groups; i++)
+                groups += (unsigned int)__builtin_popcount(sk->groups[i]);
+        fprintf(out, "%s, port %u", NAME_OF(netlink_protocols, sk->protocol), sk->portid);
+        if (groups > 0)
+                fprintf(out, ", in %u groups", groups);
+        if (sk->dst_portid)
+                fprintf(out, " -> port %u", sk->dst_portid);
+}
+
+static void json_netlink(struct json *j, const void *message) {
+        const Img__NetlinkSk *sk = message;
+
+        json_string(j, "protocol", NAME_OF(netlink_protocols, sk->protocol));
+        json_uint(j, "port", sk->portid);
+        json_optional(j, "peer_port", sk->dst_portid != 0, sk->dst_portid);
+        json_uint(j, "inode", sk->ino);
+}
+
+static void print_packet(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
+        const Img__PacketSock *sk = message;
+
+        fprintf(out, "%s, protocol %#06x, ", NAME_OF(socket_types, sk->type), ntohs((uint16_t)sk->protocol));
+        if (sk->ifname)
+                print_text(out, sk->ifname);
+        else if (sk->ifindex)
+                fprintf(out, "link %u", sk->ifindex);
+        else
+                fputs("all links", out);
+        if (sk->rx_ring || sk->tx_ring)
+                fputs(", with rings", out);
+}
+
+static void json_packet(struct json *j, const void *message) {
+        const Img__PacketSock *sk = message;
+
+        json_string(j, "socket_type", NAME_OF(socket_types, sk->type));
+        json_uint(j, "protocol", ntohs((uint16_t)sk->protocol));
+        json_string(j, "link", sk->ifname);
+        json_optional(j, "fanout", sk->has_fanout, sk->fanout);
 }
 
 /* --- the others ----------------------------------------------------------------------------------------- */
@@ -349,10 +403,11 @@ static const struct file_kind kinds[] = {
         FILE_KIND(EVENTPOLL, "epoll", IMAGE_EVENTPOLL_FILE, eventpoll_file, epfd, print_epoll, json_epoll),
         FILE_KIND(INOTIFY, "inotify", IMAGE_INOTIFY_FILE, inotify_file, ify, NULL, NULL),
         FILE_KIND(SIGNALFD, "signalfd", IMAGE_SIGNALFD, signalfd, sgfd, NULL, NULL),
-        FILE_KIND(PACKETSK, "packet socket", IMAGE_PACKETSK, packet_sock, psk, NULL, NULL),
+        FILE_KIND(PACKETSK, "packet socket", IMAGE_PACKETSK, packet_sock, psk, print_packet, json_packet),
         FILE_KIND(TTY, "terminal", IMAGE_TTY_FILES, tty_file, tty, print_tty, json_tty),
         FILE_KIND(FANOTIFY, "fanotify", IMAGE_FANOTIFY_FILE, fanotify_file, ffy, NULL, NULL),
-        FILE_KIND(NETLINKSK, "netlink socket", IMAGE_NETLINK_SK, netlink_sk, nlsk, NULL, NULL),
+        FILE_KIND(NETLINKSK, "netlink socket", IMAGE_NETLINK_SK, netlink_sk, nlsk, print_netlink,
+                  json_netlink),
         FILE_KIND(NS, "namespace", IMAGE_NS_FILES, ns_file, nsf, print_ns, json_ns),
         FILE_KIND(TUNF, "tun", IMAGE_TUNFILE, tunfile, tunf, print_tun, json_tun),
         FILE_KIND(EXT, "external", IMAGE_EXT_FILES, ext_file, ext, NULL, NULL),

@@ -7,6 +7,7 @@
 
 #include "macro.h"
 #include "sock/inet.h"
+#include "sock/uapi.h"
 
 static bool is_mapped(const uint32_t *a) {
         return a[0] == 0 && a[1] == 0 && a[2] == htonl(0xffff);
@@ -39,26 +40,43 @@ static int print_end(char *ret, size_t size, const uint32_t *a, size_t n, uint32
         return snprintf(ret, size, strchr(text, ':') ? "[%s]:%u" : "%s:%u", text, port);
 }
 
+/* Of all but TCP. */
+static const char *kind_name(const Img__InetSk *isk) {
+        if (isk->type == SOCK_RAW)
+                return "raw";
+        switch (isk->proto) {
+        case IPPROTO_UDPLITE:
+                return "UDP-Lite";
+        case IPPROTO_ICMP:
+        case IPPROTO_ICMPV6:
+                return "ping";
+        default:
+                return "UDP";
+        }
+}
+
 void inet_describe(const Img__InetSk *isk, char ret[static SOCK_NAME_MAX]) {
-        bool tcp = isk->proto == IPPROTO_TCP, connected = isk->dst_port != 0;
+        bool tcp = isk->type == SOCK_STREAM;
+        bool connected = isk->dst_port != 0 || (!tcp && isk->state == TCP_ESTABLISHED);
         char src[64], dst[64] = "";
 
         print_end(src, sizeof(src), isk->src_addr, isk->n_src_addr, isk->src_port);
         if (connected)
                 print_end(dst, sizeof(dst), isk->dst_addr, isk->n_dst_addr, isk->dst_port);
         if (tcp && connected)
-                snprintf(ret, SOCK_NAME_MAX, "the TCP connection %s - %s (%s)", src, dst,
+                snprintf(ret, SOCK_NAME_MAX, "the %s connection %s - %s (%s)",
+                         isk->proto == IPPROTO_MPTCP ? "MPTCP" : "TCP", src, dst,
                          tcp_state_name(isk->state));
         else
                 snprintf(ret, SOCK_NAME_MAX, "the %s socket %s%s%s",
-                         tcp ? (isk->state == TCP_LISTEN ? "listening TCP" : "TCP")
-                         : isk->proto == IPPROTO_UDPLITE ? "UDP-Lite"
-                                                         : "UDP",
+                         !tcp                       ? kind_name(isk)
+                         : isk->state == TCP_LISTEN ? "listening TCP"
+                                                    : "TCP",
                          src, connected ? " - " : "", dst);
 }
 
 bool inet_is_connection(const Img__InetSk *isk) {
-        if (isk->proto != IPPROTO_TCP)
+        if (isk->type != SOCK_STREAM)
                 return false;
         return tcp_is_connection(isk->state) ||
                (isk->state == TCP_CLOSE && isk->has_shutdown && isk->shutdown == IMG__SK_SHUTDOWN__BOTH);

@@ -46,10 +46,15 @@ void sock_dump_free(struct dump *d) {
         netlock_hold_free(&s->hold);
         for (size_t i = 0; i < s->conns.n; i++)
                 safe_close(s->conns.v[i]->fd);
+        for (size_t i = 0; i < s->unread.n; i++)
+                safe_close(s->unread.v[i]->fd);
         inet_conn_vec_done(&s->conns);
+        inet_conn_vec_done(&s->unread);
         safe_close(s->copy.fd);
         pthread_mutex_destroy(&s->copy_lock);
         sock_diag_done(&s->diag);
+        netlink_table_free(&s->netlink);
+        packet_table_free(&s->packets);
         sock_defaults_free(&s->defaults);
         arena_done(&s->arena);
         free(s);
@@ -276,13 +281,33 @@ static int dump_streams(struct dump *d, struct ckpt_error *err) {
         return r < 0 || b->n == 0 ? r : dump_batch(d, b, err);
 }
 
-int sock_collect(struct dump *d, struct ckpt_error *err) {
+/* ---- datagrams ---- */
+
+static int dump_datagrams(struct dump *d, struct ckpt_error *err) {
+        struct dump_socks *s = d->socks;
+        int r = 0;
+
+        if (s->unread.n > 0 && s->guard.pid == 0)
+                r = sock_guard_arm(d->opts->tree_pid, NULL, &s->guard, err);
+        for (size_t i = 0; r == 0 && i < s->unread.n; i++) {
+                struct guard_job *job = sock_guard_jobs(&s->guard);
+                struct inet_conn *c = s->unread.v[i];
+
+                *job = (struct guard_job){ .fd = c->fd };
+                r = sock_guard_read(&s->guard, GUARD_DATAGRAMS, 1, err);
+                if (r == 0 && job->result < 0)
+                        r = ckpt_error_errno(err, job->result, "%s: its datagrams cannot be read", c->name);
+                if (r == 0)
+                        datagrams_dump(&job->datagrams, &s->arena, c->isk, c->name);
+        }
+        return r;
+}
+
+static int dump_connections(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
         size_t n = 0;
         int r;
 
-        if (!s || s->conns.n == 0)
-                return 0;
         r = check_in_flight(d, err);
         for (size_t i = 0; i < s->conns.n; i++)
                 n += s->conns.v[i]->isk->state != TCP_LISTEN;
@@ -291,6 +316,14 @@ int sock_collect(struct dump *d, struct ckpt_error *err) {
         find_pairs(s);
         r = lock_network(d, err);
         return r < 0 ? r : dump_streams(d, err);
+}
+
+int sock_collect(struct dump *d, struct ckpt_error *err) {
+        int r = 0;
+
+        if (d->socks && d->socks->conns.n > 0)
+                r = dump_connections(d, err);
+        return r == 0 && d->socks ? dump_datagrams(d, err) : r;
 }
 
 /* ---- the end ---- */

@@ -241,7 +241,7 @@ static bool blocks_listener(const struct inet_state *s, const struct sock_diag *
         for (size_t i = 0; i < s->n; i++) {
                 const Img__InetSk *isk = s->v[i].isk;
 
-                if (isk->proto == IPPROTO_TCP && isk->state == TCP_LISTEN && !isk->opts->reuseaddr &&
+                if (isk->type == SOCK_STREAM && isk->state == TCP_LISTEN && !isk->opts->reuseaddr &&
                     isk->src_port == dying->src_port)
                         return true;
         }
@@ -421,12 +421,33 @@ static bool has_queues(const struct inet_file *f) {
         return f->fd >= 0 && f->stream && !f->closed && !f->deaf && f->isk->state != TCP_SYN_SENT;
 }
 
-static int fill_deaf(struct inet_state *s, struct inet_file *f, const char *what, struct ckpt_error *err) {
-        Img__TcpStream msg = IMG__TCP_STREAM__INIT;
+/* Urgent data that comes a second time would send its SIGURG a second time. */
+static int fill_received(struct restore *r, struct inet_file *f, const Img__TcpStream *msg,
+                         unsigned int state, const char *what, struct ckpt_error *err) {
+        bool owned = msg->has_urgent_at && f->isk->fown->pid != 0;
+        struct restore_file file = *f->file;
         int rc;
 
-        msg.inq_len = f->stream ? f->stream->inq_len : 0;
-        rc = tcp_rebuild_received(f->fd, &msg, TCP_ESTABLISHED, f->in, what, err);
+        file.fd = f->fd;
+        if (owned && fcntl(f->fd, F_SETOWN, 0) < 0)
+                return ckpt_error_errno(err, -errno, "%s: cannot change who owns it", what);
+        rc = tcp_rebuild_received(f->fd, msg, state, f->in, &f->tuple, inet_state(r)->sender, what, err);
+        return rc < 0 || !owned ? rc : fown_restore(r->files, &file, err);
+}
+
+static int fill_deaf(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
+        Img__TcpStream msg = IMG__TCP_STREAM__INIT;
+        struct inet_state *s = inet_state(r);
+        int rc;
+
+        if (f->stream) {
+                msg.inq_len = f->stream->inq_len;
+                msg.has_urgent_at = f->stream->has_urgent_at;
+                msg.urgent_at = f->stream->urgent_at;
+                msg.has_urgent_read = f->stream->has_urgent_read;
+                msg.urgent_read = f->stream->urgent_read;
+        }
+        rc = fill_received(r, f, &msg, TCP_ESTABLISHED, what, err);
         if (rc == 0)
                 rc = tcp_rebuild_closed(f->fd, &f->tuple, 0, f->isk->reset, s->sender, what, err);
         f->repaired = rc < 0;
@@ -443,9 +464,9 @@ int sock_restore(struct restore *r, struct ckpt_error *err) {
 
                 inet_describe(f->isk, what);
                 if (has_queues(f))
-                        rc = tcp_rebuild_received(f->fd, f->stream, f->isk->state, f->in, what, err);
+                        rc = fill_received(r, f, f->stream, f->isk->state, what, err);
                 else if (f->deaf && f->fd >= 0)
-                        rc = fill_deaf(s, f, what, err);
+                        rc = fill_deaf(r, f, what, err);
         }
         for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
                 struct inet_file *f = &s->v[i];
@@ -510,36 +531,45 @@ static int restore_shutdown(const struct inet_file *f, const char *what, struct 
         if (how < 0 || f->closed || f->deaf)
                 return 0;
         /* It says so where there is no peer, and does it. A closed half of TCP is in its state. */
-        if (isk->proto == IPPROTO_TCP && how != SHUT_RD)
+        if (isk->type == SOCK_STREAM && how != SHUT_RD)
                 return 0;
         if (shutdown(f->fd, how) < 0 && errno != ENOTCONN)
                 return ckpt_error_errno(err, -errno, "cannot shut %s down again", what);
         return 0;
 }
 
+static int restore_options(struct inet_state *s, const struct inet_file *f, enum sock_when when,
+                           const char *what, struct ckpt_error *err) {
+        const Img__InetSk *isk = f->isk;
+        struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
+
+        return sock_opts_restore(f->fd, &kind, &opts, when, 0, s->defaults, what, err);
+}
+
 int sock_resume(struct restore *r, struct ckpt_error *err) {
         struct inet_state *s = inet_state(r);
-        int rc;
+        char what[SOCK_NAME_MAX];
+        int rc = 0;
 
-        if (!s)
-                return 0;
-        rc = unlock_network(r, s, err);
-        for (size_t i = 0; rc == 0 && i < s->n; i++) {
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++)
+                if (s->v[i].fd >= 0) {
+                        inet_describe(s->v[i].isk, what);
+                        rc = restore_options(s, &s->v[i], SOCK_WHEN_FILTER, what, err);
+                }
+        if (s && rc == 0)
+                rc = unlock_network(r, s, err);
+        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
                 struct inet_file *f = &s->v[i];
-                const Img__InetSk *isk = f->isk;
-                struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
-                struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
-                char what[SOCK_NAME_MAX];
 
                 if (f->fd < 0)
                         continue;
-                inet_describe(isk, what);
+                inet_describe(f->isk, what);
                 rc = wake(s, f, what, err);
                 if (rc == 0)
                         rc = restore_shutdown(f, what, err);
                 if (rc == 0)
-                        rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_LAST, 0, s->defaults, what,
-                                               err);
+                        rc = restore_options(s, f, SOCK_WHEN_LAST, what, err);
                 f->fd = safe_close(f->fd);
         }
         return rc;

@@ -4,19 +4,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/inet_diag.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "cleanup.h"
 #include "macro.h"
-
-enum { ANSWER_SIZE = 64 << 10, TRIES = 8 };
+#include "sock/nlmsg.h"
 
 #define DIAG_ATTR_MD5SIG 20 /* 4.13; INET_DIAG_MD5SIG */
 
@@ -29,8 +23,10 @@ static const struct {
 
 int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct sock_diag *ret) {
         struct inet_diag_msg msg;
+        struct nl_attrs attrs = nl_attrs(payload, len, sizeof(msg));
+        struct nl_attr attr;
         struct sock_diag s;
-        const char *at = payload, *end = at + len;
+        int r;
 
         if (len < sizeof(msg))
                 return -EBADMSG;
@@ -49,56 +45,44 @@ int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct so
         };
         memcpy(s.src, msg.id.idiag_src, sizeof(s.src));
         memcpy(s.dst, msg.id.idiag_dst, sizeof(s.dst));
-        at += NLMSG_ALIGN(sizeof(msg));
-        while (end - at >= (ptrdiff_t)sizeof(struct rtattr)) {
-                struct rtattr attr;
-
-                memcpy(&attr, at, sizeof(attr));
-                if (attr.rta_len < sizeof(attr) || attr.rta_len > (size_t)(end - at))
-                        return -EBADMSG;
-                if (attr.rta_type == INET_DIAG_SHUTDOWN && attr.rta_len > sizeof(attr)) {
+        while ((r = nl_attrs_next(&attrs, &attr)) > 0) {
+                if (attr.type == INET_DIAG_SHUTDOWN && attr.len > 0) {
                         s.has_shutdown = true;
-                        s.shutdown = ((const uint8_t *)at)[sizeof(attr)];
-                } else if (attr.rta_type == DIAG_ATTR_MD5SIG && attr.rta_len > sizeof(attr))
+                        s.shutdown = *(const uint8_t *)attr.data;
+                } else if (attr.type == DIAG_ATTR_MD5SIG && attr.len > 0)
                         s.md5 = true;
-                if (RTA_ALIGN(attr.rta_len) >= (size_t)(end - at))
-                        break;
-                at += RTA_ALIGN(attr.rta_len);
         }
+        if (r < 0)
+                return r;
         *ret = s;
         return 0;
 }
 
-/* One datagram of the answer. 1: the last one; -EINTR: the tables changed meanwhile. */
-static int take_answer(struct sock_diag_vec *vec, uint8_t protocol, const char *buf, size_t size) {
-        bool interrupted = false;
+struct asked {
+        struct sock_diag_vec *vec;
+        size_t before; /* that were there when it began */
+        uint8_t protocol;
+};
 
-        for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size);
-             h = NLMSG_NEXT(h, size)) {
-                struct sock_diag s;
-                int r;
+static int take_socket(const struct nlmsghdr *h, void *arg) {
+        struct asked *asked = arg;
+        struct sock_diag s;
+        int r;
 
-                interrupted |= (h->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
-                if (h->nlmsg_type == NLMSG_DONE)
-                        return interrupted ? -EINTR : 1;
-                if (h->nlmsg_type == NLMSG_ERROR) {
-                        const struct nlmsgerr *e = NLMSG_DATA(h);
-
-                        return h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) && e->error < 0 ? e->error
-                                                                                        : -EBADMSG;
-                }
-                if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-                        continue;
-                r = sock_diag_parse(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, protocol, &s);
-                if (r == 0)
-                        r = sock_diag_vec_push(vec, s);
-                if (r < 0)
-                        return r;
-        }
-        return interrupted ? -EINTR : 0;
+        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+                return 0;
+        r = sock_diag_parse(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, asked->protocol, &s);
+        return r < 0 ? r : sock_diag_vec_push(asked->vec, s);
 }
 
-static int query_once(int family, int protocol, uint32_t states, struct sock_diag_vec *vec) {
+static void begin_again(void *arg) {
+        struct asked *asked = arg;
+
+        asked->vec->n = asked->before;
+}
+
+static int query(int family, int protocol, uint32_t states, struct sock_diag_vec *vec) {
+        struct asked asked = { .vec = vec, .before = vec->n, .protocol = (uint8_t)protocol };
         struct {
                 struct nlmsghdr head;
                 struct inet_diag_req_v2 req;
@@ -111,26 +95,9 @@ static int query_once(int family, int protocol, uint32_t states, struct sock_dia
                          .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1),
                          .idiag_states = states },
         };
-        _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-        _cleanup_free_ char *buf = malloc(ANSWER_SIZE);
-        int r = 0;
+        int r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, &asked);
 
-        if (fd < 0)
-                return -errno;
-        if (!buf)
-                return -ENOMEM;
-        if (send(fd, &msg, sizeof(msg), 0) < 0)
-                return -errno;
-        while (r == 0) {
-                ssize_t n = recv(fd, buf, ANSWER_SIZE, 0);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                r = take_answer(vec, (uint8_t)protocol, buf, (size_t)n);
-        }
-        return r < 0 ? r : 0;
+        return r == -ENOENT ? -EOPNOTSUPP : r;
 }
 
 static size_t bucket_of(const struct sock_diag_table *t, uint64_t ino) {
@@ -145,7 +112,7 @@ static void insert(struct sock_diag_table *t, size_t index) {
         t->buckets[b] = (uint32_t)index + 1;
 }
 
-static int index_all(struct sock_diag_table *t) {
+int sock_diag_index(struct sock_diag_table *t) {
         size_t n = 64;
 
         while (n < t->all.n * 2)
@@ -161,17 +128,6 @@ static int index_all(struct sock_diag_table *t) {
         return 0;
 }
 
-static int query_retried(int family, int protocol, uint32_t states, struct sock_diag_vec *vec) {
-        size_t before = vec->n;
-        int r = -EINTR;
-
-        for (int i = 0; r == -EINTR && i < TRIES; i++) {
-                vec->n = before;
-                r = query_once(family, protocol, states, vec);
-        }
-        return r == -ENOENT ? -EOPNOTSUPP : r;
-}
-
 int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct ckpt_error *err) {
         size_t row = 0;
         int r;
@@ -183,11 +139,11 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
                 return -EOPNOTSUPP;
         if (t->asked & 1U << row)
                 return 0;
-        r = query_retried(family, protocol, ~(1U << TCP_TIME_WAIT), &t->all);
+        r = query(family, protocol, ~(1U << TCP_TIME_WAIT), &t->all);
         if (r == -EOPNOTSUPP)
                 return r;
         if (r == 0)
-                r = index_all(t);
+                r = sock_diag_index(t);
         if (r < 0)
                 return ckpt_error_errno(err, r,
                                         "cannot list the sockets of the network namespace (sock_diag)");
@@ -201,9 +157,9 @@ int sock_diag_dying(struct sock_diag_vec *ret, struct ckpt_error *err) {
         size_t n = ret->n;
         int r;
 
-        r = query_retried(AF_INET, IPPROTO_TCP, states, ret);
+        r = query(AF_INET, IPPROTO_TCP, states, ret);
         if (r == 0)
-                r = query_retried(AF_INET6, IPPROTO_TCP, states, ret);
+                r = query(AF_INET6, IPPROTO_TCP, states, ret);
         if (r < 0 && r != -EOPNOTSUPP)
                 return ckpt_error_errno(err, r,
                                         "cannot list the sockets of the network namespace (sock_diag)");
@@ -230,17 +186,10 @@ int sock_diag_destroy(const struct sock_diag *s) {
                                  .idiag_if = s->ifindex,
                                  .idiag_cookie = { s->cookie[0], s->cookie[1] } } },
         };
-        _cleanup_close_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-        struct {
-                struct nlmsghdr head;
-                struct nlmsgerr err;
-        } answer;
 
         memcpy(msg.req.id.idiag_src, s->src, sizeof(s->src));
         memcpy(msg.req.id.idiag_dst, s->dst, sizeof(s->dst));
-        if (fd < 0 || send(fd, &msg, sizeof(msg), 0) < 0 || recv(fd, &answer, sizeof(answer), 0) < 0)
-                return -errno;
-        return answer.head.nlmsg_type == NLMSG_ERROR ? answer.err.error : -EBADMSG;
+        return nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), NULL, NULL, NULL);
 }
 
 const struct sock_diag *sock_diag_find(const struct sock_diag_table *t, uint64_t ino) {

@@ -42,6 +42,9 @@ struct sock_diag_table {
  */
 int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct ckpt_error *err);
 
+/* After something was appended to t->all: let it be found. */
+int sock_diag_index(struct sock_diag_table *t);
+
 /* The socket with this inode, or NULL. Valid until the next query. */
 const struct sock_diag *sock_diag_find(const struct sock_diag_table *t, uint64_t ino);
 

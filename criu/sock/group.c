@@ -116,7 +116,9 @@ static int query_group(int fd, bool v6, const struct inet_group *g, struct group
         fill_address(&filter->gf_group, g->group, v6);
         if (getsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_MSFILTER, filter, &len) == 0)
                 return 1;
-        return errno == EADDRNOTAVAIL || errno == EINVAL || errno == ENODEV ? 0 : -errno;
+        /* Raw IPv6 sockets have none of IPv4. */
+        return errno == EADDRNOTAVAIL || errno == EINVAL || errno == ENODEV || errno == ENOPROTOOPT ? 0
+                                                                                                    : -errno;
 }
 
 static void add_group(Img__InetSk *isk, const struct inet_group *g, bool v6,

@@ -68,8 +68,9 @@ static void read_job(struct guard_page *page, size_t i, int half) {
         struct guard_job *job = &page->jobs[i];
 
         __atomic_store_n(&page->busy, (int)i + 1, __ATOMIC_SEQ_CST);
-        job->result = half == GUARD_SENT ? tcp_read_sent(job->fd, job->reuse, &job->q, &page->room)
-                                         : tcp_read_received(job->fd, job->reuse, &job->q, &page->room);
+        job->result = half == GUARD_DATAGRAMS ? datagrams_read(job->fd, &job->datagrams, &page->room)
+                      : half == GUARD_SENT    ? tcp_read_sent(job->fd, job->reuse, &job->q, &page->room)
+                                              : tcp_read_received(job->fd, job->reuse, &job->q, &page->room);
         __atomic_store_n(&page->busy, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -188,6 +189,7 @@ static void end_repair(const struct guard_job *job) {
         int reuse = job->reuse;
 
         tcp_repair(job->fd, TCP_REPAIR_OFF_NO_WP);
+        setsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &job->q.peek_off, sizeof(job->q.peek_off));
         setsockopt(job->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 }
 
@@ -196,7 +198,9 @@ static int guard_died(struct sock_guard *g, struct ckpt_error *err) {
         int busy = __atomic_load_n(&g->page->busy, __ATOMIC_ACQUIRE);
 
         g->pid = 0;
-        if (busy > 0)
+        if (busy > 0 && __atomic_load_n(&g->page->order, __ATOMIC_ACQUIRE) == GUARD_DATAGRAMS)
+                datagrams_end(g->page->jobs[busy - 1].fd, &g->page->jobs[busy - 1].datagrams);
+        else if (busy > 0)
                 end_repair(&g->page->jobs[busy - 1]);
         return ckpt_error(err, -EPIPE, "the process that reads the connections died");
 }
@@ -208,7 +212,7 @@ int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct
 
         ckpt_assert(g->pid > 0 && n <= GUARD_JOBS_MAX);
         page->n = n;
-        if (half == GUARD_SENT)
+        if (half != GUARD_RECEIVED)
                 page->room = (struct tcp_room){ .at = room_of(page), .left = GUARD_ROOM };
         __atomic_store_n(&page->order, half, __ATOMIC_RELEASE);
         futex(&page->order, FUTEX_WAKE, 1, NULL);

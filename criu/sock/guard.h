@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "error.h"
+#include "sock/datagram.h"
 #include "sock/tcp.h"
 
 struct guard_page;
@@ -32,6 +33,7 @@ struct guard_job {
         bool reuse; /* its SO_REUSEADDR, which repair mode clears */
         int result;
         struct tcp_queues q;
+        struct datagrams datagrams;
 };
 
 enum {
@@ -39,7 +41,7 @@ enum {
         GUARD_ROOM = 1 << 30, /* bytes of queues in one batch; memory only as far as it is used */
 };
 
-enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2 };
+enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3 };
 
 enum { GUARD_LOCKS = 2 };
 
@@ -54,8 +56,8 @@ int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock
 struct guard_job *sock_guard_jobs(struct sock_guard *g);
 
 /*
- * Read that half of the first `n` jobs: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each. The
- * queues stay where they are until the next GUARD_SENT. Fails only if the guard has died.
+ * Read that half of the first `n` jobs: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or, of
+ * UDP sockets, `datagrams`. They stay where they are until the next GUARD_SENT or GUARD_DATAGRAMS. Fails only if the guard has died.
  */
 int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct ckpt_error *err);
 

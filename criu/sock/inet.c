@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * IPv4 and IPv6 sockets of TCP, UDP and UDP-Lite: what every socket has. The inside of TCP connections is in
+ * IPv4 and IPv6 sockets of TCP, UDP and UDP-Lite, raw and ping sockets: what every socket has. The inside of TCP connections is in
  * conn_dump.c and conn_restore.c.
  */
 #include <arpa/inet.h>
@@ -12,70 +12,35 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "dump/stages.h"
 #include "log.h"
 #include "macro.h"
+#include "sock/common.h"
+#include "sock/datagram.h"
+#include "sock/raw.h"
 #include "sock/inet.h"
 #include "sock/restore.h"
+#include "sock/urgent.h"
 
 enum { CORK_WAIT_MS = 50 };
-
-static int option(int fd, int name) {
-        int value = 0;
-        socklen_t len = sizeof(value);
-
-        return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
-}
 
 static bool is_known(int domain, int type, int protocol) {
         if (domain != AF_INET && domain != AF_INET6)
                 return false;
-        return (type == SOCK_STREAM && protocol == IPPROTO_TCP) ||
+        if (type == SOCK_RAW)
+                return protocol > 0 && protocol <= UINT8_MAX;
+        return (type == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)) ||
+               (type == SOCK_DGRAM && protocol == (domain == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) ||
                (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE));
 }
 
 /* ---- dump ---- */
 
-/* Each kind's match, look and dump asks about the same descriptor in turn. */
-static int take_copy(struct fd_probe *p) {
-        struct dump_socks *s = dump_socks(p->task->dump);
-        int fd = -EBADF;
-
-        pthread_mutex_lock(&s->copy_lock);
-        if (s->copy.fd >= 0 && s->copy.tid == p->proc->pid && s->copy.number == p->fd &&
-            s->copy.ino == p->st.stx_ino)
-                fd = TAKE_FD(s->copy.fd);
-        pthread_mutex_unlock(&s->copy_lock);
-        return fd >= 0 ? fd : fd_probe_get(p);
-}
-
-static void keep_copy(struct fd_probe *p, int fd) {
-        struct dump_socks *s = dump_socks(p->task->dump);
-        struct inet_copy copy = { .tid = p->proc->pid, .number = p->fd, .ino = p->st.stx_ino, .fd = fd };
-        int old;
-
-        pthread_mutex_lock(&s->copy_lock);
-        old = s->copy.fd;
-        s->copy = copy;
-        pthread_mutex_unlock(&s->copy_lock);
-        safe_close(old);
-}
-
 static bool inet_match(struct fd_probe *p) {
-        _cleanup_close_ int fd = -EBADF;
-
-        if ((p->st.stx_mode & S_IFMT) != S_IFSOCK || p->fd < 0 || strncmp(p->link, "socket:", 7) != 0)
-                return false;
-        fd = take_copy(p);
-        if (fd < 0 || !is_known(option(fd, SO_DOMAIN), option(fd, SO_TYPE), option(fd, SO_PROTOCOL)))
-                return false;
-        keep_copy(p, TAKE_FD(fd));
-        return true;
+        return sock_match(p, is_known);
 }
 
 static void copy_address(const union sock_address *a, struct arena *arena, size_t *ret_n, uint32_t **ret,
@@ -88,7 +53,7 @@ static void copy_address(const union sock_address *a, struct arena *arena, size_
         *ret_port = ntohs(v6 ? a->in6.sin6_port : a->in.sin_port);
 }
 
-/* Of a socket that is connecting only sock_diag tells the other end. */
+/* getpeername(2) tells the other end only of sockets with a port there. */
 static void copy_diag_peer(const struct sock_diag *diag, struct arena *arena, Img__InetSk *isk) {
         isk->n_dst_addr = isk->family == AF_INET6 ? 4 : 1;
         isk->dst_addr = arena_copy(arena, diag->dst, isk->n_dst_addr * 4);
@@ -118,29 +83,19 @@ static int read_addresses(int fd, struct arena *arena, Img__InetSk *isk) {
 static int read_identity(int fd, struct arena *arena, Img__InetSk *isk) {
         int r = 0;
 
-        isk->family = (uint32_t)option(fd, SO_DOMAIN);
-        isk->type = (uint32_t)option(fd, SO_TYPE);
-        isk->proto = (uint32_t)option(fd, SO_PROTOCOL);
-        if (isk->proto == IPPROTO_TCP) {
+        isk->family = (uint32_t)sock_option(fd, SO_DOMAIN);
+        isk->type = (uint32_t)sock_option(fd, SO_TYPE);
+        isk->proto = (uint32_t)sock_option(fd, SO_PROTOCOL);
+        if (isk->type == SOCK_STREAM) {
                 r = tcp_state(fd);
                 if (r < 0)
                         return r;
                 isk->state = (uint32_t)r;
         }
         r = read_addresses(fd, arena, isk);
-        if (isk->proto != IPPROTO_TCP)
+        if (isk->type != SOCK_STREAM)
                 isk->state = isk->dst_port != 0 ? TCP_ESTABLISHED : TCP_CLOSE;
         return r;
-}
-
-/* Cookies say which network namespace (5.14); before, the look at the tasks has to do. */
-static bool is_elsewhere(struct dump *d, int fd) {
-        uint64_t cookie = 0;
-        socklen_t len = sizeof(cookie);
-
-        return dump_socks(d)->netns != 0 &&
-               getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
-               cookie != dump_socks(d)->netns;
 }
 
 static short events_of(int fd) {
@@ -157,7 +112,7 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         int state = tcp_state(fd);
         bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established &&
                        !opts->tcp_close;
-        bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI;
+        bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI && !urgent_is_readable();
 
         if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0)
                 ulp[0] = 0;
@@ -174,35 +129,49 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                             "%s is %s, in which the kernel speaks the protocol %s", fd_probe_name(p), text,
                             ulp);
         if (urgent)
-                blocker_add(b, "Try again when the program has read it",
-                            "%s is %s with urgent data that nobody has read, which cannot be carried over",
-                            fd_probe_name(p), text);
+                blocker_add(
+                        b, "Try again when the program has read it",
+                        "%s is %s with urgent data that nobody has read, which only Linux 6.9 and later let "
+                        "anyone carry over",
+                        fd_probe_name(p), text);
+}
+
+/*
+ * What an MPTCP listener accepts from a client of plain TCP is a plain TCP socket, and carried over as such. A client that
+ * has fallen back to TCP is not: nobody can get at the connection inside it. It has no MPTCP_INFO.
+ */
+static void look_mptcp(int fd, struct fd_probe *p, struct blockers *b) {
+        const struct ckpt_options *opts = p->task->dump->opts;
+        int state = tcp_state(fd);
+        char text[SOCK_NAME_MAX] = "an MPTCP socket", info[256];
+        Img__InetSk isk = IMG__INET_SK__INIT;
+        socklen_t len = sizeof(info);
+
+        if (state == TCP_LISTEN || (state == TCP_CLOSE && !(events_of(fd) & POLLRDHUP)) || opts->tcp_close)
+                return;
+        if (read_identity(fd, &p->task->arena, &isk) == 0)
+                inet_describe(&isk, text);
+        blocker_add(
+                b,
+                "Turn multipath TCP off in the program (Go: GODEBUG=multipathtcp=0) or on this machine (sysctl "
+                "net.mptcp.enabled=0), or use --tcp-close to have such connections closed",
+                getsockopt(fd, SOL_MPTCP, MPTCP_INFO, info, &len) == 0
+                        ? "%s is %s, which uses multipath TCP; its state cannot be read"
+                        : "%s is %s, a multipath TCP socket that speaks plain TCP; its state cannot be read",
+                fd_probe_name(p), text);
 }
 
 static void inet_look(struct fd_probe *p, struct blockers *b) {
-        Img__Fown fown = IMG__FOWN__INIT;
-        _cleanup_close_ int fd = take_copy(p);
-        struct dump *d = p->task->dump;
-        pid_t outside = 0;
+        int fd = sock_look_at(p, b);
 
-        if (fd == -ESRCH || fd == -EBADF) /* gone since */
+        if (fd < 0)
                 return;
-        if (fd < 0) {
-                blocker_add(b, NULL, "%s is a socket that cannot be read: %s", fd_probe_name(p),
-                            strerror(-fd));
-                return;
-        }
-        if (is_elsewhere(d, fd))
-                blocker_add(
-                        b, "Run ckpt in the same namespaces as the tree",
-                        "%s is a socket of another network namespace than ckpt's, which is not supported yet",
-                        fd_probe_name(p));
-        if (option(fd, SO_PROTOCOL) == IPPROTO_TCP)
+        if (sock_option(fd, SO_PROTOCOL) == IPPROTO_MPTCP)
+                look_mptcp(fd, p, b);
+        else if (sock_option(fd, SO_TYPE) == SOCK_STREAM)
                 look_tcp(fd, p, b);
-        if (fown_dump(d, fd, &fown, &outside) == 0 && outside > 0)
-                blocker_add(b, "Have the program take the signal itself (fcntl F_SETOWN)",
-                            "%s sends its SIGIO to pid %d, outside of the tree", fd_probe_name(p), outside);
-        keep_copy(p, TAKE_FD(fd));
+        raw_look(fd, fd_probe_name(p), b);
+        sock_copy_keep(p, fd);
 }
 
 /* Datagrams that were sent are counted until they have left the machine; one that is corked does not leave. */
@@ -227,11 +196,11 @@ static int check_cork(int fd, const char *name, struct ckpt_error *err) {
 static void read_shutdown(int fd, const struct sock_diag *diag, Img__InetSk *isk) {
         unsigned int bits = diag && diag->has_shutdown ? diag->shutdown : 0;
 
-        if (isk->proto == IPPROTO_TCP) {
+        if (isk->type == SOCK_STREAM) {
                 short events = events_of(fd);
 
                 bits = 0;
-                if (isk->state == TCP_CLOSE && events & POLLRDHUP)
+                if (isk->state == TCP_CLOSE && events & POLLRDHUP && isk->proto == IPPROTO_TCP)
                         bits = 3; /* it had a connection */
                 else if ((isk->state == TCP_ESTABLISHED || isk->state == TCP_FIN_WAIT1 ||
                           isk->state == TCP_FIN_WAIT2) &&
@@ -248,32 +217,11 @@ static int read_listener(int fd, Img__InetSk *isk) {
         struct tcp_info info = { 0 };
         socklen_t len = sizeof(info);
 
-        if (isk->proto != IPPROTO_TCP || isk->state != TCP_LISTEN)
+        if (isk->type != SOCK_STREAM || isk->state != TCP_LISTEN)
                 return 0;
         if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
                 return -errno;
         isk->backlog = info.tcpi_sacked; /* that is how the kernel tells it */
-        return 0;
-}
-
-static int read_owner(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk, const char *name,
-                      struct ckpt_error *err) {
-        pid_t outside = 0;
-        struct stat st;
-        int r;
-
-        isk->fown = arena_message(arena, Img__Fown, img__fown__init);
-        r = fown_dump(d, fd, isk->fown, &outside);
-        if (r == 0 && fstat(fd, &st) < 0)
-                r = -errno;
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read who owns it", name);
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", name,
-                                  outside);
-        isk->has_uid = isk->has_gid = true;
-        isk->uid = st.st_uid;
-        isk->gid = st.st_gid;
         return 0;
 }
 
@@ -297,7 +245,8 @@ static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk
         return 0;
 }
 
-static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, const char *name, int fd) {
+static void add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file *file, Img__InetSk *isk,
+                     const char *name, int fd) {
         struct dump_socks *s = dump_socks(d);
         struct inet_conn *c = arena_new(&s->arena, struct inet_conn);
         char text[SOCK_NAME_MAX];
@@ -306,33 +255,55 @@ static void add_conn(struct dump *d, struct dump_file *file, Img__InetSk *isk, c
         *c = (struct inet_conn){ .isk = isk, .file = file, .fd = fd };
         c->name = arena_printf(&s->arena, "%s, %s", name, text);
         inet_tuple(isk, &c->tuple);
-        ckpt_assert(inet_conn_vec_push(&s->conns, c) == 0);
+        ckpt_assert(inet_conn_vec_push(vec, c) == 0);
+}
+
+/* Only UDP's datagrams can be put back. */
+static int add_unread(struct dump *d, struct dump_file *file, Img__InetSk *isk, const char *name,
+                      int taken) {
+        _cleanup_close_ int fd = taken;
+
+        if (raw_is_kind((int)isk->type, (int)isk->proto))
+                log_warn("%s: packets that were not read yet are lost, as when the socket's buffer is full",
+                         name);
+        else
+                add_conn(d, &dump_socks(d)->unread, file, isk, name, TAKE_FD(fd));
+        return 0;
 }
 
 static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk,
                      const char *name, struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
-        int r, waiting = 0;
+        struct sock_owner owner;
+        int r;
 
         if (diag && diag->md5)
                 return ckpt_error(err, -ENOTSUP,
                                   "%s: it has TCP MD5 signatures, whose keys cannot be carried over", name);
-        if (diag && isk->state == TCP_SYN_SENT)
+        if (diag && isk->type != SOCK_STREAM)
+                isk->state = diag->state == TCP_ESTABLISHED ? TCP_ESTABLISHED : TCP_CLOSE;
+        if (diag && (isk->state == TCP_SYN_SENT || (isk->state == TCP_ESTABLISHED && isk->dst_port == 0)))
                 copy_diag_peer(diag, arena, isk);
         read_shutdown(fd, diag, isk);
         r = read_listener(fd, isk);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
-        r = read_owner(d, fd, arena, isk, name, err);
-        if (r == 0)
+        r = sock_owner_dump(d, fd, name, &owner, err);
+        if (r == 0) {
+                isk->fown = owner.fown;
+                isk->has_uid = isk->has_gid = true;
+                isk->uid = owner.uid;
+                isk->gid = owner.gid;
                 r = read_options(d, fd, arena, isk, err);
-        if (r < 0 || isk->proto == IPPROTO_TCP)
+        }
+        if (r < 0 || isk->type == SOCK_STREAM)
                 return r;
+        r = raw_dump(fd, arena, isk);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its filter of ICMP types", name);
         r = check_cork(fd, name, err);
         if (r == 0)
                 r = inet_groups_dump(fd, isk, arena, err);
-        if (r == 0 && ioctl(fd, SIOCINQ, &waiting) == 0 && waiting > 0)
-                log_warn("%s: datagrams that were not read yet are lost, as datagrams may be", name);
         return r;
 }
 
@@ -341,25 +312,32 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         Img__InetSk *isk = arena_message(arena, Img__InetSk, img__inet_sk__init);
         struct dump_socks *s = dump_socks(d);
         const char *name = fd_probe_name(p);
-        Img__TaskKobjIds ids = IMG__TASK_KOBJ_IDS__INIT;
-        _cleanup_close_ int fd = take_copy(p);
+        _cleanup_close_ int fd = sock_copy_take(p);
         int r = fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
-        r = sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
+        r = raw_is_kind((int)isk->type, (int)isk->proto)
+                    ? raw_query(&s->diag, (int)isk->family, isk->type != SOCK_RAW, err)
+                    : sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
         if (r < 0 && r != -EOPNOTSUPP)
                 return r;
-        collect_namespace_ids(&ids);
+        /* Of MPTCP only --tcp-close leaves a connection here. */
+        if (isk->proto == IPPROTO_MPTCP && isk->state != TCP_LISTEN && isk->state != TCP_CLOSE) {
+                isk->state = TCP_CLOSE;
+                isk->src_port = isk->dst_port = 0;
+        }
         isk->id = file->id;
         isk->ino = (uint32_t)p->st.stx_ino;
         isk->flags = fd_probe_flags(p);
         isk->has_ns_id = true;
-        isk->ns_id = ids.net_ns_id;
+        isk->ns_id = sock_ns_id();
         file->msg->isk = isk;
         r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
-                add_conn(d, file, isk, name, TAKE_FD(fd));
+                add_conn(d, &s->conns, file, isk, name, TAKE_FD(fd));
+        else if (r == 0 && isk->type != SOCK_STREAM && events_of(fd) & POLLIN)
+                r = add_unread(d, file, isk, name, TAKE_FD(fd));
         return r;
 }
 
@@ -378,10 +356,16 @@ static const char *check_message(const Img__InetSk *isk) {
                 return "has an address of the wrong length";
         if (isk->backlog > INT32_MAX)
                 return "has an impossible backlog";
-        if (isk->proto == IPPROTO_TCP
+        if (isk->type == SOCK_STREAM
                     ? !tcp_is_connection(isk->state) && isk->state != TCP_LISTEN && isk->state != TCP_CLOSE
                     : isk->state != TCP_ESTABLISHED && isk->state != TCP_CLOSE)
                 return "is in a state that cannot be restored";
+        if (isk->proto == IPPROTO_MPTCP && (inet_is_connection(isk) || isk->dst_port != 0))
+                return "is a multipath TCP connection";
+        if (isk->type != SOCK_STREAM && isk->state == TCP_ESTABLISHED && isk->n_dst_addr != words)
+                return "is connected to nowhere";
+        if (isk->ip_opts && isk->ip_opts->raw && isk->ip_opts->raw->n_icmpv_filter > 8)
+                return "has a filter of ICMP types that is too long";
         if (inet_is_connection(isk) && isk->state != TCP_CLOSE &&
             (isk->n_dst_addr != words || isk->dst_port == 0))
                 return "is a connection to nowhere";
@@ -389,7 +373,8 @@ static const char *check_message(const Img__InetSk *isk) {
                 return "is on a device of an impossible name";
         if (isk->lock && !netlock_name_valid(isk->lock))
                 return "has a network lock that is none of ckpt's";
-        return sock_opts_check(&opts, &why) < 0 ? why : NULL;
+        why = datagrams_check(isk);
+        return why || sock_opts_check(&opts, &why) < 0 ? why : NULL;
 }
 
 void inet_address(const Img__InetSk *isk, bool peer, union sock_address *ret, socklen_t *ret_len) {
@@ -420,7 +405,7 @@ static int set_bool(int fd, int level, int name, bool value) {
 
 /* By trial. */
 void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
-        bool tcp = isk->proto == IPPROTO_TCP, connection = inet_is_connection(isk);
+        bool tcp = isk->type == SOCK_STREAM, connection = inet_is_connection(isk);
         _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
         char text[SOCK_NAME_MAX];
         union sock_address a;
@@ -501,6 +486,21 @@ static int listen_again(int fd, const Img__InetSk *isk, const char *what, struct
         return ckpt_error_errno(err, -errno, "cannot listen again with %s", what);
 }
 
+/* How many of its SO_REUSEPORT group are open already. */
+static int place_in_group(const struct inet_state *s, const struct inet_file *f) {
+        int n = 0;
+
+        for (size_t i = 0; f->isk->n_datagrams > 0 && f->isk->opts->so_reuseport && i < s->n; i++) {
+                const Img__InetSk *other = s->v[i].isk;
+
+                n += &s->v[i] != f && s->v[i].fd >= 0 && other->opts->so_reuseport &&
+                     other->family == f->isk->family && other->proto == f->isk->proto &&
+                     other->src_port == f->isk->src_port && other->n_src_addr == f->isk->n_src_addr &&
+                     memcmp(other->src_addr, f->isk->src_addr, other->n_src_addr * 4) == 0;
+        }
+        return n;
+}
+
 /* By state; `f->fd` is new. */
 static int open_state(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
         const Img__InetSk *isk = f->isk;
@@ -513,10 +513,12 @@ static int open_state(struct restore *r, struct inet_file *f, const char *what, 
         if (inet_is_connection(isk))
                 return inet_conn_open(r, f, what, err);
         rc = bind_it(f->fd, isk, what, err);
-        if (rc == 0 && isk->proto == IPPROTO_TCP)
+        if (rc == 0 && isk->type == SOCK_STREAM)
                 return isk->state == TCP_LISTEN ? listen_again(f->fd, isk, what, err) : 0;
         if (rc == 0)
                 rc = inet_groups_restore(f->fd, isk, what, err);
+        if (rc == 0)
+                rc = datagrams_restore(f->fd, isk, place_in_group(inet_state(r), f), what, err);
         if (rc < 0 || isk->state != TCP_ESTABLISHED)
                 return rc;
         inet_address(isk, true, &peer, &len);
@@ -526,15 +528,21 @@ static int open_state(struct restore *r, struct inet_file *f, const char *what, 
 }
 
 static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struct ckpt_error *err) {
-        _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
+        struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        _cleanup_close_ int fd = -EBADF;
+        int r;
 
-        if (fd < 0)
-                return ckpt_error_errno(err, -errno, "cannot make %s", what);
-        /* Before bind(2): only sockets of one user may share a port (SO_REUSEPORT). */
-        if (isk->has_uid && isk->has_gid && (isk->uid != geteuid() || isk->gid != getegid()) &&
-            fchown(fd, isk->uid, isk->gid) < 0)
-                return ckpt_error_errno(err, -errno, "cannot give %s to user %u", what, isk->uid);
-        if (isk->family == AF_INET6 && isk->has_v6only &&
+        if (isk->type == SOCK_DGRAM && raw_is_kind(kind.type, kind.protocol)) {
+                r = ping_make(isk, &fd);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "cannot make %s", what);
+                r = sock_give(fd, isk->has_uid && isk->has_gid, isk->uid, isk->gid, what, err);
+        } else
+                r = sock_make(&kind, isk->has_uid && isk->has_gid, isk->uid, isk->gid, what, &fd, err);
+        if (r < 0)
+                return r;
+        /* Nobody can set that of a raw socket. */
+        if (isk->family == AF_INET6 && isk->type != SOCK_RAW && isk->has_v6only &&
             set_bool(fd, IPPROTO_IPV6, IPV6_V6ONLY, isk->v6only) < 0)
                 return ckpt_error_errno(err, -errno, "cannot set IPV6_V6ONLY of %s", what);
         *ret = TAKE_FD(fd);
@@ -543,9 +551,10 @@ static int make_socket(const Img__InetSk *isk, const char *what, int *ret, struc
 
 /* The buffers have to take the queues, each byte with what it costs the kernel. */
 static size_t room_for(const struct inet_file *f) {
-        return f->stream ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) +
-                                   (f->stream->outq_len ? 65536 : 0)
-                         : 0;
+        return f->isk->n_datagrams > 0 ? datagrams_room(f->isk)
+               : f->stream             ? 4 * (size_t)MAX(f->stream->inq_len, f->stream->outq_len) +
+                                     (f->stream->outq_len ? 65536 : 0)
+                           : 0;
 }
 
 static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
@@ -565,13 +574,15 @@ static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_e
                 rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what,
                                        err);
         if (rc == 0)
+                rc = raw_restore(f->fd, isk, what, err);
+        if (rc == 0)
                 rc = open_state(r, f, what, err);
         if (rc == 0)
                 rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_OPEN, 0, defaults, what, err);
+        if (rc == 0)
+                rc = sock_set_flags(f->fd, isk->flags, what, err);
         if (rc < 0)
                 return rc;
-        if (isk->flags & O_NONBLOCK && fcntl(f->fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
-                return ckpt_error_errno(err, -errno, "cannot make %s non-blocking", what);
         fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
         if (fd < 0)
                 return ckpt_error_errno(err, -errno, "cannot keep %s open", what);

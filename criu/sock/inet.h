@@ -36,7 +36,7 @@ struct inet_conn {
 DEFINE_VEC(inet_conn_vec, struct inet_conn *);
 
 /* The copy of a descriptor between one question about it and the next. */
-struct inet_copy {
+struct sock_copy {
         pid_t tid;
         int number;
         uint64_t ino;
@@ -45,10 +45,13 @@ struct inet_copy {
 
 struct dump_socks {
         pthread_mutex_t copy_lock;
-        struct inet_copy copy;
+        struct sock_copy copy;
         uint64_t netns; /* SO_NETNS_COOKIE of ckpt's own sockets; 0: not told (before 5.14) */
         struct sock_diag_table diag;
+        struct netlink_table *netlink; /* NULL: not asked */
+        struct packet_table *packets;
         struct inet_conn_vec conns;
+        struct inet_conn_vec unread; /* UDP sockets with datagrams in them */
         struct arena arena;
         struct sock_defaults *defaults;
         struct sock_guard guard;
@@ -56,6 +59,10 @@ struct dump_socks {
         char lock[NETLOCK_NAME_MAX]; /* that comes when the tree is killed, and stays; "": none is needed */
         bool left, silenced, told;   /* left: `lock` is there; told: the action scripts */
 };
+
+/* netlink.c's and af_packet.c's */
+void netlink_table_free(struct netlink_table **t);
+void packet_table_free(struct packet_table **t);
 
 /* Made at the first call. */
 struct dump_socks *dump_socks(struct dump *d);

@@ -23,9 +23,10 @@
 #include "log.h"
 #include "macro.h"
 #include "proc/stat.h"
+#include "sock/nlmsg.h"
 
 static const char prefix[] = "ckpt-";
-enum { ID_DIGITS = 16, ANSWER_SIZE = 32 << 10 };
+enum { ID_DIGITS = 16 };
 
 void netlock_new_name(char ret[static NETLOCK_NAME_MAX]) {
         uint64_t id = 0;
@@ -322,28 +323,6 @@ size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_
         return at;
 }
 
-/* The error of the first acknowledgement. */
-static int await_ack(int fd) {
-        _cleanup_free_ char *buf = malloc(ANSWER_SIZE);
-
-        if (!buf)
-                return -ENOMEM;
-        for (;;) {
-                ssize_t n = recv(fd, buf, ANSWER_SIZE, 0);
-                size_t size = n < 0 ? 0 : (size_t)n;
-
-                if (n < 0 && errno != EINTR)
-                        return -errno;
-                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size);
-                     h = NLMSG_NEXT(h, size)) {
-                        const struct nlmsgerr *e = NLMSG_DATA(h);
-
-                        if (h->nlmsg_type == NLMSG_ERROR && h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)))
-                                return e->error;
-                }
-        }
-}
-
 int netlock_remove(int fd, const char *name, struct ckpt_error *err) {
         char message[NETLOCK_MESSAGE_MAX];
         size_t size;
@@ -351,7 +330,7 @@ int netlock_remove(int fd, const char *name, struct ckpt_error *err) {
 
         ckpt_assert(netlock_name_valid(name));
         size = netlock_remove_message(name, message);
-        r = send(fd, message, size, 0) < 0 ? -errno : await_ack(fd);
+        r = nl_ask(fd, message, size, NULL, NULL);
         if (r < 0 && r != -ENOENT)
                 return ckpt_error_errno(err, r, "cannot remove the network lock (nftables table inet %s)",
                                         name);
@@ -367,28 +346,19 @@ struct table_seen {
 };
 
 static struct table_seen parse_table(const struct nlmsghdr *h) {
-        const char *at = (const char *)NLMSG_DATA(h) + NLMSG_ALIGN(sizeof(struct nfgenmsg));
-        const char *end = (const char *)h + h->nlmsg_len;
+        struct nl_attrs attrs =
+                nl_attrs(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, sizeof(struct nfgenmsg));
         struct table_seen seen = { 0 };
+        struct nl_attr attr;
 
-        while (end - at >= (ptrdiff_t)NLA_HDRLEN) {
-                const struct nlattr *attr = (const struct nlattr *)at;
-                size_t len;
-
-                if (attr->nla_len < NLA_HDRLEN || attr->nla_len > end - at)
-                        break;
-                len = (size_t)attr->nla_len - NLA_HDRLEN;
-                if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_NAME && len > 0 &&
-                    at[attr->nla_len - 1] == 0)
-                        seen.name = at + NLA_HDRLEN;
-                else if ((attr->nla_type & NLA_TYPE_MASK) == NFTA_TABLE_USERDATA) {
-                        seen.userdata = (const uint8_t *)at + NLA_HDRLEN;
-                        seen.userdata_len = len;
+        while (nl_attrs_next(&attrs, &attr) > 0)
+                if (attr.type == NFTA_TABLE_NAME && attr.len > 0 &&
+                    ((const char *)attr.data)[attr.len - 1] == 0)
+                        seen.name = attr.data;
+                else if (attr.type == NFTA_TABLE_USERDATA) {
+                        seen.userdata = attr.data;
+                        seen.userdata_len = attr.len;
                 }
-                if (NLA_ALIGN(attr->nla_len) >= end - at)
-                        break;
-                at += NLA_ALIGN(attr->nla_len);
-        }
         return seen;
 }
 
@@ -411,13 +381,16 @@ static void parse_note(const struct table_seen *seen, struct netlock_found *foun
                 found->owner = pid;
 }
 
-static int add_found(const struct nlmsghdr *h, struct netlock_found_vec *ret) {
-        struct table_seen seen = parse_table(h);
+static int add_found(const struct nlmsghdr *h, void *arg) {
+        struct table_seen seen;
         struct netlock_found *found;
 
+        if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE))
+                return 0;
+        seen = parse_table(h);
         if (!seen.name || !netlock_name_valid(seen.name))
                 return 0;
-        found = netlock_found_vec_add(ret);
+        found = netlock_found_vec_add(arg);
         if (!found)
                 return -ENOMEM;
         snprintf(found->name, sizeof(found->name), "%s", seen.name);
@@ -425,45 +398,25 @@ static int add_found(const struct nlmsghdr *h, struct netlock_found_vec *ret) {
         return 0;
 }
 
-static int read_tables(int fd, struct netlock_found_vec *ret) {
-        _cleanup_free_ char *buf = malloc(ANSWER_SIZE);
-
-        if (!buf)
-                return -ENOMEM;
-        for (;;) {
-                ssize_t n = recv(fd, buf, ANSWER_SIZE, 0);
-                size_t size = n < 0 ? 0 : (size_t)n;
-
-                if (n < 0 && errno != EINTR)
-                        return -errno;
-                for (const struct nlmsghdr *h = (const struct nlmsghdr *)buf; NLMSG_OK(h, size);
-                     h = NLMSG_NEXT(h, size)) {
-                        const struct nlmsgerr *e = NLMSG_DATA(h);
-                        int r;
-
-                        if (h->nlmsg_type == NLMSG_DONE)
-                                return 0;
-                        if (h->nlmsg_type == NLMSG_ERROR)
-                                return h->nlmsg_len >= NLMSG_LENGTH(sizeof(*e)) ? e->error : -EBADMSG;
-                        if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE))
-                                continue;
-                        r = add_found(h, ret);
-                        if (r < 0)
-                                return r;
-                }
-        }
+static void begin_again(void *arg) {
+        ((struct netlock_found_vec *)arg)->n = 0;
 }
 
 int netlock_list(struct netlock_found_vec *ret, struct ckpt_error *err) {
-        _cleanup_close_ int fd = netlock_socket();
+        struct netlock_found_vec all = { 0 };
         char message[NETLOCK_MESSAGE_MAX];
         size_t size = 0;
-        int r = fd;
+        int r;
 
         put_head(message, &size, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_INET, 0);
-        if (fd >= 0)
-                r = send(fd, message, size, 0) < 0 ? -errno : read_tables(fd, ret);
-        return r < 0 ? ckpt_error_errno(err, r, "cannot list the tables of nftables") : 0;
+        r = nl_list(NETLINK_NETFILTER, message, size, add_found, begin_again, &all);
+        if (r < 0) {
+                netlock_found_vec_done(&all);
+                return ckpt_error_errno(err, r, "cannot list the tables of nftables");
+        }
+        netlock_found_vec_done(ret);
+        *ret = all;
+        return 0;
 }
 
 int netlock_exists(const char *name) {

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -28,7 +30,11 @@ enum {
         FOR_UDP = 1 << 3, /* UDP-Lite too */
         FOR_UDPLITE = 1 << 4,
         FOR_DGRAM = 1 << 5,
-        FOR_UNIX = 1 << 6,
+        FOR_CREDS = 1 << 6, /* unix and netlink */
+        FOR_UNIX = 1 << 7,
+        FOR_NETLINK = 1 << 8,
+        FOR_PACKET = 1 << 9,
+        FOR_RAW = 1 << 10,
 };
 
 enum home { HOME_OTHERS, HOME_SK, HOME_IP, HOME_TCP };
@@ -36,7 +42,8 @@ enum home { HOME_OTHERS, HOME_SK, HOME_IP, HOME_TCP };
 struct row {
         int level, name;
         const char *label;
-        uint8_t who, when, home;
+        uint16_t who;
+        uint8_t when, home;
         bool is_bool;        /* in its home */
         uint8_t size;        /* bytes of what is no int; 0: an int */
         uint16_t has, value; /* offsets in its home */
@@ -113,11 +120,16 @@ static const struct row table[] = {
         OPT(IPPROTO_IPV6, IPV6_MULTICAST_ALL, FOR_INET6 | FOR_DGRAM, OPEN),
         OPT(IPPROTO_IPV6, IPV6_UNICAST_IF, FOR_INET6, OPEN),
 
+        OPT(IPPROTO_IP, IP_HDRINCL, FOR_INET | FOR_RAW, BIND),
+        OPT(IPPROTO_IP, IP_NODEFRAG, FOR_INET | FOR_RAW, BIND),
+        OPT(IPPROTO_IPV6, IPV6_HDRINCL, FOR_INET6 | FOR_RAW, BIND),
+        OPT(IPPROTO_IPV6, IPV6_CHECKSUM, FOR_INET6 | FOR_RAW, BIND),
+
         OPT(SOL_SOCKET, SO_REUSEPORT, FOR_ALL, BIND, IN_SK(so_reuseport), BOOL),
         OPT(SOL_SOCKET, SO_PRIORITY, FOR_ALL, BIND, IN_SK(so_priority)),
         OPT(SOL_SOCKET, SO_MARK, FOR_ALL, BIND, IN_SK(so_mark)),
-        OPT(SOL_SOCKET, SO_PASSCRED, FOR_UNIX, OPEN, IN_SK(so_passcred), BOOL),
-        OPT(SOL_SOCKET, SO_PASSSEC, FOR_UNIX, OPEN, IN_SK(so_passsec), BOOL),
+        OPT(SOL_SOCKET, SO_PASSCRED, FOR_CREDS, OPEN, IN_SK(so_passcred), BOOL),
+        OPT(SOL_SOCKET, SO_PASSSEC, FOR_CREDS, OPEN, IN_SK(so_passsec), BOOL),
         OPT(SOL_SOCKET, SO_DONTROUTE, FOR_ALL, BIND, IN_SK(so_dontroute), BOOL),
         OPT(SOL_SOCKET, SO_NO_CHECK, FOR_ALL, OPEN, IN_SK(so_no_check), BOOL),
         OPT(SOL_SOCKET, SO_BROADCAST, FOR_ALL, BIND, IN_SK(so_broadcast), BOOL),
@@ -176,6 +188,20 @@ static const struct row table[] = {
         OPT(IPPROTO_UDPLITE, UDPLITE_SEND_CSCOV, FOR_UDPLITE, OPEN),
         OPT(IPPROTO_UDPLITE, UDPLITE_RECV_CSCOV, FOR_UDPLITE, OPEN),
 
+        OPT(SOL_PACKET, PACKET_TX_HAS_OFF, FOR_PACKET, BIND),
+        OPT(SOL_PACKET, PACKET_QDISC_BYPASS, FOR_PACKET, BIND),
+        OPT(SOL_PACKET, PACKET_IGNORE_OUTGOING, FOR_PACKET, BIND),
+        OPT(SOL_PACKET, PACKET_VNET_HDR_SZ, FOR_PACKET, BIND),
+
+        OPT(SOL_NETLINK, NETLINK_PKTINFO, FOR_NETLINK, BIND),
+        OPT(SOL_NETLINK, NETLINK_BROADCAST_ERROR, FOR_NETLINK, BIND),
+        OPT(SOL_NETLINK, NETLINK_NO_ENOBUFS, FOR_NETLINK, BIND),
+        OPT(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, FOR_NETLINK, BIND),
+        OPT(SOL_NETLINK, NETLINK_CAP_ACK, FOR_NETLINK, BIND),
+        OPT(SOL_NETLINK, NETLINK_EXT_ACK, FOR_NETLINK, BIND),
+        OPT(SOL_NETLINK, NETLINK_GET_STRICT_CHK, FOR_NETLINK, BIND),
+
+        OPT(SOL_SOCKET, SO_LOCK_FILTER, FOR_ALL, MAX), /* with the filter */
         OPT(SOL_SOCKET, SO_REUSEADDR, FOR_ALL, LAST, IN_SK(reuseaddr), BOOL),
         OPT(SOL_SOCKET, SO_KEEPALIVE, FOR_ALL, LAST, IN_SK(so_keepalive), BOOL),
         OPT(SOL_SOCKET, SO_RCVLOWAT, FOR_ALL, LAST, IN_SK(so_rcvlowat)),
@@ -194,12 +220,17 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
         bool inet = k->domain == AF_INET || k->domain == AF_INET6;
 
         return (!(row->who & FOR_INET) || inet) && (!(row->who & FOR_INET6) || k->domain == AF_INET6) &&
-               (!(row->who & FOR_TCP) || (inet && k->protocol == IPPROTO_TCP)) &&
-               (!(row->who & FOR_UDP) ||
-                (inet && (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
-               (!(row->who & FOR_UDPLITE) || (inet && k->protocol == IPPROTO_UDPLITE)) &&
+               (!(row->who & FOR_TCP) || (inet && k->type == SOCK_STREAM)) &&
+               (!(row->who & FOR_UDP) || (inet && k->type == SOCK_DGRAM &&
+                                          (k->protocol == IPPROTO_UDP || k->protocol == IPPROTO_UDPLITE))) &&
+               (!(row->who & FOR_UDPLITE) ||
+                (inet && k->type == SOCK_DGRAM && k->protocol == IPPROTO_UDPLITE)) &&
                (!(row->who & FOR_DGRAM) || k->type != SOCK_STREAM) &&
-               (!(row->who & FOR_UNIX) || k->domain == AF_UNIX);
+               (!(row->who & FOR_CREDS) || k->domain == AF_UNIX || k->domain == AF_NETLINK) &&
+               (!(row->who & FOR_UNIX) || k->domain == AF_UNIX) &&
+               (!(row->who & FOR_NETLINK) || k->domain == AF_NETLINK) &&
+               (!(row->who & FOR_PACKET) || k->domain == AF_PACKET) &&
+               (!(row->who & FOR_RAW) || k->type == SOCK_RAW);
 }
 
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
@@ -255,7 +286,7 @@ void sock_defaults_free(struct sock_defaults **d) {
         *d = NULL;
 }
 
-/* NULL: unknown; then everything is set. */
+/* NULL: unknown, as of ping sockets that only others may make; then each is compared with itself. */
 static const struct value *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
         _cleanup_close_ int fd = -EBADF;
         struct defaults_of *of;
@@ -356,13 +387,13 @@ static int read_u32(int fd, int name, uint32_t *ret) {
         return getsockopt(fd, SOL_SOCKET, name, ret, &len) < 0 ? -errno : 0;
 }
 
-/* The length counts instructions here, not bytes. */
+/* The length counts instructions here, not bytes. -EACCES: it is an eBPF program, which look has refused. */
 static int read_filter(int fd, Img__SkOpts *sk, struct arena *arena) {
         uint64_t nothing = 0;
         socklen_t n = 0; /* of room: it only tells how much there is */
 
         if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &nothing, &n) < 0)
-                return errno == EACCES || errno == ENOPROTOOPT ? 0 : -errno;
+                return errno == ENOPROTOOPT ? 0 : -errno;
         if (n == 0)
                 return 0;
         sk->so_filter = arena_new_array(arena, uint64_t, n);
@@ -406,11 +437,14 @@ int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, st
 
         if (inet)
                 o.ip = arena_message(arena, Img__IpOpts, img__ip_opts__init);
-        if (inet && kind->protocol == IPPROTO_TCP)
+        if (inet && kind->type == SOCK_STREAM)
                 o.tcp = arena_message(arena, Img__TcpOpts, img__tcp_opts__init);
         r = read_others(fd, o.sk, arena);
         if (r == 0)
                 r = read_filter(fd, o.sk, arena);
+        if (r == -EACCES)
+                return ckpt_error(err, -ENOTSUP,
+                                  "the filter of a socket is an eBPF program, which cannot be carried over");
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read the options of a socket");
         read_table(fd, kind, arena, defaults_for(defaults, kind), &o);
@@ -463,36 +497,6 @@ int sock_opts_check(const struct sock_opts *opts, const char **ret_why) {
         return *ret_why ? -EBADMSG : 0;
 }
 
-/* What is recorded for a row. `at`: where in the list of others to look first; they are in the table's order. */
-static struct value recorded(const struct row *row, const struct sock_opts *opts, size_t *at) {
-        struct value v = { 0 };
-        char *home = home_of(row, opts);
-
-        if (row->home != HOME_OTHERS) {
-                v.known = home && *(protobuf_c_boolean *)(home + row->has);
-                if (v.known)
-                        v.number = row->is_bool ? *(protobuf_c_boolean *)(home + row->value)
-                                                : (int)*(uint32_t *)(home + row->value);
-                return v;
-        }
-        for (size_t i = 0; i < opts->sk->n_others; i++) {
-                size_t k = (*at + i) % opts->sk->n_others;
-                const Img__SkOption *o = opts->sk->others[k];
-
-                if (o->level != row->level || o->name != row->name)
-                        continue;
-                v.known = true;
-                if (row->size) {
-                        v.size = (uint8_t)MIN(o->data.len, sizeof(v.data));
-                        memcpy(v.data, o->data.data, v.size);
-                } else
-                        v.number = o->number;
-                *at = k + 1;
-                break;
-        }
-        return v;
-}
-
 static int set_value(int fd, const struct row *row, const struct value *v, const char *what,
                      struct ckpt_error *err) {
         int r = row->size ? setsockopt(fd, row->level, row->name, v->data, v->size)
@@ -540,13 +544,59 @@ static int set_buffers(int fd, const Img__SkOpts *sk, size_t room, const char *w
                                   err);
 }
 
-static int set_filter(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
+/* What is recorded for a row. `at`: where in the list of others to look first; they are in the table's order. */
+static struct value recorded(const struct row *row, const struct sock_opts *opts, size_t *at) {
+        struct value v = { 0 };
+        char *home = home_of(row, opts);
+
+        if (row->home != HOME_OTHERS) {
+                v.known = home && *(protobuf_c_boolean *)(home + row->has);
+                if (v.known)
+                        v.number = row->is_bool ? *(protobuf_c_boolean *)(home + row->value)
+                                                : (int)*(uint32_t *)(home + row->value);
+                return v;
+        }
+        for (size_t i = 0; i < opts->sk->n_others; i++) {
+                size_t k = (*at + i) % opts->sk->n_others;
+                const Img__SkOption *o = opts->sk->others[k];
+
+                if (o->level != row->level || o->name != row->name)
+                        continue;
+                v.known = true;
+                if (row->size) {
+                        v.size = (uint8_t)MIN(o->data.len, sizeof(v.data));
+                        memcpy(v.data, o->data.data, v.size);
+                } else
+                        v.number = o->number;
+                *at = k + 1;
+                break;
+        }
+        return v;
+}
+
+static const struct row lock_filter_key = { .level = SOL_SOCKET, .name = SO_LOCK_FILTER };
+
+/*
+ * What arrives as soon as the socket has an address must pass the filter; but not what ckpt puts into the queues of
+ * connections, and of unix sockets, where a new filter would see it a second time.
+ */
+static enum sock_when filter_when(const struct sock_kind *kind) {
+        return kind->domain == AF_UNIX     ? SOCK_WHEN_LAST
+               : kind->type == SOCK_STREAM ? SOCK_WHEN_FILTER
+                                           : SOCK_WHEN_BIND;
+}
+
+static int set_filter(int fd, const struct sock_opts *opts, const char *what, struct ckpt_error *err) {
+        const Img__SkOpts *sk = opts->sk;
         struct sock_fprog prog = { .len = (unsigned short)sk->n_so_filter,
                                    .filter = (struct sock_filter *)sk->so_filter };
+        size_t at = 0;
+        struct value lock;
 
         if (sk->n_so_filter > 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot attach the socket's filter", what);
-        return 0;
+        lock = recorded(&lock_filter_key, opts, &at);
+        return lock.known && lock.number ? set_int(fd, SO_LOCK_FILTER, 1, "SO_LOCK_FILTER", what, err) : 0;
 }
 
 static int restore_device(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
@@ -582,7 +632,7 @@ static int restore_last(int fd, const Img__SkOpts *sk, const char *what, struct 
                 if (r < 0)
                         return r;
         }
-        return set_filter(fd, sk, what, err);
+        return 0;
 }
 
 /*
@@ -607,17 +657,21 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
         }
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(table); i++) {
                 const struct row *row = &table[i];
-                struct value v;
+                struct value v, own = { 0 };
 
                 if (row->when != when || !applies(row, kind))
                         continue;
                 v = recorded(row, opts, &at);
-                if (v.known && (!fresh || set_always(row) || !same_value(row, &v, &fresh[i])))
+                if (!fresh && v.known)
+                        get_value(fd, row, &own);
+                if (v.known && (set_always(row) || !same_value(row, &v, fresh ? &fresh[i] : &own)))
                         r = set_value(fd, row, &v, what, err);
         }
         if (r == 0 && when == SOCK_WHEN_OPEN)
                 r = restore_open(fd, opts->sk, what, err);
         if (r == 0 && when == SOCK_WHEN_LAST)
                 r = restore_last(fd, opts->sk, what, err);
+        if (r == 0 && when == filter_when(kind))
+                r = set_filter(fd, opts, what, err);
         return r;
 }

@@ -58,31 +58,43 @@ static int sender_for(struct packet_sender *s, bool v6, libnet_t **ret, struct c
         return 0;
 }
 
-static libnet_ptag_t add_ip(libnet_t *net, const struct sock_tuple *t) {
+static libnet_ptag_t add_ip(libnet_t *net, const struct sock_tuple *t, uint16_t len) {
         struct libnet_in6_addr src, dst;
 
         if (!t->v6)
-                return libnet_build_ipv4(LIBNET_IPV4_H + LIBNET_TCP_H, 0, 0, 0, HOPS, IPPROTO_TCP, 0,
+                return libnet_build_ipv4((uint16_t)(LIBNET_IPV4_H + len), 0, 0, 0, HOPS, IPPROTO_TCP, 0,
                                          t->src[0], t->dst[0], NULL, 0, net, 0);
         memcpy(&src, t->src, sizeof(src));
         memcpy(&dst, t->dst, sizeof(dst));
-        return libnet_build_ipv6(0, 0, LIBNET_TCP_H, IPPROTO_TCP, HOPS, src, dst, NULL, 0, net, 0);
+        return libnet_build_ipv6(0, 0, len, IPPROTO_TCP, HOPS, src, dst, NULL, 0, net, 0);
+}
+
+static int send_segment(struct packet_sender *s, const struct sock_tuple *t, uint32_t seq, uint32_t ack,
+                        uint16_t window, uint8_t flags, const uint8_t *data, uint16_t size,
+                        struct ckpt_error *err) {
+        uint16_t len = (uint16_t)(LIBNET_TCP_H + size), urgent = flags & PACKET_URG ? size : 0;
+        libnet_t *net;
+        int r;
+
+        r = sender_for(s, t->v6, &net, err);
+        if (r < 0)
+                return r;
+        if (libnet_build_tcp(t->src_port, t->dst_port, seq, ack, flags, window, 0, urgent, len, data, size,
+                             net, 0) < 0 ||
+            add_ip(net, t, len) < 0 || libnet_write(net) < 0)
+                return ckpt_error(err, -EIO, "cannot send a packet in the name of a connection's peer: %s",
+                                  libnet_geterror(net));
+        return 0;
 }
 
 int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack,
                 uint16_t window, uint8_t flags, struct ckpt_error *err) {
-        libnet_t *net;
-        int r;
+        return send_segment(s, tuple, seq, ack, window, flags, NULL, 0, err);
+}
 
-        r = sender_for(s, tuple->v6, &net, err);
-        if (r < 0)
-                return r;
-        if (libnet_build_tcp(tuple->src_port, tuple->dst_port, seq, ack, flags, window, 0, 0, LIBNET_TCP_H,
-                             NULL, 0, net, 0) < 0 ||
-            add_ip(net, tuple) < 0 || libnet_write(net) < 0)
-                return ckpt_error(err, -EIO, "cannot send a packet for a closing connection: %s",
-                                  libnet_geterror(net));
-        return 0;
+int packet_send_urgent(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack,
+                       uint8_t byte, struct ckpt_error *err) {
+        return send_segment(s, tuple, seq, ack, UINT16_MAX, PACKET_ACK | PACKET_URG, &byte, 1, err);
 }
 
 /* The head of the packet that it is about, as it would have come from the peer: as much as RFC 792 asks for. */

@@ -14,6 +14,7 @@ enum {
         PACKET_FIN = 0x01,
         PACKET_RST = 0x04,
         PACKET_ACK = 0x10,
+        PACKET_URG = 0x20,
 };
 
 struct packet_sender;
@@ -28,6 +29,10 @@ void packet_sender_free(struct packet_sender **s);
  */
 int packet_send(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack,
                 uint16_t window, uint8_t flags, struct ckpt_error *err);
+
+/* The same with an ACK and one byte of data, which is urgent. */
+int packet_send_urgent(struct packet_sender *s, const struct sock_tuple *tuple, uint32_t seq, uint32_t ack,
+                       uint8_t byte, struct ckpt_error *err);
 
 /*
  * Tell a peer that has been repeating the segment `seq` in vain, at ever longer intervals, that the path works again: RFC 6069

@@ -10,6 +10,7 @@
 #include "cleanup.h"
 #include "macro.h"
 #include "sock/uapi.h"
+#include "sock/urgent.h"
 
 enum {
         TRIES = 16,
@@ -241,6 +242,7 @@ int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *roo
         int r = -EAGAIN;
 
         img__tcp_stream__init(&q->msg);
+        q->peek_off = -1;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
                 r = try_sent(fd, reuse, q, room);
         return r < 0 || q->state == TCP_CLOSE ? r : read_options(fd, &q->msg);
@@ -250,7 +252,8 @@ int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *roo
 static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
         uint32_t seq = 0, after = 0;
         int size = 0, state, r;
-        ssize_t n = 0;
+        struct urgent urgent;
+        ssize_t n;
 
         state = tcp_state(fd);
         if (state < 0)
@@ -260,23 +263,22 @@ static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
                 r = -errno;
         if (r < 0)
                 return r;
-        if (size > 0) {
-                if (room->left < (size_t)size)
-                        return -ENOBUFS;
-                n = recv(fd, room->at, (size_t)size, MSG_PEEK | MSG_DONTWAIT);
-                if (n < 0)
-                        return -errno;
-        }
+        n = urgent_peek(fd, size, room, &urgent);
+        if (n < 0)
+                return (int)n;
         r = get_int(fd, TCP_QUEUE_SEQ, &after);
         if (r < 0)
                 return r;
-        if (n != size || after != seq || tcp_state(fd) != state)
+        if (after != seq || tcp_state(fd) != state)
                 return -EAGAIN;
         q->in = room->at;
-        use_room(room, room->at + size);
+        use_room(room, room->at + n);
         q->state = (uint8_t)state;
         q->msg.inq_seq = seq;
-        q->msg.inq_len = (uint32_t)size;
+        q->msg.inq_len = (uint32_t)n;
+        q->msg.has_urgent_at = urgent.marked;
+        q->msg.urgent_at = urgent.at;
+        q->msg.has_urgent_read = q->msg.urgent_read = urgent.read;
         return 0;
 }
 
@@ -302,20 +304,21 @@ static int read_receive_window(int fd, bool reuse, Img__TcpStream *msg) {
  * acknowledged again.
  */
 int tcp_read_received(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
-        int before = q->state, peek_off = -1, none = -1, r, done = 0;
-        socklen_t len = sizeof(peek_off);
+        int before = q->state, none = -1, r, done = 0;
+        socklen_t len = sizeof(q->peek_off);
 
         /* With it, MSG_PEEK would begin elsewhere and move it. */
-        if (getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, &len) < 0)
-                peek_off = -1;
-        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
+        if (getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &q->peek_off, &len) < 0)
+                q->peek_off = -1;
+        if (q->peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
                 return -errno;
         r = read_receive_window(fd, reuse, &q->msg);
         if (r == 0)
                 r = -EAGAIN;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
                 r = try_received(fd, q, room);
-        if (peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off)) < 0)
+        if (q->peek_off >= 0 &&
+            setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &q->peek_off, sizeof(q->peek_off)) < 0)
                 done = -errno;
         if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)
                 q->state = TCP_FIN_WAIT1;
@@ -349,6 +352,8 @@ const char *tcp_stream_check(const Img__TcpStream *msg, unsigned int state) {
                 return "has an impossible window scale";
         if (tcp_fin_acked(state) && msg->outq_len > 0)
                 return "has bytes to send after its FIN was acknowledged";
+        if (msg->has_urgent_at && msg->urgent_at >= msg->inq_len)
+                return "has urgent data beyond its end";
         if (state == TCP_SYN_SENT && (msg->inq_len > 0 || msg->outq_len > 0))
                 return "has data before it is connected";
         return NULL;
@@ -477,15 +482,38 @@ static int set_window(int fd, const Img__TcpStream *msg, uint32_t rcv_nxt) {
         return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof(window)) < 0 ? -errno : 0;
 }
 
-int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in,
-                         const char *what, struct ckpt_error *err) {
+/* The urgent byte comes as a packet; what is before and behind it is put in. */
+static int fill_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in,
+                         const struct sock_tuple *tuple, struct packet_sender *sender, const char *what,
+                         struct ckpt_error *err) {
+        uint32_t first = msg->has_urgent_at ? msg->urgent_at : msg->inq_len, done = first;
+        uint32_t seq = msg->inq_seq - tcp_fin_received(state) - msg->inq_len;
+        uint32_t acked = msg->outq_seq - tcp_fin_sent(state) - msg->outq_len;
         int r;
 
         r = set_int(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
         if (r == 0)
-                r = send_all(fd, in, msg->inq_len);
+                r = send_all(fd, in, first);
+        if (r == 0 && msg->has_urgent_at) {
+                r = urgent_receive(fd, in[first], msg->has_urgent_read && msg->urgent_read, seq + first,
+                                   acked, tuple, sender, what, err);
+                if (r < 0)
+                        return r;
+                done++;
+        }
+        if (r == 0)
+                r = send_all(fd, in + done, msg->inq_len - done);
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot fill its receive queue", what) : 0;
+}
+
+int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in,
+                         const struct sock_tuple *tuple, struct packet_sender *sender, const char *what,
+                         struct ckpt_error *err) {
+        int r;
+
+        r = fill_received(fd, msg, state, in, tuple, sender, what, err);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot fill its receive queue", what);
+                return r;
         r = set_window(fd, msg, msg->inq_seq - tcp_fin_received(state));
         return r < 0 ? ckpt_error_errno(err, r, "%s: cannot set its windows", what) : 0;
 }

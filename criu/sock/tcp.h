@@ -40,6 +40,7 @@ struct tcp_queues {
         Img__TcpStream msg;
         uint8_t *in, *out; /* inq_len, outq_len bytes, in somebody else's memory */
         uint8_t state;
+        int peek_off; /* the socket's SO_PEEK_OFF, which reading the receive queue changes and puts back */
 };
 
 /* Memory to read queues into; what is used is taken off its beginning. */
@@ -75,9 +76,10 @@ const char *tcp_stream_check(const Img__TcpStream *msg, unsigned int state);
 int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, const struct sockaddr *peer,
                         socklen_t len, const char *what, struct ckpt_error *err);
 
-/* Fill the receive queue, then set the windows. */
+/* Fill the receive queue, then set the windows. `tuple` is the connection seen from the socket, for urgent data. */
 int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *in,
-                         const char *what, struct ckpt_error *err);
+                         const struct sock_tuple *tuple, struct packet_sender *sender, const char *what,
+                         struct ckpt_error *err);
 
 /* Fill the send queue with what has been sent already, FIN included. */
 int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out,

@@ -6,6 +6,18 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+#ifndef SOL_MPTCP
+#define SOL_MPTCP 284
+#endif
+#ifndef MPTCP_INFO
+#define MPTCP_INFO 1
+#endif
+#ifndef PACKET_VNET_HDR_SZ
+#define PACKET_VNET_HDR_SZ 24 /* 6.4 */
+#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72 /* 5.14 */
 #endif
@@ -32,6 +44,12 @@
 #endif
 #ifndef IPV6_RECVERR_RFC4884
 #define IPV6_RECVERR_RFC4884 31
+#endif
+#ifndef IP_NODEFRAG
+#define IP_NODEFRAG 22
+#endif
+#ifndef IPV6_HDRINCL
+#define IPV6_HDRINCL 36
 #endif
 #ifndef IPV6_FLOWINFO
 #define IPV6_FLOWINFO 11

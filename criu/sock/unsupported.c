@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Sockets cannot be carried over yet; this says which one it is, so that its owner can be asked to close it. */
+/* Sockets that cannot be carried over: which one it is, and what the program can do without it. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/netlink.h>
-#include <linux/tcp.h>
 #include <linux/vm_sockets.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -16,18 +14,13 @@
 #include "fd/kind.h"
 #include "macro.h"
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
-enum { TEXT_MAX = 320, ADDRESS_MAX = 140 };
+enum { TEXT_MAX = 320, ADDRESS_MAX = 140, PROTOCOL_L2TP = 115, PROTOCOL_SMC = 256 };
 
 union address {
         struct sockaddr any;
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
         struct sockaddr_un un;
-        struct sockaddr_nl nl;
         struct sockaddr_vm vm;
         struct sockaddr_storage storage;
 };
@@ -38,35 +31,39 @@ struct sock_row {
         const char *hint;
 };
 
+#define USE_TCP   "Have the program use TCP instead"
+#define NO_CRYPTO "Have the program use its own cryptography (OpenSSL: without the engine afalg)"
+#define CLOSE_IT  "Have the program close it first, or end the program that uses it"
+
 static const struct sock_row rows[] = {
-        { AF_INET, SOCK_STREAM, IPPROTO_TCP, "TCP socket", NULL },
-        { AF_INET6, SOCK_STREAM, IPPROTO_TCP, "TCP socket", NULL },
-        { AF_INET, SOCK_STREAM, IPPROTO_MPTCP, "MPTCP socket", "Turn multipath TCP off in the program" },
-        { AF_INET6, SOCK_STREAM, IPPROTO_MPTCP, "MPTCP socket", "Turn multipath TCP off in the program" },
-        { AF_INET, SOCK_DGRAM, IPPROTO_UDP, "UDP socket", NULL },
-        { AF_INET6, SOCK_DGRAM, IPPROTO_UDP, "UDP socket", NULL },
-        { AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE, "UDP-Lite socket", NULL },
-        { AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE, "UDP-Lite socket", NULL },
-        { AF_INET, -1, IPPROTO_SCTP, "SCTP socket", NULL },
-        { AF_INET6, -1, IPPROTO_SCTP, "SCTP socket", NULL },
-        { AF_INET, SOCK_DGRAM, IPPROTO_ICMP, "ping socket", NULL },
-        { AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6, "ping socket", NULL },
-        { AF_INET, SOCK_RAW, -1, "raw socket", NULL },
-        { AF_INET6, SOCK_RAW, -1, "raw socket", NULL },
+        { AF_INET, -1, IPPROTO_SCTP, "SCTP socket", USE_TCP },
+        { AF_INET6, -1, IPPROTO_SCTP, "SCTP socket", USE_TCP },
+        { AF_INET, -1, IPPROTO_DCCP, "DCCP socket", USE_TCP },
+        { AF_INET6, -1, IPPROTO_DCCP, "DCCP socket", USE_TCP },
+        { AF_INET, -1, PROTOCOL_L2TP, "L2TP socket", CLOSE_IT },
+        { AF_INET6, -1, PROTOCOL_L2TP, "L2TP socket", CLOSE_IT },
+        { AF_INET, -1, PROTOCOL_SMC, "SMC socket", "Start the program without smc_run(8)" },
+        { AF_INET6, -1, PROTOCOL_SMC, "SMC socket", "Start the program without smc_run(8)" },
         { AF_UNIX, SOCK_STREAM, -1, "unix stream socket", NULL },
         { AF_UNIX, SOCK_DGRAM, -1, "unix datagram socket", NULL },
         { AF_UNIX, SOCK_SEQPACKET, -1, "unix seqpacket socket", NULL },
-        { AF_NETLINK, -1, -1, "netlink socket", NULL },
-        { AF_PACKET, -1, -1, "packet socket", NULL },
-        { AF_VSOCK, -1, -1, "vsock socket", "Have the program use TCP instead" },
-        { AF_ALG, -1, -1, "socket of the kernel's cryptography (AF_ALG)", NULL },
-        { AF_BLUETOOTH, -1, -1, "Bluetooth socket", NULL },
-        { AF_CAN, -1, -1, "CAN socket", NULL },
-        { AF_TIPC, -1, -1, "TIPC socket", NULL },
-        { AF_XDP, -1, -1, "XDP socket", NULL },
-        { AF_RDS, -1, -1, "RDS socket", NULL },
-        { AF_KEY, -1, -1, "IPsec key socket (PF_KEY)", NULL },
-        { -1, -1, -1, "socket", NULL },
+        { AF_PACKET, -1, -1, "packet socket of the obsolete type SOCK_PACKET",
+          "Have the program use SOCK_RAW" },
+        { AF_VSOCK, -1, -1, "vsock socket", USE_TCP },
+        { AF_ALG, -1, -1, "socket of the kernel's cryptography (AF_ALG)", NO_CRYPTO },
+        { AF_BLUETOOTH, -1, -1, "Bluetooth socket", CLOSE_IT },
+        { AF_CAN, -1, -1, "CAN socket", CLOSE_IT },
+        { AF_TIPC, -1, -1, "TIPC socket", USE_TCP },
+        { AF_XDP, -1, -1, "socket of XDP (AF_XDP)", "Have the program use a packet socket or UDP instead" },
+        { AF_RDS, -1, -1, "RDS socket", USE_TCP },
+        { AF_KEY, -1, -1, "IPsec key socket (PF_KEY)", "Have the program use NETLINK_XFRM, or end it" },
+        { AF_PPPOX, -1, -1, "PPP over Ethernet or L2TP socket", CLOSE_IT },
+        { AF_KCM, -1, -1, "KCM socket", USE_TCP },
+        { AF_SMC, -1, -1, "SMC socket", "Start the program without smc_run(8)" },
+        { AF_QIPCRTR, -1, -1, "Qualcomm IPC socket", CLOSE_IT },
+        { AF_RXRPC, -1, -1, "RxRPC socket", CLOSE_IT },
+        { AF_NFC, -1, -1, "NFC socket", CLOSE_IT },
+        { -1, -1, -1, "socket of a kind that ckpt does not know", CLOSE_IT },
 };
 
 static int option(int fd, int name) {
@@ -129,18 +126,6 @@ static void print_address(const union address *a, socklen_t len, char *ret) {
         }
 }
 
-static const char *state_of(int fd) {
-        struct tcp_info info = { 0 };
-        socklen_t len = sizeof(info);
-
-        if (option(fd, SO_ACCEPTCONN) > 0)
-                return ", listening";
-        if (option(fd, SO_PROTOCOL) == IPPROTO_TCP &&
-            getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state == 1)
-                return ", an established connection";
-        return "";
-}
-
 static void describe(int fd, const struct sock_row *row, char *ret) {
         char local[ADDRESS_MAX] = "", peer[ADDRESS_MAX] = "";
         union address a;
@@ -152,7 +137,7 @@ static void describe(int fd, const struct sock_row *row, char *ret) {
         if (getpeername(fd, &a.any, &len) == 0)
                 print_address(&a, MIN(len, (socklen_t)sizeof(a)), peer);
         snprintf(ret, TEXT_MAX, "%s%s%s%s%s%s", row->name, *local ? " " : "", local, *peer ? " -> " : "",
-                 peer, state_of(fd));
+                 peer, option(fd, SO_ACCEPTCONN) > 0 ? ", listening" : "");
 }
 
 void sock_look(struct fd_probe *p, struct blockers *b) {
@@ -165,6 +150,6 @@ void sock_look(struct fd_probe *p, struct blockers *b) {
                 row = find_row(fd);
                 describe(fd, row, text);
         }
-        blocker_add(b, row->hint, "%s is a %s (%s), which cannot be checkpointed yet", fd_probe_name(p),
-                    text, p->link);
+        blocker_add(b, row->hint, "%s is a %s (%s), which cannot be checkpointed", fd_probe_name(p), text,
+                    p->link);
 }

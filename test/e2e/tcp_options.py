@@ -127,16 +127,6 @@ finish(pid)
 
 # What cannot be carried over.
 pid = program('''
-a = socket.create_server(('127.0.0.1', 7303))
-b = socket.create_connection(('127.0.0.1', 7303))
-c, _ = a.accept()
-b.send(b'!', socket.MSG_OOB)
-ready(); go()
-assert c.recv(1, socket.MSG_OOB) == b'!'
-''')
-refused(pid, 'img4', '--tcp-established', patterns=['urgent data', 'fd 5'])
-finish(pid)
-pid = program('''
 a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(('127.0.0.1', 7304))
 b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); b.connect(('127.0.0.1', 7304))
 b.send(b'half', socket.MSG_MORE)

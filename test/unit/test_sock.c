@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "sock/inet.h"
+#include "sock/raw.h"
 #include "sock/restore.h"
 
 /* Recorded on Linux 6.18. */
@@ -79,6 +80,51 @@ static void test_igmp_hostile(void **state) {
                 free(text);
         }
         inet_group_vec_done(&v);
+}
+
+/* Recorded on Linux 6.18. */
+static const char raw_text[] =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref "
+        "pointer drops\n"
+        "  253: 0100007F:00FD 0200007F:0000 01 00000000:00000000 00:00000000 00000000     0        0 19310822 2 "
+        "0000000000000000 0\n";
+static const char raw6_text[] =
+        "  sl  local_address                         remote_address                        st tx_queue rx_queue tr "
+        "tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
+        "   58: 00000000000000000000000001000000:003A 00000000000000000000000000000000:0000 07 "
+        "00000000:00000000 00:00000000 00000000     0        0 19310826 2 0000000000000000 0\n";
+
+static void test_raw_list(void **state) {
+        static const char *const bad[] = {
+                "", "x\n", "  sl local_address\n  1: 0100007F:0001\n",
+                "local_address\n  1: 0100007:0001 00000000:0000 07 00000000:00000000 "
+                "00:00000000 00000000 0 0 5 2 0 0\n",
+                "x\nlocal_address\n"
+        };
+        struct sock_diag_vec v = { 0 };
+        struct in6_addr want = IN6ADDR_LOOPBACK_INIT;
+
+        assert_int_equal(raw_parse_list(raw_text, false, &v), 0);
+        assert_int_equal(v.n, 1);
+        assert_int_equal(v.v[0].ino, 19310822);
+        assert_int_equal(v.v[0].state, TCP_ESTABLISHED);
+        assert_int_equal(v.v[0].src[0], inet_addr("127.0.0.1"));
+        assert_int_equal(v.v[0].dst[0], inet_addr("127.0.0.2"));
+        assert_int_equal(v.v[0].src_port, 253);
+        assert_int_equal(raw_parse_list(raw6_text, true, &v), 0);
+        assert_int_equal(v.n, 2);
+        assert_memory_equal(v.v[1].src, &want, 16);
+        assert_int_equal(raw_parse_list(raw6_text, false, &v), -EBADMSG);
+        assert_int_equal(raw_parse_list(raw_text, true, &v), -EBADMSG);
+        for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+                assert_int_equal(raw_parse_list(bad[i], false, &v), -EBADMSG);
+        for (size_t n = 0; n < sizeof(raw_text); n++) {
+                char *text = strndup(raw_text, n);
+
+                raw_parse_list(text, false, &v);
+                free(text);
+        }
+        sock_diag_vec_done(&v);
 }
 
 static void test_diag_parse(void **state) {
@@ -231,6 +277,15 @@ static void test_stream_check(void **state) {
         m.inq_len = 0xffffffff;
         assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
         m.inq_len = 0;
+        m.has_urgent_at = true;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.inq_len = 5;
+        m.urgent_at = 5;
+        assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.urgent_at = 4;
+        assert_null(tcp_stream_check(&m, TCP_ESTABLISHED));
+        m.inq_len = 0;
+        m.has_urgent_at = false;
         m.opt_mask = 4;
         m.snd_wscale = 15;
         assert_non_null(tcp_stream_check(&m, TCP_ESTABLISHED));
@@ -287,13 +342,68 @@ static void test_opts_check(void **state) {
         assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
 }
 
+static void test_datagrams_check(void **state) {
+        Img__SkDatagram d = IMG__SK_DATAGRAM__INIT, *list[] = { &d };
+        Img__InetSk m = IMG__INET_SK__INIT;
+        uint32_t here = inet_addr("127.0.0.1"), there = inet_addr("10.0.0.1"), many = inet_addr("224.0.0.1");
+
+        m.family = AF_INET;
+        m.type = SOCK_DGRAM;
+        m.proto = IPPROTO_UDP;
+        m.n_src_addr = 1;
+        m.src_addr = &here;
+        assert_null(datagrams_check(&m));
+        m.n_datagrams = 1;
+        m.datagrams = list;
+        assert_non_null(datagrams_check(&m)); /* from nowhere */
+        d.n_src_addr = 1;
+        d.src_addr = &there;
+        d.src_port = 53;
+        assert_null(datagrams_check(&m));
+        d.src_port = 0x10000;
+        assert_non_null(datagrams_check(&m));
+        d.src_port = 53;
+        d.n_src_addr = 4; /* of another family */
+        assert_non_null(datagrams_check(&m));
+        d.n_src_addr = 1;
+        d.src_addr = &many;
+        assert_non_null(datagrams_check(&m));
+        d.src_addr = &there;
+        d.n_dst_addr = 2;
+        d.dst_addr = &here;
+        assert_non_null(datagrams_check(&m));
+        d.n_dst_addr = 1;
+        assert_null(datagrams_check(&m));
+        d.dst_addr = &many; /* would reach others */
+        assert_non_null(datagrams_check(&m));
+        d.n_dst_addr = 0;
+        d.data.len = 70000; /* is not looked at */
+        assert_non_null(datagrams_check(&m));
+        d.data.len = 0;
+        d.has_ttl = true;
+        d.ttl = 256;
+        assert_non_null(datagrams_check(&m));
+        d.ttl = 1;
+        m.proto = IPPROTO_ICMP;
+        assert_non_null(datagrams_check(&m));
+        m.proto = IPPROTO_UDP;
+        m.type = SOCK_RAW;
+        assert_non_null(datagrams_check(&m));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_igmp),         cmocka_unit_test(test_igmp_hostile),
-                cmocka_unit_test(test_diag_parse),   cmocka_unit_test(test_diag_query),
-                cmocka_unit_test(test_lock_names),   cmocka_unit_test(test_lock),
-                cmocka_unit_test(test_stream_check), cmocka_unit_test(test_match_peer),
+                cmocka_unit_test(test_igmp),
+                cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse),
+                cmocka_unit_test(test_diag_query),
+                cmocka_unit_test(test_lock_names),
+                cmocka_unit_test(test_lock),
+                cmocka_unit_test(test_stream_check),
+                cmocka_unit_test(test_match_peer),
                 cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_raw_list),
+                cmocka_unit_test(test_datagrams_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
