@@ -147,6 +147,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
                         d->tasks[i]->looked_at = true;
                 }
         waited = pool_join(d->aside, err);
+        mem_look_tree(d);
         return r < 0 ? r : waited;
 }
 

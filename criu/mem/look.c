@@ -179,12 +179,8 @@ static void look_file(const struct look *l) {
                               strerror(errno));
                 return;
         }
-        if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) { /* what no filesystem has */
-                if (aio_is_inherited(l->t, l->vma))
-                        block(l, "Let the program set up its AIO contexts after it has forked",
-                              "the ring of an AIO context of another process");
+        if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) /* what no filesystem has */
                 return;
-        }
         if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)
                 return look_shm(l, link);
         if (l->smap->flags & PROC_VMF_HT)
@@ -308,6 +304,10 @@ static void look_at(struct dump_task *t) {
                 return;
         }
         mem_look_areas(t, &t->smaps, t->dump->blockers);
+}
+
+void mem_look_tree(struct dump *d) {
+        aio_look_tree(d);
 }
 
 void mem_look(struct dump_task *t) {

@@ -16,6 +16,9 @@ void mem_look_init(struct dump *d);
 /* Before the freeze: read t->smaps (slow for large processes), add blockers. */
 void mem_look(struct dump_task *t);
 
+/* When all tasks have been looked at: what several of them have to do with. Adds blockers. */
+void mem_look_tree(struct dump *d);
+
 /* Frozen: the areas as they are now (t->mem), shared anonymous memory registered, mapped files and the exe
  * file registered with fd/ (files_add_path). New kinds of areas since look: an error that names them. */
 int mem_collect(struct dump_task *t, struct ckpt_error *err);
