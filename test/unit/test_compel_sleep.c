@@ -260,10 +260,9 @@ static int64_t do_connect(struct shared *sh) {
 static void wake_connect(const struct target *t) {
         int pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
         int listener = (int)syscall(SYS_pidfd_getfd, pidfd, (int)t->sh->extra, 0);
-        int fd = accept(listener, NULL, NULL);
 
-        assert_true(pidfd >= 0 && listener >= 0 && fd >= 0);
-        close(fd);
+        assert_true(pidfd >= 0 && listener >= 0);
+        close(accept(listener, NULL, NULL));
         close(listener);
         close(pidfd);
 }
