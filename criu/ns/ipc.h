@@ -42,7 +42,7 @@ struct ipc_sem_list {
                 int id;
                 size_t nsems;
                 uint16_t *values;
-        } *v;
+        } * v;
         size_t n;
 };
 const struct ipc_sem_list *ipc_list_sems(struct dump *d);
