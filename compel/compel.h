@@ -100,6 +100,8 @@ void compel_wait_end(struct compel_thread *t);
  * sleep that nothing interrupts (its vfork child has not called exec yet, a disk does not
  * answer); it stays seized. -ESRCH: it has exited. Neither fills *err.
  *
+ * A call that the stop alone made fail with EINTR is to be made again when the thread goes on.
+ *
  * A thread in a restartable sequence (rseq(2)) is moved to the abort handler of that
  * sequence, as the kernel does with a thread that it preempts there.
  */
@@ -115,9 +117,10 @@ void compel_release(struct compel_thread *t);
 /*
  * Put a whole process, all living threads of which stand in an event stop with every signal blocked, into
  * the job-control stop of SIGSTOP without letting it run any code of its own. The threads stay
- * traced, in event stops; released, the process is stopped until SIGCONT.
+ * traced, in event stops; released, the process is stopped until SIGCONT. `timeout_ms` bounds the wait for
+ * each thread: -ETIMEDOUT, it may be running. -ESRCH: it died.
  */
-int compel_job_stop(pid_t pid, struct compel_thread **threads, size_t nr_threads);
+int compel_job_stop(pid_t pid, struct compel_thread **threads, size_t nr_threads, unsigned int timeout_ms);
 
 /*
  * The extended processor state (PTRACE_GETREGSET, NT_X86_XSTATE): the XSAVE area in the

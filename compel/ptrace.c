@@ -223,6 +223,18 @@ static int run_to_stop(struct compel_thread *t, unsigned int request) {
         }
 }
 
+int compel_cont(struct compel_thread *t, int sig) {
+        int r = (int)ptrace_(PTRACE_CONT, t, 0, (uint64_t)(unsigned int)sig);
+
+        if (r == 0)
+                t->stopped = false;
+        return r;
+}
+
+int compel_next_report(struct compel_thread *t, unsigned int timeout_ms, int *ret_status) {
+        return wait_change(t, now_ms() + timeout_ms, ret_status);
+}
+
 int compel_resume(struct compel_thread *t) {
         return resume(t, PTRACE_CONT, 0);
 }

@@ -177,7 +177,7 @@ static int job_stop(struct restore_task *t, struct ckpt_error *err) {
 
         for (size_t i = t->leader_dead ? 1 : 0; i < t->nr_threads; i++)
                 threads[n++] = &t->threads[i].stop;
-        r = compel_job_stop(t->pid, threads, n);
+        r = compel_job_stop(t->pid, threads, n, STOP_TIMEOUT_MS);
         return r < 0 ? ckpt_error_errno(err, r, "%s: cannot stop it as it was", restore_task_name(t)) : 0;
 }
 
