@@ -22,7 +22,7 @@ struct namespace_row {
 
 /* Later issues carry these over; until then a tree shares all of them with ckpt. Not here: IPC and time. */
 static const struct namespace_row namespace_rows[] = {
-        { "mnt", "mount" }, { "net", "network" }, { "pid", "pid" }, { "pid_for_children", "pid" },
+        { "mnt", "mount" }, { "net", "network" }, { "pid", "pid" },       { "pid_for_children", "pid" },
         { "user", "user" }, { "uts", "UTS" },     { "cgroup", "cgroup" },
 };
 

@@ -69,7 +69,7 @@ struct dump_task {
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
         uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
         struct sem_undo *sem_undo; /* in the arena; NULL: not asked for */
-        struct task_waits *waits; /* in the arena; NULL: none seen */
+        struct task_waits *waits;  /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;
 };

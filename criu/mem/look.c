@@ -160,8 +160,8 @@ static void look_huge(const struct look *l, const char *link, const struct stat 
                 if (is_memfd(l) || !name_leads_there(l, link, st))
                         files_look_path(l->t, link, l->b);
         } else if (row) {
-                block(l, "Let the program use transparent huge pages instead", "%s in huge pages of hugetlbfs",
-                      row->what);
+                block(l, "Let the program use transparent huge pages instead",
+                      "%s in huge pages of hugetlbfs", row->what);
         } else if (!hugetlb_is_anonymous(l->smap) || !hugetlb_is_kernels(l->smap, st->st_dev)) {
                 block(l, "Have the program close it", "the deleted file %s of hugetlbfs", l->vma->name);
         }

@@ -49,7 +49,8 @@ int mem_add_object(struct dump_task *t, const char *where, const struct stat *st
  */
 #define MEM_ANY_SEGMENT UINT64_MAX
 size_t mem_count_attachments(const struct dump *d, uint64_t id);
-bool mem_segment_key(const struct dump *d, uint64_t id, uint32_t *ret); /* as the name of such an area shows it */
+bool mem_segment_key(const struct dump *d, uint64_t id,
+                     uint32_t *ret); /* as the name of such an area shows it */
 int mem_open_segment(const struct dump *d, uint64_t id, int *ret);
 int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct ckpt_error *err);
 
