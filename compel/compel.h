@@ -100,6 +100,8 @@ void compel_wait_end(struct compel_thread *t);
  * sleep that nothing interrupts (its vfork child has not called exec yet, a disk does not
  * answer); it stays seized. -ESRCH: it has exited. Neither fills *err.
  *
+ * A call that the stop alone made fail with EINTR is to be made again when the thread goes on.
+ *
  * A thread in a restartable sequence (rseq(2)) is moved to the abort handler of that
  * sequence, as the kernel does with a thread that it preempts there.
  */
@@ -115,9 +117,10 @@ void compel_release(struct compel_thread *t);
 /*
  * Put a whole process, all living threads of which stand in an event stop with every signal blocked, into
  * the job-control stop of SIGSTOP without letting it run any code of its own. The threads stay
- * traced, in event stops; released, the process is stopped until SIGCONT.
+ * traced, in event stops; released, the process is stopped until SIGCONT. `timeout_ms` bounds the wait for
+ * each thread: -ETIMEDOUT, it may be running. -ESRCH: it died.
  */
-int compel_job_stop(pid_t pid, struct compel_thread **threads, size_t nr_threads);
+int compel_job_stop(pid_t pid, struct compel_thread **threads, size_t nr_threads, unsigned int timeout_ms);
 
 /*
  * The extended processor state (PTRACE_GETREGSET, NT_X86_XSTATE): the XSAVE area in the
@@ -137,6 +140,14 @@ int compel_get_sigmask(const struct compel_thread *t, uint64_t *ret);
  */
 int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6],
                           int64_t *ret, struct ckpt_error *err);
+
+/*
+ * The same for a system call that does not sleep, in three steps, each of which can be taken for many threads before the
+ * next, so that they work side by side and none is waited for. -EFAULT, -ESRCH, -ETIMEDOUT: it does not get there.
+ */
+int compel_remote_start(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6]);
+int compel_remote_enter(struct compel_thread *t);
+int compel_remote_end(struct compel_thread *t, int64_t *ret);
 
 /*
  * The address of a system call instruction in the vDSO of a process, for compel_remote_syscall().

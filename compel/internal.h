@@ -62,6 +62,12 @@ bool compel_tid_works(pid_t tid);
 /* Why `t`, which is stopped, cannot carry out system calls for ckpt; NULL if it can. */
 const char *compel_unenterable(const struct compel_thread *t);
 
+/* Resume a thread in a ptrace stop with a signal, 0: none. */
+int compel_cont(struct compel_thread *t, int sig);
+
+/* What it reports next, as of waitpid(2). -ESRCH: it died; -ETIMEDOUT: nothing, it runs on, traced. */
+int compel_next_report(struct compel_thread *t, unsigned int timeout_ms, int *ret_status);
+
 /* Resume a thread in a ptrace stop; it runs freely. */
 int compel_resume(struct compel_thread *t);
 

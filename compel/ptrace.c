@@ -223,6 +223,18 @@ static int run_to_stop(struct compel_thread *t, unsigned int request) {
         }
 }
 
+int compel_cont(struct compel_thread *t, int sig) {
+        int r = (int)ptrace_(PTRACE_CONT, t, 0, (uint64_t)(unsigned int)sig);
+
+        if (r == 0)
+                t->stopped = false;
+        return r;
+}
+
+int compel_next_report(struct compel_thread *t, unsigned int timeout_ms, int *ret_status) {
+        return wait_change(t, now_ms() + timeout_ms, ret_status);
+}
+
 int compel_resume(struct compel_thread *t) {
         return resume(t, PTRACE_CONT, 0);
 }
@@ -436,4 +448,34 @@ int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, co
                                         (unsigned long long)nr);
         *ret = arch_result(&regs);
         return 0;
+}
+
+int compel_remote_start(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6]) {
+        struct user_regs_struct regs = t->regs;
+        int r;
+
+        arch_set_syscall(&regs, insn, nr, arg);
+        r = compel_set_regs(t, &regs);
+        return r < 0 ? r : resume(t, PTRACE_SYSCALL, 0);
+}
+
+int compel_remote_enter(struct compel_thread *t) {
+        int r;
+
+        r = run_to_stop(t, PTRACE_SYSCALL);
+        if (r == 0)
+                r = (int)ptrace_(PTRACE_INTERRUPT, t, 0, 0);
+        return r < 0 ? r : compel_resume(t);
+}
+
+int compel_remote_end(struct compel_thread *t, int64_t *ret) {
+        struct user_regs_struct regs;
+        int r;
+
+        r = run_to_stop(t, PTRACE_CONT);
+        if (r == 0)
+                r = compel_get_regs(t, &regs);
+        if (r == 0)
+                *ret = arch_result(&regs);
+        return r;
 }

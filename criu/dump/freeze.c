@@ -15,7 +15,6 @@
 #include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
-#include "task/syscall.h"
 
 enum {
         STOP_TIMEOUT_MS =
@@ -118,7 +117,7 @@ static int wait_thread(struct dump_thread *th) {
         do
                 r = compel_wait_stop(&th->stop, STOP_TIMEOUT_MS);
         while (r == -ETIMEDOUT && !sleeps_uninterruptibly(th));
-        return r < 0 ? r : syscall_hide_stop(&th->stop);
+        return r;
 }
 
 static int wait_threads(struct dump_task *t, size_t first) {

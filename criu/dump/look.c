@@ -16,12 +16,14 @@
 struct namespace_row {
         const char *name; /* below /proc/PID/ns */
         const char *text;
+        bool per_thread; /* the kernel lets a thread of several have its own */
 };
 
 /* Later issues carry these over; until then a tree shares all of them with ckpt. Not here: IPC and time. */
 static const struct namespace_row namespace_rows[] = {
-        { "mnt", "mount" }, { "net", "network" }, { "pid", "pid" }, { "pid_for_children", "pid" },
-        { "user", "user" }, { "uts", "UTS" },     { "cgroup", "cgroup" },
+        { "mnt", "mount", false },           { "net", "network", true }, { "pid", "pid", false },
+        { "pid_for_children", "pid", true }, { "user", "user", false },  { "uts", "UTS", true },
+        { "cgroup", "cgroup", true },
 };
 
 /* ckpt's own, in the order of the table; 0: this kernel has no such namespace. */
@@ -43,17 +45,37 @@ static int read_own_namespaces(struct own_namespaces *ret, struct ckpt_error *er
         return 0;
 }
 
-static void look_namespaces(struct dump_task *t, const struct own_namespaces *own) {
+static void look_namespaces(struct dump_task *t, const struct proc_dir *dir, bool thread,
+                            const struct own_namespaces *own) {
         for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
                 const struct namespace_row *row = &namespace_rows[i];
                 ino_t theirs;
 
-                if (own->ino[i] == 0 || proc_ns_inode(&t->proc, row->name, &theirs) < 0)
+                if (own->ino[i] == 0 || (thread && !row->per_thread) ||
+                    proc_ns_inode(dir, row->name, &theirs) < 0 || own->ino[i] == theirs)
                         continue;
-                if (own->ino[i] != theirs)
+                if (thread)
+                        blocker_add(
+                                t->dump->blockers, NULL,
+                                "%s: thread %d is in another %s namespace than ckpt, which is not supported yet",
+                                dump_task_name(t), dir->pid, row->text);
+                else
                         blocker_add(t->dump->blockers, "Run ckpt in the same namespaces as the tree",
                                     "%s is in another %s namespace than ckpt, which is not supported yet",
                                     dump_task_name(t), row->text);
+        }
+}
+
+static void look_thread_namespaces(struct dump_task *t, const struct own_namespaces *own) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+
+        if (proc_tids(&t->proc, &tids) < 0)
+                return;
+        for (size_t i = 0; i < tids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (tids.v[i] != t->pid && proc_open_thread(&t->proc, tids.v[i], &dir) == 0)
+                        look_namespaces(t, &dir, true, own);
         }
 }
 
@@ -95,7 +117,9 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
         /* A dead leader's /proc entry is that of a zombie, though other threads live on. */
         if (t->stat.state == 'Z' && t->stat.num_threads <= 1)
                 return 0;
-        look_namespaces(t, own);
+        tree_find_living(t);
+        look_namespaces(t, dump_living(t), false, own);
+        look_thread_namespaces(t, own);
         time_look(t);
         ipc_look(t);
         look_tracer(t, &status);
@@ -123,6 +147,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
                         d->tasks[i]->looked_at = true;
                 }
         waited = pool_join(d->aside, err);
+        mem_look_tree(d);
         return r < 0 ? r : waited;
 }
 

@@ -55,6 +55,7 @@ struct dump_task {
         pid_t parent_tid;         /* the thread of it that this is a child of; 0: the leader */
         pid_t pid;
         struct proc_dir proc;
+        struct proc_dir other; /* of another thread, if the leader was dead when it was looked at */
         struct proc_stat stat;
         char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
@@ -71,7 +72,7 @@ struct dump_task {
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
         uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
         struct sem_undo *sem_undo; /* in the arena; NULL: not asked for */
-        struct task_waits *waits; /* in the arena; NULL: none seen */
+        struct task_waits *waits;  /* in the arena; NULL: none seen */
         struct dump_mem *mem;
         struct dump_fds *fds;
 };
@@ -101,6 +102,14 @@ struct dump {
 
 /* The task with this pid, or NULL. */
 struct dump_task *dump_find_task(const struct dump *d, pid_t pid);
+
+/*
+ * Where /proc shows what belongs to the process as a whole (files, memory, namespaces): behind a dead leader only under
+ * the number of another thread. While the task is being looked at.
+ */
+static inline const struct proc_dir *dump_living(const struct dump_task *t) {
+        return t->other.fd >= 0 ? &t->other : &t->proc;
+}
 
 /* For messages: "pid 812 (redis-server)"; in the task's arena. */
 const char *dump_task_name(struct dump_task *t);

@@ -25,6 +25,8 @@ static pid_t living_thread(const struct dump_task *t) {
 
         if (t->nr_threads > 0)
                 return t->threads[0].tid;
+        if (t->stat.state != 'Z')
+                return t->pid;
         if (proc_tids(&t->proc, &tids) < 0)
                 return 0;
         for (size_t i = 0; i < tids.n; i++) {
@@ -82,12 +84,34 @@ static void look_memory(struct dump_task *t, pid_t tid, pid_t parent) {
                 same_object(tid, parent, KCMP_SIGHAND) ? "memory and signal handlers" : "memory");
 }
 
+/* Whoever made the root may share with it, and is not carried over. */
+static void look_outside(struct dump_task *root, pid_t tid) {
+        static const struct {
+                int type;
+                const char *what;
+        } rows[] = {
+                { KCMP_VM, "memory" },
+                { KCMP_FILES, "descriptor table" },
+                { KCMP_FS, "working directory" },
+        };
+        pid_t parent = root->stat.ppid;
+
+        for (size_t i = 0; parent > 0 && i < ELEMENTSOF(rows); i++)
+                if (same_object(tid, parent, rows[i].type))
+                        blocker_add(root->dump->blockers, "Dump the tree from that process on",
+                                    "%s shares its %s with pid %d, outside of the tree",
+                                    dump_task_name(root), rows[i].what, parent);
+}
+
 void look_sharing(struct dump_task *t) {
         pid_t tid, parent;
 
-        if (!t->parent)
-                return;
         tid = living_thread(t);
+        if (!t->parent) {
+                if (tid != 0)
+                        look_outside(t, tid);
+                return;
+        }
         parent = living_thread(t->parent);
         if (tid == 0 || parent == 0)
                 return;

@@ -21,6 +21,9 @@ int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err);
 /* Frozen: which thread of its parent each task is a child of. */
 int tree_find_parent_threads(struct dump *d, struct ckpt_error *err);
 
+/* When it is to be looked at: find what dump_living() needs. */
+void tree_find_living(struct dump_task *t);
+
 void tree_free(struct dump *d);
 
 /* ---- look.c ---- */

@@ -21,6 +21,7 @@ static void free_task(struct dump_task *t) {
         proc_smap_vec_done(&t->smaps);
         proc_buf_done(&t->maps_buf);
         proc_close(&t->proc);
+        proc_close(&t->other);
         arena_done(&t->arena);
         free(t);
 }
@@ -53,7 +54,9 @@ static int add_task(struct dump *d, pid_t pid, struct dump_task *parent, struct 
 
         ckpt_assert(t && tasks);
         d->tasks = tasks;
-        *t = (struct dump_task){ .dump = d, .parent = parent, .pid = pid, .proc = PROC_DIR_INIT };
+        *t = (struct dump_task){
+                .dump = d, .parent = parent, .pid = pid, .proc = PROC_DIR_INIT, .other = PROC_DIR_INIT
+        };
         r = proc_open(pid, &t->proc);
         if (r == 0)
                 r = proc_stat_read(&t->proc, &buf, &t->stat);
@@ -249,6 +252,29 @@ int tree_refresh(struct dump *d, struct ckpt_error *err) {
         if (!in_order(d))
                 sort_tasks(d);
         return added;
+}
+
+static bool lives(const struct proc_dir *dir) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct proc_stat stat;
+
+        return proc_stat_read(dir, &buf, &stat) == 0 && stat.state != 'Z' && stat.state != 'X';
+}
+
+void tree_find_living(struct dump_task *t) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+
+        proc_close(&t->other);
+        if (t->stat.state != 'Z' || proc_tids(&t->proc, &tids) < 0)
+                return;
+        /* /proc/TID rather than /proc/PID/task/TID, which lacks some files of a process. */
+        for (size_t i = 0; i < tids.n; i++) {
+                if (tids.v[i] == t->pid || proc_open(tids.v[i], &t->other) < 0)
+                        continue;
+                if (lives(&t->other))
+                        return;
+                proc_close(&t->other);
+        }
 }
 
 static bool has_thread(const struct dump_task *t, pid_t tid) {

@@ -56,27 +56,6 @@ static void walk_done(struct walk *w) {
 
 /* ---- look ---- */
 
-/* The leader may be dead; its files are then seen through another thread. */
-static int open_living(struct dump_task *t, struct proc_dir *ret) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        int r;
-
-        r = proc_tids(&t->proc, &tids);
-        for (size_t i = 0; r == 0 && i < tids.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                struct proc_stat stat;
-
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0 &&
-                    proc_stat_read(&dir, &buf, &stat) == 0 && stat.state != 'Z' && stat.state != 'X') {
-                        *ret = dir;
-                        dir.fd = -EBADF;
-                        return 0;
-                }
-        }
-        return r < 0 ? r : -ESRCH;
-}
-
 /* What spares work in the freeze: a path, if it still leads to that inode then. */
 static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_kind *kind) {
         struct seen_fd *s = &w->fds->seen[w->fds->nr_seen++];
@@ -165,13 +144,11 @@ static void look_threads(struct dump_task *t, const struct proc_dir *living) {
 void fd_look(struct dump_task *t) {
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        const struct proc_dir *living = dump_living(t);
         struct look_raw *raw;
         int r;
 
-        r = open_living(t, &living);
-        if (r == 0)
-                r = proc_fds(&living, &list);
+        r = proc_fds(living, &list);
         if (r == -ESRCH)
                 return;
         if (r < 0) {
@@ -179,15 +156,15 @@ void fd_look(struct dump_task *t) {
                             dump_task_name(t), strerror(-r));
                 return;
         }
-        w.proc = &living;
+        w.proc = living;
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t, .seen = arena_new_array(&t->arena, struct seen_fd, list.n) };
-        raw = prefetch_look(t->dump->pool, &living, list.v, list.n);
+        raw = prefetch_look(t->dump->pool, living, list.v, list.n);
         for (size_t i = 0; i < list.n; i++)
                 look_fd(&w, list.v[i], raw ? &raw[i] : NULL);
         look_raw_free(raw, list.n);
         look_fs(&w);
-        look_threads(t, &living);
+        look_threads(t, living);
 }
 
 /* ---- collect ---- */

@@ -354,7 +354,8 @@ int inspect_load(struct inspect *in) {
         if (r < 0)
                 return r;
         inspect_sort_refs(in);
-        return inspect_load_shmem(in);
+        r = inspect_load_ipc(in);
+        return r < 0 ? r : inspect_load_shmem(in);
 }
 
 void inspect_done(struct inspect *in) {
@@ -370,6 +371,7 @@ void inspect_done(struct inspect *in) {
         pipe_content_vec_done(&in->fifos);
         shmem_vec_done(&in->shmem);
         memfd_name_vec_done(&in->memfds);
+        ipc_object_vec_done(&in->ipc);
         arena_done(&in->arena);
         image_dir_free(in->dir);
         in->dir = NULL;

@@ -151,13 +151,12 @@ static int compare_contents(const void *a, const void *b) {
         return compare_u64(x->pipe_id, y->pipe_id);
 }
 
-/* The bytes themselves are passed over. */
-static int skip_raw(struct inspect *in, struct image_file *image, size_t len) {
+int inspect_skip_raw(struct inspect *in, struct image_file *image, uint64_t len) {
         char buf[4096];
         int r;
 
-        for (; len > 0; len -= MIN(len, sizeof(buf))) {
-                r = image_read_raw(image, buf, MIN(len, sizeof(buf)), in->err);
+        for (; len > 0; len -= MIN(len, (uint64_t)sizeof(buf))) {
+                r = image_read_raw(image, buf, (size_t)MIN(len, (uint64_t)sizeof(buf)), in->err);
                 if (r < 0)
                         return r;
         }
@@ -178,7 +177,7 @@ static int read_contents(struct inspect *in, enum image_kind kind, struct pipe_c
                 r = image_read(image, &img__pipe_data__descriptor, &data, in->err);
                 if (r <= 0)
                         break;
-                r = skip_raw(in, image, data->bytes);
+                r = inspect_skip_raw(in, image, data->bytes);
                 if (r < 0)
                         return r;
                 content = pipe_content_vec_add(ret);

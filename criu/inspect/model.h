@@ -136,6 +136,19 @@ struct shmem {
 };
 DEFINE_VEC(shmem_vec, struct shmem);
 
+/* A System V object of the tree's IPC namespace. */
+enum ipc_object_sort {
+        IPC_OBJECT_SHM,
+        IPC_OBJECT_SEM,
+        IPC_OBJECT_MSG,
+};
+struct ipc_object {
+        enum ipc_object_sort sort;
+        uint32_t id, key, mode, uid, gid;
+        uint64_t amount; /* bytes, semaphores, messages */
+};
+DEFINE_VEC(ipc_object_vec, struct ipc_object);
+
 struct memfd_name {
         uint64_t inode_id, size;
         uint32_t seals;
@@ -159,6 +172,7 @@ struct inspect {
         struct pipe_content_vec pipes, fifos; /* sorted by pipe_id */
         struct shmem_vec shmem;               /* sorted by id */
         struct memfd_name_vec memfds;
+        struct ipc_object_vec ipc;
 
         uint64_t n_images, bytes; /* files of this checkpoint and their sizes */
         int64_t written;          /* seconds since the epoch: when inventory.img was written */
@@ -177,6 +191,14 @@ int inspect_load_shmem(struct inspect *in);
 int inspect_load_files(struct inspect *in);
 int inspect_load_fds(struct inspect *in, struct task *task);
 void inspect_sort_refs(struct inspect *in);
+
+/* ipc.c: the IPC namespace of the tree, if it has one of its own; both views of it. */
+int inspect_load_ipc(struct inspect *in);
+void inspect_print_ipc(FILE *out, const struct inspect *in, bool all);
+void inspect_json_ipc(struct json *j, const struct inspect *in);
+
+/* Pass over the bytes behind an entry. */
+int inspect_skip_raw(struct inspect *in, struct image_file *image, uint64_t len);
 
 /* As image_load() and image_read(), for messages that live as long as `in`. */
 int inspect_load_one(struct inspect *in, enum image_kind kind, unsigned long id, unsigned flags,

@@ -386,4 +386,5 @@ void show_text(FILE *out, const struct inspect *in, bool all) {
                 n++;
         }
         print_shmem(out, in, all);
+        inspect_print_ipc(out, in, all);
 }

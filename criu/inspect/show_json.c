@@ -255,5 +255,6 @@ void show_json(FILE *out, const struct inspect *in) {
         for (size_t i = 0; i < in->shmem.n; i++)
                 put_shmem(&j, &in->shmem.v[i]);
         json_end_array(&j);
+        inspect_json_ipc(&j, in);
         json_end_object(&j);
 }

@@ -37,8 +37,8 @@ enum {
         SUBMIT_MAX = 64 /* requests handed over in one call */
 };
 
-#define QUIET_NS   (10 * 1000000LL) /* rings that stay as they are for so long ... */
-#define PATIENCE_S 5                /* ... are waited for this long */
+#define QUIET_NS    (10 * 1000000LL)  /* rings that stay as they are for so long ... */
+#define PATIENCE_NS (500 * 1000000LL) /* ... are waited for this long, in each attempt */
 
 /* Events that a ring of `size` bytes has room for. */
 static uint32_t ring_events(uint64_t size) {
@@ -70,12 +70,30 @@ bool aio_is_ring(const struct proc_vma *vma) {
         return vma->ino != 0 && vma->shared && strcmp(vma->name, "/[aio] (deleted)") == 0;
 }
 
-bool aio_is_inherited(const struct dump_task *t, const struct proc_vma *vma) {
-        for (const struct dump_task *p = t->parent; p; p = p->parent)
-                for (size_t i = 0; i < p->smaps.n; i++)
-                        if (aio_is_ring(&p->smaps.v[i].vma) && p->smaps.v[i].vma.ino == vma->ino)
-                                return true;
+static bool has_ring(const struct dump_task *t, uint64_t ino) {
+        for (size_t i = 0; i < t->smaps.n; i++)
+                if (aio_is_ring(&t->smaps.v[i].vma) && t->smaps.v[i].vma.ino == ino)
+                        return true;
         return false;
+}
+
+static void look_ring(struct dump_task *t, const struct proc_vma *vma) {
+        for (const struct dump_task *p = t->parent; p; p = p->parent)
+                if (has_ring(p, vma->ino)) {
+                        blocker_add(t->dump->blockers,
+                                    "Let the program set up its AIO contexts after it has forked",
+                                    "%s: the mapping at %#llx is the ring of an AIO context of another process, which "
+                                    "cannot be checkpointed yet",
+                                    dump_task_name(t), (unsigned long long)vma->start);
+                        return;
+                }
+}
+
+void aio_look_tree(struct dump *d) {
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                for (size_t j = 0; j < d->tasks[i]->smaps.n; j++)
+                        if (aio_is_ring(&d->tasks[i]->smaps.v[j].vma))
+                                look_ring(d->tasks[i], &d->tasks[i]->smaps.v[j].vma);
 }
 
 struct asked {
@@ -139,21 +157,23 @@ static bool is_usable(const struct mem_answers *a, uint64_t address) {
 }
 
 static int check_ring(struct dump_task *t, const Img__Vma *v, struct ckpt_error *err) {
+        int r = -ENOTSUP;
         struct ring_head head;
-        const char *why = NULL;
+        const char *why;
 
-        if (!is_usable(&t->mem->answers, v->start))
+        if (!is_usable(&t->mem->answers, v->start)) {
                 why = "which it cannot use: it was inherited by fork(2), or has just been made or moved";
-        else if (read_head(t, v, &head) < 0 || !is_sound(&head, v->end - v->start))
+                r = -EAGAIN;
+        } else if (read_head(t, v, &head) < 0 || !is_sound(&head, v->end - v->start)) {
                 why = "which is not as the kernel makes it";
-        else if (v->prot != (PROT_READ | PROT_WRITE) || v->madv != 0)
+        } else if (v->prot != (PROT_READ | PROT_WRITE) || v->madv != 0) {
                 why = "whose protection or advice was changed";
-        if (!why)
+        } else {
                 return 0;
-        return ckpt_error(
-                err, -ENOTSUP,
-                "%s has the ring of an AIO context (io_setup) at %#llx, %s; the tree runs on as before",
-                dump_task_name(t), (unsigned long long)v->start, why);
+        }
+        return ckpt_error(err, r,
+                          "%s has the ring of an AIO context (io_setup) at %#llx, %s; the tree runs on as before",
+                          dump_task_name(t), (unsigned long long)v->start, why);
 }
 
 /* "       0        0": reads and writes. */
@@ -205,7 +225,7 @@ static uint64_t sum_of_tails(const struct dump_task *t) {
  * events are in the ring soon after.
  */
 static int wait_until_quiet(struct dump_task *t, struct ckpt_error *err) {
-        int64_t give_up = now_ns() + PATIENCE_S * 1000000000LL;
+        int64_t give_up = now_ns() + PATIENCE_NS;
         const struct timespec quiet = { .tv_nsec = QUIET_NS }, moment = { .tv_nsec = QUIET_NS / 10 };
 
         while (now_ns() < give_up) {
@@ -219,11 +239,10 @@ static int wait_until_quiet(struct dump_task *t, struct ckpt_error *err) {
                 if (sum_of_tails(t) == before)
                         return 0;
         }
-        ckpt_error(
-                err, -EBUSY,
-                "%s has AIO contexts (io_setup), and the disks have been busy for %d seconds, so that requests may "
-                "be in flight; the tree runs on as before",
-                dump_task_name(t), PATIENCE_S);
+        ckpt_error(err, -EAGAIN,
+                   "%s has AIO contexts (io_setup), and the disks are busy all the time, so that requests may be in "
+                   "flight; the tree runs on as before",
+                   dump_task_name(t));
         return ckpt_error_hint(err, "Try again when less is written");
 }
 

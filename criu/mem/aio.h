@@ -14,12 +14,12 @@
 /* Is this area such a ring, by its name? */
 bool aio_is_ring(const struct proc_vma *vma);
 
-/* Of such an area: is it of a context of an ancestor, which the task cannot use? */
-bool aio_is_inherited(const struct dump_task *t, const struct proc_vma *vma);
+/* When all tasks have been looked at: rings that were inherited, whose contexts are others'. Adds blockers. */
+void aio_look_tree(struct dump *d);
 
 /*
  * Frozen: wait until requests in flight have ended, see that every ring is whole and can be used, and describe
- * them in t->mem->mm. Errors name what cannot be carried over.
+ * them in t->mem->mm. Errors name what cannot be carried over; -EAGAIN: the next attempt may find it otherwise.
  */
 int aio_collect(struct dump_task *t, struct ckpt_error *err);
 

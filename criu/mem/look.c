@@ -161,8 +161,8 @@ static void look_huge(const struct look *l, const char *link, const struct stat 
                 if (is_memfd(l) || !name_leads_there(l, link, st))
                         files_look_path(l->t, link, l->b);
         } else if (row) {
-                block(l, "Let the program use transparent huge pages instead", "%s in huge pages of hugetlbfs",
-                      row->what);
+                block(l, "Let the program use transparent huge pages instead",
+                      "%s in huge pages of hugetlbfs", row->what);
         } else if (!hugetlb_is_anonymous(l->smap) || !hugetlb_is_kernels(l->smap, st->st_dev)) {
                 block(l, "Have the program close it", "the deleted file %s of hugetlbfs", l->vma->name);
         }
@@ -180,12 +180,8 @@ static void look_file(const struct look *l) {
                               strerror(errno));
                 return;
         }
-        if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) { /* what no filesystem has */
-                if (aio_is_inherited(l->t, l->vma))
-                        block(l, "Let the program set up its AIO contexts after it has forked",
-                              "the ring of an AIO context of another process");
+        if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) /* what no filesystem has */
                 return;
-        }
         if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)
                 return look_shm(l, link);
         if (l->smap->flags & PROC_VMF_HT)
@@ -295,20 +291,6 @@ static void look_class(struct dump_task *t) {
                             "%s is a 32-bit program, which cannot be checkpointed yet", dump_task_name(t));
 }
 
-/*
- * Once its leader is dead, a process shows its memory in /proc under the numbers of its other threads
- * only.
- */
-static int open_living(struct dump_task *t, struct proc_dir *ret) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        int r = proc_tids(&t->proc, &tids);
-
-        for (size_t i = 0; r == 0 && i < tids.n; i++)
-                if (tids.v[i] != t->pid && proc_open(tids.v[i], ret) == 0)
-                        return 0;
-        return r < 0 ? r : -ESRCH;
-}
-
 static void look_at(struct dump_task *t) {
         int r;
 
@@ -325,15 +307,14 @@ static void look_at(struct dump_task *t) {
         mem_look_areas(t, &t->smaps, t->dump->blockers);
 }
 
+void mem_look_tree(struct dump *d) {
+        aio_look_tree(d);
+}
+
 void mem_look(struct dump_task *t) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
         struct proc_dir leader = t->proc;
 
-        if (t->stat.state != 'Z') {
-                look_at(t);
-        } else if (open_living(t, &living) == 0) {
-                t->proc.fd = living.fd;
-                look_at(t);
-                t->proc = leader;
-        }
+        t->proc.fd = dump_living(t)->fd;
+        look_at(t);
+        t->proc = leader;
 }

@@ -16,6 +16,9 @@ void mem_look_init(struct dump *d);
 /* Before the freeze: read t->smaps (slow for large processes), add blockers. */
 void mem_look(struct dump_task *t);
 
+/* When all tasks have been looked at: what several of them have to do with. Adds blockers. */
+void mem_look_tree(struct dump *d);
+
 /* Frozen: the areas as they are now (t->mem), shared anonymous memory registered, mapped files and the exe
  * file registered with fd/ (files_add_path). New kinds of areas since look: an error that names them. */
 int mem_collect(struct dump_task *t, struct ckpt_error *err);
@@ -49,7 +52,8 @@ int mem_add_object(struct dump_task *t, const char *where, const struct stat *st
  */
 #define MEM_ANY_SEGMENT UINT64_MAX
 size_t mem_count_attachments(const struct dump *d, uint64_t id);
-bool mem_segment_key(const struct dump *d, uint64_t id, uint32_t *ret); /* as the name of such an area shows it */
+bool mem_segment_key(const struct dump *d, uint64_t id,
+                     uint32_t *ret); /* as the name of such an area shows it */
 int mem_open_segment(const struct dump *d, uint64_t id, int *ret);
 int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct ckpt_error *err);
 

@@ -64,7 +64,8 @@ int mem_add_object(struct dump_task *t, const char *where, const struct stat *st
         return r;
 }
 
-static bool known_object(struct mem_tree *tree, const struct stat *st, uint32_t *ret_id, uint64_t *ret_size) {
+static bool known_object(struct mem_tree *tree, const struct stat *st, uint32_t *ret_id,
+                         uint64_t *ret_size) {
         const struct mem_object *o;
 
         pthread_mutex_lock(&tree->lock);
@@ -160,7 +161,8 @@ static int save_object(struct dump *d, const struct mem_object *o, struct ckpt_e
         if (r == 0 && page_align_up((uint64_t)st.st_size) != o->size)
                 r = -ESTALE;
         if (r == 0)
-                r = fs.f_type == HUGETLBFS_MAGIC ? huge_runs(fd, &st, &runs) : mem_data_runs(fd, o->size, &runs);
+                r = fs.f_type == HUGETLBFS_MAGIC ? huge_runs(fd, &st, &runs)
+                                                 : mem_data_runs(fd, o->size, &runs);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its shared memory", source.name);
         source.file_size = (uint64_t)st.st_size;

@@ -23,7 +23,8 @@
 
 /* "/SYSV", the key, " (deleted)", on a file system that nobody can mount. */
 bool mem_is_sysv(struct dump *d, const struct proc_vma *vma) {
-        return vma->shared && vma->ino <= INT32_MAX && strncmp(vma->name, SYSV_PREFIX, strlen(SYSV_PREFIX)) == 0 &&
+        return vma->shared && vma->ino <= INT32_MAX &&
+               strncmp(vma->name, SYSV_PREFIX, strlen(SYSV_PREFIX)) == 0 &&
                makedev(vma->dev_major, vma->dev_minor) == mem_tree_of(d)->shm_dev;
 }
 
@@ -115,8 +116,8 @@ int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct 
         if (last.addr)
                 source.tail = last.addr + size % PAGE_SIZE;
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot read the System V shared memory with id %u; the tree runs on",
-                                        id);
+                return ckpt_error_errno(
+                        err, r, "cannot read the System V shared memory with id %u; the tree runs on", id);
         return mem_store(d, &source, IMAGE_SHMEM_PAGEMAP, id, ++mem_tree_of(d)->last_pages_id, &runs, err);
 }
 
@@ -127,15 +128,17 @@ static int check_area(const struct restore *r, const struct restore_task *t, con
         uint64_t size;
 
         if (!r->ipc)
-                return ckpt_error(err, -ENOTSUP,
-                                  "pid %d has System V shared memory attached at %#llx, and the images do not have "
-                                  "the IPC namespace that it belongs to; nothing was created",
-                                  t->pid, (unsigned long long)area->start);
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "pid %d has System V shared memory attached at %#llx, and the images do not have "
+                        "the IPC namespace that it belongs to; nothing was created",
+                        t->pid, (unsigned long long)area->start);
         if (!ipc_find_segment(r, area->msg->shmid, &size) ||
             area->msg->pgoff + (area->end - area->start) > page_align_up(size))
-                return ckpt_error(err, -EBADMSG,
-                                  "mm-%d.img is damaged: the area at %#llx is of no part of a System V segment",
-                                  t->pid, (unsigned long long)area->start);
+                return ckpt_error(
+                        err, -EBADMSG,
+                        "mm-%d.img is damaged: the area at %#llx is of no part of a System V segment",
+                        t->pid, (unsigned long long)area->start);
         return 0;
 }
 
@@ -227,9 +230,9 @@ static int add_parts(struct restore_task *t, const struct attachment *a, struct 
 
         r = mem_taken_by_task(t, &taken);
         if (r == 0)
-                r = mem_run_vec_push(&taken, (struct mem_run){ .start = compel_host_addr(host),
-                                                               .end = compel_host_addr(host) +
-                                                                      compel_host_size(host) });
+                r = mem_run_vec_push(
+                        &taken, (struct mem_run){ .start = compel_host_addr(host),
+                                                  .end = compel_host_addr(host) + compel_host_size(host) });
         if (r == 0)
                 r = mem_find_gap(&taken, a->size, PAGE_SIZE, &aside);
         if (r < 0)
@@ -239,8 +242,8 @@ static int add_parts(struct restore_task *t, const struct attachment *a, struct 
                 const struct restore_area *area = a->areas[i];
                 struct compel_op *op;
 
-                op = compel_call(b, "move a part of System V shared memory", SYS_mremap, aside + area->msg->pgoff,
-                                 area->end - area->start, area->end - area->start,
+                op = compel_call(b, "move a part of System V shared memory", SYS_mremap,
+                                 aside + area->msg->pgoff, area->end - area->start, area->end - area->start,
                                  (uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED), area->start);
                 op->check = COMPEL_CHECK_EQUAL;
                 op->want = (int64_t)area->start;

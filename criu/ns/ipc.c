@@ -26,31 +26,6 @@ static int read_own_inode(ino_t *ret) {
         return r < 0 ? r : proc_ns_inode(&self, "ipc", ret);
 }
 
-/* Of a process whose leader has exited, only the other threads still have a namespace. */
-static int open_living(const struct dump_task *t, struct proc_dir *ret, ino_t *ret_ino) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        int r = proc_tids(&t->proc, &tids);
-
-        for (size_t i = 0; r == 0 && i < tids.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) < 0 || proc_ns_inode(&dir, "ipc", ret_ino) < 0)
-                        continue;
-                *ret = dir;
-                dir = PROC_DIR_INIT;
-                return 0;
-        }
-        return r < 0 ? r : -ESRCH;
-}
-
-static int read_inode(const struct dump_task *t, ino_t *ret) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
-
-        if (proc_ns_inode(&t->proc, "ipc", ret) == 0)
-                return 0;
-        return open_living(t, &living, ret);
-}
-
 /* A task that was born since the tree was read. What lost its parent meanwhile is none of the tree any more. */
 static bool is_descendant(const struct dump *d, pid_t pid) {
         while (pid > 1) {
@@ -91,10 +66,11 @@ static void look_outsider(struct dump *d, pid_t pid, struct blockers *b) {
         if (proc_open(pid, &dir) < 0 || !has_thread_inside(&dir, d->ipc->ino) || is_descendant(d, pid) ||
             proc_stat_read(&dir, &buf, &stat) < 0)
                 return;
-        blocker_add(b, "End it first, or start the tree under unshare --ipc of its own",
-                    "pid %d (%s) does not belong to the tree but is in its IPC namespace, which can be carried "
-                    "over only as a whole",
-                    pid, stat.comm);
+        blocker_add(
+                b, "End it first, or start the tree under unshare --ipc of its own",
+                "pid %d (%s) does not belong to the tree but is in its IPC namespace, which can be carried "
+                "over only as a whole",
+                pid, stat.comm);
 }
 
 static void look_outsiders(struct dump *d, struct blockers *b) {
@@ -130,16 +106,6 @@ static void end_visit(struct visit *v) {
                 ckpt_assert(setns(v->ipc->home, CLONE_NEWIPC) == 0);
 }
 
-static int open_theirs(const struct dump_task *t) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
-        ino_t ino;
-        int fd = proc_openat(&t->proc, "ns/ipc", O_RDONLY);
-
-        if (fd < 0 && open_living(t, &living, &ino) == 0)
-                fd = proc_openat(&living, "ns/ipc", O_RDONLY);
-        return fd;
-}
-
 static int open_namespaces(struct dump *d) {
         struct dump_ipc *ipc = d->ipc;
 
@@ -148,7 +114,7 @@ static int open_namespaces(struct dump *d) {
         if (ipc->home < 0)
                 return -errno;
         if (ipc->there < 0 && ipc->own)
-                ipc->there = open_theirs(d->tasks[0]);
+                ipc->there = proc_openat(dump_living(d->tasks[0]), "ns/ipc", O_RDONLY);
         return ipc->there < 0 && ipc->own ? ipc->there : 0;
 }
 
@@ -191,14 +157,15 @@ void ipc_look(struct dump_task *t) {
         struct dump *d = t->dump;
         ino_t theirs;
 
-        if (read_inode(t, &theirs) < 0)
+        if (proc_ns_inode(dump_living(t), "ipc", &theirs) < 0)
                 return; /* it is gone, or dead */
         if (t == d->tasks[0])
                 return look_root(d, theirs);
         if (d->ipc && theirs != d->ipc->ino)
-                blocker_add(d->blockers, "Start the whole tree in one IPC namespace",
-                            "%s is in another IPC namespace than the root of the tree, which is not supported",
-                            dump_task_name(t));
+                blocker_add(
+                        d->blockers, "Start the whole tree in one IPC namespace",
+                        "%s is in another IPC namespace than the root of the tree, which is not supported",
+                        dump_task_name(t));
 }
 
 /* Of two threads of a process one can have left for another namespace. */
@@ -209,10 +176,11 @@ static int check_threads(struct dump *d, struct ckpt_error *err) {
                         ino_t theirs;
 
                         if (proc_ns_inode(&th->proc, "ipc", &theirs) == 0 && theirs != d->ipc->ino)
-                                return ckpt_error(err, -ENOTSUP,
-                                                  "%s: thread %d is in another IPC namespace than the root of the "
-                                                  "tree, which is not supported; the tree runs on",
-                                                  dump_task_name(d->tasks[i]), th->tid);
+                                return ckpt_error(
+                                        err, -ENOTSUP,
+                                        "%s: thread %d is in another IPC namespace than the root of the "
+                                        "tree, which is not supported; the tree runs on",
+                                        dump_task_name(d->tasks[i]), th->tid);
                 }
         return 0;
 }
@@ -310,12 +278,13 @@ static int tree_namespace(struct restore *r, uint32_t *ret, struct ckpt_error *e
         if (!root || !root->has_ipc_ns_id || !first->has_ipc_ns_id)
                 return 0;
         for (size_t i = 1; i < r->nr_tasks; i++)
-                if (r->tasks[i]->ids && (!r->tasks[i]->ids->has_ipc_ns_id ||
-                                         r->tasks[i]->ids->ipc_ns_id != first->ipc_ns_id))
-                        return ckpt_error(err, -ENOTSUP,
-                                          "%s is in another IPC namespace than the root of the tree in these "
-                                          "images, which is not supported; nothing was created",
-                                          restore_task_name(r->tasks[i]));
+                if (r->tasks[i]->ids &&
+                    (!r->tasks[i]->ids->has_ipc_ns_id || r->tasks[i]->ids->ipc_ns_id != first->ipc_ns_id))
+                        return ckpt_error(
+                                err, -ENOTSUP,
+                                "%s is in another IPC namespace than the root of the tree in these "
+                                "images, which is not supported; nothing was created",
+                                restore_task_name(r->tasks[i]));
         if (first->ipc_ns_id != root->ipc_ns_id)
                 *ret = first->ipc_ns_id;
         return 0;
@@ -395,19 +364,20 @@ static int make_as(const Img__IpcDesc *desc, int (*make)(void *arg), void *arg) 
         return r;
 }
 
-int ipc_make(const Img__IpcDesc *desc, const char *next_id, const char *what, int (*make)(void *arg), void *arg,
-             struct ckpt_error *err) {
+int ipc_make(const Img__IpcDesc *desc, const char *next_id, const char *what, int (*make)(void *arg),
+             void *arg, struct ckpt_error *err) {
         int r = ipc_var_next_id(next_id, desc->id);
 
         if (r < 0) {
                 ckpt_error_errno(err, r, "cannot choose the id of a System V object; nothing was restored");
                 return ckpt_error_hint(
-                        err, "ckpt needs CAP_CHECKPOINT_RESTORE, and a kernel with CONFIG_CHECKPOINT_RESTORE");
+                        err,
+                        "ckpt needs CAP_CHECKPOINT_RESTORE, and a kernel with CONFIG_CHECKPOINT_RESTORE");
         }
         r = make_as(desc, make, arg);
         if (r < 0)
-                return ckpt_error_errno(err, r, "cannot create the %s with id %u; nothing was restored", what,
-                                        desc->id);
+                return ckpt_error_errno(err, r, "cannot create the %s with id %u; nothing was restored",
+                                        what, desc->id);
         return 0;
 }
 
@@ -418,7 +388,8 @@ int ipc_enter(struct restore *r, struct ckpt_error *err) {
                 return 0;
         r->ipc->home = open("/proc/thread-self/ns/ipc", O_RDONLY | O_CLOEXEC);
         if (r->ipc->home < 0 || unshare(CLONE_NEWIPC) < 0) {
-                ckpt_error_errno(err, -errno, "cannot create an IPC namespace for the tree; nothing was created");
+                ckpt_error_errno(err, -errno,
+                                 "cannot create an IPC namespace for the tree; nothing was created");
                 return ckpt_error_hint(err, "ckpt needs CAP_SYS_ADMIN, and a kernel with CONFIG_IPC_NS");
         }
         ret = ipc_var_raise(r->ipc, err);

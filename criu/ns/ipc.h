@@ -42,7 +42,7 @@ struct ipc_sem_list {
                 int id;
                 size_t nsems;
                 uint16_t *values;
-        } *v;
+        } * v;
         size_t n;
 };
 const struct ipc_sem_list *ipc_list_sems(struct dump *d);
@@ -66,6 +66,6 @@ bool ipc_find_sem(const struct restore *r, uint32_t id, uint32_t num, uint16_t *
  */
 int ipc_enter(struct restore *r, struct ckpt_error *err);
 
-/* All tasks have their memory: go back to ckpt's own namespace. */
+/* All tasks have their memory and files (of /proc, some show the namespace): go back to ckpt's own. */
 int ipc_leave(struct restore *r, struct ckpt_error *err);
 void ipc_restore_free(struct restore *r);

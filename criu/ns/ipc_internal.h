@@ -9,7 +9,7 @@
 #include "vec.h"
 
 enum {
-        IPC_IMAGE_ID = 9,      /* of the tree's namespace: behind those of collect_namespace_ids() */
+        IPC_IMAGE_ID = 9,          /* of the tree's namespace: behind those of collect_namespace_ids() */
         IPC_OBJECTS_MAX = 1 << 24, /* of one sort, in a kernel with ipcmni_extend */
         IPC_MODE_MASK = 0777,
 };
@@ -74,8 +74,8 @@ int ipc_check_desc(const struct image_file *file, const Img__IpcDesc *desc, uint
  * creator's effective ids for the call of make(arg), a *get(2) that returns an id, and checks it. `what` is for
  * messages.
  */
-int ipc_make(const Img__IpcDesc *desc, const char *next_id, const char *what, int (*make)(void *arg), void *arg,
-             struct ckpt_error *err);
+int ipc_make(const Img__IpcDesc *desc, const char *next_id, const char *what, int (*make)(void *arg),
+             void *arg, struct ckpt_error *err);
 
 /* Fill in what IPC_SET takes. */
 void ipc_owner(const Img__IpcDesc *desc, struct ipc_perm *ret);

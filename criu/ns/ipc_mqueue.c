@@ -37,12 +37,14 @@ void ipc_mqueue_look(struct blockers *b) {
         if (fd >= 0)
                 dir = fdopendir(fd);
         if (!dir)
-                return blocker_add(b, "Run ckpt as root", "the POSIX message queues of the tree cannot be listed (%s)",
+                return blocker_add(b, "Run ckpt as root",
+                                   "the POSIX message queues of the tree cannot be listed (%s)",
                                    strerror(fd < 0 ? -fd : errno));
         fd = -EBADF; /* the directory's */
         while ((e = readdir(dir)))
                 if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-                        blocker_add(b, "Let the program remove it (mq_unlink) for the time of the checkpoint",
+                        blocker_add(b,
+                                    "Let the program remove it (mq_unlink) for the time of the checkpoint",
                                     "the POSIX message queue /%s in the IPC namespace of the tree cannot be "
                                     "checkpointed yet",
                                     e->d_name);

@@ -30,17 +30,19 @@ struct buffer {
 
 static int read_failed(int id, size_t i, int r, struct ckpt_error *err) {
         if (r != -EINVAL)
-                return ckpt_error_errno(err, r, "cannot read message %zu of the queue with id %d; the tree runs on", i,
-                                        id);
+                return ckpt_error_errno(
+                        err, r, "cannot read message %zu of the queue with id %d; the tree runs on", i, id);
         /* The kernel makes no copies beyond the limit; raising it here could outlive us. */
-        ckpt_error(err, -ENOTSUP,
-                   "message %zu of the message queue with id %d is larger than kernel.msgmax, which was lowered, "
-                   "and cannot be read; the tree runs on",
-                   i, id);
+        ckpt_error(
+                err, -ENOTSUP,
+                "message %zu of the message queue with id %d is larger than kernel.msgmax, which was lowered, "
+                "and cannot be read; the tree runs on",
+                i, id);
         return ckpt_error_hint(err, "Raise kernel.msgmax in the IPC namespace of the tree (nsenter --ipc)");
 }
 
-static int save_messages(int id, const struct msqid_ds *ds, struct image_file *file, struct ckpt_error *err) {
+static int save_messages(int id, const struct msqid_ds *ds, struct image_file *file,
+                         struct ckpt_error *err) {
         size_t room = ds->__msg_cbytes; /* of one message: at most all of them */
         _cleanup_free_ struct buffer *buf = calloc(1, sizeof(*buf) + room + 8);
         int r = 0;
@@ -109,7 +111,8 @@ static int check_queue(const struct restore_ipc *ipc, const struct image_file *f
         for (size_t i = 0; i < ipc->queues.n; i++)
                 if (ipc->queues.v[i].msg->desc->id == msg->desc->id ||
                     (msg->desc->key != IPC_PRIVATE && ipc->queues.v[i].msg->desc->key == msg->desc->key))
-                        return image_damaged(file, err, "the id %u or its key is there twice", msg->desc->id);
+                        return image_damaged(file, err, "the id %u or its key is there twice",
+                                             msg->desc->id);
         return 0;
 }
 
@@ -180,7 +183,8 @@ void ipc_msg_free(struct restore_ipc *ipc) {
 
 static int get(void *arg) {
         const Img__IpcMsg *msg = arg;
-        int id = msgget((key_t)msg->desc->key, IPC_CREAT | IPC_EXCL | (int)(msg->desc->mode & IPC_MODE_MASK));
+        int id =
+                msgget((key_t)msg->desc->key, IPC_CREAT | IPC_EXCL | (int)(msg->desc->mode & IPC_MODE_MASK));
 
         if (id >= 0 && (uint32_t)id != msg->desc->id) {
                 errno = EEXIST;
@@ -210,13 +214,14 @@ static int make_queue(const struct ipc_queue *q, struct ckpt_error *err) {
         for (size_t i = 0; i < q->messages.n; i++) {
                 r = send_message(id, &q->messages.v[i]);
                 if (r < 0)
-                        return ckpt_error_errno(err, r, "cannot put message %zu into the queue with id %d", i, id);
+                        return ckpt_error_errno(err, r, "cannot put message %zu into the queue with id %d",
+                                                i, id);
         }
         ipc_owner(q->msg->desc, &ds.msg_perm);
         ds.msg_qbytes = q->msg->qbytes;
         if (msgctl(id, IPC_SET, &ds) < 0)
-                return ckpt_error_errno(err, -errno, "cannot set owner and limit of the message queue with id %d",
-                                        id);
+                return ckpt_error_errno(err, -errno,
+                                        "cannot set owner and limit of the message queue with id %d", id);
         return 0;
 }
 

@@ -61,8 +61,8 @@ static int save_set(struct dump *d, int id, const struct semid_ds *ds, struct im
         if (!values)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         if (semctl(id, 0, GETALL, (union semun){ .array = values }) < 0)
-                return ckpt_error_errno(err, -errno, "cannot read the semaphore set with id %d; the tree runs on",
-                                        id);
+                return ckpt_error_errno(err, -errno,
+                                        "cannot read the semaphore set with id %d; the tree runs on", id);
         msg.desc = ipc_describe(d, &ds->sem_perm, id);
         msg.nsems = (uint32_t)ds->sem_nsems;
         r = image_write(file, &msg.base, err);
@@ -82,7 +82,8 @@ int ipc_sem_save(struct dump *d, struct ckpt_error *err) {
                 if (id < 0 && (errno == EINVAL || errno == EIDRM))
                         continue; /* an empty slot */
                 if (id < 0)
-                        return ckpt_error_errno(err, -errno, "cannot look at the semaphores of the IPC namespace");
+                        return ckpt_error_errno(err, -errno,
+                                                "cannot look at the semaphores of the IPC namespace");
                 r = save_set(d, id, &ds, file, err);
         }
         return r < 0 ? r : image_close(TAKE_PTR(file), err);
@@ -97,12 +98,14 @@ static int check_set(const struct restore_ipc *ipc, const struct image_file *fil
         if (r < 0)
                 return r;
         if (msg->nsems == 0 || msg->nsems > SEMS_MAX || padded(msg->nsems) > image_remaining(file))
-                return image_damaged(file, err, "the set with id %u has the impossible number of %u semaphores",
+                return image_damaged(file, err,
+                                     "the set with id %u has the impossible number of %u semaphores",
                                      msg->desc->id, msg->nsems);
         for (size_t i = 0; i < ipc->sems.n; i++)
                 if (ipc->sems.v[i].msg->desc->id == msg->desc->id ||
                     (msg->desc->key != IPC_PRIVATE && ipc->sems.v[i].msg->desc->key == msg->desc->key))
-                        return image_damaged(file, err, "the id %u or its key is there twice", msg->desc->id);
+                        return image_damaged(file, err, "the id %u or its key is there twice",
+                                             msg->desc->id);
         return 0;
 }
 
@@ -115,7 +118,8 @@ static int read_values(struct image_file *file, struct ipc_sems *set, struct ckp
         r = image_read_raw(file, set->values, padded(set->msg->nsems), err);
         for (size_t i = 0; r == 0 && i < set->msg->nsems; i++)
                 if (set->values[i] > VALUE_MAX)
-                        r = image_damaged(file, err, "semaphore %zu of the set with id %u has the impossible value %u",
+                        r = image_damaged(file, err,
+                                          "semaphore %zu of the set with id %u has the impossible value %u",
                                           i, set->msg->desc->id, set->values[i]);
         return r;
 }
@@ -128,10 +132,11 @@ int ipc_sem_check_undos(const struct restore *r, struct ckpt_error *err) {
                         uint16_t value;
 
                         if (!ipc_find_sem(r, tc->sem_undos[j]->semid, tc->sem_undos[j]->num, &value))
-                                return ckpt_error(err, -EBADMSG,
-                                                  "core-%d.img is damaged: it adjusts a System V semaphore that there "
-                                                  "is not",
-                                                  r->tasks[i]->pid);
+                                return ckpt_error(
+                                        err, -EBADMSG,
+                                        "core-%d.img is damaged: it adjusts a System V semaphore that there "
+                                        "is not",
+                                        r->tasks[i]->pid);
                 }
         }
         return 0;
@@ -197,8 +202,8 @@ int ipc_sem_make(struct restore *r, struct ckpt_error *err) {
                 ipc_owner(set->msg->desc, &ds.sem_perm);
                 if (semctl(id, 0, SETALL, (union semun){ .array = set->values }) < 0 ||
                     semctl(id, 0, IPC_SET, (union semun){ .buf = &ds }) < 0)
-                        return ckpt_error_errno(err, -errno, "cannot set the values of the semaphore set with id %d",
-                                                id);
+                        return ckpt_error_errno(err, -errno,
+                                                "cannot set the values of the semaphore set with id %d", id);
         }
         return 0;
 }

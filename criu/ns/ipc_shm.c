@@ -100,10 +100,11 @@ void ipc_shm_look(struct dump *d __attribute__((unused)), struct blockers *b) {
                         continue;
                 /* Of attached ones the areas of the tasks tell. Detaching what `forced` is about would remove it. */
                 if (ds.shm_nattch == 0 && !forced && is_hugetlb(id))
-                        blocker_add(b, "Let the program use transparent huge pages instead",
-                                    "the System V shared memory with id %d is made of huge pages of hugetlbfs, "
-                                    "which cannot be checkpointed yet",
-                                    id);
+                        blocker_add(
+                                b, "Let the program use transparent huge pages instead",
+                                "the System V shared memory with id %d is made of huge pages of hugetlbfs, "
+                                "which cannot be checkpointed yet",
+                                id);
                 if (forced && ds.shm_nattch == 0)
                         blocker_add(b, "Set kernel.shm_rmid_forced to 0 in its IPC namespace",
                                     "the System V shared memory with id %d is attached by nobody, and "
@@ -129,11 +130,13 @@ static int check_attachments(struct dump *d, int id, const struct shmid_ds *ds, 
 
         if (ours == ds->shm_nattch)
                 return 0;
-        ckpt_error(err, -ENOTSUP,
-                   "the System V shared memory with id %d is attached %lu times, of which %zu in the tree: it is "
-                   "shared with a process outside of it; the tree runs on",
-                   id, (unsigned long)ds->shm_nattch, ours);
-        return ckpt_error_hint(err, "End the processes that have it attached; lsof and /proc/PID/maps show them");
+        ckpt_error(
+                err, -ENOTSUP,
+                "the System V shared memory with id %d is attached %lu times, of which %zu in the tree: it is "
+                "shared with a process outside of it; the tree runs on",
+                id, (unsigned long)ds->shm_nattch, ours);
+        return ckpt_error_hint(err,
+                               "End the processes that have it attached; lsof and /proc/PID/maps show them");
 }
 
 static int save_segment(struct dump *d, int id, const struct shmid_ds *ds, struct image_file *file,
@@ -149,8 +152,9 @@ static int save_segment(struct dump *d, int id, const struct shmid_ds *ds, struc
         if (r == -ENOENT)
                 r = open_segment(id, &fd);
         if (r < 0)
-                return ckpt_error_errno(err, r,
-                                        "the System V shared memory with id %d cannot be read; the tree runs on", id);
+                return ckpt_error_errno(
+                        err, r, "the System V shared memory with id %d cannot be read; the tree runs on",
+                        id);
         r = image_write(file, &describe(d, id, ds)->base, err);
         return r < 0 ? r : mem_save_segment(d, fd, (uint32_t)id, ds->shm_segsz, err);
 }
@@ -168,21 +172,23 @@ int ipc_shm_save(struct dump *d, struct ckpt_error *err) {
                 if (id == -EINVAL)
                         continue;
                 if (id < 0)
-                        return ckpt_error_errno(err, id, "cannot look at the shared memory of the IPC namespace");
+                        return ckpt_error_errno(err, id,
+                                                "cannot look at the shared memory of the IPC namespace");
                 known += mem_count_attachments(d, (uint64_t)id);
                 r = save_segment(d, id, &ds, file, err);
         }
         if (r == 0 && known != mem_count_attachments(d, MEM_ANY_SEGMENT))
-                r = ckpt_error(err, -ENOTSUP,
-                               "a process of the tree has System V shared memory attached that belongs to another IPC "
-                               "namespace, which is not supported; the tree runs on");
+                r = ckpt_error(
+                        err, -ENOTSUP,
+                        "a process of the tree has System V shared memory attached that belongs to another IPC "
+                        "namespace, which is not supported; the tree runs on");
         return r < 0 ? r : image_close(TAKE_PTR(file), err);
 }
 
 /* ---- load ---- */
 
-static int check_segment(const struct restore_ipc *ipc, const struct image_file *file, const Img__IpcShm *msg,
-                         struct ckpt_error *err) {
+static int check_segment(const struct restore_ipc *ipc, const struct image_file *file,
+                         const Img__IpcShm *msg, struct ckpt_error *err) {
         int r = ipc_check_desc(file, msg->desc, IPC_MODE_MASK | SHM_DEST | SHM_LOCKED, err);
 
         if (r < 0)
@@ -191,16 +197,19 @@ static int check_segment(const struct restore_ipc *ipc, const struct image_file 
                 return image_damaged(file, err, "the segment with id %u has the impossible size %llu",
                                      msg->desc->id, (unsigned long long)msg->size);
         if (msg->has_hugetlb_flag && msg->hugetlb_flag)
-                return ckpt_error(err, -ENOTSUP,
-                                  "the System V shared memory with id %u is made of huge pages of hugetlbfs, which "
-                                  "cannot be restored yet; nothing was created",
-                                  msg->desc->id);
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "the System V shared memory with id %u is made of huge pages of hugetlbfs, which "
+                        "cannot be restored yet; nothing was created",
+                        msg->desc->id);
         if ((msg->desc->mode & SHM_DEST) ? msg->desc->key != IPC_PRIVATE : msg->has_name_key)
-                return image_damaged(file, err, "the segment with id %u has an impossible key", msg->desc->id);
+                return image_damaged(file, err, "the segment with id %u has an impossible key",
+                                     msg->desc->id);
         for (size_t i = 0; i < ipc->segments.n; i++)
                 if (ipc->segments.v[i].msg->desc->id == msg->desc->id ||
                     (msg->desc->key != IPC_PRIVATE && ipc->segments.v[i].msg->desc->key == msg->desc->key))
-                        return image_damaged(file, err, "the id %u or its key is there twice", msg->desc->id);
+                        return image_damaged(file, err, "the id %u or its key is there twice",
+                                             msg->desc->id);
         return 0;
 }
 
@@ -263,8 +272,8 @@ static bool is_removed(const struct ipc_segment *seg) {
 static int get(void *arg) {
         const Img__IpcShm *msg = arg;
         uint32_t key = msg->has_name_key ? msg->name_key : msg->desc->key;
-        int id = shmget((key_t)key, msg->size,
-                        IPC_CREAT | IPC_EXCL | (int)(msg->desc->mode & IPC_MODE_MASK));
+        int id =
+                shmget((key_t)key, msg->size, IPC_CREAT | IPC_EXCL | (int)(msg->desc->mode & IPC_MODE_MASK));
 
         if (id >= 0 && (uint32_t)id != msg->desc->id) {
                 errno = EEXIST;
@@ -311,7 +320,8 @@ static int make_segment(struct restore *r, struct ipc_segment *seg, struct ckpt_
                 return ret;
         ret = set_up(seg);
         if (ret < 0)
-                return ckpt_error_errno(err, ret, "cannot set owner and mode of the System V shared memory with id %u",
+                return ckpt_error_errno(err, ret,
+                                        "cannot set owner and mode of the System V shared memory with id %u",
                                         desc->id);
         /* One that is removed exists for as long as it is attached. */
         if (!is_removed(seg))

@@ -25,7 +25,7 @@ struct row {
         uint64_t min;     /* what is below cannot be set: it stands for nothing */
 };
 
-#define FIELD(f) .offset = offsetof(Img__IpcVar, f)
+#define FIELD(f)    .offset = offsetof(Img__IpcVar, f)
 #define OPTIONAL(f) FIELD(f), .has = offsetof(Img__IpcVar, has_##f)
 
 static const struct row rows[] = {
@@ -105,14 +105,15 @@ static int write_sysctl(const char *path, const uint64_t *values, size_t n, stru
         if (r >= 0)
                 return 0;
         text[len - 1] = '\0';
-        return ckpt_error_errno(err, r, "cannot set /proc/sys/%s to %s in the new IPC namespace", path, text);
+        return ckpt_error_errno(err, r, "cannot set /proc/sys/%s to %s in the new IPC namespace", path,
+                                text);
 }
 
 /* ---- dump ---- */
 
 static int read_failed(const char *path, int r, struct ckpt_error *err) {
-        return ckpt_error_errno(err, r, "cannot read /proc/sys/%s in the IPC namespace of the tree; it runs on",
-                                path);
+        return ckpt_error_errno(
+                err, r, "cannot read /proc/sys/%s in the IPC namespace of the tree; it runs on", path);
 }
 
 int ipc_var_save(struct dump *d, struct ckpt_error *err) {
@@ -150,8 +151,8 @@ int ipc_var_load(struct restore *r, struct ckpt_error *err) {
                 return ret;
         if (ipc->var->n_sem_ctls != SEM_CTLS)
                 return ckpt_error(err, -EBADMSG,
-                                  "ipcns-var-%u.img is damaged: it has %zu limits of semaphores, not %d", ipc->id,
-                                  ipc->var->n_sem_ctls, SEM_CTLS);
+                                  "ipcns-var-%u.img is damaged: it has %zu limits of semaphores, not %d",
+                                  ipc->id, ipc->var->n_sem_ctls, SEM_CTLS);
         for (size_t i = 0; i < SEM_CTLS; i++)
                 if (ipc->var->sem_ctls[i] > INT32_MAX)
                         return ckpt_error(err, -EBADMSG,
@@ -160,8 +161,8 @@ int ipc_var_load(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
                 if (!rows[i].wide && get_field(ipc->var, &rows[i]) > INT32_MAX)
                         return ckpt_error(err, -EBADMSG,
-                                          "ipcns-var-%u.img is damaged: the value of %s is impossible", ipc->id,
-                                          rows[i].path);
+                                          "ipcns-var-%u.img is damaged: the value of %s is impossible",
+                                          ipc->id, rows[i].path);
         return 0;
 }
 

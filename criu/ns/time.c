@@ -37,9 +37,9 @@ static int64_t now_ns(clockid_t clock) {
 void time_look(struct dump_task *t) {
         ino_t own, children, root;
 
-        if (proc_ns_inode(&t->proc, "time", &own) < 0 ||
-            proc_ns_inode(&t->proc, "time_for_children", &children) < 0 ||
-            proc_ns_inode(&t->dump->tasks[0]->proc, "time", &root) < 0)
+        if (proc_ns_inode(dump_living(t), "time", &own) < 0 ||
+            proc_ns_inode(dump_living(t), "time_for_children", &children) < 0 ||
+            proc_ns_inode(dump_living(t->dump->tasks[0]), "time", &root) < 0)
                 return;
         if (own != root || children != root)
                 blocker_add(

@@ -17,6 +17,7 @@
 #include "lib/fault.h"
 #include "lib/kill_guard.h"
 #include "log.h"
+#include "macro.h"
 #include "mem/mem.h"
 #include "proc/proc.h"
 #include "proc/stat.h"
@@ -98,21 +99,36 @@ static int wait_stop(struct restore_thread *th, struct ckpt_error *err) {
         return r < 0 ? ckpt_error_errno(err, r, "pid %d: it does not stop for the last time", th->tid) : 0;
 }
 
-static int unmap_host(struct restore_task *t, struct ckpt_error *err) {
+/* ---- removing the agent, in three steps that all tasks take side by side ---- */
+
+static int start_unmapping(struct restore_task *t, struct ckpt_error *err) {
         const uint64_t arg[6] = { compel_host_addr(t->restore->host), compel_host_size(t->restore->host) };
-        struct restore_thread *th = first_living(t);
         raddr_t insn = mem_syscall_insn(t);
-        int64_t result = 0;
         int r;
 
         if (insn == 0)
                 return ckpt_error(err, -ENOTSUP,
                                   "%s has no executable memory from which to remove the agent",
                                   restore_task_name(t));
-        r = compel_remote_syscall(&th->stop, insn, SYS_munmap, arg, &result, err);
+        r = compel_remote_start(&first_living(t)->stop, insn, SYS_munmap, arg);
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot have it unmap the agent", restore_task_name(t))
+                     : 0;
+}
+
+static int do_unmapping(struct restore_task *t, struct ckpt_error *err) {
+        int r = compel_remote_enter(&first_living(t)->stop);
+
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot have it unmap the agent", restore_task_name(t))
+                     : 0;
+}
+
+static int end_unmapping(struct restore_task *t, struct ckpt_error *err) {
+        int64_t result = 0;
+        int r = compel_remote_end(&first_living(t)->stop, &result);
+
         if (r == 0 && result < 0)
-                r = ckpt_error_errno(err, (int)result, "%s: cannot unmap the agent", restore_task_name(t));
-        return r;
+                r = (int)result;
+        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot unmap the agent", restore_task_name(t)) : 0;
 }
 
 static bool to_be_stopped(const struct restore_task *t) {
@@ -139,15 +155,18 @@ static int stop_for_good(struct restore *r, bool stopped, struct ckpt_error *err
 }
 
 static int unmap_hosts(struct restore *r, bool stopped, struct ckpt_error *err) {
+        static int (*const steps[])(struct restore_task *,
+                                    struct ckpt_error *) = { start_unmapping, do_unmapping, end_unmapping };
         int ret = 0;
 
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                if (r->tasks[i]->kind != RESTORE_TASK_LIVE || to_be_stopped(r->tasks[i]) != stopped)
-                        continue;
-                ret = unmap_host(r->tasks[i], err);
-                if (ret == 0 && i == r->nr_tasks / 2)
-                        ret = fault_point_error(FAULT_RESTORE_FINISH_HALF, err);
-        }
+        for (size_t s = 0; ret == 0 && s < ELEMENTSOF(steps); s++)
+                for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                        if (r->tasks[i]->kind != RESTORE_TASK_LIVE || to_be_stopped(r->tasks[i]) != stopped)
+                                continue;
+                        ret = steps[s](r->tasks[i], err);
+                        if (ret == 0 && s == 2 && i == r->nr_tasks / 2)
+                                ret = fault_point_error(FAULT_RESTORE_FINISH_HALF, err);
+                }
         return ret;
 }
 
@@ -158,7 +177,7 @@ static int job_stop(struct restore_task *t, struct ckpt_error *err) {
 
         for (size_t i = t->leader_dead ? 1 : 0; i < t->nr_threads; i++)
                 threads[n++] = &t->threads[i].stop;
-        r = compel_job_stop(t->pid, threads, n);
+        r = compel_job_stop(t->pid, threads, n, STOP_TIMEOUT_MS);
         return r < 0 ? ckpt_error_errno(err, r, "%s: cannot stop it as it was", restore_task_name(t)) : 0;
 }
 

@@ -89,11 +89,11 @@ static int build(struct restore *r, struct ckpt_error *err) {
         r->stats.forking_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("the tree is there");
         if (ret == 0)
-                ret = ipc_leave(r, err);
-        if (ret == 0)
                 ret = finish_memory(r, err);
         if (ret == 0)
                 ret = fd_restore(r, err);
+        if (ret == 0)
+                ret = ipc_leave(r, err);
         log_debug("memory and files are there");
         if (ret == 0)
                 ret = build_threads(r, err);

@@ -171,6 +171,17 @@ static int fill_task(void *arg, struct ckpt_error *err) {
         return mem_restore(t, task_lane(t), err);
 }
 
+/* Filling memory uses descriptors of fixed numbers: never two tasks side by side in one table. */
+static bool shares_table(const struct restore_task *t) {
+        return t->share[RESTORE_SHARE_FILES].born != 0 || t->share[RESTORE_SHARE_FILES].own != 0;
+}
+
+static int fill_alone(struct restore_task *t, struct ckpt_error *err) {
+        int ret = mem_restore(t, task_lane(t), err);
+
+        return ret < 0 ? ret : compel_run(task_lane(t), err);
+}
+
 /* Large memory is waited for while it is being filled: several tasks side by side. */
 static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
         int ret = 0, waited;
@@ -180,14 +191,12 @@ static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
 
                 if (!t->cloned || t->filled)
                         continue;
-                if (t->kind == RESTORE_TASK_LIVE && mem_is_large(t))
+                if (t->kind == RESTORE_TASK_LIVE && shares_table(t))
+                        ret = fill_alone(t, err);
+                else if (t->kind == RESTORE_TASK_LIVE && mem_is_large(t))
                         ret = pool_add(r->pool, fill_task, t);
                 else if (t->kind == RESTORE_TASK_LIVE)
                         ret = mem_restore(t, task_lane(t), err);
-                /* It uses descriptors of fixed numbers, and somebody else may do so in the same table. */
-                if (ret == 0 &&
-                    (t->share[RESTORE_SHARE_FILES].born != 0 || t->share[RESTORE_SHARE_FILES].own != 0))
-                        ret = compel_run(task_lane(t), err);
                 t->filled = true;
         }
         if (ret < 0 && !ckpt_error_is_set(err))

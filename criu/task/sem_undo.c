@@ -43,8 +43,9 @@ struct sem_undo {
 /* ---- operations ---- */
 
 static void add_op(struct sembuf *ops, size_t *n, uint16_t num, int by, bool undo) {
-        ops[(*n)++] =
-                (struct sembuf){ .sem_num = num, .sem_op = (short)by, .sem_flg = (short)(undo ? SEM_UNDO : 0) };
+        ops[(*n)++] = (struct sembuf){ .sem_num = num,
+                                       .sem_op = (short)by,
+                                       .sem_flg = (short)(undo ? SEM_UNDO : 0) };
 }
 
 /* Move the adjustment by `amount`; what it is moved by, the semaphore is moved by in the other direction. */
@@ -74,8 +75,8 @@ static uint32_t ask_attempt(const struct sought *s, struct compel_batch *b, int 
         size_t n = make_ops(s->num, s->value, amount, ops);
 
         n += make_impossible(s->num, ops + n);
-        return task_ask(b, "try a semaphore", SYS_semop, (uint64_t)s->id, compel_copy(b, ops, n * sizeof(*ops)),
-                        (uint64_t)n);
+        return task_ask(b, "try a semaphore", SYS_semop, (uint64_t)s->id,
+                        compel_copy(b, ops, n * sizeof(*ops)), (uint64_t)n);
 }
 
 /* ---- dump ---- */
@@ -191,15 +192,21 @@ static int check_sharing(struct dump_thread *t, struct ckpt_error *err) {
         for (size_t i = 0; i < task->nr_threads; i++)
                 if (has_list(task->threads[i].tid) &&
                     syscall(SYS_kcmp, t->tid, task->threads[i].tid, KCMP_SYSVSEM, 0, 0) != 0)
-                        return refuse(t, "has threads with System V semaphore adjustments (SEM_UNDO) of their own, "
-                                         "which is not supported", err);
+                        return refuse(
+                                t,
+                                "has threads with System V semaphore adjustments (SEM_UNDO) of their own, "
+                                "which is not supported",
+                                err);
         for (size_t i = 0; i < task->dump->nr_tasks; i++) {
                 const struct dump_task *other = task->dump->tasks[i];
 
                 if (other != task && other->nr_threads > 0 &&
                     syscall(SYS_kcmp, t->tid, other->threads[0].tid, KCMP_SYSVSEM, 0, 0) == 0)
-                        return refuse(t, "shares System V semaphore adjustments (SEM_UNDO) with another process, "
-                                         "which is not supported", err);
+                        return refuse(
+                                t,
+                                "shares System V semaphore adjustments (SEM_UNDO) with another process, "
+                                "which is not supported",
+                                err);
         }
         return 0;
 }
@@ -223,8 +230,10 @@ static int store(struct dump_thread *t, const struct sem_undo *u, struct ckpt_er
         }
         if (tc->n_sem_undos == 0 || ipc_is_own(t->task->dump))
                 return 0;
-        refuse(t, "has System V semaphores in ckpt's own IPC namespace that change when it ends (SEM_UNDO), which "
-                  "cannot be checkpointed", err);
+        refuse(t,
+               "has System V semaphores in ckpt's own IPC namespace that change when it ends (SEM_UNDO), which "
+               "cannot be checkpointed",
+               err);
         return ckpt_error_hint(err, "Start the program under unshare --ipc");
 }
 
@@ -237,16 +246,21 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked, st
         if (!u)
                 return 0;
         if (u->n > SEMS_MAX)
-                return refuse(t, "may have adjustments (SEM_UNDO) of more System V semaphores than can be found out",
-                              err);
+                return refuse(
+                        t,
+                        "may have adjustments (SEM_UNDO) of more System V semaphores than can be found out",
+                        err);
         end = MIN(u->n, u->done + ASKED_AT_ONCE);
         for (size_t i = u->done; i < end; i++) {
                 struct sought *s = &u->v[i];
 
                 r = s->known ? 0 : learn(s, b);
                 if (r == -E2BIG)
-                        return refuse(t, "may have System V semaphore adjustments (SEM_UNDO), which the limits of "
-                                         "kernel.sem do not allow to find out", err);
+                        return refuse(
+                                t,
+                                "may have System V semaphore adjustments (SEM_UNDO), which the limits of "
+                                "kernel.sem do not allow to find out",
+                                err);
                 if (r < 0) {
                         /* Removed meanwhile (in a namespace that others use), or of somebody else. */
                         s->low = s->high = 0;
@@ -270,7 +284,8 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
         for (size_t i = 0; i < tc->n_sem_undos; i++)
                 if (tc->sem_undos[i]->adjust == 0 || tc->sem_undos[i]->adjust < ADJUST_MIN ||
                     tc->sem_undos[i]->adjust > ADJUST_MAX)
-                        return ckpt_error(err, -EBADMSG, "%s: an adjustment of a System V semaphore makes no sense",
+                        return ckpt_error(err, -EBADMSG,
+                                          "%s: an adjustment of a System V semaphore makes no sense",
                                           restore_task_name(t->task));
         return 0;
 }

@@ -50,26 +50,6 @@ static bool read_timespec(const struct dump_thread *t, uint64_t addr, uint64_t *
 }
 
 /*
- * Calls that fail with EINTR whenever something interrupts them, be it only ptrace (signal(7), "Interruption of
- * system calls by stop signals"). Nothing of them has been done yet, so they can be made again.
- */
-static bool breaks_off_for_nothing(uint64_t nr) {
-        static const uint16_t calls[] = {
-                SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait,
-                SYS_semop,      SYS_semtimedop,  SYS_io_getevents, SYS_io_pgetevents,
-                SYS_read,       SYS_readv,       SYS_write,        SYS_writev,
-                SYS_recvfrom,   SYS_recvmsg,     SYS_recvmmsg,     SYS_sendto,
-                SYS_sendmsg,    SYS_sendmmsg,    SYS_accept,       SYS_accept4,
-                SYS_connect,
-        };
-
-        for (size_t i = 0; i < ELEMENTSOF(calls); i++)
-                if (calls[i] == nr)
-                        return true;
-        return false;
-}
-
-/*
  * The call that restart_syscall(2) goes on with, or -1. The registers still have its arguments, but its number is gone:
  * what the look stage saw tells, or the instruction that loaded the number just before.
  */
@@ -176,17 +156,6 @@ static void read_restart_block(struct dump_thread *t, Img__SyscallState *call) {
         }
         call->has_elapsed_ns = timed.has_left || unbroken;
         call->elapsed_ns = subtract(timed.asked, call->remaining_ns);
-}
-
-int syscall_hide_stop(struct compel_thread *stop) {
-        struct user_regs_struct *regs = &stop->regs;
-
-        if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -EINTR ||
-            !breaks_off_for_nothing(regs->orig_rax))
-                return 0;
-        /* ERESTARTNOHAND means what these calls do by themselves: EINTR if a handler runs, else nothing has happened. */
-        regs->rax = (uint64_t)-ERESTARTNOHAND_;
-        return compel_set_regs(stop, regs);
 }
 
 static int syscall_read(struct dump_thread *t, struct ckpt_error *err __attribute__((unused))) {

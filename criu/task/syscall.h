@@ -21,12 +21,6 @@
 #include "compel/compel.h"
 #include "restore/model.h"
 
-/*
- * Right after a stop: calls that the stop alone made fail with EINTR are to be made again when the thread goes on. The
- * sooner, the shorter the moment in which the death of ckpt would show the EINTR to the program.
- */
-int syscall_hide_stop(struct compel_thread *stop);
-
 bool syscall_must_reissue(const struct restore_thread *t);
 
 /* Have the thread make its call and wait until it sleeps in it or has finished. */

@@ -147,10 +147,14 @@ static const struct {
         const char *name;
         void (*set_up)(void), (*check)(void);
 } kinds[] = {
-        { "undo", set_up_undo, check_undo },          { "mqueue", set_up_mqueue, check_mqueue },
-        { "large", set_up_large, check_large },       { "foreign", set_up_foreign, check_attached },
-        { "attached", set_up_attached, check_attached }, { "forced", set_up_forced, check_forced },
-        { "mixed", set_up_mixed, check_mixed },       { "thread", set_up_thread, check_thread },
+        { "undo", set_up_undo, check_undo },
+        { "mqueue", set_up_mqueue, check_mqueue },
+        { "large", set_up_large, check_large },
+        { "foreign", set_up_foreign, check_attached },
+        { "attached", set_up_attached, check_attached },
+        { "forced", set_up_forced, check_forced },
+        { "mixed", set_up_mixed, check_mixed },
+        { "thread", set_up_thread, check_thread },
 };
 
 static void keep(const char *segment) {

@@ -6,6 +6,7 @@ namespace, a namespace that somebody else is in, or has memory of, a mix of name
 import os
 import signal
 
+from e2e import crit
 from _scenario import Program, Sandbox, check, one_clear_line, read
 
 # What the message says; whether `check -t`, which stops nothing, knows it already.
@@ -59,6 +60,11 @@ if program.wait_ready():
     program.check_same('after the refused dumps')
     # Alone, it can go.
     sb.dump(program.pid, 'alone')
+    with open(sb.path('alone', 'ipcns-shm-9.img'), 'rb') as f:
+        entry = crit.images.load(f, True)['entries'][0]
+    check((entry['desc']['id'], entry['size'], entry['desc']['mode']) == (int(segment), 4096, 0o600), f'crit sees {entry}')
+    seen = sb.inspect('alone')['ipc_objects']
+    check([(o['type'], o['id'], o['bytes']) for o in seen] == [('shared_memory', int(segment), 4096)], f'inspect shows {seen}')
     sb.restore('alone', expect_pid=program.pid)
     program.check_same('after dump and restore', ['ns.ipc'])
     program.finish()

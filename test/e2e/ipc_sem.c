@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* e2e: ignore=ns.ipc */
+/* e2e: ignore=ns.ipc,fd.* */
 /*
  * Semaphore sets in an IPC namespace of its own: values, ids, keys, owners, limits, and tasks that wait: for a value,
  * for zero, with a time limit; they go on waiting, and are woken by others of the tree.
@@ -93,8 +93,10 @@ static void check_sets(void) {
 }
 
 int main(int argc, char **argv) {
+        struct stat open_ns, ns;
         char limits[64] = "";
-        int fd;
+        int fd, ns_fd, list_fd;
+        char list[2000] = "";
 
         test_init(argc, argv);
         if (unshare(CLONE_NEWIPC) < 0)
@@ -103,6 +105,8 @@ int main(int argc, char **argv) {
         fd = SYS(open("/proc/sys/kernel/sem", O_RDWR));
         CHECK(write(fd, "200 2000 20 3", 13) == 13, "write to sem: %m");
         close(fd);
+        ns_fd = SYS(open("/proc/self/ns/ipc", O_RDONLY));
+        list_fd = SYS(open("/proc/sysvipc/sem", O_RDONLY));
         for (long i = 0; i < WAITERS; i++)
                 test_fork(waiter, (void *)i);
         test_wait_children_ready();
@@ -112,6 +116,12 @@ int main(int argc, char **argv) {
 
         wait_for_waiters();
         check_sets();
+        SYS(fstat(ns_fd, &open_ns));
+        SYS(stat("/proc/self/ns/ipc", &ns));
+        CHECK(open_ns.st_ino == ns.st_ino, "the open namespace is another one");
+        /* Whoever opens it sees the namespace that he is in. */
+        CHECK(read(list_fd, list, sizeof(list) - 1) > 0, "read: %m");
+        CHECK(strstr(list, "\n      4660 "), "the set with key 0x1234 is not listed: %s", list);
         fd = SYS(open("/proc/sys/kernel/sem", O_RDONLY));
         CHECK(read(fd, limits, sizeof(limits) - 1) > 0, "read: %m");
         close(fd);

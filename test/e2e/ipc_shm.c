@@ -50,7 +50,8 @@ static void check_count(int id, unsigned long want, const char *what) {
         struct shmid_ds ds;
 
         SYS(shmctl(id, IPC_STAT, &ds));
-        CHECK(ds.shm_nattch == want, "%s is attached %lu times, not %lu", what, (unsigned long)ds.shm_nattch, want);
+        CHECK(ds.shm_nattch == want, "%s is attached %lu times, not %lu", what, (unsigned long)ds.shm_nattch,
+              want);
 }
 
 static void set_up_segments(void) {
@@ -103,14 +104,16 @@ static void set_up_shapes(void) {
         SYS(munmap(holed_at, PAGE));
         SYS(munmap(holed_at + 10 * PAGE, 2 * PAGE));
         /* The first hole is somebody else's now. */
-        CHECK(mmap(holed_at, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == holed_at,
+        CHECK(mmap(holed_at, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) ==
+                      holed_at,
               "mmap: %m");
 
         moved = make(IPC_PRIVATE, SIZE, 0600);
         moved_at = attach(moved, 0);
         test_fill(moved_at, SIZE, 8);
         char *to = SYS(mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        CHECK(mremap(moved_at + PAGE, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to, "mremap: %m");
+        CHECK(mremap(moved_at + PAGE, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to,
+              "mremap: %m");
 
         read_only = make(IPC_PRIVATE, PAGE, 0400);
         char *at = attach(read_only, 0);
@@ -179,11 +182,13 @@ static void check_shapes(void) {
         check_count(moved, 3, "the moved one");
         check_count(read_only, 1, "the read-only one");
         test_verify(read_only_at, PAGE, 9, "the read-only one");
-        CHECK(mprotect(read_only_at, PAGE, PROT_READ | PROT_WRITE) < 0, "the read-only one can be made writable");
+        CHECK(mprotect(read_only_at, PAGE, PROT_READ | PROT_WRITE) < 0,
+              "the read-only one can be made writable");
         /* One memory, wherever it is. */
         char *whole = attach(moved, 0);
         test_verify(whole, SIZE, 8, "the moved one");
-        CHECK(memcmp(whole + PAGE, to, 8 * PAGE) == 0 && memcmp(whole + 9 * PAGE, moved_at + 9 * PAGE, PAGE) == 0,
+        CHECK(memcmp(whole + PAGE, to, 8 * PAGE) == 0 &&
+                      memcmp(whole + 9 * PAGE, moved_at + 9 * PAGE, PAGE) == 0,
               "the parts are not where they belong");
         whole[PAGE] ^= 1;
         CHECK_EQ(to[0], whole[PAGE]);

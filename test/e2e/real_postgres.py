@@ -7,6 +7,7 @@ asked for a notification. The server is dumped and restored CKPT_TEST_ROUNDS tim
 on over the same connections."""
 import os
 import pwd
+import re
 import select
 import shutil
 import signal
@@ -127,6 +128,33 @@ class Server:
         check('PANIC' not in text and 'terminated by signal' not in text, 'PostgreSQL had trouble', text)
 
 
+def under_load(server, rounds):
+    """pgbench asks as fast as it gets answers; no transaction fails, none is lost or done twice."""
+    env = {'PATH': '/usr/bin:/bin', 'LC_ALL': 'C.UTF-8', 'HOME': sb.dir}
+    at = ['-h', '127.0.0.1', '-p', str(server.port), '-U', 'tester', 'postgres']
+    subprocess.run([f'{BIN}/pgbench', '-i', '-q', *at], check=True, env=env, stderr=subprocess.DEVNULL)
+    # Rather too long than too short: it is told to end.
+    pid = sb.start([f'{BIN}/pgbench', '-n', '-c', '4', '-T', '100000', '-P', '1', *at], env, out='bench')
+    sb.bystanders.add(pid)
+    for n in range(rounds):
+        sb.wait_for(lambda: read(sb.path('bench'), b'').count(b' tps, ') > n, 'some work to be done')
+        check(pid not in sb.children.ended, 'pgbench has ended', read(sb.path('bench'), b'').decode())
+        server.carry_over(f'bench{n}')
+    sb.wait_for(lambda: read(sb.path('bench'), b'').count(b' tps, ') > rounds, 'some work to be done')
+    check(pid not in sb.children.ended, 'pgbench has ended', read(sb.path('bench'), b'').decode())
+    text = read(sb.path('bench'), b'').decode()
+    check(not re.search('error|fatal|abort', text, re.I) and not re.search('[1-9][0-9]* failed', text), 'pgbench had trouble', text)
+    sb.signal(pid, signal.SIGINT)
+    sb.wait_exit(pid)
+    sb.bystanders.discard(pid)
+    client = Client(sb, server.port)
+    sums = [client.ask(f'SELECT coalesce(sum({c}), 0) FROM pgbench_{t}')
+            for t, c in (('accounts', 'abalance'), ('tellers', 'tbalance'), ('branches', 'bbalance'), ('history', 'delta'))]
+    check(len(set(sums)) == 1, f'the balances are {sums}')
+    check(int(client.ask('SELECT count(*) FROM pgbench_history')) > 100, 'pgbench did hardly anything')
+    client.end()
+
+
 sb = Sandbox.from_env()
 if not os.path.exists(f'{BIN}/postgres'):
     skip('there is no PostgreSQL 15')
@@ -178,4 +206,6 @@ for n in range((ROUNDS + 1) // 2):
     busy.ask('CHECKPOINT; VACUUM kept')
     for client in (busy, waiting, listening):
         client.end()
+    if n == 0:
+        under_load(server, ROUNDS)
     server.stop()

@@ -20,6 +20,7 @@ KINDS = {
     'io_uring': r'io_uring', 'aio-inherited': r'AIO context of another', 'userfaultfd': r'userfaultfd', 'perf': r'perf',
     'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'device': r'device|kmsg',
     'mntns': r'(mnt|mount).*namespace|namespace.*(mnt|mount)', 'netns': r'net.*namespace|namespace.*net',
+    'netns-thread': r'thread.*network namespace', 'netns-dead-leader': r'network namespace',
     'utsns': r'uts.*namespace|namespace.*uts', 'ipcns': r'ipc.*namespace|namespace.*ipc',
     'userns': r'user.*namespace|namespace.*user', 'pidns': r'pid.*namespace|namespace.*pid',
     'timens': r'time.*namespace|namespace.*time', 'flock': r'lock', 'posix-lock': r'lock', 'ofd-lock': r'lock',

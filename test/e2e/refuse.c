@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* e2e: helper timeout=60 */
+/* e2e: helper libs=-lpthread timeout=60 */
 /* Holds one or more kinds of state that cannot be checkpointed (yet): refuse KIND[,KIND...]. Afterwards each must
  * still work. Driven by refusals.py, which knows what the refusal has to name. */
 #include "e2e.h"
@@ -10,6 +10,7 @@
 #include <linux/seccomp.h>
 #include <linux/filter.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -280,6 +281,41 @@ static void setup_namespace(struct kind *k) {
         gate_pass(&ready, 1);
 }
 
+/* Only one thread of the process is in another namespace, and with LEADER_DEAD there is no other. */
+enum { LEADER_DEAD = 1 };
+
+static bool is_elsewhere(void) {
+        struct stat mine, parents;
+        char path[64];
+
+        snprintf(path, sizeof(path), "/proc/%d/ns/net", getppid());
+        return stat("/proc/thread-self/ns/net", &mine) == 0 && stat(path, &parents) == 0 &&
+               mine.st_ino != parents.st_ino;
+}
+
+static void *thread_elsewhere(void *arg E2E_UNUSED) {
+        if (unshare(CLONE_NEWNET) < 0)
+                _exit(77);
+        gate_open(&ready, 1);
+        gate_pass(&go, 1);
+        _exit(is_elsewhere() ? 3 : 4);
+}
+
+static void setup_thread_namespace(struct kind *k) {
+        k->kid = xfork();
+        if (k->kid == 0) {
+                pthread_t other;
+
+                CHECK(pthread_create(&other, NULL, thread_elsewhere, NULL) == 0, "pthread_create");
+                if (k->arg == LEADER_DEAD)
+                        pthread_exit(NULL);
+                pthread_join(other, NULL);
+        }
+        gate_pass(&ready, 1);
+        if (k->arg == LEADER_DEAD)
+                WAIT_FOR(proc_state(k->kid) == 'Z', "leader of %d", k->kid);
+}
+
 static void setup_flock(struct kind *k) {
         char path[64];
 
@@ -404,6 +440,11 @@ static struct kind kinds[] = {
         { .name = "device", .setup = setup_device, .check = check_nothing },
         { .name = "mntns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWNS },
         { .name = "netns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWNET },
+        { .name = "netns-thread", .setup = setup_thread_namespace, .check = check_kid },
+        { .name = "netns-dead-leader",
+          .setup = setup_thread_namespace,
+          .check = check_kid,
+          .arg = LEADER_DEAD },
         { .name = "utsns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWUTS },
         { .name = "ipcns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWIPC },
         { .name = "userns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWUSER },

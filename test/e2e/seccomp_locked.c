@@ -18,7 +18,7 @@
 
 #define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
-static uint32_t *stop;
+static uint32_t *stop, *locked_up;
 
 static void lock_up(void) {
         struct sock_filter insns[] = {
@@ -42,6 +42,7 @@ static void sleep_a_little(void) {
 
 static void __attribute__((noreturn)) filtered(bool spin) {
         lock_up();
+        __atomic_add_fetch(locked_up, 1, __ATOMIC_SEQ_CST);
         while (!__atomic_load_n(stop, __ATOMIC_SEQ_CST))
                 if (!spin)
                         sleep_a_little();
@@ -53,6 +54,7 @@ static void __attribute__((noreturn)) strict(int fd, bool spin) {
         char byte = 0;
 
         SYS(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT));
+        __atomic_add_fetch(locked_up, 1, __ATOMIC_SEQ_CST);
         while (spin && !__atomic_load_n(stop, __ATOMIC_SEQ_CST))
                 ;
         if (!spin)
@@ -67,7 +69,8 @@ int main(int argc, char **argv) {
         int pair[2], status;
 
         test_init(argc, argv);
-        stop = test_shared(sizeof(*stop));
+        stop = test_shared(2 * sizeof(*stop));
+        locked_up = stop + 1;
         SYS(pipe(pair));
         a = SYS(fork());
         if (a == 0)
@@ -75,6 +78,8 @@ int main(int argc, char **argv) {
         b = SYS(fork());
         if (b == 0)
                 strict(pair[0], spin);
+        while (__atomic_load_n(locked_up, __ATOMIC_SEQ_CST) < 2)
+                usleep(1000);
         test_ready();
         test_wait();
         __atomic_store_n(stop, 1, __ATOMIC_SEQ_CST);

@@ -586,6 +586,40 @@ static void late_stop_keeps_signals(void **state) {
         target_end(&t);
 }
 
+/* ---- job control ---------------------------------------------------------------------------- */
+
+static void pause_for_good(struct shared *sh) {
+        set(sh->ready, 1);
+        for (;;)
+                pause();
+}
+
+static void stop_with_signals_blocked(struct compel_thread *t, pid_t tid) {
+        assert_int_equal(compel_seize(t, tid, 0), 0);
+        assert_int_equal(compel_wait_stop(t, DEADLINE_MS), 0);
+        assert_int_equal(compel_set_sigmask(t, ~0ULL), 0);
+}
+
+/* The stop of one process does not stop another: nobody waits for it for good. */
+static void job_stop_is_bounded(void **state) {
+        struct target t = target_start(pause_for_good), other = target_start(pause_for_good);
+        struct compel_thread a, b, *threads[] = { &a, &b };
+
+        assert_eventually(get(t.sh->ready) && get(other.sh->ready));
+        stop_with_signals_blocked(&a, t.pid);
+        stop_with_signals_blocked(&b, other.pid);
+        assert_int_equal(compel_job_stop(t.pid, threads, 2, 100), -ETIMEDOUT);
+        assert_true(a.stopped);
+        assert_false(b.stopped);
+        compel_interrupt_later(&b);
+        compel_release(&b);
+        compel_release(&a);
+        assert_eventually(state_of(t.pid) == 'T');
+        assert_int_not_equal(state_of(other.pid), 'T');
+        target_end(&t);
+        target_end(&other);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(seccomp_is_suspended),
@@ -602,6 +636,7 @@ int main(void) {
                 cmocka_unit_test(faults_in_the_agent),
                 cmocka_unit_test(parent_in_vfork),
                 cmocka_unit_test(late_stop_keeps_signals),
+                cmocka_unit_test(job_stop_is_bounded),
         };
 
         return cmocka_run_group_tests_name("compel: odd targets", tests, NULL, NULL);

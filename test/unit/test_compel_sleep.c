@@ -13,6 +13,7 @@
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 enum { WAIT_MS = 120, VISITS = 3 };
 
@@ -232,6 +233,39 @@ static void make_queue(struct shared *sh) {
         sh->extra = msgget(IPC_PRIVATE, 0600);
 }
 
+/* A unix socket whose backlog is full; connecting waits, with a limit, for which the call ends with EINTR at any stop. */
+static void make_full_listener(struct shared *sh) {
+        struct sockaddr_un addr = { .sun_family = AF_UNIX };
+        int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd;
+        socklen_t len = sizeof(addr);
+
+        bind(listener, (struct sockaddr *)&addr, sizeof(addr.sun_family));
+        getsockname(listener, (struct sockaddr *)&addr, &len);
+        listen(listener, 0);
+        do
+                fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        while (connect(fd, (struct sockaddr *)&addr, len) == 0);
+        sh->extra = listener;
+}
+static int64_t do_connect(struct shared *sh) {
+        struct timeval limit = { 60, 0 };
+        struct sockaddr_un addr;
+        socklen_t len = sizeof(addr);
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+        getsockname((int)sh->extra, (struct sockaddr *)&addr, &len);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+        return connect(fd, (struct sockaddr *)&addr, len);
+}
+static void wake_connect(const struct target *t) {
+        int pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
+        int listener = (int)syscall(SYS_pidfd_getfd, pidfd, (int)t->sh->extra, 0);
+
+        assert_true(pidfd >= 0 && listener >= 0);
+        close(accept(listener, NULL, NULL));
+        close(listener);
+        close(pidfd);
+}
 static void wake_fd(const struct target *t) {
         assert_int_equal(write(t->sh->fd[1], "x", 1), 1);
 }
@@ -290,6 +324,7 @@ static const struct wait waits[] = {
         { "read, caught", catch_usr1, do_read, SYS_read, wake_signal, -1, EINTR },
         { "read, SA_RESTART", catch_usr1_restart, do_read, SYS_read, wake_signal_then_fd, 1, 0 },
         { "recv with SO_RCVTIMEO", make_socket, do_recv, SYS_recvfrom, NULL, -1, EAGAIN },
+        { "connect with SO_SNDTIMEO", make_full_listener, do_connect, SYS_connect, wake_connect, 0, 0 },
         { "semtimedop", make_sem, do_semop, SYS_semtimedop, NULL, -1, EAGAIN },
         { "semop", make_sem, do_semop_forever, SYS_semtimedop, wake_sem, 0, 0 },
         { "msgrcv", make_queue, do_msgrcv, SYS_msgrcv, wake_queue, 8, 0 },

@@ -133,11 +133,9 @@ static void make_task(struct image *m) {
                 m->tc.n_sem_undos = 1;
         }
         m->thread = (struct restore_thread){ .task = &m->task, .tid = PID, .core = &m->core };
-        m->task = (struct restore_task){ .restore = &m->r,
-                                         .pid = PID,
-                                         .ids = &m->ids,
-                                         .threads = &m->thread,
-                                         .nr_threads = 1 };
+        m->task = (struct restore_task){
+                .restore = &m->r, .pid = PID, .ids = &m->ids, .threads = &m->thread, .nr_threads = 1
+        };
         m->tasks[0] = &m->task;
         m->r.run = &m->command;
         m->r.tasks = m->tasks;
@@ -217,10 +215,10 @@ static void test_sound(void **state) {
 }
 
 /* Each changes one thing about the sound image. */
-#define SPOIL(code, statement)               \
-        do {                                 \
-                sound(&m);                   \
-                statement;                   \
+#define SPOIL(code, statement)                \
+        do {                                  \
+                sound(&m);                    \
+                statement;                    \
                 expect(&m, code, #statement); \
         } while (0)
 
@@ -322,7 +320,10 @@ static void test_references(void **state) {
 
 static int check_namespace(void) {
         struct shmid_ds shm;
-        struct { long type; char text[16]; } buf;
+        struct {
+                long type;
+                char text[16];
+        } buf;
         char *at = shmat(32768, NULL, SHM_RDONLY);
 
         if (at == (void *)-1 || strcmp(at, "the content") != 0 || shmctl(32768, IPC_STAT, &shm) < 0 ||

@@ -27,7 +27,10 @@ enum compel_intr arch_intr(const struct user_regs_struct *regs) {
         }
 }
 
-/* connect(2) is missing: begun twice, it fails. */
+/*
+ * Nothing of these has been done yet. A connect(2) with SO_SNDTIMEO has been begun, but made again it goes on waiting for
+ * the same connection: without a limit of time the kernel itself makes it again.
+ */
 static const uint16_t ends_at_stop[] = {
         SYS_epoll_wait,
         SYS_epoll_pwait,
@@ -39,6 +42,7 @@ static const uint16_t ends_at_stop[] = {
         SYS_io_pgetevents,
         SYS_io_uring_enter,
         /* Sockets with SO_RCVTIMEO or SO_SNDTIMEO; -EINTR means that nothing has been transferred. */
+        SYS_connect,
         SYS_accept,
         SYS_accept4,
         SYS_recvfrom,
