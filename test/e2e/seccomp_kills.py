@@ -16,7 +16,7 @@ POINTS = ['dump-seize-each', 'dump-seize-each:2', 'dump-frozen', 'dump-inject-mm
           'dump-in-agent', 'dump-in-agent:2', 'dump-in-agent:3', 'dump-agent-left:2', 'dump-agent-left:3', 'dump-collect',
           'dump-before-commit', 'dump-before-resume']
 RESTORE_POINTS = ['restore-threads', 'restore-attributes', 'restore-before-finish', 'restore-finish-half', 'restore-finished']
-KILLS = number('KILLS', 60)
+KILLS = number('KILLS', 40)
 
 sb = Sandbox.from_env()
 random.seed(number('SEED', time.time_ns()))
