@@ -10,7 +10,7 @@ from _server import Server, connect, free_port
 
 REDIS = '/usr/bin/redis-server'
 KEYS = 500000
-DEPTH = 300     # commands under way
+DEPTH = 20000   # commands under way: more than the socket buffers hold, so that it always wants to send
 
 
 def command(*words):
@@ -48,7 +48,7 @@ class Pipelining:
         self.s, self.me = connect(port), me
         self.s.setblocking(False)
         self.expected = collections.deque()
-        self.out, self.got = b'', bytearray()
+        self.out, self.got = bytearray(), bytearray()
         self.count, self.mine = 0, {}
 
     def question(self):
@@ -73,14 +73,14 @@ class Pipelining:
 
     def step(self, more=True):
         """Returns how many answers came."""
-        while more and len(self.expected) < DEPTH and len(self.out) < 1 << 16:
+        while more and len(self.expected) < DEPTH and len(self.out) < 1 << 20:
             question, answer = self.question()
             self.out += question
             self.expected.append(answer)
         r, w, _ = select.select([self.s], [self.s] if self.out else [], [], 30)
         check(r or w, f'no answer for 30 s; {len(self.expected)} commands under way')
         if w:
-            self.out = self.out[self.s.send(self.out):]
+            del self.out[:self.s.send(self.out)]
         if not r:
             return 0
         data = self.s.recv(1 << 16)

@@ -60,7 +60,7 @@ def ask(client):
         for fd, _ in ready:
             if not by_fd[fd].receive():
                 continue
-            client.answered()
+            client.answered(connection=fd, of=len(each))
             if client.goes_on():
                 by_fd[fd].ask()
             else:
