@@ -132,14 +132,22 @@ static const struct {
         const struct fd_kind *rows;
         size_t n;
 } table[] = {
-        { &fd_kind_memfd, 1 },   { memory_rows, ELEMENTSOF(memory_rows) },
-        { &fd_kind_reg, 1 },     { &fd_kind_pipe, 1 },
-        { &fd_kind_fifo, 1 },    { &fd_kind_eventfd, 1 },
-        { &fd_kind_epoll, 1 },   { &fd_kind_signalfd, 1 },
-        { &fd_kind_timerfd, 1 }, { &fd_kind_inotify, 1 },
-        { &fd_kind_pidfd, 1 },   { &fd_kind_ns, 1 },
-        { &fd_kind_inet, 1 },    { &fd_kind_unix, 1 },
-        { &fd_kind_netlink, 1 }, { &fd_kind_packet, 1 },
+        { &fd_kind_memfd, 1 },
+        { memory_rows, ELEMENTSOF(memory_rows) },
+        { &fd_kind_reg, 1 },
+        { &fd_kind_pipe, 1 },
+        { &fd_kind_fifo, 1 },
+        { &fd_kind_eventfd, 1 },
+        { &fd_kind_epoll, 1 },
+        { &fd_kind_signalfd, 1 },
+        { &fd_kind_timerfd, 1 },
+        { &fd_kind_inotify, 1 },
+        { &fd_kind_pidfd, 1 },
+        { &fd_kind_ns, 1 },
+        { &fd_kind_inet, 1 },
+        { &fd_kind_unix, 1 },
+        { &fd_kind_netlink, 1 },
+        { &fd_kind_packet, 1 },
         { other_rows, ELEMENTSOF(other_rows) },
 };
 

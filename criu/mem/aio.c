@@ -80,11 +80,12 @@ static bool has_ring(const struct dump_task *t, uint64_t ino) {
 static void look_ring(struct dump_task *t, const struct proc_vma *vma) {
         for (const struct dump_task *p = t->parent; p; p = p->parent)
                 if (has_ring(p, vma->ino)) {
-                        blocker_add(t->dump->blockers,
-                                    "Let the program set up its AIO contexts after it has forked",
-                                    "%s: the mapping at %#llx is the ring of an AIO context of another process, which "
-                                    "cannot be checkpointed yet",
-                                    dump_task_name(t), (unsigned long long)vma->start);
+                        blocker_add(
+                                t->dump->blockers,
+                                "Let the program set up its AIO contexts after it has forked",
+                                "%s: the mapping at %#llx is the ring of an AIO context of another process, which "
+                                "cannot be checkpointed yet",
+                                dump_task_name(t), (unsigned long long)vma->start);
                         return;
                 }
 }
@@ -171,9 +172,10 @@ static int check_ring(struct dump_task *t, const Img__Vma *v, struct ckpt_error 
         } else {
                 return 0;
         }
-        return ckpt_error(err, r,
-                          "%s has the ring of an AIO context (io_setup) at %#llx, %s; the tree runs on as before",
-                          dump_task_name(t), (unsigned long long)v->start, why);
+        return ckpt_error(
+                err, r,
+                "%s has the ring of an AIO context (io_setup) at %#llx, %s; the tree runs on as before",
+                dump_task_name(t), (unsigned long long)v->start, why);
 }
 
 /* "       0        0": reads and writes. */
@@ -239,10 +241,11 @@ static int wait_until_quiet(struct dump_task *t, struct ckpt_error *err) {
                 if (sum_of_tails(t) == before)
                         return 0;
         }
-        ckpt_error(err, -EAGAIN,
-                   "%s has AIO contexts (io_setup), and the disks are busy all the time, so that requests may be in "
-                   "flight; the tree runs on as before",
-                   dump_task_name(t));
+        ckpt_error(
+                err, -EAGAIN,
+                "%s has AIO contexts (io_setup), and the disks are busy all the time, so that requests may be in "
+                "flight; the tree runs on as before",
+                dump_task_name(t));
         return ckpt_error_hint(err, "Try again when less is written");
 }
 

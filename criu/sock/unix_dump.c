@@ -390,7 +390,7 @@ static int save_check(struct dump *d, struct ckpt_error *err) {
         int r;
 
         unix_judge(d, &u->all, b);
-        r = blockers_to_error(b, "the tree runs on as before", err);
+        r = blockers_to_retry(b, err);
         blockers_free(&b);
         return r;
 }

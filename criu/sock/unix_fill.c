@@ -293,12 +293,12 @@ static int set_options(struct unix_state *s, struct unix_sock *u, struct ckpt_er
         struct sock_kind kind = { AF_UNIX, (int)u->m->type, 0 };
         struct sock_opts opts = { u->m->opts, NULL, NULL };
         char text[UNIX_TEXT_MAX];
-        int r;
+        int r = 0;
 
         describe(u, text);
-        r = sock_opts_restore(unix_fd(u), &kind, &opts, SOCK_WHEN_OPEN, 0, s->defaults, text, err);
-        if (r == 0)
-                r = sock_opts_restore(unix_fd(u), &kind, &opts, SOCK_WHEN_LAST, 0, s->defaults, text, err);
+        for (int when = SOCK_WHEN_OPEN; r == 0 && when < SOCK_WHEN_MAX; when++)
+                r = sock_opts_restore(unix_fd(u), &kind, &opts, (enum sock_when)when, 0, s->defaults, text,
+                                      err);
         if (r == 0 && fcntl(unix_fd(u), F_SETFL, O_RDWR | (u->m->flags & O_NONBLOCK)) < 0)
                 r = ckpt_error_errno(err, -errno, "cannot set the flags of %s", text);
         return r;
