@@ -55,6 +55,8 @@ static int freeze_and_collect(struct dump *d, struct ckpt_error *err) {
         if (r == 0)
                 r = ipc_save(d, err);
         if (r == 0)
+                r = unix_collect(d, err);
+        if (r == 0)
                 r = sock_collect(d, err);
         log_debug("collected");
         d->may_retry = r == -EAGAIN;

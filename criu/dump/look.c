@@ -11,6 +11,7 @@
 #include "mem/mem.h"
 #include "ns/ipc.h"
 #include "ns/time.h"
+#include "sock/sock.h"
 #include "task/kind.h"
 
 struct namespace_row {
@@ -148,6 +149,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
                 }
         waited = pool_join(d->aside, err);
         mem_look_tree(d);
+        sock_look_tree(d);
         return r < 0 ? r : waited;
 }
 

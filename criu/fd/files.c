@@ -58,6 +58,8 @@ void fd_dump_free(struct dump *d) {
         fs_type_vec_done(&files->fs_types);
         foreign_pipe_vec_done(&files->foreign);
         locked_file_vec_done(&files->locked);
+        if (files->own)
+                proc_close(files->own);
         arena_done(&files->arena);
         pthread_mutex_destroy(&files->lock);
         free(files);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who outside of the tree has its pipes open, or its memfds open or mapped. Looked for once for each kind, in /proc,
- * and only if the tree has any.
+ * Who outside of the tree has its pipes and unix sockets open, or its memfds open or mapped. Looked for once for each
+ * kind, in /proc, and only if the tree has any.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,10 @@
 #include "proc/maps.h"
 
 enum what { PIPES, FIFOS, MEMFDS };
+
+/* In the place of a device: what has no name. */
+#define DEV_PIPE   0
+#define DEV_SOCKET UINT64_MAX
 
 static int compare_foreign(const void *a, const void *b) {
         const struct foreign_pipe *x = a, *y = b;
@@ -64,7 +68,9 @@ static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd
                 return;
         link[n] = 0;
         if (what == PIPES && sscanf(link, "pipe:[%llu]", &ino) == 1)
-                note(files, 0, ino, dir->pid);
+                note(files, DEV_PIPE, ino, dir->pid);
+        else if (what == PIPES && sscanf(link, "socket:[%llu]", &ino) == 1)
+                note(files, DEV_SOCKET, ino, dir->pid);
         else if ((what == FIFOS ? link[0] == '/' : what == MEMFDS && is_memfd(link)) &&
                  statx(dir->fd, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) ==
                          0 &&
@@ -130,10 +136,9 @@ static bool is_outside(const struct dump *d, pid_t pid) {
         return true;
 }
 
-static pid_t foreign_holder(const struct fd_probe *p, enum what what, bool *known) {
-        struct dump *d = p->task->dump;
+static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool *known) {
         struct dump_files *files = dump_files(d);
-        struct foreign_pipe key = { .dev = what == PIPES ? 0 : statx_dev(&p->st), .ino = p->st.stx_ino };
+        struct foreign_pipe key = { .dev = dev, .ino = ino };
         const struct foreign_pipe *at, *end;
 
         if (!*known) {
@@ -153,12 +158,19 @@ static pid_t foreign_holder(const struct fd_probe *p, enum what what, bool *know
 }
 
 pid_t pipe_foreign_holder(const struct fd_probe *p) {
-        struct dump_files *files = dump_files(p->task->dump);
+        struct dump *d = p->task->dump;
+        struct dump_files *files = dump_files(d);
 
-        return p->link[0] == '/' ? foreign_holder(p, FIFOS, &files->fifos_known)
-                                 : foreign_holder(p, PIPES, &files->pipes_known);
+        return p->link[0] == '/'
+                       ? find_holder(d, statx_dev(&p->st), p->st.stx_ino, FIFOS, &files->fifos_known)
+                       : find_holder(d, DEV_PIPE, p->st.stx_ino, PIPES, &files->pipes_known);
+}
+
+pid_t sock_foreign_holder(struct dump *d, uint64_t ino) {
+        return find_holder(d, DEV_SOCKET, ino, PIPES, &dump_files(d)->pipes_known);
 }
 
 pid_t memfd_foreign_holder(const struct fd_probe *p) {
-        return foreign_holder(p, MEMFDS, &dump_files(p->task->dump)->memfds_known);
+        return find_holder(p->task->dump, statx_dev(&p->st), p->st.stx_ino, MEMFDS,
+                           &dump_files(p->task->dump)->memfds_known);
 }

@@ -92,9 +92,9 @@ struct fs_type {
 };
 DEFINE_VEC(fs_type_vec, struct fs_type);
 
-/* A pipe or memfd that somebody outside of the tree has open. */
+/* A pipe, memfd or socket that somebody outside of the tree has open. */
 struct foreign_pipe {
-        uint64_t dev, ino; /* dev is 0 for pipes without a name */
+        uint64_t dev, ino; /* dev is 0 for pipes without a name, all ones for sockets */
         pid_t pid;
 };
 DEFINE_VEC(foreign_pipe_vec, struct foreign_pipe);
@@ -129,6 +129,7 @@ struct dump_files {
         struct dump_ghosts *ghosts;      /* deleted files; in the arena */
         struct dump_links *links;        /* those that have other links; in the arena */
         struct dump_memfds *memfds;      /* in the arena */
+        struct proc_dir *own;            /* ckpt's own, for what came out of queues; NULL: not needed yet */
 };
 
 struct dump_fd {
@@ -214,6 +215,12 @@ int dump_path_id(struct fd_probe *p, uint32_t open_flags, struct blockers *b, ui
 /* A new entry of files.img with an id, registered. `files` is locked. */
 struct dump_file *dump_file_new(struct dump_files *files, const struct fd_kind *kind);
 
+/*
+ * A descriptor of ckpt's that came out of the queue of a socket of `t`: its id in files.img. *ret_keep: it must stay open
+ * to the end of the dump, for nobody else has that file.
+ */
+int dump_queued_fd(struct dump_task *t, int fd, uint32_t *ret_id, bool *ret_keep, struct ckpt_error *err);
+
 /* ---- owner of SIGIO (owner.c) ---- */
 
 /* Fill `ret` from a descriptor in ckpt. `flags` are those of the file; *ret_outside: the owner is not in the tree. */
@@ -255,6 +262,7 @@ enum fd_state {
         FD_STATE_INET, /* sock/ */
         FD_STATE_SOCK_DEFAULTS,
         FD_STATE_MEMFD,
+        FD_STATE_UNIX,
         FD_STATE_MAX,
 };
 
@@ -285,6 +293,12 @@ struct restore_file *restore_find_file(const struct restore_files *files, uint32
 
 /* Have file->fd open; it stays the file's. */
 int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+
+/*
+ * A file in the queue of a socket counts as one more descriptor that waits for it: nr_slots is counted up by load, and
+ * this is for when it has been sent.
+ */
+void fd_file_sent(struct restore_file *file);
 
 /* The Fown of a file's message, or NULL; RegFile of a fifo included. */
 const Img__Fown *fown_of(const struct restore_files *files, const struct restore_file *file);
@@ -385,7 +399,7 @@ void lock_free(struct restore_files *files);
 
 /* ---- sock/ ---- */
 
-extern const struct fd_kind fd_kind_inet, fd_kind_netlink, fd_kind_packet;
+extern const struct fd_kind fd_kind_inet, fd_kind_netlink, fd_kind_packet, fd_kind_unix;
 
 /* Refuse a socket by its family, type, protocol and addresses. */
 void sock_look(struct fd_probe *p, struct blockers *b);

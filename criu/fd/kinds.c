@@ -105,7 +105,7 @@ static const struct fd_kind other_rows[] = {
             "Start the program with setsid(1) and its standard streams redirected"),
         ROW(UND, "device", NULL, match_device, "is a device, which has a state that ckpt does not know",
             CLOSE_IT),
-        { .type = IMG__FD_TYPES__UNIXSK, .name = "socket", .match = match_socket, .look = sock_look },
+        { .type = IMG__FD_TYPES__UND, .name = "socket", .match = match_socket, .look = sock_look },
         ANON(FANOTIFY, "fanotify", "[fanotify]", "is a fanotify group", NULL),
         ANON(UND, "io_uring", "[io_uring]", "is an io_uring instance",
              "Start the program with io_uring disabled: most have a setting or an environment variable for it (Node: "
@@ -132,19 +132,27 @@ static const struct {
         const struct fd_kind *rows;
         size_t n;
 } table[] = {
-        { &fd_kind_memfd, 1 },   { memory_rows, ELEMENTSOF(memory_rows) },
-        { &fd_kind_reg, 1 },     { &fd_kind_pipe, 1 },
-        { &fd_kind_fifo, 1 },    { &fd_kind_eventfd, 1 },
-        { &fd_kind_epoll, 1 },   { &fd_kind_signalfd, 1 },
-        { &fd_kind_timerfd, 1 }, { &fd_kind_inotify, 1 },
-        { &fd_kind_pidfd, 1 },   { &fd_kind_ns, 1 },
-        { &fd_kind_inet, 1 },    { &fd_kind_netlink, 1 },
-        { &fd_kind_packet, 1 },  { other_rows, ELEMENTSOF(other_rows) },
+        { &fd_kind_memfd, 1 },
+        { memory_rows, ELEMENTSOF(memory_rows) },
+        { &fd_kind_reg, 1 },
+        { &fd_kind_pipe, 1 },
+        { &fd_kind_fifo, 1 },
+        { &fd_kind_eventfd, 1 },
+        { &fd_kind_epoll, 1 },
+        { &fd_kind_signalfd, 1 },
+        { &fd_kind_timerfd, 1 },
+        { &fd_kind_inotify, 1 },
+        { &fd_kind_pidfd, 1 },
+        { &fd_kind_ns, 1 },
+        { &fd_kind_inet, 1 },
+        { &fd_kind_unix, 1 },
+        { &fd_kind_netlink, 1 },
+        { &fd_kind_packet, 1 },
+        { other_rows, ELEMENTSOF(other_rows) },
 };
 
 /* Types that only occur in images, or under another name than that of the row they are refused by. */
 static const struct fd_kind image_rows[] = {
-        ROW(UNIXSK, "unix socket", NULL, NULL, NULL, NULL),
         ROW(TUNF, "network tunnel", NULL, NULL, NULL, NULL),
         ROW(EXT, "external file", NULL, NULL, NULL, NULL),
         ROW(CTL_TTY, "terminal", NULL, NULL, NULL, NULL),

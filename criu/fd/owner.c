@@ -91,6 +91,8 @@ const Img__Fown *fown_of(const struct restore_files *files, const struct restore
                 return file->msg->nlsk->fown;
         case IMG__FD_TYPES__PACKETSK:
                 return file->msg->psk->fown;
+        case IMG__FD_TYPES__UNIXSK:
+                return file->msg->usk->fown;
         default:
                 return anon_fown(file->msg);
         }
@@ -113,6 +115,8 @@ uint32_t fd_flags_of(const struct restore_files *files, const struct restore_fil
                 return file->msg->nlsk->flags;
         case IMG__FD_TYPES__PACKETSK:
                 return file->msg->psk->flags;
+        case IMG__FD_TYPES__UNIXSK:
+                return file->msg->usk->flags;
         default:
                 return anon_flags(file->msg);
         }

@@ -43,6 +43,9 @@ int pipe_write_content(struct image_file *image, uint32_t pipe_id, const struct 
 /* A process outside of the tree that has `p`, a pipe or named pipe, open; 0: nobody. */
 pid_t pipe_foreign_holder(const struct fd_probe *p);
 
+/* The same of the socket with this inode. */
+pid_t sock_foreign_holder(struct dump *d, uint64_t ino);
+
 /* ---- restore ---- */
 
 /* One pipe being restored. */

@@ -80,7 +80,7 @@ long fd_probe_fs_type(const struct fd_probe *p) {
 
 /* A dead leader has no descriptors any more; the pidfd must be that of a living thread then. */
 static int open_pidfd(pid_t pid, pid_t tid) {
-        int fd = (int)syscall(SYS_pidfd_open, tid, tid == pid ? 0 : PIDFD_THREAD);
+        int fd = (int)syscall(SYS_pidfd_open, tid, tid == pid || tid == getpid() ? 0 : PIDFD_THREAD);
 
         return fd < 0 ? -errno : fd;
 }

@@ -16,6 +16,7 @@
 #include "lib/fault.h"
 #include "macro.h"
 #include "restore/inherit.h"
+#include "sock/sock.h"
 
 /* Descriptors that ckpt opens before it closes those that nobody else needs. */
 enum { SEND_AT_ONCE = 1024 };
@@ -59,6 +60,10 @@ static void file_served(struct restore_file *file, uint32_t n) {
         file->nr_slots -= n;
         if (file->nr_slots == 0 && !file->kind->finish && !file->owner_waits)
                 file->fd = safe_close(file->fd);
+}
+
+void fd_file_sent(struct restore_file *file) {
+        file_served(file, 1);
 }
 
 /* ---- directories ---- */
@@ -251,14 +256,18 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
 
 int fd_restore(struct restore *r, struct ckpt_error *err) {
         const struct fd_kind *kind;
-        int rc = 0;
+        int rc;
 
+        rc = unix_build(r, err);
         for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE && r->tasks[i]->fds->shared)
                         rc = prepare_sharer(r->tasks[i], err);
         for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
                         rc = fill_table(r->tasks[i], err);
+        /* Before epoll instances come: what is in queues is nothing new to them. */
+        if (rc == 0)
+                rc = unix_fill(r, err);
         for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
                 struct restore_file *file = &r->files->v[i];
 

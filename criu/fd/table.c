@@ -382,6 +382,68 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         return r;
 }
 
+static int open_own(struct dump_files *files) {
+        struct proc_dir dir = PROC_DIR_INIT;
+        int r;
+
+        if (files->own)
+                return 0;
+        r = proc_open(getpid(), &dir);
+        if (r < 0)
+                return r;
+        files->own = arena_new(&files->arena, struct proc_dir);
+        *files->own = dir;
+        return 0;
+}
+
+/*
+ * It is in no table that could be walked, but ckpt has it in its own: so it is looked at like any other, by /proc/self.
+ */
+int dump_queued_fd(struct dump_task *t, int fd, uint32_t *ret_id, bool *ret_keep, struct ckpt_error *err) {
+        _cleanup_(blockers_free) struct blockers *b = blockers_new();
+        _cleanup_(walk_done) struct walk w = { .task = t, .blockers = b, .pidfd = -EBADF };
+        _cleanup_fd_probe_ struct fd_probe p = probe_of(&w, fd);
+        struct dump_files *files = dump_files(t->dump);
+        const struct fd_kind *kind;
+        struct dump_file *file;
+        struct file_group *group;
+        size_t at;
+        int r;
+
+        r = open_own(files);
+        w.proc = p.proc = files->own;
+        p.what = "a descriptor in the queue of one of its sockets";
+        if (r == 0)
+                r = fd_probe_info(&p);
+        if (r == 0)
+                r = fd_probe_path(&p);
+        if (r == 0)
+                r = dump_file_find(files, &p, &group, &at, &file);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s cannot be read", fd_probe_name(&p));
+        *ret_keep = !file;
+        if (file) {
+                *ret_id = file->id;
+                return 0;
+        }
+        kind = fd_kind_of(&p);
+        fd_kind_look(kind, &p, b);
+        if (kind == &fd_kind_epoll)
+                blocker_add(b, "Try again when the program has received it",
+                            "%s is an epoll instance, which cannot be carried over from there",
+                            fd_probe_name(&p));
+        if (p.info.locks.n > 0)
+                blocker_add(b, "Try again when the program has received it",
+                            "%s is a file with locks, which cannot be carried over from there",
+                            fd_probe_name(&p));
+        r = blockers_to_error(b, "the tree runs on as before", err);
+        if (r == 0)
+                r = find_file(&w, &p, kind, &file, err);
+        if (r == 0)
+                *ret_id = file->id;
+        return r;
+}
+
 /* ---- save ---- */
 
 static int save_table(struct dump_task *t, struct ckpt_error *err) {

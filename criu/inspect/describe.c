@@ -226,8 +226,20 @@ static void print_unix(FILE *out, const struct inspect *in __attribute__((unused
         }
         if (sk->state == TCP_LISTEN)
                 fputs(", listening", out);
+        if (sk->n_waiting > 0)
+                fprintf(out, ", %zu clients wait", sk->n_waiting);
         if (sk->peer)
                 fprintf(out, ", inode %u -> %u", sk->ino, sk->peer);
+        if (sk->has_closed && sk->closed)
+                fputs(", peer closed", out);
+        if (sk->has_outside) {
+                bool abstract = sk->outside.len > 0 && sk->outside.data[0] == '\0';
+
+                fputs(abstract ? ", outside: @" : ", outside: ", out);
+                print_bytes(out, sk->outside.data + abstract, sk->outside.len - (sk->outside.len > 0));
+        }
+        if (sk->has_deleted && sk->deleted)
+                fputs(", deleted", out);
 }
 
 static void json_unix(struct json *j, const void *message) {
@@ -239,6 +251,10 @@ static void json_unix(struct json *j, const void *message) {
         json_bytes(j, "path", n > 0 ? sk->name.data : NULL, n);
         json_uint(j, "inode", sk->ino);
         json_optional(j, "peer_inode", sk->peer != 0, sk->peer);
+        json_bytes(j, "outside", sk->has_outside ? sk->outside.data : NULL, sk->outside.len);
+        json_uint(j, "waiting_clients", sk->n_waiting);
+        json_bool(j, "peer_closed", sk->has_closed && sk->closed);
+        json_bool(j, "deleted", sk->has_deleted && sk->deleted);
 }
 
 static const struct name netlink_protocols[] = {

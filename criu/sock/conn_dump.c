@@ -15,6 +15,7 @@
 #include "log.h"
 #include "macro.h"
 #include "sock/inet.h"
+#include "sock/unix.h"
 
 static uint64_t own_netns(void) {
         _cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -55,6 +56,7 @@ void sock_dump_free(struct dump *d) {
         sock_diag_done(&s->diag);
         netlink_table_free(&s->netlink);
         packet_table_free(&s->packets);
+        unix_dump_free(&s->unix_);
         sock_defaults_free(&s->defaults);
         arena_done(&s->arena);
         free(s);

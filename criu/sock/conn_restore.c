@@ -552,6 +552,7 @@ int sock_resume(struct restore *r, struct ckpt_error *err) {
         char what[SOCK_NAME_MAX];
         int rc = 0;
 
+        unix_settled(r);
         for (size_t i = 0; s && rc == 0 && i < s->n; i++)
                 if (s->v[i].fd >= 0) {
                         inet_describe(s->v[i].isk, what);

@@ -50,6 +50,7 @@ struct dump_socks {
         struct sock_diag_table diag;
         struct netlink_table *netlink; /* NULL: not asked */
         struct packet_table *packets;
+        struct unix_dump *unix_; /* unix.h; NULL: none */
         struct inet_conn_vec conns;
         struct inet_conn_vec unread; /* UDP sockets with datagrams in them */
         struct arena arena;

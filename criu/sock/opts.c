@@ -154,6 +154,7 @@ static const struct row table[] = {
         OPT(SOL_SOCKET, SO_RCVMARK, FOR_ALL, OPEN),
         OPT(SOL_SOCKET, SO_RCVPRIORITY, FOR_ALL, OPEN),
         OPT(SOL_SOCKET, SO_PASSRIGHTS, FOR_UNIX, OPEN),
+        OPT(SOL_SOCKET, SO_PASSPIDFD, FOR_UNIX, OPEN),
 
         /* Before the connection is made: it starts with that. */
         OPT(IPPROTO_TCP, TCP_CONGESTION, FOR_TCP, BIND, .size = 16),

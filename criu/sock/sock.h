@@ -5,6 +5,9 @@
 #include "dump/model.h"
 #include "restore/model.h"
 
+/* Dump, when all tasks were looked at: adds a blocker for each socket that has to do with one outside of the tree. */
+void sock_look_tree(struct dump *d);
+
 /*
  * Dump, frozen, after fd_collect() of all tasks: hold back the packets of connections with the world outside, then
  * read all connections and write their tcp-stream images. d->set exists.
@@ -23,6 +26,19 @@ int sock_silence(struct dump *d, struct ckpt_error *err);
 
 /* At the end, whatever became of it. After a tree was killed, its network lock stays. */
 void sock_dump_free(struct dump *d);
+
+/* Unix sockets: who is connected with whom, and their queues. */
+int unix_collect(struct dump *d, struct ckpt_error *err);
+
+/*
+ * Restore, when all tasks exist and none has its descriptors yet: make the unix sockets, each by the process that the
+ * other end takes for its maker. When all files are open: what is in their queues.
+ */
+int unix_build(struct restore *r, struct ckpt_error *err);
+int unix_fill(struct restore *r, struct ckpt_error *err);
+
+/* The restore has succeeded: paths stay. */
+void unix_settled(struct restore *r);
 
 /*
  * Restore, when the tree is complete, and just before it runs: queues of connections, closing states; then the network

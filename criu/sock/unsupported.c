@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "cleanup.h"
 #include "fd/kind.h"
@@ -20,7 +19,6 @@ union address {
         struct sockaddr any;
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
-        struct sockaddr_un un;
         struct sockaddr_vm vm;
         struct sockaddr_storage storage;
 };
@@ -44,9 +42,6 @@ static const struct sock_row rows[] = {
         { AF_INET6, -1, PROTOCOL_L2TP, "L2TP socket", CLOSE_IT },
         { AF_INET, -1, PROTOCOL_SMC, "SMC socket", "Start the program without smc_run(8)" },
         { AF_INET6, -1, PROTOCOL_SMC, "SMC socket", "Start the program without smc_run(8)" },
-        { AF_UNIX, SOCK_STREAM, -1, "unix stream socket", NULL },
-        { AF_UNIX, SOCK_DGRAM, -1, "unix datagram socket", NULL },
-        { AF_UNIX, SOCK_SEQPACKET, -1, "unix seqpacket socket", NULL },
         { AF_PACKET, -1, -1, "packet socket of the obsolete type SOCK_PACKET",
           "Have the program use SOCK_RAW" },
         { AF_VSOCK, -1, -1, "vsock socket", USE_TCP },
@@ -83,22 +78,6 @@ static const struct sock_row *find_row(int fd) {
         return row;
 }
 
-/* Unix addresses of the abstract namespace are any bytes; shown as far as they can be. */
-static void print_unix(const struct sockaddr_un *un, size_t len, char *ret) {
-        size_t n = len > offsetof(struct sockaddr_un, sun_path)
-                           ? len - offsetof(struct sockaddr_un, sun_path)
-                           : 0;
-
-        n = MIN(n, sizeof(un->sun_path));
-        if (n > 0 && un->sun_path[0] != 0)
-                n = strnlen(un->sun_path, n);
-        for (size_t i = 0; i < n; i++)
-                ret[i] = (i == 0 && un->sun_path[0] == 0)                                 ? '@'
-                         : (unsigned char)un->sun_path[i] < ' ' || un->sun_path[i] == 127 ? '?'
-                                                                                          : un->sun_path[i];
-        ret[n] = 0;
-}
-
 /* "" for an address that says nothing. */
 static void print_address(const union address *a, socklen_t len, char *ret) {
         char text[INET6_ADDRSTRLEN] = "";
@@ -114,9 +93,6 @@ static void print_address(const union address *a, socklen_t len, char *ret) {
         case AF_INET6:
                 inet_ntop(AF_INET6, &a->in6.sin6_addr, text, sizeof(text));
                 snprintf(ret, ADDRESS_MAX, "[%s]:%u", text, ntohs(a->in6.sin6_port));
-                break;
-        case AF_UNIX:
-                print_unix(&a->un, len, ret);
                 break;
         case AF_VSOCK:
                 snprintf(ret, ADDRESS_MAX, "%u:%u", a->vm.svm_cid, a->vm.svm_port);
@@ -145,6 +121,8 @@ void sock_look(struct fd_probe *p, struct blockers *b) {
         const struct sock_row *row = &rows[ELEMENTSOF(rows) - 1];
         char text[TEXT_MAX];
 
+        if (fd == -ESRCH || fd == -EBADF) /* gone since, with its process perhaps */
+                return;
         snprintf(text, sizeof(text), "%s", row->name);
         if (fd >= 0) {
                 row = find_row(fd);

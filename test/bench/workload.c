@@ -127,6 +127,20 @@ static void descriptors(size_t n) {
         }
 }
 
+/* Each with something to read at one end. */
+static void unix_pairs(size_t n) {
+        const char data[100] = "data";
+
+        allow_descriptors(2 * n + 64);
+        for (size_t i = 0; i < n; i++) {
+                int fds[2];
+
+                if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 ||
+                    write(fds[1], data, sizeof(data)) != sizeof(data))
+                        fail("socketpair");
+        }
+}
+
 static void pipes(size_t n) {
         static const char data[100] = "x";
         int fds[2];
@@ -163,7 +177,7 @@ static const struct {
         { "sparse", sparse },           { "areas", areas },
         { "processes", processes },     { "threads", threads },
         { "descriptors", descriptors }, { "pipes", pipes },
-        { "connections", connections },
+        { "unix-pairs", unix_pairs },   { "connections", connections },
 };
 
 int main(int argc, char **argv) {
