@@ -84,7 +84,7 @@ static inline void stop_all(struct dump_task *t, pid_t pid) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        *t = (struct dump_task){ .dump = &dump, .pid = pid };
+        *t = (struct dump_task){ .dump = &dump, .pid = pid, .other = PROC_DIR_INIT };
         assert_int_equal(proc_open(pid, &t->proc), 0);
         assert_int_equal(proc_stat_read(&t->proc, &buf, &t->stat), 0);
         task_look(t);
