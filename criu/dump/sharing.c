@@ -18,28 +18,6 @@
 
 enum { LOOKS = 5 };
 
-/* A thread that has not exited: after that, it has no memory and no files to compare. 0: none. */
-static pid_t living_thread(const struct dump_task *t) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-
-        if (t->nr_threads > 0)
-                return t->threads[0].tid;
-        if (t->stat.state != 'Z')
-                return t->pid;
-        if (proc_tids(&t->proc, &tids) < 0)
-                return 0;
-        for (size_t i = 0; i < tids.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                struct proc_stat stat;
-
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0 &&
-                    proc_stat_read(&dir, &buf, &stat) == 0 && stat.state != 'Z' && stat.state != 'X')
-                        return tids.v[i];
-        }
-        return 0;
-}
-
 static bool same_object(pid_t a, pid_t b, int type) {
         return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
 }
@@ -104,17 +82,13 @@ static void look_outside(struct dump_task *root, pid_t tid) {
 }
 
 void look_sharing(struct dump_task *t) {
-        pid_t tid, parent;
+        pid_t tid = dump_living(t)->pid, parent;
 
-        tid = living_thread(t);
         if (!t->parent) {
-                if (tid != 0)
-                        look_outside(t, tid);
+                look_outside(t, tid);
                 return;
         }
-        parent = living_thread(t->parent);
-        if (tid == 0 || parent == 0)
-                return;
+        parent = dump_living(t->parent)->pid;
         look_memory(t, tid, parent);
         if (same_object(tid, parent, KCMP_FILES) || same_object(tid, parent, KCMP_FS))
                 t->dump->shares = true;
