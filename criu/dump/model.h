@@ -108,7 +108,7 @@ struct dump_task *dump_find_task(const struct dump *d, pid_t pid);
  * the number of another thread. While the task is being looked at.
  */
 static inline const struct proc_dir *dump_living(const struct dump_task *t) {
-        return t->other.fd >= 0 ? &t->other : &t->proc;
+        return t->other.pid > 0 && t->other.fd >= 0 ? &t->other : &t->proc;
 }
 
 /* For messages: "pid 812 (redis-server)"; in the task's arena. */
