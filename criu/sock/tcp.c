@@ -613,17 +613,24 @@ int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt,
         return r;
 }
 
+/* A peer that has gone since the dump answers our first word with a RST: that is for the program to learn. */
+static bool is_gone(int fd) {
+        return tcp_state(fd) == TCP_CLOSE;
+}
+
 int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, const uint8_t *out,
                        const char *what, struct ckpt_error *err) {
         int r = tcp_repair(fd, TCP_REPAIR_OFF);
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot end its repair", what);
+        if (is_gone(fd))
+                return 0; /* before a send of ours takes the error away */
         r = send_all(fd, out + (msg->outq_len - msg->unsq_len), msg->unsq_len);
-        if (r < 0)
+        if (r < 0 && !is_gone(fd))
                 return ckpt_error_errno(err, r, "%s: cannot fill its send queue", what);
-        if (fin_waits(msg, state) && shutdown(fd, SHUT_WR) < 0)
-                return ckpt_error_errno(err, -errno, "%s: cannot close its sending half", what);
+        if (r == 0 && fin_waits(msg, state) && shutdown(fd, SHUT_WR) < 0 && !is_gone(fd))
+                return ckpt_error_errno(err, -ENOTCONN, "%s: cannot close its sending half", what);
         return 0;
 }
 

@@ -6,7 +6,7 @@ import random
 import select
 
 from _scenario import check, skip
-from _server import Server, connect, free_port
+from _server import PATIENCE, Server, connect, free_port
 
 REDIS = '/usr/bin/redis-server'
 KEYS = 500000
@@ -77,8 +77,8 @@ class Pipelining:
             question, answer = self.question()
             self.out += question
             self.expected.append(answer)
-        r, w, _ = select.select([self.s], [self.s] if self.out else [], [], 30)
-        check(r or w, f'no answer for 30 s; {len(self.expected)} commands under way')
+        r, w, _ = select.select([self.s], [self.s] if self.out else [], [], PATIENCE)
+        check(r or w, f'no answer for {PATIENCE} s; {len(self.expected)} commands under way')
         if w:
             del self.out[:self.s.send(self.out)]
         if not r:

@@ -29,6 +29,7 @@ ROUNDS = number('ROUNDS', 3)
 DAYS = number('DAYS', 0)   # that the clocks of the machine where the server was started are ahead of this one's
 GAP = 0.1              # seconds between dump and restore
 LONG_GAP = number('LONG_GAP', 2)   # the same, once: clients have tried again and again by then, and rest in between
+PATIENCE = 30 + 2 * LONG_GAP       # seconds that a client waits for an answer
 SLOWEST_ANSWER = 0.9   # seconds from the end of the restore to the first answer: below any backed-off retransmission
 
 
@@ -39,8 +40,8 @@ def free_port():
         return s.getsockname()[1]
 
 
-def connect(port, timeout=60):
-    s = socket.create_connection(('127.0.0.1', port), timeout)
+def connect(port):
+    s = socket.create_connection(('127.0.0.1', port), PATIENCE)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
 

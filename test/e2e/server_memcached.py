@@ -7,7 +7,7 @@ import random
 import select
 
 from _scenario import Sandbox, check, skip
-from _server import Server, connect, free_port
+from _server import PATIENCE, Server, connect, free_port
 
 MEMCACHED = '/usr/bin/memcached'
 CONNECTIONS = 50
@@ -55,8 +55,8 @@ def ask(client):
         c.ask()
     busy = len(each)
     while busy:
-        ready = poll.poll(30000)
-        check(ready, 'no answer for 30 s')
+        ready = poll.poll(PATIENCE * 1000)
+        check(ready, f'no answer for {PATIENCE} s')
         for fd, _ in ready:
             if not by_fd[fd].receive():
                 continue

@@ -12,7 +12,7 @@ import shutil
 import signal
 
 from _scenario import Sandbox, check, procview, read, skip, write
-from _server import Server, free_port
+from _server import PATIENCE, Server, free_port
 
 CONFIG = '''
 daemon off;
@@ -52,7 +52,7 @@ class Asking:
     """One keep-alive connection; the worker that has it counts its requests."""
 
     def __init__(self):
-        self.c, self.asked, self.worker = http.client.HTTPConnection('127.0.0.1', port, timeout=30), 0, None
+        self.c, self.asked, self.worker = http.client.HTTPConnection('127.0.0.1', port, timeout=PATIENCE), 0, None
 
     def get(self, path, body=None, headers=None):
         self.asked += 1
@@ -87,7 +87,7 @@ def downloads(client):
 
 def trickle(client):
     """limit_rate: a timer of nginx decides when there is more."""
-    c = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=PATIENCE)
     while client.goes_on():
         c.request('GET', '/slow/medium')
         r, got = c.getresponse(), b''

@@ -11,7 +11,7 @@ import shutil
 import time
 
 from _scenario import Sandbox, check, skip, write
-from _server import Server, free_port
+from _server import PATIENCE, Server, free_port
 
 PROGRAM = '''
 const http = require('http'), crypto = require('crypto'), fs = require('fs');
@@ -56,7 +56,7 @@ http.createServer((request, response) => {
 
 class Asking:
     def __init__(self):
-        self.c, self.asked = http.client.HTTPConnection('127.0.0.1', port, timeout=30), 0
+        self.c, self.asked = http.client.HTTPConnection('127.0.0.1', port, timeout=PATIENCE), 0
 
     def get(self, path, n=0):
         self.asked += 1

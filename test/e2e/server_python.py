@@ -7,7 +7,7 @@ import http.client
 import os
 
 from _scenario import Sandbox, check
-from _server import Server, free_port
+from _server import PATIENCE, Server, free_port
 
 PROGRAM = '''
 import hashlib, http.server, sys, threading
@@ -49,7 +49,7 @@ def exchange(c, asked, *request):
 
 
 def get(client):
-    c = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=PATIENCE)
     asked, thread = 0, None
     while client.goes_on():
         asked += 1
@@ -61,7 +61,7 @@ def get(client):
 
 
 def post(client):
-    c = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=PATIENCE)
     asked = 0
     while client.goes_on():
         asked += 1
@@ -76,5 +76,5 @@ server = Server(sb, 'python', ['/usr/bin/python3', '-c', PROGRAM, str(port)], po
 server.add_client(get, 3)
 server.add_client(post)
 server.run()
-check(exchange(http.client.HTTPConnection('127.0.0.1', port, timeout=30), 1, 'GET', '/new').startswith(b'/new of'), 'a new client')
+check(exchange(http.client.HTTPConnection('127.0.0.1', port, timeout=PATIENCE), 1, 'GET', '/new').startswith(b'/new of'), 'a new client')
 server.stop()
