@@ -199,7 +199,8 @@ static int spread_job(void *arg, struct ckpt_error *err __attribute__((unused)))
 
 int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        struct spread s = { fn, ctx, n, MAX(n / (4 * (pool->nr_threads + 1)), (size_t)1), 0 };
+        size_t step = n / (4 * (pool->nr_threads + 1));
+        struct spread s = { .fn = fn, .ctx = ctx, .n = n, .step = step > 0 ? step : 1 };
         int r = 0, waited;
 
         for (unsigned int i = 0; r == 0 && i < pool->nr_threads; i++)
