@@ -103,7 +103,7 @@ static __attribute__((unused)) struct dump_task *dump_task_add(struct fd_fixture
         d->opts = &f->opts;
         if (!d->blockers)
                 d->blockers = blockers_new();
-        *t = (struct dump_task){ .dump = d, .parent = parent, .pid = pid };
+        *t = (struct dump_task){ .dump = d, .parent = parent, .pid = pid, .other = PROC_DIR_INIT };
         assert_int_equal(proc_open(pid, &t->proc), 0);
         assert_int_equal(proc_stat_read(&t->proc, &buf, &t->stat), 0);
         t->state = t->stat.state;

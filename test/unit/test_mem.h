@@ -98,7 +98,9 @@ static inline void saved_add(struct saved *s, pid_t pid, struct dump_task *paren
         struct dump_task *t = &s->task[s->d.nr_tasks];
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        *t = (struct dump_task){ .dump = &s->d, .parent = parent, .pid = pid, .proc = PROC_DIR_INIT };
+        *t = (struct dump_task){
+                .dump = &s->d, .parent = parent, .pid = pid, .proc = PROC_DIR_INIT, .other = PROC_DIR_INIT
+        };
         assert_int_equal(proc_open(pid, &t->proc), 0);
         assert_int_equal(proc_stat_read(&t->proc, &buf, &t->stat), 0);
         s->tasks[s->d.nr_tasks++] = t;
