@@ -126,7 +126,7 @@ static inline void let_go(struct dump_task *t) {
         free(t->threads);
         proc_close(&t->proc);
         arena_done(&t->arena);
-        *t = (struct dump_task){ 0 };
+        *t = (struct dump_task){ .other = PROC_DIR_INIT };
 }
 
 /* ---- restore ---- */
@@ -368,6 +368,7 @@ static inline void compare_again(void) {
 
         other = (struct dump){ .blockers = dump.blockers, .opts = dump.opts };
         again = (struct dump_task){ .dump = &other,
+                                    .other = PROC_DIR_INIT,
                                     .pid = restored.pid,
                                     .leader_dead = restored.leader_dead };
         again.nr_threads = restored.nr_threads - first;
