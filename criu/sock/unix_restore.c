@@ -294,7 +294,9 @@ static int bind_all(struct unix_state *s, struct ckpt_error *err) {
 /* ---- connecting them ---- */
 
 static int accept_one(const struct unix_sock *listener, int *ret, struct ckpt_error *err) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        struct sockaddr_un unused;
+        socklen_t len = sizeof(unused);
+        int fd = accept4(listener->fd, (struct sockaddr *)&unused, &len, SOCK_CLOEXEC);
         char text[UNIX_TEXT_MAX];
 
         if (fd >= 0) {
