@@ -3,12 +3,14 @@
 # e2e: netns timeout=300
 """A JVM with 20 threads of its own that compute (and make garbage), beside those of its garbage collector and compiler, and
 a socket server that knows how far each is."""
+import getpass
 import os
 import shutil
 import socket
 import subprocess
 import time
 
+from e2e.system import private_dir
 from _scenario import Sandbox, check, skip, write
 from _server import Server, connect, free_port
 
@@ -126,6 +128,8 @@ sb = Sandbox.from_env()
 JAVA, JAVAC = (shutil.which(name) or skip(f'there is no {name}') for name in ('java', 'javac'))
 write(sb.path('Busy.java'), PROGRAM)
 subprocess.run([JAVAC, '-d', sb.path(), sb.path('Busy.java')], check=True)
+# Every JVM that starts removes what those of its user have left there, by pids that are alive where it looks.
+private_dir(f'/tmp/hsperfdata_{getpass.getuser()}')
 port = free_port()
 server = Server(sb, 'jvm', [JAVA, '-Xms96m', '-Xmx96m', '-XX:+AlwaysPreTouch', '-cp', sb.path(), 'Busy', str(port)], port, varies=['Threads', 'fds'])
 server.add_client(ask)

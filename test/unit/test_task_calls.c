@@ -261,57 +261,77 @@ static void check_wait(uint64_t away, unsigned int late_ms) {
         assert_true(took >= WAIT_MS && took < WAIT_MS + away_ms + GONE_MS / 2 + late_ms);
 }
 
+/* On a busy machine a nap can outlast the wait: that time does not count, and the row begins anew. */
+static bool in_time(pid_t pid) {
+        if (now_ns(CLOCK_MONOTONIC) - times[0] < (WAIT_MS - 150) * 1000000ULL)
+                return true;
+        print_message("%s: too late, once more\n", current->name);
+        reap(pid);
+        return false;
+}
+
 static void test_waits(void **state) {
-        for (size_t i = 0; i < ELEMENTSOF(waits); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(waits);) {
                 uint64_t away;
                 pid_t pid;
 
                 current = &waits[i];
                 pid = start(waiting_child);
                 nap(GONE_MS);
+                if (!in_time(pid))
+                        continue;
                 move(pid);
                 away = now_ns(CLOCK_MONOTONIC) - moving_since;
                 release();
                 reap(pid);
                 check_wait(away, 0);
+                i++;
         }
 }
 
 /* Dumped and let go, then moved: the second time the kernel calls it restart_syscall. */
 static void test_waits_twice(void **state) {
-        for (size_t i = 0; i < ELEMENTSOF(waits); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(waits);) {
                 uint64_t away;
                 pid_t pid;
 
                 current = &waits[i];
                 pid = start(waiting_child);
                 nap(GONE_MS / 2);
+                if (!in_time(pid))
+                        continue;
                 stop_all(&dumped, pid);
                 collect(&dumped);
                 let_go(&dumped);
                 nap(GONE_MS / 2);
+                if (!in_time(pid))
+                        continue;
                 move(pid);
                 away = now_ns(CLOCK_MONOTONIC) - moving_since;
                 release();
                 reap(pid);
                 /* Of poll and its like only the time since the first dump is known. */
                 check_wait(away, GONE_MS / 2);
+                i++;
         }
 }
 
 /* A visit alone must not change how long anything waits. */
 static void test_waits_run_on(void **state) {
-        for (size_t i = 0; i < ELEMENTSOF(waits); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(waits);) {
                 pid_t pid;
 
                 current = &waits[i];
                 pid = start(waiting_child);
                 nap(GONE_MS);
+                if (!in_time(pid))
+                        continue;
                 stop_all(&dumped, pid);
                 collect(&dumped);
                 let_go(&dumped);
                 reap(pid);
                 check_wait(0, 0);
+                i++;
         }
 }
 

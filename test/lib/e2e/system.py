@@ -46,6 +46,12 @@ def private_proc():
     _check(_libc.mount(b'proc', b'/proc', b'proc', 0, None), 'mounting /proc')
 
 
+def private_dir(path):
+    """An empty directory of the test's own under a name that others use, too; after private_proc()."""
+    os.makedirs(path, exist_ok=True)
+    _check(_libc.mount(b'ckpt-test', os.fsencode(path), b'tmpfs', 0, b'mode=0755'), f'mounting on {path}')
+
+
 def private_net():
     """A network namespace of the caller's own, in which the loopback device is up."""
     _check(_libc.unshare(CLONE_NEWNET), 'unshare(CLONE_NEWNET)')
