@@ -362,6 +362,8 @@ static bool has_shadow_stack(const struct compel_thread *t) {
 const char *compel_unenterable(const struct compel_thread *t) {
         if (t->regs.cs != USER64_CS)
                 return "it runs 32-bit code";
+        if (t->regs.eflags & EFLAGS_TRAP)
+                return "it steps through its own code (trap flag)";
         if (dispatches_syscalls(t))
                 return "its system calls are intercepted (PR_SET_SYSCALL_USER_DISPATCH)";
         if (has_shadow_stack(t))

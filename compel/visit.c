@@ -443,9 +443,10 @@ int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
         if (!v->lost)
                 compel_tracer_note(v->driver, &(struct compel_region){ 0 });
         free_shared(v);
-        if (v->lost)
-                return ckpt_error(
-                        err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself", pid);
+        if (r == -ETIMEDOUT) {
+                ckpt_error(err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself", pid);
+                return ckpt_error_hint(err, "If its cgroup is frozen, thaw it before the next dump");
+        }
         if (r == -ESRCH)
                 return ckpt_error(err, r, "pid %d died while it was being looked at", pid);
         if (r < 0)

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -74,17 +75,30 @@ static int open_dirs(struct ckpt_run *run) {
 
 static int start_log(struct ckpt_run *run, int *ret_fd) {
         const struct ckpt_options *opts = run->opts;
-        int fd;
+        size_t length = opts->log_file ? strlen(opts->log_file) : 0;
+        int fd, flags;
 
         run->log_on_stderr = !opts->log_file;
         if (run->log_on_stderr) {
                 log_open(STDERR_FILENO, (enum log_level)opts->verbosity, opts->log_pid);
                 return 0;
         }
+        /* It would be truncated, and the checkpoint that it belongs to be lost. */
+        if (length >= 4 && strcmp(opts->log_file + length - 4, ".img") == 0)
+                return ckpt_error(&run->err, -EINVAL,
+                                  "-o/--log-file: %s has the name of an image; choose another",
+                                  opts->log_file);
+        /* Not blocking: a FIFO that nobody reads is an error. */
         fd = openat(run->work_dirfd, opts->log_file,
-                    O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+                    O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+        if (fd < 0 && errno == ENXIO)
+                return ckpt_error(&run->err, -ENXIO, "-o/--log-file: nobody reads from the FIFO %s",
+                                  opts->log_file);
         if (fd < 0)
                 return ckpt_error_errno(&run->err, -errno, "-o/--log-file: cannot open %s", opts->log_file);
+        flags = fcntl(fd, F_GETFL);
+        if (flags >= 0)
+                (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
         log_open(fd, (enum log_level)opts->verbosity, opts->log_pid);
         *ret_fd = fd;
         return 0;

@@ -241,6 +241,20 @@ static int check_option(const struct ckpt_options *opts, enum option_id id, stru
                           desc->missing, file ? " (it is set in " : "", file ?: "", file ? ")" : "");
 }
 
+/* Of the keys of --external, unix[INODE] is carried over; all others are refused by name. */
+static int check_external(const struct ckpt_options *opts, struct ckpt_error *err) {
+        for (size_t i = 0; i < opts->external.n; i++) {
+                const char *key = opts->external.v[i];
+                size_t digits = strncmp(key, "unix[", 5) == 0 ? strspn(key + 5, "0123456789") : 0;
+
+                if (digits > 0 && strcmp(key + 5 + digits, "]") == 0)
+                        continue;
+                ckpt_error(err, -EOPNOTSUPP, "--external %s is not supported yet", key);
+                return ckpt_error_hint(err, "Only unix[INODE], a unix socket whose other end is outside, is");
+        }
+        return 0;
+}
+
 int ckpt_options_check(const struct ckpt_options *opts, struct ckpt_error *err) {
         ckpt_assert(opts->command != COMMAND_INVALID);
 
@@ -250,5 +264,5 @@ int ckpt_options_check(const struct ckpt_options *opts, struct ckpt_error *err) 
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return check_external(opts, err);
 }

@@ -34,6 +34,7 @@ static int look(struct dump *d, struct ckpt_error *err) {
         if (r < 0)
                 return r;
         look_sessions(d);
+        look_frozen(d);
         return blockers_to_error(d->blockers, "nothing was stopped or changed", err);
 }
 
@@ -201,6 +202,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
                 r = look_tasks(&d, &run->err);
         if (r == 0) {
                 look_sessions(&d);
+                look_frozen(&d);
                 *ret = TAKE_PTR(d.blockers);
         }
         release(&d);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What stands against a dump; nothing is stopped for it. */
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -96,6 +97,14 @@ static void look_exit_signal(struct dump_task *t) {
                         dump_task_name(t), t->stat.exit_signal);
 }
 
+/* Signal 0 asks for the permission to send SIGKILL. */
+static void look_killable(struct dump_task *t) {
+        if (!t->dump->opts->leave_running && kill(t->pid, 0) < 0 && errno == EPERM)
+                blocker_add(t->dump->blockers, "Use -R/--leave-running, or run ckpt with CAP_KILL",
+                            "%s belongs to another user, and ckpt may not end it after the dump",
+                            dump_task_name(t));
+}
+
 /* In the worker, or in the main thread when that has nothing else to do. */
 static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) {
         struct dump_task *t = arg;
@@ -126,6 +135,7 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
         look_tracer(t, &status);
         look_sharing(t);
         look_exit_signal(t);
+        look_killable(t);
         task_look(t);
         if (pool_add(t->dump->aside, look_rest, t) < 0)
                 return ckpt_error_errno(err, -ENOMEM, "cannot look at %s", dump_task_name(t));

@@ -40,6 +40,9 @@ int look_again(struct dump *d, struct ckpt_error *err);
 /* Sessions and process groups of the whole tree. */
 void look_sessions(struct dump *d);
 
+/* The root's cgroup is frozen, so that nothing can be carried out in the tree. Adds a blocker. */
+void look_frozen(struct dump *d);
+
 /* ---- sharing.c ---- */
 
 /* Memory, handlers, descriptor table, directories shared with the parent: adds blockers, sets d->shares. */

@@ -19,6 +19,7 @@ enum {
         NR_RESTART_SYSCALL = 219,
         SYSCALL_INSN_SIZE = 2,
         USER64_CS = 0x33, /* code segment of 64-bit user space */
+        EFLAGS_TRAP = 0x100, /* a SIGTRAP after each instruction */
 };
 
 /* orig_rax -1: "not in a system call", so that the kernel restarts nothing. */

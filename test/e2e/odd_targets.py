@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+# e2e: timeout=120
+"""Targets and callers in odd states: each gives one clear line and exit status 1, and changes nothing."""
+import fcntl
+import os
+import signal
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, '..', 'lib'))
+from _scenario import Sandbox, check, kill_tree, one_clear_line, read, snapshot, write
+
+sb = Sandbox.from_env()
+V2 = [p for p in ('/sys/fs/cgroup', '/sys/fs/cgroup/unified') if os.path.exists(p + '/cgroup.procs')]
+
+
+def start(name, **kwargs):
+    for f in os.listdir(sb.path('work')):
+        os.unlink(sb.path('work', f))
+    pid = sb.start([sb.program(name)], **kwargs)
+    sb.wait_ready(pid)
+    return pid
+
+
+def refuse(pid, *patterns, options=(), directory='img'):
+    os.makedirs(sb.path(directory), exist_ok=True)
+    result = sb.ckpt('dump', '-t', str(pid), '-D', sb.path(directory), *options)
+    one_clear_line(result, *patterns)
+    check(not [f for f in os.listdir(sb.path(directory)) if f.endswith('.img') or f.startswith('.')], 'something is left')
+
+
+def case_trap_flag():
+    """The single steps would go on in the agent, and end the program."""
+    pid = start('stepper')
+    for _ in range(3):
+        refuse(pid, str(pid), 'trap flag', 'unchanged')
+        refuse(pid, str(pid), 'trap flag', 'unchanged', options=['-R'])
+    os.kill(pid, signal.SIGUSR1)
+    check(sb.wait_exit(pid) == 0, 'the program found itself changed')
+
+
+class Frozen:
+    """A group of cgroup v2 with one frozen process in it."""
+
+    def __init__(self, pid):
+        self.dir = f'{V2[0]}/ckpt-odd-{os.getpid()}-{pid}'
+        os.mkdir(self.dir)
+        write(self.dir + '/cgroup.procs', str(pid))
+        self.freeze('1')
+
+    def freeze(self, value):
+        write(self.dir + '/cgroup.freeze', value)
+        sb.wait_for(lambda: f'frozen {value}' in read(self.dir + '/cgroup.events').decode(), 'the cgroup to freeze or thaw')
+
+    def done(self):
+        self.freeze('0')
+
+
+def case_frozen():
+    """What is in a frozen cgroup can be stopped, but carries out nothing: said at once for the tree's root, and after a
+    while for another process."""
+    if not V2:
+        print('  no cgroup v2 here')
+        return
+    groups = []
+    try:
+        pid = sb.start(['/bin/sleep', '1000'])
+        sb.wait_for(lambda: b'sleep' in read(f'/proc/{pid}/comm'), 'sleep')
+        groups.append(Frozen(pid))
+        refuse(pid, str(pid), 'frozen', 'thaw')
+        rc, text = sb.check_tree(pid)
+        check(rc == 1 and 'frozen' in text, 'check -t', rc, text)
+        groups[-1].freeze('0')
+        sb.dump(pid, 'img-thawed')
+        pid = sb.start(['/bin/sh', '-c', 'sleep 1000 & wait'])
+        sb.wait_for(lambda: b'sleep' in b''.join(read(f'/proc/{p}/comm') for p in sb.others()), 'sleep')
+        child = next(p for p in sb.others() if p != pid)
+        groups.append(Frozen(child))
+        refuse(pid, str(child), 'frozen')
+        groups[-1].freeze('0')
+        sb.dump(pid, 'img-thawed2')
+        sb.restore('img-thawed2', expect_pid=pid)
+        kill_tree(sb, pid)
+    finally:
+        for group in groups:
+            group.done()
+            sb.wait_for(lambda: not read(group.dir + '/cgroup.procs'), 'the cgroup to be empty')
+            os.rmdir(group.dir)
+
+
+def case_not_killable():
+    """Without CAP_KILL another user's process could be dumped, but not ended: nothing may be left half done."""
+    pid = sb.start(['/usr/bin/setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '/bin/sleep', '1000'])
+    sb.wait_for(lambda: b'sleep' in read(f'/proc/{pid}/comm'), 'sleep')
+    before = sb.view(pid)
+    out, images = sb.path('capless.out'), sb.path('img-capless')
+    os.mkdir(images)
+    for more, want in ([], 1), (['-R'], 0):
+        handle = sb.start(['/usr/bin/setpriv', '--bounding-set=-kill', '--inh-caps=-kill', sb.ckpt_path, 'dump', '-t', str(pid),
+                           '-D', images, *more], out=out, cwd='.')
+        sb.bystanders.add(handle)
+        check(sb.wait_exit(handle) == want, f'dump {more}', read(out).decode())
+        sb.bystanders.discard(handle)
+        if want:
+            check('CAP_KILL' in read(out).decode(), 'not a clear line', read(out).decode())
+            check(not os.listdir(images), 'images are left')
+        sb.same_view(pid, before)
+    kill_tree(sb, pid)
+
+
+def case_external():
+    """Keys of resources that are not carried over are refused by name, by each command that takes them."""
+    pid = start('trivial')
+    for key in ('mnt[/x]:name', 'mnt[]:ms', 'dev[1/3]:null', 'file[1:2]', 'tty[1:2]', 'net[4026531840]:n', 'pid[4026531836]:p',
+                'veth[eth0]:v@br', 'macvlan[a]:b', 'netdev[a]:b', 'unix[x]', 'unix[1', 'unix[]', 'nonsense'):
+        refuse(pid, r'--external', key.replace('[', r'\[').replace(']', r'\]'), options=['--external', key])
+        for words in (['check', '-t', str(pid)], ['restore', '-D', sb.path('img'), '-d']):
+            one_clear_line(sb.ckpt(*words, '--external', 'unix[12]', '--external', key), '--external')
+    kill_tree(sb, pid)
+
+
+def case_log_file():
+    """A log must not overwrite a checkpoint, or wait for somebody to read it."""
+    pid = start('trivial')
+    sb.dump(pid, 'img-log', kill=False)
+    before = snapshot(sb.path('img-log'))
+    for words in (['dump', '-t', str(pid)], ['restore', '-d'], ['inspect']):
+        one_clear_line(sb.ckpt(*words, '-D', sb.path('img-log'), '-o', 'inventory.img'), r'inventory\.img')
+    check(snapshot(sb.path('img-log')) == before, 'the checkpoint has changed')
+    os.mkfifo(sb.path('fifo'))
+    refuse(pid, 'fifo', options=['-o', sb.path('fifo'), '-v4'])
+    reader = os.open(sb.path('fifo'), os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 1 << 20)
+    result = sb.ckpt('dump', '-t', str(pid), '-D', sb.path('img'), '-o', sb.path('fifo'), '-v4')
+    check(result.rc == 0 and b'dumped the tree' in os.read(reader, 1 << 20), 'a FIFO with a reader', result)
+    os.close(reader)
+
+
+for name, case in list(globals().items()):
+    if name.startswith('case_'):
+        print(name, flush=True)
+        case()
+        sb.no_strangers(set())
