@@ -54,8 +54,8 @@ static int add_object(struct dump_task *t, const struct proc_dir *proc, const ch
         return 0;
 }
 
-int mem_add_object(struct dump_task *t, const struct proc_dir *proc, const char *where, const struct stat *st,
-                   uint32_t *ret_id, struct ckpt_error *err) {
+int mem_add_object(struct dump_task *t, const struct proc_dir *proc, const char *where,
+                   const struct stat *st, uint32_t *ret_id, struct ckpt_error *err) {
         struct mem_tree *tree = mem_tree_of(t->dump);
         int r;
 

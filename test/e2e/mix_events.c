@@ -66,7 +66,7 @@ static const uint32_t want[MEMBERS] = {
 static struct {
         struct test_barrier barrier;
         uint32_t stop;
-} *sh;
+} * sh;
 
 static int ep, nested, fd[MEMBERS], peer[MEMBERS], queue[2], copy, kid_pidfd, server, client, own[2];
 static pid_t sharer, filtered, idler;
@@ -114,8 +114,8 @@ static void get(int from, const char *text) {
         char buf[100] = "";
         ssize_t n = recv(from, buf, strlen(text), MSG_WAITALL);
 
-        CHECK(n == (ssize_t)strlen(text) && memcmp(buf, text, strlen(text)) == 0, "got %zd \"%s\", not \"%s\"", n, buf,
-              text);
+        CHECK(n == (ssize_t)strlen(text) && memcmp(buf, text, strlen(text)) == 0,
+              "got %zd \"%s\", not \"%s\"", n, buf, text);
 }
 
 static void send_fds(const char *text, const int *fds, size_t n) {
