@@ -240,6 +240,7 @@ struct restore_file {
         uint32_t dir_users;
         int dir; /* O_PATH, of a directory that tasks work in */
         bool owner_waits, async_set;
+        bool member;                 /* of an epoll instance, and nobody has it but the queue of a socket */
         bool path_waits;             /* a RegFile whose path is still to be checked */
         bool opened_ahead;           /* ahead.h; its owner is still to be set */
         bool finished;               /* by a kind that finishes files together */

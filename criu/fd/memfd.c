@@ -149,7 +149,7 @@ static int add_inode(struct dump *d, const struct fd_probe *p, struct dump_memfd
                 return ckpt_error(err, -ENOTSUP,
                                   "%s is a memfd with seals that this ckpt does not know (%#x)",
                                   fd_probe_name(p), (unsigned int)(seals & ~SEALS_KNOWN));
-        r = mem_add_object(p->task, p->where, &st, &msg->shmid, err);
+        r = mem_add_object(p->task, p->proc, p->where, &st, &msg->shmid, err);
         if (r < 0)
                 return r;
         msg->name = name_of(&files->arena, p);

@@ -58,7 +58,7 @@ int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error
 static void file_served(struct restore_file *file, uint32_t n) {
         ckpt_assert(file->nr_slots >= n);
         file->nr_slots -= n;
-        if (file->nr_slots == 0 && !file->kind->finish && !file->owner_waits)
+        if (file->nr_slots == 0 && !file->kind->finish && !file->owner_waits && !file->member)
                 file->fd = safe_close(file->fd);
 }
 
@@ -254,6 +254,28 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
                      : fault_point_error(FAULT_RESTORE_FILES, err);
 }
 
+/* The tables have theirs: what is still waited for goes into queues. It stays open until it is registered. */
+static void keep_members(struct restore_files *files) {
+        for (size_t i = 0; i < files->n; i++) {
+                const Img__File *msg = files->v[i].msg;
+
+                for (size_t j = 0; msg->type == IMG__FD_TYPES__EVENTPOLL && j < msg->epfd->n_tfd; j++) {
+                        const Img__EventpollTfd *tfd = msg->epfd->tfd[j];
+                        struct restore_file *file =
+                                tfd->has_file_id ? restore_find_file(files, tfd->file_id) : NULL;
+
+                        if (file && file->nr_slots > 0)
+                                file->member = true;
+                }
+        }
+}
+
+static void close_members(struct restore_files *files) {
+        for (size_t i = 0; i < files->n; i++)
+                if (files->v[i].member && !files->v[i].owner_waits)
+                        files->v[i].fd = safe_close(files->v[i].fd);
+}
+
 int fd_restore(struct restore *r, struct ckpt_error *err) {
         const struct fd_kind *kind;
         int rc;
@@ -266,6 +288,7 @@ int fd_restore(struct restore *r, struct ckpt_error *err) {
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
                         rc = fill_table(r->tasks[i], err);
         /* Before epoll instances come: what is in queues is nothing new to them. */
+        keep_members(r->files);
         if (rc == 0)
                 rc = unix_fill(r, err);
         for (size_t i = 0; rc == 0 && i < r->files->n; i++) {
@@ -274,9 +297,10 @@ int fd_restore(struct restore *r, struct ckpt_error *err) {
                 if (!file->kind->finish || file->fd < 0)
                         continue;
                 rc = file->kind->finish(r, file, err);
-                if (!file->owner_waits)
+                if (!file->owner_waits && !file->member)
                         file->fd = safe_close(file->fd);
         }
+        close_members(r->files);
         for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)
                 if (kind->complete)
                         rc = kind->complete(r, err);

@@ -428,10 +428,6 @@ int dump_queued_fd(struct dump_task *t, int fd, uint32_t *ret_id, bool *ret_keep
         }
         kind = fd_kind_of(&p);
         fd_kind_look(kind, &p, b);
-        if (kind == &fd_kind_epoll)
-                blocker_add(b, "Try again when the program has received it",
-                            "%s is an epoll instance, which cannot be carried over from there",
-                            fd_probe_name(&p));
         if (p.info.locks.n > 0)
                 blocker_add(b, "Try again when the program has received it",
                             "%s is a file with locks, which cannot be carried over from there",

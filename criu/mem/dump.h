@@ -20,8 +20,10 @@ struct mem_object {
         uint32_t id; /* names pagemap-shmem-ID.img */
         uint32_t pages_id;
         uint64_t size;           /* bytes */
-        struct dump_task *owner; /* a task that maps it ... */
-        char link[48];           /* ... and what below /proc/PID leads to it: map_files/START-END, fd/7 */
+        struct dump_task *owner; /* a task that has it ... */
+        const struct proc_dir
+                *proc; /* ... where it is seen: the task's, or ckpt's own for what is in a queue ... */
+        char link[48]; /* ... and what leads to it there: map_files/START-END, fd/7 */
 };
 DEFINE_VEC(mem_object_vec, struct mem_object);
 

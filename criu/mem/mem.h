@@ -40,10 +40,11 @@ void mem_release_killed(const struct dump_task *t);
 
 /*
  * Frozen: memory that is a file without a name (a memfd), whether it is mapped or not. It is saved with the other
- * shared memory as *ret_id, once however often it is added. `where` below /proc/PID leads to it.
+ * shared memory as *ret_id, once however often it is added. `where` below `proc` leads to it, which is the task's or
+ * ckpt's own, and has to stay until that is done.
  */
-int mem_add_object(struct dump_task *t, const char *where, const struct stat *st, uint32_t *ret_id,
-                   struct ckpt_error *err);
+int mem_add_object(struct dump_task *t, const struct proc_dir *proc, const char *where,
+                   const struct stat *st, uint32_t *ret_id, struct ckpt_error *err);
 
 /*
  * System V segments (ns/ipc.h), which areas of the tree map by their id. After mem_collect(): how many areas do

@@ -31,8 +31,8 @@ static struct mem_object *find_object(struct mem_object_vec *objects, const stru
         return NULL;
 }
 
-static int add_object(struct dump_task *t, const char *where, const struct stat *st, uint32_t *ret_id,
-                      struct ckpt_error *err) {
+static int add_object(struct dump_task *t, const struct proc_dir *proc, const char *where,
+                      const struct stat *st, uint32_t *ret_id, struct ckpt_error *err) {
         struct mem_object_vec *objects = &mem_tree_of(t->dump)->objects;
         struct mem_object *o = find_object(objects, st);
 
@@ -45,7 +45,8 @@ static int add_object(struct dump_task *t, const char *where, const struct stat 
                                           .ino = st->st_ino,
                                           .id = MEM_OBJECT_ID | (uint32_t)objects->n,
                                           .size = page_align_up((uint64_t)st->st_size),
-                                          .owner = t };
+                                          .owner = t,
+                                          .proc = proc };
                 ckpt_assert(strlen(where) < sizeof(o->link));
                 memcpy(o->link, where, strlen(where) + 1);
         }
@@ -53,13 +54,13 @@ static int add_object(struct dump_task *t, const char *where, const struct stat 
         return 0;
 }
 
-int mem_add_object(struct dump_task *t, const char *where, const struct stat *st, uint32_t *ret_id,
-                   struct ckpt_error *err) {
+int mem_add_object(struct dump_task *t, const struct proc_dir *proc, const char *where,
+                   const struct stat *st, uint32_t *ret_id, struct ckpt_error *err) {
         struct mem_tree *tree = mem_tree_of(t->dump);
         int r;
 
         pthread_mutex_lock(&tree->lock);
-        r = add_object(t, where, st, ret_id, err);
+        r = add_object(t, proc, where, st, ret_id, err);
         pthread_mutex_unlock(&tree->lock);
         return r;
 }
@@ -90,7 +91,7 @@ int mem_object_of(struct dump_task *t, const struct proc_vma *vma, uint32_t *ret
         if (fstatat(t->proc.fd, link, &st, 0) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot look at the shared memory mapped at %#llx",
                                         dump_task_name(t), (unsigned long long)vma->start);
-        r = mem_add_object(t, link, &st, ret_id, err);
+        r = mem_add_object(t, &t->proc, link, &st, ret_id, err);
         if (r == 0)
                 *ret_size = page_align_up((uint64_t)st.st_size);
         return r;
@@ -149,7 +150,7 @@ static int huge_runs(int fd, const struct stat *st, struct mem_run_vec *ret) {
 }
 
 static int save_object(struct dump *d, const struct mem_object *o, struct ckpt_error *err) {
-        _cleanup_close_ int fd = proc_openat(&o->owner->proc, o->link, O_RDONLY);
+        _cleanup_close_ int fd = proc_openat(o->proc, o->link, O_RDONLY);
         _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
         struct mem_source source = { .fd = fd, .name = dump_task_name(o->owner) };
         struct statfs fs;

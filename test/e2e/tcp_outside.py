@@ -49,7 +49,9 @@ for address, peer, port in (('10.9.0.1', '10.9.0.1', '7001'), ('fd09::1', 'fd09:
         got = away.received()
         sb.wait_for(lambda: alive() and all(r > s for r, s in zip(here.received(), sent)) and
                     all(r > g + MEGABYTE for r, g in zip(away.received(), got)), 'the backlog to drain')
-        print(f'{address}: round {n}: drained after {time.monotonic() - start:.2f} s')
+        took = time.monotonic() - start
+        print(f'{address}: round {n}: drained after {took:.2f} s')
+        check(took < 5, f'{address}: what waited took {took:.2f} s to arrive: a peer that has backed off is not woken')
         check(counter('OutRsts') == 0 and there.resets() == 0,
               f'resets: sent {counter("OutRsts")}, there {there.resets()}')
     sb.signal(client, signal.SIGTERM)
