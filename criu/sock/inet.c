@@ -284,6 +284,13 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
                 isk->state = diag->state == TCP_ESTABLISHED ? TCP_ESTABLISHED : TCP_CLOSE;
         if (diag && (isk->state == TCP_SYN_SENT || (isk->state == TCP_ESTABLISHED && isk->dst_port == 0)))
                 copy_diag_peer(diag, arena, isk);
+        if (isk->family == AF_INET6 && inet_is_connection(isk) && !isk->ifname &&
+            IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)isk->src_addr)) {
+                ckpt_error(err, -ENOTSUP,
+                           "%s: it has a link-local address, of which its peer's, which is none, does not tell the device",
+                           name);
+                return ckpt_error_hint(err, "Have the peer connect from a link-local address, or to another one");
+        }
         read_shutdown(fd, diag, isk);
         r = read_listener(fd, isk);
         if (r < 0)
