@@ -187,7 +187,7 @@ int dump_run(struct ckpt_run *run) {
 }
 
 int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
-        struct dump d = { .run = run, .opts = run->opts };
+        struct dump d = { .run = run, .opts = run->opts, .checking = true };
         int r;
 
         kernel_features_init(&d.kernel);

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # e2e: netns timeout=120
 """Odd connections, each dumped and restored twice: with itself, by TCP Fast Open, with 40 MB to be sent, of link-local
-addresses, refused, in a group of listeners, reset with something unread, bound while their listener has gone."""
+addresses, refused, in a group of listeners, reset with something unread, bound while their listener has gone. And those
+that are refused: `ckpt check -t` names them as a dump does."""
 import os
+import re
 
 from _net import OtherMachine, locks
 from _scenario import Sandbox, check, one_clear_line, read
@@ -135,7 +137,7 @@ ready(); go()
 for i in range(20): new()
 for c, d in pairs[:20]: assert d.recv(2000) == b'x' * 1000
 for c, d in pairs: d.send(b'y'); assert c.recv(1) == b'y'
-q.listen(); new()
+q.listen(); v.append(q); new()
 '''
 CASES['sndqueue-closed-peer'] = '''
 a = socket.create_server(('127.0.0.1', 7907)); b = socket.create_connection(('127.0.0.1', 7907)); c, _ = a.accept()
@@ -169,7 +171,9 @@ os.kill(f, 9); os.wait()
 assert b2.recv(100) == b'no listener'
 b2.send(b'fine'); assert c.recv(10) == b'fine'
 '''
-pid = program('''
+
+REFUSED = {}
+REFUSED['link-local'] = ('''
 a = socket.socket(socket.AF_INET6); a.bind(('::', 7909)); a.listen()
 addr = [l.split() for l in open('/proc/net/if_inet6') if l.startswith('fe80') and 'veth-a' in l][0]
 b = socket.socket(socket.AF_INET6); b.bind(('fd09::1', 0))
@@ -177,9 +181,47 @@ b.connect((socket.inet_ntop(socket.AF_INET6, bytes.fromhex(addr[0])), 7909, 0, i
 c, _ = a.accept()
 ready(); go()
 c.send(b'x'); assert b.recv(1) == b'x'
-''')
-one_clear_line(sb.ckpt(*sb.dump_args(pid, 'img-scope', '--tcp-established')), 'link-local', 'device')
-finish(pid, 'link-local and not')
+''', 'fd 5.*link-local.*device')
+REFUSED['data with the SYN'] = ('''
+b = socket.socket(); b.setblocking(False)
+assert b.sendto(b'in the syn', 0x20000000, ('10.9.0.77', 7999)) == 10 and state(b) == 2
+ready(); go()
+''', 'fd 3.*Fast Open')
+REFUSED['TCP_DEFER_ACCEPT'] = ('''
+a = socket.socket(socket.AF_INET6); a.setsockopt(6, 9, 30); a.bind(('::', 7910)); a.listen(5)
+b = socket.create_connection(('127.0.0.1', 7910))
+ready(); go()
+b.send(b'now'); a.settimeout(10)
+c, _ = a.accept()
+assert c.recv(10) == b'now'
+''', 'fd 3.*7910.*1 connections wait.*--skip-in-flight')
+REFUSED['backlogs'] = ('''
+v = []
+for i in range(3):
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); s.bind(('127.0.0.1', 7911)); s.listen(50); v.append(s)
+cs = []
+while len(select.select(v, [], [], 1)[0]) < 3: cs.append(socket.create_connection(('127.0.0.1', 7911)))
+for c in cs: c.send(b'waits in the backlog')
+ready(); go()
+for i in cs:
+    r, _, _ = select.select(v, [], [], 5)
+    e, _ = r[0].accept(); assert e.recv(30) == b'waits in the backlog'
+''', r'(?s)fd 3.*7911.*accepted.*fd 4.*7911.*accepted.*fd 5.*7911.*accepted')
+REFUSED['MD5'] = ('''
+s = socket.socket()
+s.setsockopt(6, 14, struct.pack('=H2s4s120sBBHI80s', 2, b'', bytes([127, 0, 0, 1]), b'', 0, 0, 3, 0, b'key'))
+s.bind(('127.0.0.1', 7914)); s.listen()
+ready(); go()
+''', 'fd 3.*MD5')
+REFUSED['cork'] = ('''
+a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(('127.0.0.1', 7304))
+b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); b.connect(('127.0.0.1', 7304))
+b.send(b'half', socket.MSG_MORE)
+ready(); go()
+b.send(b'whole'); assert a.recv(100) == b'halfwhole'
+''', 'fd 4.*half written')
+with open('/proc/sys/net/ipv4/tcp_fastopen', 'w') as f:
+    f.write('1543')
 for name, text in CASES.items():
     pid = program(text)
     for n in range(2):
@@ -187,3 +229,15 @@ for name, text in CASES.items():
         sb.restore(f'img-{name}-{n}', '--tcp-established', expect_pid=pid)
         check(locks() == [], f'locks: {locks()}')
     finish(pid, name)
+for name, (text, pattern) in REFUSED.items():
+    pid = program(text)
+    result = sb.ckpt('check', '-t', str(pid), '--tcp-established')
+    check(result.rc == 1 and re.search(pattern, result.out), f'{name}: check -t says nothing of it', result.out)
+    one_clear_line(sb.ckpt(*sb.dump_args(pid, 'img-refused', '--tcp-established')), pattern, 'as before')
+    check(locks() == [], f'locks: {locks()}')
+    finish(pid, name)
+pid = program(REFUSED['TCP_DEFER_ACCEPT'][0].replace("b.send(b'now')", "b.close(); b = socket.create_connection(('127.0.0.1', 7910)); b.send(b'now')"))
+check(sb.ckpt('check', '-t', str(pid), '--tcp-established', '--skip-in-flight').rc == 0, 'check -t --skip-in-flight')
+sb.dump(pid, 'img-skip', '--tcp-established', '--skip-in-flight')
+sb.restore('img-skip', '--tcp-established', expect_pid=pid)
+finish(pid, 'skipped')
