@@ -192,7 +192,7 @@ static int lock_network(struct dump *d, struct ckpt_error *err) {
         s->told = r == 0;
         if (r < 0 || !wanted)
                 return r;
-        r = netlock_hold(held, outside.v, outside.n, lock_note(d, note), &s->hold, err);
+        r = netlock_hold(held, outside.v, outside.n, lock_note(d, note), &d->low_fd, &s->hold, err);
         if (r == 0)
                 r = netlock_hold_in(s->hold, err);
         if (r < 0)
