@@ -3,6 +3,7 @@
 #include "dump/dump.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,7 @@ static void release(struct dump *d) {
         tree_free(d);
         blockers_free(&d->blockers);
         free(d->self);
+        d->low_fd = safe_close(d->low_fd);
         kernel_features_done(&d->kernel);
 }
 
@@ -152,6 +154,7 @@ static int attempt(struct dump *d, struct ckpt_error *err) {
         int r;
 
         kernel_features_init(&d->kernel);
+        d->low_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         d->blockers = blockers_new();
         r = run_stages(d, err);
         release(d);
@@ -188,7 +191,7 @@ int dump_run(struct ckpt_run *run) {
 }
 
 int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
-        struct dump d = { .run = run, .opts = run->opts };
+        struct dump d = { .run = run, .opts = run->opts, .low_fd = -EBADF, .checking = true };
         int r;
 
         kernel_features_init(&d.kernel);

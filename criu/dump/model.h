@@ -84,6 +84,8 @@ struct dump {
         struct pool *pool;
         struct pool *aside;   /* one worker, which takes part of each task's work off the main thread */
         unsigned int attempt; /* from 1 */
+        int low_fd;           /* keeps a low number free for libnftables (sock/lock.h); -EBADF */
+        bool checking;        /* for `ckpt check`: name what comes and goes, too, since nothing follows */
         bool may_retry;       /* it failed for what the next attempt may not meet */
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */

@@ -6,10 +6,12 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <linux/xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -219,6 +221,55 @@ static Img__Timeval timeval_of(const struct statx_timestamp *ts) {
         return tv;
 }
 
+/* Of labels of security modules, the new file gets its own. */
+static bool is_label(const char *name) {
+        return strncmp(name, XATTR_SECURITY_PREFIX, XATTR_SECURITY_PREFIX_LEN) == 0 &&
+               strcmp(name, XATTR_NAME_CAPS) != 0;
+}
+
+static int read_xattr(const char *path, const char *name, struct arena *a, Img__GhostXattr **ret) {
+        Img__GhostXattr *msg = arena_message(a, Img__GhostXattr, img__ghost_xattr__init);
+        ssize_t n;
+
+        msg->name = arena_strdup(a, name);
+        n = getxattr(path, name, NULL, 0);
+        if (n < 0)
+                return -errno;
+        msg->value.data = arena_new_array(a, uint8_t, (size_t)n + 1);
+        n = getxattr(path, name, msg->value.data, (size_t)n);
+        msg->value.len = n < 0 ? 0 : (size_t)n;
+        *ret = msg;
+        return n < 0 ? -errno : 0;
+}
+
+static int read_xattrs(struct dump *d, const struct dump_ghost *g, Img__GhostFile *msg) {
+        _cleanup_close_ int fd = proc_openat(g->proc, g->where, O_PATH);
+        struct arena *a = &dump_files(d)->arena;
+        _cleanup_free_ char *names = NULL;
+        char path[32];
+        ssize_t size;
+        size_t n = 0;
+        int r = 0;
+
+        if (fd < 0)
+                return fd;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        size = listxattr(path, NULL, 0);
+        if (size <= 0)
+                return size == 0 || errno == EOPNOTSUPP ? 0 : -errno;
+        names = calloc(1, (size_t)size + 1);
+        ckpt_assert(names);
+        size = listxattr(path, names, (size_t)size);
+        if (size < 0)
+                return -errno;
+        msg->xattrs = arena_new_array(a, Img__GhostXattr *, (size_t)size);
+        for (const char *name = names; r == 0 && name < names + size; name += strlen(name) + 1)
+                if (!is_label(name))
+                        r = read_xattr(path, name, a, &msg->xattrs[n++]);
+        msg->n_xattrs = n;
+        return r;
+}
+
 static int save_ghost(struct dump *d, const struct dump_ghost *g, struct ckpt_error *err) {
         Img__Timeval atim = timeval_of(&g->st.stx_atime), mtim = timeval_of(&g->st.stx_mtime);
         _cleanup_image_file_ struct image_file *image = NULL;
@@ -234,6 +285,11 @@ static int save_ghost(struct dump *d, const struct dump_ghost *g, struct ckpt_er
         msg.ino = g->st.stx_ino;
         msg.atim = &atim;
         msg.mtim = &mtim;
+        r = S_ISLNK(g->st.stx_mode) ? 0 : read_xattrs(d, g, &msg);
+        if (r < 0)
+                return ckpt_error_errno(
+                        err, r, "pid %d: cannot read the extended attributes of its deleted file (%s)",
+                        g->proc->pid, g->where);
         if (S_ISREG(g->st.stx_mode)) {
                 msg.has_size = true;
                 msg.size = g->st.stx_size;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -306,6 +307,14 @@ static int set_attributes(const struct restore_ghost *g, int fd, struct ckpt_err
                 return ckpt_error_errno(err, -errno,
                                         "cannot give a deleted %s its owner, permissions and times",
                                         S_ISDIR(msg->mode) ? "directory" : "file");
+        for (size_t i = 0; i < msg->n_xattrs; i++) {
+                const Img__GhostXattr *x = msg->xattrs[i];
+
+                if (setxattr(path, x->name, x->value.data, x->value.len, 0) < 0)
+                        return ckpt_error_errno(err, -errno,
+                                                "cannot give a deleted file its extended attribute %s",
+                                                x->name);
+        }
         return 0;
 }
 

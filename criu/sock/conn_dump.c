@@ -95,6 +95,43 @@ static void find_pairs(struct dump_socks *s) {
 
 /* ---- not accepted yet ---- */
 
+static bool is_for(const Img__InetSk *listener, const struct sock_diag *request) {
+        static const uint32_t any[4];
+        size_t n = listener->n_src_addr * sizeof(*any);
+
+        return request->state == TCP_SYN_RECV && request->src_port == listener->src_port &&
+               (request->family != listener->family || memcmp(listener->src_addr, any, n) == 0 ||
+                memcmp(listener->src_addr, request->src, n) == 0);
+}
+
+/*
+ * With TCP_DEFER_ACCEPT clients are connected, and nothing of it is in the backlog, until they have sent something.
+ * Without, it is the moment of a handshake.
+ */
+static unsigned int count_deferred(struct dump_socks *s, int fd, const Img__InetSk *isk) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        unsigned int n = 0;
+        int seconds = 0;
+        socklen_t len = sizeof(seconds);
+
+        if (getsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) < 0 || seconds == 0)
+                return 0;
+        if (sock_diag_query(&s->diag, AF_INET, IPPROTO_TCP, &err) < 0)
+                log_warn("%s", ckpt_error_message(&err));
+        for (size_t i = 0; i < s->diag.all.n; i++)
+                n += is_for(isk, &s->diag.all.v[i]);
+        return n;
+}
+
+unsigned int inet_in_flight(struct dump_socks *s, int fd, const Img__InetSk *isk) {
+        struct tcp_info info = { 0 };
+        socklen_t len = sizeof(info);
+
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+                return 0;
+        return info.tcpi_unacked + count_deferred(s, fd, isk);
+}
+
 static int check_in_flight(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
         struct blockers *b = blockers_new();
@@ -102,19 +139,14 @@ static int check_in_flight(struct dump *d, struct ckpt_error *err) {
 
         for (size_t i = 0; i < s->conns.n; i++) {
                 struct inet_conn *c = s->conns.v[i];
-                struct tcp_info info = { 0 };
-                socklen_t len = sizeof(info);
+                unsigned int n = c->isk->state == TCP_LISTEN ? inet_in_flight(s, c->fd, c->isk) : 0;
 
-                if (c->isk->state != TCP_LISTEN ||
-                    getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || info.tcpi_unacked == 0)
-                        continue;
-                if (d->opts->skip_in_flight)
-                        log_warn("%s: %u connections that nobody has accepted yet are left out", c->name,
-                                 info.tcpi_unacked);
-                else
-                        blocker_add(b, "Try again in a moment, or use --skip-in-flight to have them closed",
+                if (n > 0 && d->opts->skip_in_flight)
+                        log_warn("%s: %u connections that nobody has accepted yet are left out", c->name, n);
+                else if (n > 0)
+                        blocker_add(b, INET_IN_FLIGHT_HINT,
                                     "%s: %u connections wait in it that nobody has accepted yet", c->name,
-                                    info.tcpi_unacked);
+                                    n);
         }
         r = blockers_to_error(b, "the tree runs on as before", err);
         blockers_free(&b);
@@ -160,7 +192,7 @@ static int lock_network(struct dump *d, struct ckpt_error *err) {
         s->told = r == 0;
         if (r < 0 || !wanted)
                 return r;
-        r = netlock_hold(held, outside.v, outside.n, lock_note(d, note), &s->hold, err);
+        r = netlock_hold(held, outside.v, outside.n, lock_note(d, note), &d->low_fd, &s->hold, err);
         if (r == 0)
                 r = netlock_hold_in(s->hold, err);
         if (r < 0)

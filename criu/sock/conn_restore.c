@@ -186,7 +186,7 @@ static int lock_network(struct restore *r, struct inet_state *s, struct ckpt_err
                 return 0;
         netlock_new_name(name);
         snprintf(note, sizeof(note), "restore from %s", r->run->images_dir);
-        rc = netlock_hold(name, outside.v, outside.n, note, &s->hold, err);
+        rc = netlock_hold(name, outside.v, outside.n, note, NULL, &s->hold, err);
         return rc < 0 ? rc : netlock_hold_in(s->hold, err);
 }
 

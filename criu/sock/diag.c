@@ -12,8 +12,6 @@
 #include "macro.h"
 #include "sock/nlmsg.h"
 
-#define DIAG_ATTR_MD5SIG 20 /* 4.13; INET_DIAG_MD5SIG */
-
 static const struct {
         int family, protocol;
 } queries[] = {
@@ -49,7 +47,7 @@ int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct so
                 if (attr.type == INET_DIAG_SHUTDOWN && attr.len > 0) {
                         s.has_shutdown = true;
                         s.shutdown = *(const uint8_t *)attr.data;
-                } else if (attr.type == DIAG_ATTR_MD5SIG && attr.len > 0)
+                } else if (attr.type == INET_DIAG_MD5SIG && attr.len > 0)
                         s.md5 = true;
         }
         if (r < 0)
@@ -92,7 +90,8 @@ static int query(int family, int protocol, uint32_t states, struct sock_diag_vec
                           .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
                 .req = { .sdiag_family = (uint8_t)family,
                          .sdiag_protocol = (uint8_t)protocol,
-                         .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1),
+                         /* Keys come with INFO only. */
+                         .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1) | 1 << (INET_DIAG_INFO - 1),
                          .idiag_states = states },
         };
         int r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, &asked);

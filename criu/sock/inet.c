@@ -161,6 +161,58 @@ static void look_mptcp(int fd, struct fd_probe *p, struct blockers *b) {
                 fd_probe_name(p), text);
 }
 
+static const char cork[] =
+        "it holds a datagram back that is only half written (UDP_CORK, MSG_MORE), which cannot be "
+        "carried over";
+
+/* What the kernel tells only in its list of sockets. NULL: nothing. */
+static const char *find_obstacle(const struct dump *d, const struct sock_diag *diag, const Img__InetSk *isk,
+                                 const char **ret_hint) {
+        bool closed = d->opts->tcp_close && tcp_is_connection(isk->state);
+
+        *ret_hint = "Have the program do without them";
+        if (diag && diag->md5 && !closed)
+                return "it has TCP MD5 signatures, whose keys cannot be carried over";
+        *ret_hint = "Try again when it is connected";
+        if (diag && isk->state == TCP_SYN_SENT && diag->wqueue > 1 /* the SYN */ && !closed)
+                return "it is connecting and has sent data with that (TCP Fast Open), which cannot be carried over";
+        *ret_hint = "Have the peer connect from a link-local address, or to another one";
+        if (isk->family == AF_INET6 && inet_is_connection(isk) && !isk->ifname && !closed &&
+            IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)isk->src_addr))
+                return "it has a link-local address, and its peer, which has none, does not tell of which device";
+        return NULL;
+}
+
+/* What comes and goes, or takes a list of all sockets: only to tell it. */
+static void look_closer(int fd, struct fd_probe *p, struct blockers *b) {
+        struct dump *d = p->task->dump;
+        struct dump_socks *s = dump_socks(d);
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        Img__InetSk isk = IMG__INET_SK__INIT;
+        const char *name = fd_probe_name(p), *hint, *why;
+        char text[SOCK_NAME_MAX];
+        unsigned int waiting;
+        int bytes = 0;
+
+        if (read_identity(fd, &p->task->arena, &isk) < 0 || isk.type == SOCK_RAW)
+                return;
+        if (sock_diag_query(&s->diag, (int)isk.family, (int)isk.proto, &err) < 0)
+                return;
+        inet_describe(&isk, text);
+        why = find_obstacle(d, sock_diag_find(&s->diag, p->st.stx_ino), &isk, &hint);
+        if (why)
+                blocker_add(b, hint, "%s: %s", name, why);
+        waiting = isk.state == TCP_LISTEN && isk.type == SOCK_STREAM && !d->opts->skip_in_flight
+                          ? inet_in_flight(s, fd, &isk)
+                          : 0;
+        if (waiting > 0)
+                blocker_add(b, INET_IN_FLIGHT_HINT,
+                            "%s, %s: %u connections wait in it that nobody has accepted yet", name, text,
+                            waiting);
+        if (isk.type == SOCK_DGRAM && ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0)
+                blocker_add(b, "Try again when it was sent", "%s: %s", name, cork);
+}
+
 static void inet_look(struct fd_probe *p, struct blockers *b) {
         int fd = sock_look_at(p, b);
 
@@ -171,6 +223,8 @@ static void inet_look(struct fd_probe *p, struct blockers *b) {
         else if (sock_option(fd, SO_TYPE) == SOCK_STREAM)
                 look_tcp(fd, p, b);
         raw_look(fd, fd_probe_name(p), b);
+        if (p->task->dump->checking)
+                look_closer(fd, p, b);
         sock_copy_keep(p, fd);
 }
 
@@ -184,10 +238,7 @@ static int check_cork(int fd, const char *name, struct ckpt_error *err) {
                         return 0;
                 nanosleep(&pause, NULL);
         }
-        ckpt_error(err, -ENOTSUP,
-                   "%s: it holds a datagram back that is only half written (UDP_CORK, MSG_MORE), which "
-                   "cannot be carried over; the tree runs on as before",
-                   name);
+        ckpt_error(err, -ENOTSUP, "%s: %s; the tree runs on as before", name, cork);
         ckpt_error_hint(err, "Try again when it was sent");
         return -ENOTSUP;
 }
@@ -273,13 +324,15 @@ static int add_unread(struct dump *d, struct dump_file *file, Img__InetSk *isk, 
 
 static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk,
                      const char *name, struct ckpt_error *err) {
+        const char *hint, *why = find_obstacle(d, diag, isk, &hint);
         struct arena *arena = &dump_files(d)->arena;
         struct sock_owner owner;
         int r;
 
-        if (diag && diag->md5)
-                return ckpt_error(err, -ENOTSUP,
-                                  "%s: it has TCP MD5 signatures, whose keys cannot be carried over", name);
+        if (why) {
+                ckpt_error(err, -ENOTSUP, "%s: %s; the tree runs on as before", name, why);
+                return ckpt_error_hint(err, "%s", hint);
+        }
         if (diag && isk->type != SOCK_STREAM)
                 isk->state = diag->state == TCP_ESTABLISHED ? TCP_ESTABLISHED : TCP_CLOSE;
         if (diag && (isk->state == TCP_SYN_SENT || (isk->state == TCP_ESTABLISHED && isk->dst_port == 0)))

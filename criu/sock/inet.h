@@ -68,6 +68,10 @@ void packet_table_free(struct packet_table **t);
 /* Made at the first call. */
 struct dump_socks *dump_socks(struct dump *d);
 
+/* Connections that wait in a listening socket for accept(2), with TCP_DEFER_ACCEPT those that have sent nothing yet too. */
+unsigned int inet_in_flight(struct dump_socks *s, int fd, const Img__InetSk *isk);
+#define INET_IN_FLIGHT_HINT "Try again in a moment, or use --skip-in-flight to have them closed"
+
 /* The tuple of a connection. */
 void inet_tuple(const Img__InetSk *isk, struct sock_tuple *ret);
 

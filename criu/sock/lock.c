@@ -117,10 +117,12 @@ struct netlock_hold {
         bool owned, held;
 };
 
-static int open_nft(struct netlock_hold *h, struct ckpt_error *err) {
+static int open_nft(struct netlock_hold *h, int *spare, struct ckpt_error *err) {
         if (!nft_load(&h->nft))
                 return ckpt_error(err, -EOPNOTSUPP,
                                   "cannot lock the network: libnftables.so.1 cannot be loaded");
+        if (spare)
+                *spare = safe_close(*spare);
         h->ctx = h->nft.ctx_new(NFT_CTX_DEFAULT);
         if (!h->ctx)
                 return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
@@ -194,7 +196,7 @@ static void close_on_exec(void) {
         }
 }
 
-int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note,
+int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, int *spare,
                  struct netlock_hold **ret, struct ckpt_error *err) {
         _cleanup_free_ char *owned = print_table(name, tuples, n, OUT_ONLY | OWNED, note, NULL);
         _cleanup_free_ char *plain = print_table(name, tuples, n, OUT_ONLY, note, NULL);
@@ -205,7 +207,7 @@ int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, co
         ckpt_assert(h);
         snprintf(h->name, sizeof(h->name), "%s", name);
         log_debug("network lock %s for %zu connections", name, n);
-        r = open_nft(h, err);
+        r = open_nft(h, spare, err);
         if (r == 0) {
                 h->owned = run_nft(h, owned, &refused) == 0;
                 if (!h->owned)

@@ -48,7 +48,11 @@ bool netlock_name_valid(const char *name);
  */
 struct netlock_hold;
 
-int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note,
+/*
+ * `*spare` is a descriptor with a number below FD_SETSIZE, which is closed to make room: libnftables waits with select(2).
+ * NULL or -EBADF: there is room.
+ */
+int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, int *spare,
                  struct netlock_hold **ret, struct ckpt_error *err);
 int netlock_hold_in(struct netlock_hold *h, struct ckpt_error *err);
 

@@ -40,6 +40,12 @@ static bool has_urgent(int fd) {
         return poll(&p, 1, 0) > 0 && p.revents & POLLPRI;
 }
 
+static bool has_error(int fd) {
+        struct pollfd p = { .fd = fd };
+
+        return poll(&p, 1, 0) > 0 && p.revents & POLLERR;
+}
+
 static bool is_inline(int fd) {
         int on = 0;
         socklen_t len = sizeof(on);
@@ -98,6 +104,9 @@ ssize_t urgent_peek(int fd, int size, const struct tcp_room *room, struct urgent
                 return n < 0 ? n : -EAGAIN;
         if (ret->marked)
                 return n < size ? -EAGAIN : n;
+        /* Whoever reads where nothing is takes the error that waits for the program: reset by the peer. */
+        if (has_error(fd))
+                return has_urgent(fd) ? -EOPNOTSUPP : n < size ? -EAGAIN : n;
         r = set_peek_off(fd, (int)n);
         /* Before 6.9: look has seen to it that nothing urgent is unread. */
         if (r == -EOPNOTSUPP)

@@ -222,8 +222,9 @@ static int lock_child(void) {
         fd = netlock_socket();
         netlock_new_name(a);
         netlock_new_name(b);
-        if (netlock_exists(a) != 0 || netlock_hold(a, tuples, 2, "a \"note\"; }", &held_a, &err) < 0 ||
-            netlock_hold_in(held_a, &err) < 0 || netlock_hold(b, tuples + 1, 1, "b", &held_b, &err) < 0) {
+        if (netlock_exists(a) != 0 || netlock_hold(a, tuples, 2, "a \"note\"; }", NULL, &held_a, &err) < 0 ||
+            netlock_hold_in(held_a, &err) < 0 ||
+            netlock_hold(b, tuples + 1, 1, "b", NULL, &held_b, &err) < 0) {
                 fprintf(stderr, "%s\n", ckpt_error_message(&err));
                 return 1;
         }
@@ -241,7 +242,7 @@ static int lock_child(void) {
                 return 5;
         /* Whoever holds it is killed. */
         if (fork() == 0) {
-                netlock_hold(a, tuples, 2, "a", &held_a, &err);
+                netlock_hold(a, tuples, 2, "a", NULL, &held_a, &err);
                 kill(getpid(), SIGKILL);
         }
         return wait(&status) > 0 && WIFSIGNALED(status) && netlock_exists(a) == 0 ? 0 : 6;
