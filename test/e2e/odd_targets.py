@@ -4,6 +4,7 @@
 """Targets and callers in odd states: each gives one clear line and exit status 1, and changes nothing."""
 import fcntl
 import os
+import re
 import signal
 import sys
 
@@ -107,6 +108,21 @@ def case_not_killable():
             check('CAP_KILL' in read(out).decode(), 'not a clear line', read(out).decode())
             check(not os.listdir(images), 'images are left')
         sb.same_view(pid, before)
+    kill_tree(sb, pid)
+
+
+def case_hostile_name():
+    """A name cannot make a terminal do anything, or look like more lines."""
+    code = 'import ctypes, os, signal; ctypes.CDLL(None).prctl(15, b"\\x1b[2J\\nOK\\x07"); os.open("/dev/kmsg", 2); ' \
+           'open("ready", "w").close(); signal.pause()'
+    for f in os.listdir(sb.path('work')):
+        os.unlink(sb.path('work', f))
+    pid = sb.start(['/usr/bin/python3', '-c', code])
+    sb.wait_ready(pid)
+    for words in ['check'], ['dump', '-D', sb.path('img')]:
+        result = sb.ckpt(*words, '-t', str(pid))
+        text = result.out + result.err
+        check(result.rc == 1 and 'kmsg' in text and not re.search(r'[^\n -~]|^OK', text, re.M), 'raw names', repr(text))
     kill_tree(sb, pid)
 
 
