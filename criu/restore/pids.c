@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,7 +22,29 @@ enum { GONE_ROUNDS = 1000 }; /* of a millisecond */
 static const char *const new_namespace_hint =
         "End that process, or restore in a new pid namespace (unshare --pid --fork --mount-proc)";
 
-/* Who holds it: a process, a thread of one, or only a group or session that lives on without its leader. */
+/* A number whose process is gone is in use as long as a process is left in its group or its session. */
+static void taken_by_members(pid_t pid, struct blockers *b) {
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct proc_stat stat;
+
+        (void)proc_pids(&pids);
+        for (size_t i = 0; i < pids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (proc_open(pids.v[i], &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0 ||
+                    (stat.pgid != pid && stat.sid != pid))
+                        continue;
+                blocker_add(b, new_namespace_hint,
+                            "pid %d is taken by a %s that lives on without its leader: pid %d (%s%s) is in it",
+                            pid, stat.pgid == pid ? "process group" : "session", pids.v[i], stat.comm,
+                            stat.state == 'Z' ? ", a zombie" : "");
+                return;
+        }
+        blocker_add(b, new_namespace_hint, "pid %d is taken by a group or session without its leader", pid);
+}
+
+/* Who holds it: a process, a thread of one, or only a group or session. */
 static void taken(pid_t pid, struct blockers *b) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -35,8 +56,7 @@ static void taken(pid_t pid, struct blockers *b) {
                 blocker_add(b, "Run it again: it will have another one",
                             "pid %d is the one that ckpt itself got", pid);
         else if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
-                blocker_add(b, new_namespace_hint,
-                            "pid %d is taken by a process group that lives on without its leader", pid);
+                taken_by_members(pid, b);
         else if (stat.state == 'Z')
                 blocker_add(b, new_namespace_hint,
                             "pid %d is taken by %s, a zombie, not yet reaped by PID %d", pid, stat.comm,
@@ -46,16 +66,11 @@ static void taken(pid_t pid, struct blockers *b) {
 }
 
 /*
- * Does the kernel have the number in use? pidfd_open(2) knows no process of a number that is free (-ESRCH), and
- * says something else of one that only a thread, a group or a session has.
+ * Does the kernel have the number in use? F_SETOWN takes it as long as it has, also if only a thread, a group or a
+ * session has it; of these, pidfd_open(2) tells only before Linux 6.15.
  */
-static bool is_free(pid_t pid) {
-        int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-
-        if (fd < 0)
-                return errno == ESRCH;
-        close(fd);
-        return false;
+static bool is_free(int any_fd, pid_t pid) {
+        return fcntl(any_fd, F_SETOWN, pid) < 0 && errno == ESRCH;
 }
 
 static bool is_seen(pid_t pid) {
@@ -66,11 +81,11 @@ static bool is_seen(pid_t pid) {
 }
 
 /* A task that has just been reaped keeps its number for moments longer than anything can be seen of it. */
-static void check_free(pid_t pid, struct blockers *b) {
+static void check_free(int any_fd, pid_t pid, struct blockers *b) {
         struct timespec pause = { 0, 1000000 };
 
         for (unsigned int rounds = 0; rounds < GONE_ROUNDS; rounds++) {
-                if (is_free(pid))
+                if (is_free(any_fd, pid))
                         return;
                 if (is_seen(pid))
                         break;
@@ -106,12 +121,16 @@ static int raise_pid_max(pid_t highest, struct ckpt_error *err) {
 
 int check_pids(struct restore *r, struct ckpt_error *err) {
         _cleanup_(blockers_free) struct blockers *b = blockers_new();
+        _cleanup_close_ int any_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         pid_t highest = 0;
         int ret;
 
+        if (any_fd < 0)
+                return ckpt_error_errno(err, -errno, "cannot open /dev/null");
+
         for (size_t i = 0; i < r->nr_tasks; i++)
                 for (size_t j = 0; j < r->tasks[i]->nr_threads; j++) {
-                        check_free(r->tasks[i]->threads[j].tid, b);
+                        check_free(any_fd, r->tasks[i]->threads[j].tid, b);
                         highest = MAX(highest, r->tasks[i]->threads[j].tid);
                 }
         ret = blockers_to_error(b, "nothing was created", err);

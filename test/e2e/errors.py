@@ -271,6 +271,35 @@ def pid_taken_by_zombie():
     kill_tree(sb, pid)
 
 
+MEMBER = '''
+import os, signal, sys
+if os.fork():
+    os._exit(0)
+if sys.argv[1] == "session":
+    os.setpgid(0, 0)
+print(os.getpid(), flush=True)
+signal.pause()
+'''
+
+
+def pid_taken_by_members():
+    """Of a group, or a session, that has lost its leader: nothing in /proc has that number."""
+    for kind in 'group', 'session':
+        program = start()
+        sb.dump(program.pid, fresh('img'))
+        write('/proc/sys/kernel/ns_last_pid', str(program.pid - 1))
+        leader = sb.start(['/usr/bin/python3', '-c', MEMBER, kind], out='member.out', cwd='.')
+        check(leader == program.pid, f'cannot take pid {program.pid} (got {leader})')
+        sb.wait_exit(leader)
+        sb.wait_for(lambda: read(sb.path('member.out'), b'').endswith(b'\n'), 'the member')
+        member = int(read(sb.path('member.out')))
+        refuse_restore('img', rf'pid {program.pid} is taken by a .*{kind}', rf'pid {member} \(python3\)', strangers=[member])
+        kill_tree(sb, member)
+        sb.restore('img', expect_pid=program.pid)
+        program.finish()
+        os.unlink(sb.path('member.out'))
+
+
 def files_changed():
     """Missing, of another size, of another kind: refused by name; put right, it restores."""
     program = start('fd_regular')
@@ -331,7 +360,7 @@ def stopped_and_leave_stopped():
 
 
 CASES = [no_such_pid, a_thread_that_leads_nothing, a_zombie, pid_1, ckpt_itself, another_session, other_user, no_privileges,
-         traced_target, not_an_image_directory, no_space, pid_taken, pid_taken_by_zombie, files_changed, mapped_files_missing,
+         traced_target, not_an_image_directory, no_space, pid_taken, pid_taken_by_zombie, pid_taken_by_members, files_changed, mapped_files_missing,
          directory_missing, stopped_and_leave_stopped]
 only = sys.argv[1:] or os.environ.get('CKPT_TEST_ONLY', '').split()
 failed = []
