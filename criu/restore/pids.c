@@ -2,6 +2,7 @@
 /* A tree comes back with the numbers it had, so they have to be free. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,22 +95,27 @@ static void check_free(int any_fd, pid_t pid, struct blockers *b) {
         taken(pid, b);
 }
 
+static pid_t pid_max(void) {
+        _cleanup_close_ int fd = open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC);
+        char text[16];
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+        if (n <= 0)
+                return INT_MAX;
+        text[n] = '\0';
+        return atoi(text);
+}
+
 /* clone3(set_tid) takes numbers below kernel.pid_max only. */
 static int raise_pid_max(pid_t highest, struct ckpt_error *err) {
-        _cleanup_close_ int fd = open("/proc/sys/kernel/pid_max", O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int fd = -EBADF;
         char text[16];
-        ssize_t n;
 
-        if (fd < 0)
-                fd = open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
+        if (highest < pid_max())
                 return 0;
-        text[n] = '\0';
-        if (highest < atoi(text))
-                return 0;
+        fd = open("/proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
         snprintf(text, sizeof(text), "%d\n", highest + 1);
-        if (pwrite(fd, text, strlen(text), 0) == (ssize_t)strlen(text)) {
+        if (fd >= 0 && pwrite(fd, text, strlen(text), 0) == (ssize_t)strlen(text)) {
                 log_warn("raised kernel.pid_max to %d", highest + 1);
                 return 0;
         }
@@ -119,20 +125,47 @@ static int raise_pid_max(pid_t highest, struct ckpt_error *err) {
         return ckpt_error_hint(err, "Raise it: sysctl kernel.pid_max=%d", highest + 1);
 }
 
+static bool in_images(const struct restore *r, pid_t pid) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
+                        if (r->tasks[i]->threads[j].tid == pid)
+                                return true;
+        return false;
+}
+
+static pid_t highest_pid(const struct restore *r) {
+        pid_t highest = 0;
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
+                        highest = MAX(highest, r->tasks[i]->threads[j].tid);
+        return highest;
+}
+
+pid_t spare_pid(const struct restore *r) {
+        _cleanup_close_ int any_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        pid_t after = MIN(highest_pid(r), INT_MAX - 1) + 1, max = pid_max();
+
+        for (pid_t pid = after; pid < max; pid++)
+                if (is_free(any_fd, pid))
+                        return pid;
+        for (pid_t pid = 2; pid < MIN(after, max); pid++)
+                if (!in_images(r, pid) && is_free(any_fd, pid))
+                        return pid;
+        return after;
+}
+
 int check_pids(struct restore *r, struct ckpt_error *err) {
         _cleanup_(blockers_free) struct blockers *b = blockers_new();
         _cleanup_close_ int any_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-        pid_t highest = 0;
         int ret;
 
         if (any_fd < 0)
                 return ckpt_error_errno(err, -errno, "cannot open /dev/null");
 
         for (size_t i = 0; i < r->nr_tasks; i++)
-                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++) {
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
                         check_free(any_fd, r->tasks[i]->threads[j].tid, b);
-                        highest = MAX(highest, r->tasks[i]->threads[j].tid);
-                }
         ret = blockers_to_error(b, "nothing was created", err);
-        return ret < 0 ? ret : raise_pid_max(highest, err);
+        return ret < 0 ? ret : raise_pid_max(highest_pid(r), err);
 }

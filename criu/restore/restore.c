@@ -39,6 +39,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = plan_tree(r, err);
         if (ret == 0)
+                ret = check_pids(r, err);
+        if (ret == 0)
                 ret = plan_sharing(r, err);
         if (ret == 0)
                 ret = run_action(r, ACTION_PRE_RESTORE, err);
