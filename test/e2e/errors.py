@@ -291,8 +291,10 @@ def pid_taken_by_members():
         leader = sb.start(['/usr/bin/python3', '-c', MEMBER, kind], out='member.out', cwd='.')
         check(leader == program.pid, f'cannot take pid {program.pid} (got {leader})')
         sb.wait_exit(leader)
+        sb.children.ended.pop(leader, None)
         sb.wait_for(lambda: read(sb.path('member.out'), b'').endswith(b'\n'), 'the member')
         member = int(read(sb.path('member.out')))
+        write('/proc/sys/kernel/ns_last_pid', str(member + 1000))  # no number of this round comes again
         refuse_restore('img', rf'pid {program.pid} is taken by a .*{kind}', rf'pid {member} \(python3\)', strangers=[member])
         kill_tree(sb, member)
         sb.restore('img', expect_pid=program.pid)
