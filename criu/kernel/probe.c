@@ -175,10 +175,12 @@ static int check_proc(struct ckpt_error *err) {
         snprintf(self, sizeof(self), "%d", (int)getpid());
         if (strcmp(text, self) == 0)
                 return 0;
-        ckpt_error(err, -ENOENT, n < 0 ? "/proc is not mounted here; nothing was changed"
-                                       : "/proc belongs to another pid namespace; nothing was changed");
-        return ckpt_error_hint(err, "Mount it: mount -t proc proc /proc (in the pid namespace and a mount namespace of "
-                                    "the tree: unshare --fork --pid --mount-proc)");
+        ckpt_error(err, -ENOENT,
+                   n < 0 ? "/proc is not mounted here; nothing was changed"
+                         : "/proc belongs to another pid namespace; nothing was changed");
+        return ckpt_error_hint(
+                err, "Mount it: mount -t proc proc /proc (in the pid namespace and a mount namespace of "
+                     "the tree: unshare --fork --pid --mount-proc)");
 }
 
 static int probe_for(struct kernel_features *f, unsigned int when, struct ckpt_error *err) {

@@ -36,10 +36,11 @@ static void taken_by_members(pid_t pid, struct blockers *b) {
                 if (proc_open(pids.v[i], &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0 ||
                     (stat.pgid != pid && stat.sid != pid))
                         continue;
-                blocker_add(b, new_namespace_hint,
-                            "pid %d is taken by a %s that lives on without its leader: pid %d (%s%s) is in it",
-                            pid, stat.pgid == pid ? "process group" : "session", pids.v[i], stat.comm,
-                            stat.state == 'Z' ? ", a zombie" : "");
+                blocker_add(
+                        b, new_namespace_hint,
+                        "pid %d is taken by a %s that lives on without its leader: pid %d (%s%s) is in it",
+                        pid, stat.pgid == pid ? "process group" : "session", pids.v[i], stat.comm,
+                        stat.state == 'Z' ? ", a zombie" : "");
                 return;
         }
         blocker_add(b, new_namespace_hint, "pid %d is taken by a group or session without its leader", pid);
