@@ -444,7 +444,8 @@ int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
                 compel_tracer_note(v->driver, &(struct compel_region){ 0 });
         free_shared(v);
         if (r == -ETIMEDOUT) {
-                ckpt_error(err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself", pid);
+                ckpt_error(err, r, "pid %d: cannot take the agent out of it in time; it leaves by itself",
+                           pid);
                 return ckpt_error_hint(err, "If its cgroup is frozen, thaw it before the next dump");
         }
         if (r == -ESRCH)

@@ -250,7 +250,8 @@ static int check_external(const struct ckpt_options *opts, struct ckpt_error *er
                 if (digits > 0 && strcmp(key + 5 + digits, "]") == 0)
                         continue;
                 ckpt_error(err, -EOPNOTSUPP, "--external %s is not supported yet", key);
-                return ckpt_error_hint(err, "Only unix[INODE], a unix socket whose other end is outside, is");
+                return ckpt_error_hint(err,
+                                       "Only unix[INODE], a unix socket whose other end is outside, is");
         }
         return 0;
 }

@@ -75,6 +75,10 @@ void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...) {
         n = vasprintf(&message, fmt, ap);
         va_end(ap);
         ckpt_assert(n >= 0);
+        /* Names in it are the target's choice, and a terminal obeys some of them. */
+        for (char *p = message; *p; p++)
+                if ((unsigned char)*p < ' ' || *p == 0x7f)
+                        *p = '?';
         pthread_mutex_lock(&b->lock);
         add_locked(b, message, hint);
         pthread_mutex_unlock(&b->lock);

@@ -64,6 +64,7 @@ void look_frozen(struct dump *d) {
                         return;
                 if (is_frozen(g, &mounts))
                         blocker_add(d->blockers, "Thaw it for the dump; ckpt stops the tree by itself",
-                                    "%s is in the cgroup %s, which is frozen", dump_task_name(root), g->path);
+                                    "%s is in the cgroup %s, which is frozen", dump_task_name(root),
+                                    g->path);
         }
 }

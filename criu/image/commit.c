@@ -194,7 +194,7 @@ static int preflight(const struct image_set *set, struct ckpt_error *err) {
                 ckpt_error(err, -EISDIR,
                            "%s in %s is a directory where an image has to go; nothing there was changed",
                            names.v[0], image_dir_path(set->dirfd, path));
-                return ckpt_error_hint(err, "remove it, or choose another directory with -D");
+                return ckpt_error_hint(err, "Remove it, or choose another directory with -D");
         }
         return 0;
 }
@@ -211,7 +211,7 @@ static int commit_failed(struct image_set *set, int code, bool changed, struct c
                          "the new checkpoint is complete in %s/" IMAGE_COMMIT_DIR ", but could not be moved "
                          "into place",
                          image_dir_path(set->dirfd, path));
-        return ckpt_error_hint(err, "the next ckpt command that reads this directory finishes the move");
+        return ckpt_error_hint(err, "The next ckpt command that reads this directory finishes the move");
 }
 
 int image_set_commit(struct image_set *set, const Img__Inventory *inventory, struct ckpt_error *err) {

@@ -82,7 +82,7 @@ static int read_checksums(struct image_dir *dir, struct ckpt_error *err) {
                            "the checkpoint in %s has checksums of type %u, which this ckpt does not "
                            "know (or its inventory.img is damaged)",
                            path, set->algorithm);
-                return ckpt_error_hint(err, "use the ckpt that wrote it, or a newer one");
+                return ckpt_error_hint(err, "Use the ckpt that wrote it, or a newer one");
         }
         r = image_read_whole(dir->fd, "checksums.img", CHECKSUMS_MAX, &data, &len, err);
         if (r == -ENOENT)

@@ -131,7 +131,7 @@ static int lock_refused(int dirfd, const struct stat *st, struct ckpt_error *err
         ckpt_error(err, -EBUSY,
                    "another ckpt%s is writing a checkpoint into %s right now; nothing was changed", holder,
                    image_dir_path(dirfd, path));
-        return ckpt_error_hint(err, "wait until it has finished, or choose another directory with -D");
+        return ckpt_error_hint(err, "Wait until it has finished, or choose another directory with -D");
 }
 
 static int flock_dir(int fd, int dirfd, const struct stat *st, struct ckpt_error *err) {
@@ -265,6 +265,6 @@ int image_write_error(const struct image_set *set, const char *name, int code, s
         ckpt_error_errno(err, code, "cannot write %s into %s (what the directory held before is untouched)",
                          name, image_dir_path(set->dirfd, path));
         if (code == -ENOSPC || code == -EDQUOT)
-                ckpt_error_hint(err, "free some space there, or choose another directory with -D");
+                ckpt_error_hint(err, "Free some space there, or choose another directory with -D");
         return code;
 }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernel/probe_internal.h"
 #include "log.h"
@@ -165,7 +166,28 @@ static int report_missing(struct kernel_features *f, enum kernel_feature feature
         return r;
 }
 
+/* All of ckpt reads /proc, by the pids that it knows itself. */
+static int check_proc(struct ckpt_error *err) {
+        char self[16], text[16];
+        ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
+
+        text[n > 0 ? n : 0] = '\0';
+        snprintf(self, sizeof(self), "%d", (int)getpid());
+        if (strcmp(text, self) == 0)
+                return 0;
+        ckpt_error(err, -ENOENT,
+                   n < 0 ? "/proc is not mounted here; nothing was changed"
+                         : "/proc belongs to another pid namespace; nothing was changed");
+        return ckpt_error_hint(
+                err, "Mount it: mount -t proc proc /proc (in the pid namespace and a mount namespace of "
+                     "the tree: unshare --fork --pid --mount-proc)");
+}
+
 static int probe_for(struct kernel_features *f, unsigned int when, struct ckpt_error *err) {
+        int r = check_proc(err);
+
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < KERNEL_FEATURE_MAX; i++)
                 if ((rows[i].when & when) && !kernel_has(f, (enum kernel_feature)i))
                         return report_missing(f, (enum kernel_feature)i, err);

@@ -58,13 +58,18 @@ static bool has_thread_inside(const struct proc_dir *dir, ino_t ino) {
         return false;
 }
 
-static void look_outsider(struct dump *d, pid_t pid, struct blockers *b) {
+enum { OUTSIDERS_NAMED = 5 };
+
+static void look_outsider(struct dump *d, pid_t pid, size_t *nr, struct blockers *b) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         struct proc_stat stat;
 
         if (proc_open(pid, &dir) < 0 || !has_thread_inside(&dir, d->ipc->ino) || is_descendant(d, pid) ||
             proc_stat_read(&dir, &buf, &stat) < 0)
+                return;
+        /* In the namespace of the whole machine there may be thousands. */
+        if ((*nr)++ >= OUTSIDERS_NAMED)
                 return;
         blocker_add(
                 b, "End it first, or start the tree under unshare --ipc of its own",
@@ -75,6 +80,7 @@ static void look_outsider(struct dump *d, pid_t pid, struct blockers *b) {
 
 static void look_outsiders(struct dump *d, struct blockers *b) {
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        size_t nr = 0;
         int r = proc_pids(&pids);
 
         if (r < 0)
@@ -82,7 +88,10 @@ static void look_outsiders(struct dump *d, struct blockers *b) {
                             strerror(-r));
         for (size_t i = 0; i < pids.n; i++)
                 if (pids.v[i] != getpid() && !dump_find_task(d, pids.v[i]))
-                        look_outsider(d, pids.v[i], b);
+                        look_outsider(d, pids.v[i], &nr, b);
+        if (nr > OUTSIDERS_NAMED)
+                blocker_add(b, NULL, "%zu more processes are in the IPC namespace of the tree",
+                            nr - OUTSIDERS_NAMED);
 }
 
 /* ---- entering it ---- */

@@ -30,6 +30,8 @@ static int own_highest(void) {
         return fds.v[fds.n - 1];
 }
 
+enum { MORE_FDS = 1024 };
+
 static void raise_limit(void) {
         struct rlimit limit;
 
@@ -65,14 +67,25 @@ void inherit_done(struct restore *r) {
         r->transport = safe_close(r->transport);
 }
 
+/* Descriptors of the tree may reach up to the hard limit; beyond it leads CAP_SYS_RESOURCE only. */
+static bool raise_hard_limit(int fd) {
+        const struct rlimit limit = { (rlim_t)fd + MORE_FDS, (rlim_t)fd + MORE_FDS };
+
+        return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
 int restore_inherit(struct restore *r, int fd, struct ckpt_error *err) {
         int copy = fcntl(fd, F_DUPFD, r->inherit_next);
 
+        if (copy < 0 && (errno == EINVAL || errno == EMFILE) && raise_hard_limit(r->inherit_next))
+                copy = fcntl(fd, F_DUPFD, r->inherit_next);
         if (copy < 0) {
                 copy = ckpt_error_errno(err, -errno,
                                         "cannot keep a descriptor from %d on for the restored tasks",
                                         r->inherit_next);
-                ckpt_error_hint(err, "Raise the hard limit on open files (ulimit -Hn) of ckpt");
+                ckpt_error_hint(
+                        err,
+                        "Raise the hard limit on open files (ulimit -Hn) of ckpt, or give it CAP_SYS_RESOURCE");
                 return copy;
         }
         r->inherit_next = copy + 1;

@@ -2,10 +2,10 @@
 /* A tree comes back with the numbers it had, so they have to be free. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,7 +23,30 @@ enum { GONE_ROUNDS = 1000 }; /* of a millisecond */
 static const char *const new_namespace_hint =
         "End that process, or restore in a new pid namespace (unshare --pid --fork --mount-proc)";
 
-/* Who holds it: a process, a thread of one, or only a group or session that lives on without its leader. */
+/* A number whose process is gone is in use as long as a process is left in its group or its session. */
+static void taken_by_members(pid_t pid, struct blockers *b) {
+        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct proc_stat stat;
+
+        (void)proc_pids(&pids);
+        for (size_t i = 0; i < pids.n; i++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (proc_open(pids.v[i], &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0 ||
+                    (stat.pgid != pid && stat.sid != pid))
+                        continue;
+                blocker_add(
+                        b, new_namespace_hint,
+                        "pid %d is taken by a %s that lives on without its leader: pid %d (%s%s) is in it",
+                        pid, stat.pgid == pid ? "process group" : "session", pids.v[i], stat.comm,
+                        stat.state == 'Z' ? ", a zombie" : "");
+                return;
+        }
+        blocker_add(b, new_namespace_hint, "pid %d is taken by a group or session without its leader", pid);
+}
+
+/* Who holds it: a process, a thread of one, or only a group or session. */
 static void taken(pid_t pid, struct blockers *b) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -35,8 +58,7 @@ static void taken(pid_t pid, struct blockers *b) {
                 blocker_add(b, "Run it again: it will have another one",
                             "pid %d is the one that ckpt itself got", pid);
         else if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
-                blocker_add(b, new_namespace_hint,
-                            "pid %d is taken by a process group that lives on without its leader", pid);
+                taken_by_members(pid, b);
         else if (stat.state == 'Z')
                 blocker_add(b, new_namespace_hint,
                             "pid %d is taken by %s, a zombie, not yet reaped by PID %d", pid, stat.comm,
@@ -46,16 +68,11 @@ static void taken(pid_t pid, struct blockers *b) {
 }
 
 /*
- * Does the kernel have the number in use? pidfd_open(2) knows no process of a number that is free (-ESRCH), and
- * says something else of one that only a thread, a group or a session has.
+ * Does the kernel have the number in use? F_SETOWN takes it as long as it has, also if only a thread, a group or a
+ * session has it; of these, pidfd_open(2) tells only before Linux 6.15.
  */
-static bool is_free(pid_t pid) {
-        int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-
-        if (fd < 0)
-                return errno == ESRCH;
-        close(fd);
-        return false;
+static bool is_free(int any_fd, pid_t pid) {
+        return fcntl(any_fd, F_SETOWN, pid) < 0 && errno == ESRCH;
 }
 
 static bool is_seen(pid_t pid) {
@@ -66,11 +83,11 @@ static bool is_seen(pid_t pid) {
 }
 
 /* A task that has just been reaped keeps its number for moments longer than anything can be seen of it. */
-static void check_free(pid_t pid, struct blockers *b) {
+static void check_free(int any_fd, pid_t pid, struct blockers *b) {
         struct timespec pause = { 0, 1000000 };
 
         for (unsigned int rounds = 0; rounds < GONE_ROUNDS; rounds++) {
-                if (is_free(pid))
+                if (is_free(any_fd, pid))
                         return;
                 if (is_seen(pid))
                         break;
@@ -79,22 +96,27 @@ static void check_free(pid_t pid, struct blockers *b) {
         taken(pid, b);
 }
 
+static pid_t pid_max(void) {
+        _cleanup_close_ int fd = open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC);
+        char text[16];
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+        if (n <= 0)
+                return INT_MAX;
+        text[n] = '\0';
+        return atoi(text);
+}
+
 /* clone3(set_tid) takes numbers below kernel.pid_max only. */
 static int raise_pid_max(pid_t highest, struct ckpt_error *err) {
-        _cleanup_close_ int fd = open("/proc/sys/kernel/pid_max", O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int fd = -EBADF;
         char text[16];
-        ssize_t n;
 
-        if (fd < 0)
-                fd = open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
-        if (n <= 0)
+        if (highest < pid_max())
                 return 0;
-        text[n] = '\0';
-        if (highest < atoi(text))
-                return 0;
+        fd = open("/proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
         snprintf(text, sizeof(text), "%d\n", highest + 1);
-        if (pwrite(fd, text, strlen(text), 0) == (ssize_t)strlen(text)) {
+        if (fd >= 0 && pwrite(fd, text, strlen(text), 0) == (ssize_t)strlen(text)) {
                 log_warn("raised kernel.pid_max to %d", highest + 1);
                 return 0;
         }
@@ -104,16 +126,47 @@ static int raise_pid_max(pid_t highest, struct ckpt_error *err) {
         return ckpt_error_hint(err, "Raise it: sysctl kernel.pid_max=%d", highest + 1);
 }
 
-int check_pids(struct restore *r, struct ckpt_error *err) {
-        _cleanup_(blockers_free) struct blockers *b = blockers_new();
+static bool in_images(const struct restore *r, pid_t pid) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
+                        if (r->tasks[i]->threads[j].tid == pid)
+                                return true;
+        return false;
+}
+
+static pid_t highest_pid(const struct restore *r) {
         pid_t highest = 0;
-        int ret;
 
         for (size_t i = 0; i < r->nr_tasks; i++)
-                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++) {
-                        check_free(r->tasks[i]->threads[j].tid, b);
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
                         highest = MAX(highest, r->tasks[i]->threads[j].tid);
-                }
+        return highest;
+}
+
+pid_t spare_pid(const struct restore *r) {
+        _cleanup_close_ int any_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        pid_t after = MIN(highest_pid(r), INT_MAX - 1) + 1, max = pid_max();
+
+        for (pid_t pid = after; pid < max; pid++)
+                if (is_free(any_fd, pid))
+                        return pid;
+        for (pid_t pid = 2; pid < MIN(after, max); pid++)
+                if (!in_images(r, pid) && is_free(any_fd, pid))
+                        return pid;
+        return after;
+}
+
+int check_pids(struct restore *r, struct ckpt_error *err) {
+        _cleanup_(blockers_free) struct blockers *b = blockers_new();
+        _cleanup_close_ int any_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        int ret;
+
+        if (any_fd < 0)
+                return ckpt_error_errno(err, -errno, "cannot open /dev/null");
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
+                        check_free(any_fd, r->tasks[i]->threads[j].tid, b);
         ret = blockers_to_error(b, "nothing was created", err);
-        return ret < 0 ? ret : raise_pid_max(highest, err);
+        return ret < 0 ? ret : raise_pid_max(highest_pid(r), err);
 }

@@ -96,16 +96,6 @@ static bool is_ancestor(const struct restore_task *ancestor, const struct restor
         return t != NULL;
 }
 
-/* A number that nothing in the images has; whether the system has it free shows at clone. */
-static pid_t spare_pid(const struct restore *r) {
-        pid_t pid = 2;
-
-        for (size_t i = 0; i < r->nr_tasks; i++)
-                for (size_t j = 0; j < r->tasks[i]->nr_threads; j++)
-                        pid = MAX(pid, r->tasks[i]->threads[j].tid + 1);
-        return pid;
-}
-
 static int plan_orphan(struct restore_task *t, struct restore_task *leader, struct ckpt_error *err) {
         if (!is_ancestor(t->parent, leader))
                 return ckpt_error(

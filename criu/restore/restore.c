@@ -39,6 +39,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = plan_tree(r, err);
         if (ret == 0)
+                ret = check_pids(r, err);
+        if (ret == 0)
                 ret = plan_sharing(r, err);
         if (ret == 0)
                 ret = run_action(r, ACTION_PRE_RESTORE, err);
@@ -86,6 +88,9 @@ static int build(struct restore *r, struct ckpt_error *err) {
 
         log_debug("loaded");
         ret = build_tree(r, err);
+        if (ret == -ENOMEM && !err->hint)
+                ckpt_error_hint(
+                        err, "Memory is short, or vm.max_map_count (sysctl) too low for its memory areas");
         r->stats.forking_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("the tree is there");
         if (ret == 0)

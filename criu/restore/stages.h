@@ -12,8 +12,11 @@ void load_free(struct restore *r);
 
 /* ---- pids.c ---- */
 
-/* Are all the pids and tids of the tree free? */
+/* Are all the pids and tids of the tree, and of the helpers that it takes, free? */
 int check_pids(struct restore *r, struct ckpt_error *err);
+
+/* For a helper: a number that nothing in the images has, and nobody else now. */
+pid_t spare_pid(const struct restore *r);
 
 /* ---- inherit.c ---- */
 

@@ -271,6 +271,104 @@ def pid_taken_by_zombie():
     kill_tree(sb, pid)
 
 
+MEMBER = '''
+import os, signal, sys
+if os.fork():
+    os._exit(0)
+if sys.argv[1] == "session":
+    os.setpgid(0, 0)
+print(os.getpid(), flush=True)
+signal.pause()
+'''
+
+
+def pid_taken_by_members():
+    """Of a group, or a session, that has lost its leader: nothing in /proc has that number."""
+    for kind in 'group', 'session':
+        program = start()
+        sb.dump(program.pid, fresh('img'))
+        write('/proc/sys/kernel/ns_last_pid', str(program.pid - 1))
+        leader = sb.start(['/usr/bin/python3', '-c', MEMBER, kind], out='member.out', cwd='.')
+        check(leader == program.pid, f'cannot take pid {program.pid} (got {leader})')
+        sb.wait_exit(leader)
+        sb.children.ended.pop(leader, None)
+        sb.wait_for(lambda: read(sb.path('member.out'), b'').endswith(b'\n'), 'the member')
+        member = int(read(sb.path('member.out')))
+        write('/proc/sys/kernel/ns_last_pid', str(member + 1000))  # no number of this round comes again
+        refuse_restore('img', rf'pid {program.pid} is taken by a .*{kind}', rf'pid {member} \(python3\)', strangers=[member])
+        kill_tree(sb, member)
+        sb.restore('img', expect_pid=program.pid)
+        program.finish()
+        os.unlink(sb.path('member.out'))
+
+
+ORPHANS = '''
+import ctypes, os, signal
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+r, w = os.pipe()
+def say():
+    os.write(w, f"{os.getpid()} ".encode())
+    signal.pause()
+def gone(what):  # by a child that ends
+    pid = os.fork()
+    if pid == 0:
+        what()
+        os._exit(0)
+    os.waitpid(pid, 0)
+if os.fork() == 0:  # the leader of a session, with an orphan in it
+    os.setsid()
+    gone(lambda: os.fork() or say())
+    say()
+def leave_group():
+    os.setpgid(0, 0)
+    os.fork() or say()
+gone(leave_group)
+text = b""
+while text.count(b" ") < 3:
+    text += os.read(r, 100)
+open("pids", "w").write(text.decode())
+open("ready", "w").close()
+signal.pause()
+'''
+
+
+def take_pid(pid, ours):
+    write('/proc/sys/kernel/ns_last_pid', str(pid - 1))
+    holder = sb.start(['/bin/sleep', '1000'])
+    check(holder == pid, f'cannot take pid {pid} (got {holder})')
+    sb.wait_for(lambda: b'sleep' in read(f'/proc/{holder}/comm'), 'sleep')
+    write('/proc/sys/kernel/ns_last_pid', str(max(ours) + 1000))
+    return holder
+
+
+def pid_of_helper_taken():
+    """Numbers that helpers of the restore need for a moment: any free one will do below the leader of a session, but a
+    dead leader's is told before anything starts."""
+    for f in os.listdir(sb.path('work')):
+        os.unlink(sb.path('work', f))
+    root = sb.start(['/usr/bin/python3', '-c', ORPHANS])
+    sb.wait_for(lambda: os.path.exists(sb.path('work/ready')), 'the orphans')
+
+    def fields(pid):
+        return read(f'/proc/{pid}/stat').decode().rsplit(')', 1)[1].split()[1:4]  # parent, group, session
+
+    ids = {int(p): fields(int(p)) for p in read(sb.path('work/pids')).split()}
+    dead = [int(group) for _, group, _ in ids.values() if int(group) not in ids and int(group) != root]
+    check(len(dead) == 1, 'there is no group without a leader', ids)
+    pids = sb.dump(root, fresh('img'))
+    holder = take_pid(max(*pids, *dead) + 1, pids)
+    sb.restore('img', expect_pid=root)
+    check({p: fields(p) for p in ids} == ids, 'parents, groups, sessions', ids, {p: fields(p) for p in ids})
+    os.kill(holder, signal.SIGKILL)
+    sb.wait_exit(holder)
+    pids = sb.dump(root, fresh('img'))
+    holder = take_pid(dead[0], pids)
+    refuse_restore('img', rf'pid {dead[0]} is taken by sleep', 'nothing was created', strangers=[holder])
+    kill_tree(sb, holder)
+    sb.restore('img', expect_pid=root)
+    kill_tree(sb, root)
+
+
 def files_changed():
     """Missing, of another size, of another kind: refused by name; put right, it restores."""
     program = start('fd_regular')
@@ -331,7 +429,7 @@ def stopped_and_leave_stopped():
 
 
 CASES = [no_such_pid, a_thread_that_leads_nothing, a_zombie, pid_1, ckpt_itself, another_session, other_user, no_privileges,
-         traced_target, not_an_image_directory, no_space, pid_taken, pid_taken_by_zombie, files_changed, mapped_files_missing,
+         traced_target, not_an_image_directory, no_space, pid_taken, pid_taken_by_zombie, pid_taken_by_members, pid_of_helper_taken, files_changed, mapped_files_missing,
          directory_missing, stopped_and_leave_stopped]
 only = sys.argv[1:] or os.environ.get('CKPT_TEST_ONLY', '').split()
 failed = []

@@ -57,6 +57,17 @@ if program.wait_ready():
     segment = read(sb.path('work/id')).decode()
     outsider(program, ['/bin/sleep', '1000'], 'outsider', r'pid \d+ \(\w+\) does not belong to the tree', True)
     outsider(program, [sb.program('ipc_odd'), 'keeper', segment], 'keeper', r'attached 2 times, of which 1 in the tree', False)
+    # Of many, some are named.
+    inside = f'/proc/{program.pid}/ns/ipc'
+    many = [sb.start(['/usr/bin/nsenter', f'--ipc={inside}', '/bin/sleep', '1000'], out='out') for _ in range(8)]
+    sb.bystanders.update(many)
+    sb.wait_for(lambda: all(os.readlink(f'/proc/{p}/ns/ipc') == os.readlink(inside) for p in many), 'them to enter it')
+    result = sb.ckpt(*sb.dump_args(program.pid, 'many'))
+    check(result.rc == 1 and '3 more processes' in result.err and result.err.count('does not belong') == 5, 'many', result.err)
+    for p in many:
+        sb.signal(p, signal.SIGKILL)
+        sb.wait_exit(p)
+        sb.bystanders.discard(p)
     program.check_same('after the refused dumps')
     # Alone, it can go.
     sb.dump(program.pid, 'alone')

@@ -4,6 +4,7 @@
 """Targets and callers in odd states: each gives one clear line and exit status 1, and changes nothing."""
 import fcntl
 import os
+import re
 import signal
 import sys
 
@@ -32,11 +33,15 @@ def refuse(pid, *patterns, options=(), directory='img'):
 
 
 def case_trap_flag():
-    """The single steps would go on in the agent, and end the program."""
+    """The single steps would go on in the agent, and end the program. In its handler, they pause: then it can be dumped."""
     pid = start('stepper')
-    for _ in range(3):
-        refuse(pid, str(pid), 'trap flag', 'unchanged')
-        refuse(pid, str(pid), 'trap flag', 'unchanged', options=['-R'])
+    refused = 0
+    for _ in range(10):
+        result = sb.ckpt(*sb.dump_args(pid, 'img-steps', '-R'))
+        if result.rc:
+            one_clear_line(result, str(pid), 'trap flag', 'unchanged')
+            refused += 1
+    check(refused > 0, 'never refused')
     os.kill(pid, signal.SIGUSR1)
     check(sb.wait_exit(pid) == 0, 'the program found itself changed')
 
@@ -107,6 +112,74 @@ def case_not_killable():
             check('CAP_KILL' in read(out).decode(), 'not a clear line', read(out).decode())
             check(not os.listdir(images), 'images are left')
         sb.same_view(pid, before)
+    kill_tree(sb, pid)
+
+
+def case_hostile_name():
+    """A name cannot make a terminal do anything, or look like more lines."""
+    code = 'import ctypes, os, signal; ctypes.CDLL(None).prctl(15, b"\\x1b[2J\\nOK\\x07"); os.open("/dev/kmsg", 2); ' \
+           'open("ready", "w").close(); signal.pause()'
+    for f in os.listdir(sb.path('work')):
+        os.unlink(sb.path('work', f))
+    pid = sb.start(['/usr/bin/python3', '-c', code])
+    sb.wait_ready(pid)
+    for words in ['check'], ['dump', '-D', sb.path('img')]:
+        result = sb.ckpt(*words, '-t', str(pid))
+        text = result.out + result.err
+        check(result.rc == 1 and 'kmsg' in text and not re.search(r'[^\n -~]|^OK', text, re.M), 'raw names', repr(text))
+    kill_tree(sb, pid)
+
+
+AREAS = """
+import ctypes, mmap, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+n = int(open('/proc/sys/vm/max_map_count').read())
+base = libc.mmap(None, n * 8192, 0, 0x4022, -1, 0)
+os.close(os.open('ready.tmp', os.O_CREAT))
+i = 0
+while libc.mprotect(base + i * 8192, 4096, 3) == 0:
+    i += 1
+os.rename('ready.tmp', 'ready')
+signal.pause()
+"""
+
+
+def case_most_areas():
+    """A process with as many areas as the kernel allows one: ckpt's own make it too many. It comes back with a higher
+    limit."""
+    with open('/proc/sys/vm/max_map_count') as f:
+        limit = int(f.read())
+    for f in os.listdir(sb.path('work')):
+        os.unlink(sb.path('work', f))
+    pid = sb.start(['/usr/bin/python3', '-c', AREAS])
+    sb.wait_ready(pid)
+    sb.dump(pid, 'img-areas')
+    result = sb.ckpt(*sb.restore_args('img-areas'))
+    if result.rc:
+        one_clear_line(result, str(pid), 'max_map_count')
+        sb.no_strangers(set())
+        write('/proc/sys/vm/max_map_count', str(limit + 1000))
+        try:
+            sb.restore('img-areas', expect_pid=pid)
+        finally:
+            write('/proc/sys/vm/max_map_count', str(limit))
+    kill_tree(sb, pid)
+
+
+def case_no_proc():
+    """Without /proc, or with that of another pid namespace."""
+    pid = start('trivial')
+    for i, words in enumerate((['--mount', '/bin/sh', '-c', 'mount -t tmpfs none /proc && exec "$@"', 'sh'], ['--pid', '--fork'])):
+        for more in ['dump', '-t', str(pid)], ['restore', '-d'], ['check', '-t', str(pid)]:
+            out = sb.path(f'proc{i}-{more[0]}')
+            handle = sb.start(['/usr/bin/unshare', *words, sb.ckpt_path, *more, '-D', sb.path('img')], out=out, cwd='.')
+            sb.bystanders.add(handle)
+            check(sb.wait_exit(handle) == 1, f'{words} {more}', read(out).decode())
+            sb.bystanders.discard(handle)
+            check(re.search('ckpt: /proc (is not mounted|belongs to another)', read(out).decode()), f'{more}', read(out).decode())
     kill_tree(sb, pid)
 
 

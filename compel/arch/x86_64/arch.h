@@ -18,7 +18,7 @@ enum {
         ERESTART_RESTARTBLOCK_ = 516,
         NR_RESTART_SYSCALL = 219,
         SYSCALL_INSN_SIZE = 2,
-        USER64_CS = 0x33, /* code segment of 64-bit user space */
+        USER64_CS = 0x33,    /* code segment of 64-bit user space */
         EFLAGS_TRAP = 0x100, /* a SIGTRAP after each instruction */
 };
 
