@@ -255,11 +255,12 @@ int compel_to_syscall_stop(struct compel_thread *t) {
         return r < 0 ? r : run_to_stop(t, PTRACE_SYSCALL);
 }
 
-int compel_interrupt(struct compel_thread *t) {
-        int r;
+int compel_to_syscall_later(struct compel_thread *t) {
+        return resume(t, PTRACE_SYSCALL, 0);
+}
 
-        r = (int)ptrace_(PTRACE_INTERRUPT, t, 0, 0);
-        return r < 0 ? r : run_to_stop(t, PTRACE_CONT);
+int compel_await_stop(struct compel_thread *t) {
+        return run_to_stop(t, PTRACE_CONT);
 }
 
 int compel_go_on(struct compel_thread *t) {

@@ -251,7 +251,7 @@ static int files_outside(struct restore_thread *t, struct ckpt_error *err) {
 const struct task_kind kind_proc_files = {
         .name = "attributes in /proc",
         .phase = TASK_PHASE_PROCESS,
-        .read = files_read,
+        .aside = files_read,
         .check = files_check,
         .outside = files_outside,
 };
