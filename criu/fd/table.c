@@ -121,23 +121,21 @@ static bool has_own(struct dump_task *t, const struct proc_dir *living, pid_t ti
 }
 
 static void look_threads(struct dump_task *t, const struct proc_dir *living) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        const struct pid_vec *tids = dump_tids(t);
 
-        if (proc_tids(&t->proc, &tids) < 0)
-                return;
-        for (size_t i = 0; i < tids.n; i++) {
-                if (tids.v[i] == living->pid)
+        for (size_t i = 0; i < tids->n; i++) {
+                if (tids->v[i] == living->pid)
                         continue;
-                if (has_own(t, living, tids.v[i], KCMP_FILES))
+                if (has_own(t, living, tids->v[i], KCMP_FILES))
                         blocker_add(
                                 t->dump->blockers, NULL,
                                 "%s: thread %d has a descriptor table of its own, which is not supported yet",
-                                dump_task_name(t), tids.v[i]);
-                if (has_own(t, living, tids.v[i], KCMP_FS))
+                                dump_task_name(t), tids->v[i]);
+                if (has_own(t, living, tids->v[i], KCMP_FS))
                         blocker_add(
                                 t->dump->blockers, NULL,
                                 "%s: thread %d has a working directory of its own, which is not supported yet",
-                                dump_task_name(t), tids.v[i]);
+                                dump_task_name(t), tids->v[i]);
         }
 }
 

@@ -212,14 +212,20 @@ static void add_answers(struct dump_task *t) {
         mm->lock_future = a->lock_future;
 }
 
-/* Read again: PR_SET_MM or a write to the arguments may have come between look and freeze. */
-static int add_fields(struct dump_task *t, struct ckpt_error *err) {
+/* t->stat was read when all was stopped, but a dead leader's does not show the memory. */
+static int read_stat(const struct dump_task *t, struct proc_stat *ret) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        *ret = t->stat;
+        return t->leader_dead ? proc_stat_read(&t->proc, &buf, ret) : 0;
+}
+
+static int add_fields(struct dump_task *t, struct ckpt_error *err) {
         Img__Mm *mm = t->mem->mm;
         struct proc_stat stat;
         int r;
 
-        r = proc_stat_read(&t->proc, &buf, &stat);
+        r = read_stat(t, &stat);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory limits", dump_task_name(t));
         mm->mm_start_code = stat.start_code;
@@ -292,7 +298,6 @@ void mem_dump_free(struct dump_mem **mem) {
 
         if (!m)
                 return;
-        mem_whereabouts_vec_done(&m->whereabouts);
         proc_buf_done(&m->maps_buf);
         proc_smap_vec_done(&m->smaps);
         mem_area_vec_done(&m->areas);
