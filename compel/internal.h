@@ -30,6 +30,7 @@ int compel_batch_result(const struct compel_batch *b, struct ckpt_error *err);
  */
 struct compel_guard {
         struct robust_list *node; /* NULL: not taken */
+        struct robust_list_head *head;
         uint32_t *word;
 };
 
