@@ -280,17 +280,25 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         return r;
 }
 
+/* Of a task only its own runs change, and of others only the areas are read: any order will do. */
+static int mark_cow(void *arg, struct ckpt_error *err) {
+        return mem_mark_cow(arg, err);
+}
+
 int mem_collect_shared(struct dump *d, struct ckpt_error *err) {
         struct mem_tree *tree = mem_tree_of(d);
-        int r = 0;
+        int r = 0, waited;
 
         for (size_t i = 0; i < tree->objects.n; i++)
                 tree->objects.v[i].pages_id = ++tree->last_pages_id;
         mem_find_kin(d);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
-                if (d->tasks[i]->mem && d->tasks[i]->mem->mm)
-                        r = mem_mark_cow(d->tasks[i], err);
-        return r;
+                if (d->tasks[i]->mem && d->tasks[i]->mem->mm && d->tasks[i]->mem->has_kin)
+                        r = pool_add(d->aside, mark_cow, d->tasks[i]);
+        if (r < 0)
+                ckpt_error_errno(err, r, "cannot see which memory the tree shares");
+        waited = pool_join(d->aside, err);
+        return r < 0 ? r : waited;
 }
 
 void mem_dump_free(struct dump_mem **mem) {
