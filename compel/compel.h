@@ -243,6 +243,21 @@ struct compel_batch *compel_visit_batch(struct compel_visit *v);
 /* Send `t`, the driver or another stopped thread of the same process, through the batch. */
 int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err);
 
+/*
+ * The same in steps, so that many processes can be visited side by side: what one of them does for its step, it does
+ * while the others are sent on. The _start functions return 1 when there are steps to go; compel_visit_go() takes the
+ * next one and returns 1 until it was the last, then 0. An error is the end of that operation; of compel_visit_start(),
+ * of the visit. The visits must be freed before their threads, in any order.
+ *
+ * compel_visit_start() knows one error more, also without a message. -EBUSY: there is a stub, which may be that of a
+ * process under a visit right now that shares this memory; ask again when nobody is visited.
+ */
+int compel_visit_start(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
+                       struct ckpt_error *err);
+int compel_visit_run_start(struct compel_visit *v, struct ckpt_error *err); /* the driver */
+int compel_visit_end_start(struct compel_visit *v, struct ckpt_error *err);
+int compel_visit_go(struct compel_visit *v, struct ckpt_error *err);
+
 /* Unmap the agent and put everything back; the driver is stopped as it was found. */
 int compel_visit_end(struct compel_visit *v, struct ckpt_error *err);
 void compel_visit_free(struct compel_visit **v);

@@ -175,7 +175,7 @@ static int check_vacated(const struct foothold *f, const struct compel_thread *t
         return 0;
 }
 
-int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads) {
+int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads, bool alone) {
         bool ours = false;
 
         *f = (struct foothold){ .mem_fd = open_in_proc(threads[0].tid, "mem", O_RDWR) };
@@ -183,6 +183,8 @@ int foothold_open(struct foothold *f, const struct compel_thread *threads, size_
                 return f->mem_fd;
         if (!find_in_vdso(f, threads[0].tid, &ours) && !find_in_maps(f, threads[0].tid, &ours))
                 return -ENOENT;
+        if (ours && !alone)
+                return -EBUSY;
         return ours ? check_vacated(f, threads, nr_threads) : 0;
 }
 

@@ -22,9 +22,10 @@ struct foothold {
 
 /*
  * Find the foothold of a stopped process. -ENOENT: there is none. -EAGAIN: a thread is still in the stub
- * or the agent of an earlier visit.
+ * or the agent of an earlier visit. -EBUSY: a stub is there, and nobody knows whose, for the caller visits others at
+ * this moment (not `alone`), who may share its memory.
  */
-int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads);
+int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads, bool alone);
 
 /* Bytes from `addr` on, all slots together. */
 size_t foothold_size(void);

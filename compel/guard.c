@@ -32,6 +32,7 @@ int compel_guard_take(struct compel_guard *guard, void *boundary) {
         node = (edge - 8 - (uintptr_t)head->futex_offset + 7) & ~(uintptr_t)7;
         guard->word = (uint32_t *)(node + (uintptr_t)head->futex_offset);
         guard->node = (struct robust_list *)node;
+        guard->head = head;
         /* The kernel wakes nobody unless it is told that somebody waits. */
         __atomic_store_n(guard->word, (uint32_t)syscall(SYS_gettid) | FUTEX_WAITERS, __ATOMIC_SEQ_CST);
         guard->node->next = head->list.next;
@@ -40,16 +41,12 @@ int compel_guard_take(struct compel_guard *guard, void *boundary) {
 }
 
 void compel_guard_drop(struct compel_guard *guard) {
-        struct robust_list_head *head = NULL;
         struct robust_list *p;
-        size_t len = 0;
 
         if (!guard->node)
                 return;
-        syscall(SYS_get_robust_list, 0, &head, &len);
-        for (p = head ? &head->list : NULL; p && p->next != guard->node; p = p->next)
-                ckpt_assert(p->next != &head->list);
-        ckpt_assert(p);
+        for (p = &guard->head->list; p->next != guard->node; p = p->next)
+                ckpt_assert(p->next != &guard->head->list);
         __atomic_store_n(&p->next, guard->node->next, __ATOMIC_SEQ_CST);
         __atomic_store_n(guard->word, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
         syscall(SYS_futex, guard->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);

@@ -30,6 +30,7 @@ int compel_batch_result(const struct compel_batch *b, struct ckpt_error *err);
  */
 struct compel_guard {
         struct robust_list *node; /* NULL: not taken */
+        struct robust_list_head *head;
         uint32_t *word;
 };
 
@@ -72,11 +73,11 @@ int compel_next_report(struct compel_thread *t, unsigned int timeout_ms, int *re
 int compel_resume(struct compel_thread *t);
 
 /*
- * Stop a running thread with an event stop, in which the kernel has still to look at interrupted calls.
- * As of the two functions below, errors: -ESRCH it died, -EFAULT it stopped for a fault,
+ * Wait for the event stop that compel_interrupt_later() has asked for, in which the kernel has still to look at
+ * interrupted calls. As of the two functions below, errors: -ESRCH it died, -EFAULT it stopped for a fault,
  * -ETIMEDOUT it runs on, traced.
  */
-int compel_interrupt(struct compel_thread *t);
+int compel_await_stop(struct compel_thread *t);
 
 /*
  * From any ptrace stop to an event stop without letting it run any code of its own. At the entry of
@@ -86,6 +87,9 @@ int compel_park(struct compel_thread *t);
 
 /* Resume until the entry or the exit of a system call. */
 int compel_to_syscall_stop(struct compel_thread *t);
+
+/* Resume it on its way there; compel_remote_enter() and compel_remote_end() take it on. */
+int compel_to_syscall_later(struct compel_thread *t);
 
 int compel_get_regs(const struct compel_thread *t, struct user_regs_struct *ret);
 

@@ -118,7 +118,8 @@ static uint64_t now_ms(void) {
 /*
  * The state of a tracee as waitpid(2) would tell it, or 0. A signal that waitpid() has told of is
  * lost if the tracer dies before it has resumed the tracee with it, so that one is only looked at:
- * resuming is enough.
+ * resuming is enough. So it is for event stops, for which that saves a system call; what is left untaken of a system
+ * call stop would become a signal if the tracer died.
  */
 static int peek_state(const struct compel_thread *t, siginfo_t *ret) {
         const uint64_t arg[6] = { P_PID, (uint64_t)t->tid, 0,
@@ -145,7 +146,7 @@ static int look(const struct compel_thread *t, int *ret_status) {
                 return 0;
         if (si.si_code == CLD_TRAPPED || si.si_code == CLD_STOPPED) {
                 *ret_status = (int)((unsigned int)si.si_status << 8) | 0x7f;
-                if (is_signal_stop(*ret_status))
+                if (is_signal_stop(*ret_status) || is_event_stop(*ret_status))
                         return 1;
         }
         return take_state(t, __WALL | WNOHANG, &status) == t->tid ? (*ret_status = status, 1) : 0;
@@ -255,11 +256,12 @@ int compel_to_syscall_stop(struct compel_thread *t) {
         return r < 0 ? r : run_to_stop(t, PTRACE_SYSCALL);
 }
 
-int compel_interrupt(struct compel_thread *t) {
-        int r;
+int compel_to_syscall_later(struct compel_thread *t) {
+        return resume(t, PTRACE_SYSCALL, 0);
+}
 
-        r = (int)ptrace_(PTRACE_INTERRUPT, t, 0, 0);
-        return r < 0 ? r : run_to_stop(t, PTRACE_CONT);
+int compel_await_stop(struct compel_thread *t) {
+        return run_to_stop(t, PTRACE_CONT);
 }
 
 int compel_go_on(struct compel_thread *t) {

@@ -55,6 +55,8 @@ struct compel_visit {
         struct compel_guard guard;
         bool entered; /* the driver's registers are not its own */
         bool lost;    /* a thread in the agent or the stub is out of control */
+        /* What is left to do of what has been started: its next step, for compel_visit_go(). NULL: nothing. */
+        int (*next)(struct compel_visit *v, struct ckpt_error *err);
         struct compel_batch batch;
 };
 
@@ -91,9 +93,11 @@ static void note_region(const struct compel_visit *v) {
         compel_tracer_note(v->driver, &region);
 }
 
-/* One system call of the driver, at `entry` in the stub. Leaves it in an event stop behind that. */
-static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6],
-                  int64_t *ret) {
+/*
+ * One system call of the driver, at `entry` in the stub. It leaves it in an event stop behind that by way of
+ * compel_remote_enter() and compel_remote_end().
+ */
+static int inject_start(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6]) {
         struct user_regs_struct regs = v->driver->regs;
         int r;
 
@@ -105,25 +109,32 @@ static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const 
                 v->entered = true;
                 r = compel_set_sigmask(v->driver, ~0ULL);
         }
-        if (r == 0)
-                r = compel_to_syscall_stop(v->driver);
-        if (r == 0)
-                r = compel_park(v->driver);
-        if (r == 0)
-                r = compel_get_regs(v->driver, &regs);
-        if (r == 0)
-                *ret = arch_result(&regs);
-        return r;
+        return r < 0 ? r : compel_to_syscall_later(v->driver);
 }
 
-static int inject_mmap(struct compel_visit *v, int prot) {
+static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const uint64_t arg[6],
+                  int64_t *ret) {
+        int r;
+
+        r = inject_start(v, entry, nr, arg);
+        if (r == 0)
+                r = compel_remote_enter(v->driver);
+        return r < 0 ? r : compel_remote_end(v->driver, ret);
+}
+
+static int mmap_start(struct compel_visit *v, int prot) {
         const uint64_t arg[6] = {
                 0, SHARED_SIZE, (uint64_t)prot, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1, 0
         };
+
+        return inject_start(v, compel_stub, SYS_mmap, arg);
+}
+
+static int mmap_end(struct compel_visit *v) {
         int64_t addr = 0;
         int r;
 
-        r = inject(v, compel_stub, SYS_mmap, arg, &addr);
+        r = compel_remote_end(v->driver, &addr);
         if (r < 0)
                 return r;
         if ((uint64_t)addr >= (uint64_t)-4095)
@@ -131,6 +142,15 @@ static int inject_mmap(struct compel_visit *v, int prot) {
         v->remote = (raddr_t)addr;
         note_region(v);
         return foothold_note_mapping(&v->foothold, v->remote);
+}
+
+static int mmap_again(struct compel_visit *v, int prot) {
+        int r;
+
+        r = mmap_start(v, prot);
+        if (r == 0)
+                r = compel_remote_enter(v->driver);
+        return r < 0 ? r : mmap_end(v);
 }
 
 /* The same pages, here: /proc/PID/map_files names the memory behind a mapping (Linux 3.3). */
@@ -154,18 +174,18 @@ static int map_shared(struct compel_visit *v) {
 }
 
 /*
- * Memory that is writable and executable is refused to targets with PR_SET_MDWE or a policy to that
- * effect.
+ * The end of a first attempt, with all rights. Memory that is writable and executable is refused to targets with
+ * PR_SET_MDWE or a policy to that effect.
  */
 static int map_agent(struct compel_visit *v) {
         int64_t result = 0;
         bool strict;
         int r;
 
-        r = inject_mmap(v, PROT_READ | PROT_WRITE | PROT_EXEC);
+        r = mmap_end(v);
         strict = r == -EACCES || r == -EPERM;
         if (strict)
-                r = inject_mmap(v, PROT_READ | PROT_EXEC);
+                r = mmap_again(v, PROT_READ | PROT_EXEC);
         if (r == 0)
                 r = map_shared(v);
         if (r == 0 && strict) {
@@ -213,28 +233,54 @@ static int prepare_shared(struct compel_visit *v) {
         return 0;
 }
 
-static int begin(struct compel_visit *v, struct compel_thread *threads, size_t nr_threads) {
-        int r;
-
-        r = foothold_open(&v->foothold, threads, nr_threads);
-        if (r < 0)
-                return r;
-        note_region(v);
-        r = foothold_write(&v->foothold, FOOTHOLD_DRIVER, v->driver, SHARED_SIZE);
-        if (r == 0)
-                r = map_agent(v);
-        if (r == 0)
-                r = prepare_shared(v);
-        return r == -EAGAIN ? -EIO : r;
-}
-
 static int refuse(const struct compel_thread *t, const char *reason, struct ckpt_error *err) {
         return ckpt_error(err, -ENOTSUP, "pid %d: ckpt cannot enter it: %s; the process continues unchanged",
                           t->tid, reason);
 }
 
-int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
-                       struct ckpt_error *err) {
+/* -EAGAIN means something else to the caller. */
+static int fail_begin(struct compel_visit *v, int r, struct ckpt_error *err) {
+        int r2;
+
+        v->next = NULL;
+        r2 = compel_visit_end(v, err);
+        if (r2 < 0)
+                return r2;
+        ckpt_error_errno(err, r, "pid %d continues unchanged, because the agent cannot be mapped in it",
+                         v->driver->tid);
+        if (r == -ENOMEM)
+                ckpt_error_hint(err, "Raise its limit on address space for the dump (prlimit --as)");
+        return r == -EAGAIN ? -EIO : r;
+}
+
+static int begin_end(struct compel_visit *v, struct ckpt_error *err) {
+        int r;
+
+        v->next = NULL;
+        r = map_agent(v);
+        if (r == 0)
+                r = prepare_shared(v);
+        return r < 0 ? fail_begin(v, r, err) : 0;
+}
+
+static int begin_enter(struct compel_visit *v, struct ckpt_error *err) {
+        int r = compel_remote_enter(v->driver);
+
+        v->next = begin_end;
+        return r < 0 ? fail_begin(v, r, err) : 1;
+}
+
+static int begin(struct compel_visit *v) {
+        int r;
+
+        note_region(v);
+        r = foothold_write(&v->foothold, FOOTHOLD_DRIVER, v->driver, SHARED_SIZE);
+        v->next = begin_enter;
+        return r < 0 ? r : mmap_start(v, PROT_READ | PROT_WRITE | PROT_EXEC);
+}
+
+static int start(struct compel_thread *threads, size_t nr_threads, bool alone, struct compel_visit **ret,
+                 struct ckpt_error *err) {
         _cleanup_(compel_visit_free) struct compel_visit *v = calloc(1, sizeof(*v));
         const char *reason;
         int r;
@@ -247,26 +293,47 @@ int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct 
         reason = compel_unenterable(v->driver);
         if (reason)
                 return refuse(v->driver, reason, err);
-        r = begin(v, threads, nr_threads);
-        if (r == -EAGAIN)
+        r = foothold_open(&v->foothold, threads, nr_threads, alone);
+        if (r == -EAGAIN || r == -EBUSY)
                 return r;
-        if (r == -ENOENT && !v->entered)
+        if (r == -ENOENT)
                 return refuse(v->driver,
                               "no executable page of it has the few hundred unused bytes that takes", err);
-        if (r < 0) {
-                int r2 = compel_visit_end(v, err);
-
-                if (r2 < 0)
-                        return r2;
-                ckpt_error_errno(err, r,
-                                 "pid %d continues unchanged, because the agent cannot be mapped in it",
-                                 threads[0].tid);
-                if (r == -ENOMEM)
-                        ckpt_error_hint(err, "Raise its limit on address space for the dump (prlimit --as)");
-                return r;
-        }
+        if (r == 0)
+                r = begin(v);
+        if (r < 0)
+                return fail_begin(v, r, err);
         *ret = TAKE_PTR(v);
-        return 0;
+        return 1;
+}
+
+int compel_visit_start(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
+                       struct ckpt_error *err) {
+        return start(threads, nr_threads, false, ret, err);
+}
+
+int compel_visit_go(struct compel_visit *v, struct ckpt_error *err) {
+        return v->next ? v->next(v, err) : 0;
+}
+
+/* All that is left of what was started. */
+static int finish(struct compel_visit *v, int r, struct ckpt_error *err) {
+        while (r > 0)
+                r = compel_visit_go(v, err);
+        return r;
+}
+
+int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
+                       struct ckpt_error *err) {
+        _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
+        int r;
+
+        r = start(threads, nr_threads, true, &v, err);
+        if (r > 0)
+                r = finish(v, r, err);
+        if (r == 0)
+                *ret = TAKE_PTR(v);
+        return r;
 }
 
 struct compel_batch *compel_visit_batch(struct compel_visit *v) {
@@ -280,14 +347,10 @@ static bool still_there(void *arg) {
         return compel_is_running(t);
 }
 
-/*
- * Run the batch on `t`, which stands in a ptrace stop with signals blocked, and stop it again inside
- * the agent.
- */
-static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane,
-                        size_t stack) {
+/* Have `t`, which stands in a ptrace stop with signals blocked, set out to run the batch in the agent. */
+static int pass_start(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane,
+                      size_t stack) {
         struct user_regs_struct regs = t->regs;
-        uint32_t command = lane->done + 1;
         int r;
 
         v->batch.lane = lane;
@@ -296,22 +359,36 @@ static int pass_through(struct compel_visit *v, struct compel_thread *t, struct 
         lane->ops = remote_of(v, v->batch.ops);
         lane->nr_ops = v->batch.n;
         lane->nr_done = 0;
-        lane->command = command;
+        v->batch.command = lane->done + 1;
+        lane->command = v->batch.command;
         lane->sigmask = t->sigmask;
         lane->intr = arch_intr(&t->regs);
         lane->job_stopped = t->stop_signal != 0 || t->stop_pending;
         arch_set_call(&regs, v->remote, remote_of(v, lane), v->remote + stack);
         r = compel_set_regs(t, &regs);
-        if (r == 0)
-                r = compel_resume(t);
-        if (r < 0)
-                return r;
-        while ((r = compel_await(lane, command, still_there, t)) == -ESRCH) {
+        return r < 0 ? r : compel_resume(t);
+}
+
+/* When it has, it is asked to stop inside the agent. */
+static int pass_answered(struct compel_visit *v, struct compel_thread *t) {
+        int r;
+
+        while (compel_await(v->batch.lane, v->batch.command, still_there, t) == -ESRCH) {
                 r = compel_go_on(t);
                 if (r < 0)
                         return r;
         }
-        return compel_interrupt(t);
+        return compel_interrupt_later(t);
+}
+
+static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane,
+                        size_t stack) {
+        int r;
+
+        r = pass_start(v, t, lane, stack);
+        if (r == 0)
+                r = pass_answered(v, t);
+        return r < 0 ? r : compel_await_stop(t);
 }
 
 /* Put `t`, which has its own stack pointer and flags, somewhere into the stub. */
@@ -374,20 +451,8 @@ static int pass_guest(struct compel_visit *v, struct compel_thread *t) {
         return r < 0 ? r : r2;
 }
 
-int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err) {
-        const char *reason = t == v->driver ? NULL : compel_unenterable(t);
-        int r = v->batch.error;
-
-        if (reason)
-                return refuse(t, reason, err);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", t->tid);
-        if (!t->stopped || !v->driver->stopped || v->lost)
-                r = -ESRCH;
-        else if (t == v->driver)
-                r = pass_through(v, t, &head_of(v)->driver, SHARED_SIZE - GUARD_ROOM);
-        else
-                r = pass_guest(v, t);
+/* `r` is what came of the way through the agent. */
+static int run_result(struct compel_visit *v, const struct compel_thread *t, int r, struct ckpt_error *err) {
         v->lost |= r < 0 && r != -ESRCH && !t->stopped;
         if (r == -ESRCH)
                 return ckpt_error(err, r, "pid %d died while it was carrying out system calls", t->tid);
@@ -396,26 +461,47 @@ int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckp
         return compel_batch_result(&v->batch, err);
 }
 
-/* The driver leaves through the stub, but ptrace stops it behind the munmap. */
-static int leave(struct compel_visit *v) {
-        struct compel_thread *t = v->driver;
-        int r = 0, r2 = 0;
+static int run_stopped(struct compel_visit *v, struct ckpt_error *err) {
+        v->next = NULL;
+        return run_result(v, v->driver, compel_await_stop(v->driver), err);
+}
 
-        if (v->remote) {
-                r = put_in_stub(v, t, FOOTHOLD_DRIVER, compel_stub_unmap, v->remote);
-                if (r == 0)
-                        r = compel_to_syscall_stop(t);
-                if (r == 0)
-                        r = compel_park(t);
-                if (r == 0)
-                        v->remote = 0;
-        }
-        /* A fault on the way is no reason to keep it from its own work. */
-        if (r == -EFAULT)
-                r2 = compel_park(t);
-        if (r2 == 0 && t->stopped)
-                r2 = put_back(t);
-        return r < 0 ? r : r2;
+static int run_answered(struct compel_visit *v, struct ckpt_error *err) {
+        int r = pass_answered(v, v->driver);
+
+        v->next = r < 0 ? NULL : run_stopped;
+        return r < 0 ? run_result(v, v->driver, r, err) : 1;
+}
+
+int compel_visit_run_start(struct compel_visit *v, struct ckpt_error *err) {
+        int r = v->batch.error;
+
+        if (r < 0)
+                return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", v->driver->tid);
+        if (!v->driver->stopped || v->lost)
+                r = -ESRCH;
+        else
+                r = pass_start(v, v->driver, &head_of(v)->driver, SHARED_SIZE - GUARD_ROOM);
+        v->next = r < 0 ? NULL : run_answered;
+        return r < 0 ? run_result(v, v->driver, r, err) : 1;
+}
+
+int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err) {
+        const char *reason;
+        int r = v->batch.error;
+
+        if (t == v->driver)
+                return finish(v, compel_visit_run_start(v, err), err);
+        reason = compel_unenterable(t);
+        if (reason)
+                return refuse(t, reason, err);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", t->tid);
+        if (!t->stopped || !v->driver->stopped || v->lost)
+                r = -ESRCH;
+        else
+                r = pass_guest(v, t);
+        return run_result(v, t, r, err);
 }
 
 static void free_shared(struct compel_visit *v) {
@@ -425,18 +511,10 @@ static void free_shared(struct compel_visit *v) {
         v->local = NULL;
 }
 
-int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
+/* Where threads still are, or may be, is left as it is: they find their way out by themselves. */
+static int end_result(struct compel_visit *v, int r, struct ckpt_error *err) {
         pid_t pid = v->driver->tid;
-        int r = 0;
 
-        if (v->entered) {
-                v->entered = false;
-                if (v->lost || (!v->driver->stopped && compel_tid_alive(pid)))
-                        r = -ETIMEDOUT;
-                else
-                        r = v->driver->stopped ? leave(v) : -ESRCH;
-        }
-        /* Where threads still are, or may be, is left as it is: they find their way out by themselves. */
         v->lost |= r == -ETIMEDOUT;
         if (v->foothold.mem_fd >= 0)
                 foothold_close(&v->foothold, v->lost);
@@ -453,6 +531,63 @@ int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
         if (r < 0)
                 return ckpt_error_errno(err, r, "pid %d: cannot take the agent out again", pid);
         return 0;
+}
+
+/* `r` is what came of the munmap. A fault on the way is no reason to keep it from its own work. */
+static int left(struct compel_visit *v, int r, struct ckpt_error *err) {
+        struct compel_thread *t = v->driver;
+        int r2 = 0;
+
+        v->next = NULL;
+        if (r == 0)
+                v->remote = 0;
+        if (r == -EFAULT)
+                r2 = compel_park(t);
+        if (r2 == 0 && t->stopped)
+                r2 = put_back(t);
+        return end_result(v, r < 0 ? r : r2, err);
+}
+
+static int leave_end(struct compel_visit *v, struct ckpt_error *err) {
+        return left(v, compel_await_stop(v->driver), err);
+}
+
+static int leave_enter(struct compel_visit *v, struct ckpt_error *err) {
+        int r = compel_remote_enter(v->driver);
+
+        v->next = leave_end;
+        return r < 0 ? left(v, r, err) : 1;
+}
+
+/* The driver leaves through the stub, but ptrace stops it behind the munmap. */
+static int leave_start(struct compel_visit *v, struct ckpt_error *err) {
+        int r;
+
+        if (!v->remote)
+                return left(v, 0, err);
+        r = put_in_stub(v, v->driver, FOOTHOLD_DRIVER, compel_stub_unmap, v->remote);
+        if (r == 0)
+                r = compel_to_syscall_later(v->driver);
+        v->next = leave_enter;
+        return r < 0 ? left(v, r, err) : 1;
+}
+
+int compel_visit_end_start(struct compel_visit *v, struct ckpt_error *err) {
+        int r = 0;
+
+        /* What it has been sent to do must be over first. */
+        finish(v, 1, NULL);
+        if (v->entered) {
+                v->entered = false;
+                if (v->driver->stopped && !v->lost)
+                        return leave_start(v, err);
+                r = v->lost || compel_tid_alive(v->driver->tid) ? -ETIMEDOUT : -ESRCH;
+        }
+        return end_result(v, r, err);
+}
+
+int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
+        return finish(v, compel_visit_end_start(v, err), err);
 }
 
 void compel_visit_free(struct compel_visit **v) {

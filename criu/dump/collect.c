@@ -6,6 +6,7 @@
 #include "fd/fd.h"
 #include "image/wire_values.h"
 #include "lib/fault.h"
+#include "macro.h"
 #include "mem/mem.h"
 #include "ns/ipc.h"
 #include "task/kind.h"
@@ -72,7 +73,9 @@ static int collect_rest(void *arg, struct ckpt_error *err) {
         struct dump_task *t = arg;
         int r;
 
-        r = mem_collect(t, err);
+        r = task_collect_aside(t, err);
+        if (r == 0)
+                r = mem_collect(t, err);
         if (r == 0)
                 r = fd_collect(t, err);
         if (r == 0)
@@ -90,25 +93,55 @@ static int collect_zombie(struct dump_task *t, struct ckpt_error *err) {
         return r;
 }
 
-static int collect_task(struct dump_task *t, struct ckpt_error *err) {
-        int r;
+/* The tasks that are visited side by side. */
+struct group {
+        struct dump_task *v[TASK_GROUP_MAX];
+        size_t n;
+};
+
+static int collect_group(struct group *g, struct ckpt_error *err) {
+        int r = 0;
+
+        if (g->n > 0)
+                r = task_collect(g->v, g->n, err);
+        for (size_t i = 0; r == 0 && i < g->n; i++)
+                if (pool_add(g->v[i]->dump->aside, collect_rest, g->v[i]) < 0)
+                        r = ckpt_error_errno(err, -ENOMEM, "cannot go on with %s", dump_task_name(g->v[i]));
+        g->n = 0;
+        return r;
+}
+
+static int collect_task(struct dump_task *t, struct group *g, struct ckpt_error *err) {
+        bool alone;
+        int r = 0;
 
         if (t->state == 'Z')
                 return collect_zombie(t, err);
-        r = task_collect(t, err);
-        if (r == 0 && pool_add(t->dump->aside, collect_rest, t) < 0)
-                r = ckpt_error_errno(err, -ENOMEM, "cannot go on with %s", dump_task_name(t));
-        return r;
+        alone = task_collects_alone(t);
+        if (alone)
+                r = collect_group(g, err);
+        if (r == 0)
+                g->v[g->n++] = t;
+        return r == 0 && (alone || g->n == ELEMENTSOF(g->v)) ? collect_group(g, err) : r;
+}
+
+static int collect_tasks(struct dump *d, struct ckpt_error *err) {
+        struct group group = { .n = 0 };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
+                make_ids(d->tasks[i], i);
+                r = collect_task(d->tasks[i], &group, err);
+        }
+        return r < 0 ? r : collect_group(&group, err);
 }
 
 int collect(struct dump *d, struct ckpt_error *err) {
         int r, waited;
 
         r = tree_find_parent_threads(d, err);
-        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
-                make_ids(d->tasks[i], i);
-                r = collect_task(d->tasks[i], err);
-        }
+        if (r == 0)
+                r = collect_tasks(d, err);
         waited = pool_join(d->aside, err);
         if (r == 0)
                 r = waited;

@@ -63,7 +63,8 @@ static bool is_ours_already(struct dump_thread *th) {
 
         struct compel_tracer *tracer = tracer_of(th->task);
 
-        if (proc_status_read(&th->proc, &buf, &status) < 0 || status.tracer_pid != compel_tracer_pid(tracer))
+        if (proc_status_read(&th->proc, &buf, &status) < 0 || status.state == 'Z' || status.state == 'X' ||
+            status.tracer_pid != compel_tracer_pid(tracer))
                 return false;
         th->stop = (struct compel_thread){ .tid = th->tid, .tracer = tracer, .seized = true };
         return true;
@@ -136,23 +137,76 @@ static int wait_threads(struct dump_task *t, size_t first) {
         return 0;
 }
 
-/* All threads of a process, also those that the others made meanwhile. Returns how many were new. */
-static int freeze_task(struct dump_task *t, struct ckpt_error *err) {
-        int r, total = 0;
+/* Threads that have not been asked to stop yet are asked, from number *ret_first on. Returns how many. */
+static int seize_new(struct dump_task *t, size_t *ret_first, struct ckpt_error *err) {
+        int r;
 
-        for (;;) {
-                size_t first = t->nr_threads;
+        *ret_first = t->nr_threads;
+        r = tree_refresh_threads(t, err);
+        if (r > 0)
+                r = seize_threads(t, *ret_first, err);
+        return r < 0 ? r : (int)(t->nr_threads - *ret_first);
+}
 
-                r = tree_refresh_threads(t, err);
-                if (r <= 0)
-                        return r < 0 ? r : total;
-                total += r;
-                r = seize_threads(t, first, err);
+/* Wait for those that have been asked, from number `first` on, and for those that they have made meanwhile. */
+static int wait_task(struct dump_task *t, size_t first, struct ckpt_error *err) {
+        int r;
+
+        do {
+                r = wait_threads(t, first);
                 if (r == 0)
-                        r = wait_threads(t, first);
+                        r = seize_new(t, &first, err);
+        } while (r > 0);
+        t->frozen = r == 0;
+        return r;
+}
+
+static int cannot_freeze(struct dump_task *t, int r, struct ckpt_error *err) {
+        if (r == -ETIMEDOUT)
+                return ckpt_error(err, r,
+                                  "%s sleeps in the kernel where nothing can interrupt it, and cannot "
+                                  "be stopped; the tree runs on",
+                                  dump_task_name(t));
+        return ckpt_error_errno(err, r, "%s: cannot stop it; the tree runs on", dump_task_name(t));
+}
+
+/*
+ * Processes from number `from` on, all of which are asked to stop before the first is waited for; up to one whose parent is
+ * among them: in vfork(2), that stops only when its child has gone on. *ret_end: the number after the last.
+ */
+static int freeze_some(struct dump *d, size_t from, size_t *first, size_t *ret_end, struct ckpt_error *err) {
+        size_t end;
+        int r;
+
+        for (end = from; end < d->nr_tasks; end++) {
+                struct dump_task *t = d->tasks[end];
+
+                if (t->frozen)
+                        continue;
+                if (end > from && t->parent && !t->parent->frozen)
+                        break;
+                r = seize_new(t, &first[end], err);
                 if (r < 0)
-                        return r;
+                        return cannot_freeze(t, r, err);
         }
+        for (size_t i = from; i < end; i++) {
+                r = d->tasks[i]->frozen ? 0 : wait_task(d->tasks[i], first[i], err);
+                if (r < 0)
+                        return cannot_freeze(d->tasks[i], r, err);
+        }
+        *ret_end = end;
+        return 0;
+}
+
+static int freeze_tasks(struct dump *d, struct ckpt_error *err) {
+        _cleanup_free_ size_t *first = reallocarray(NULL, d->nr_tasks + 1, sizeof(*first));
+        size_t at = 0;
+        int r = 0;
+
+        ckpt_assert(first);
+        while (r == 0 && at < d->nr_tasks)
+                r = freeze_some(d, at, first, &at, err);
+        return r;
 }
 
 /*
@@ -181,31 +235,17 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
         int r;
 
         for (;;) {
-                int added = 0;
-
-                for (size_t i = 0; i < d->nr_tasks; i++) {
-                        r = freeze_task(d->tasks[i], err);
-                        if (r == -ETIMEDOUT)
-                                return ckpt_error(
-                                        err, r,
-                                        "%s sleeps in the kernel where nothing can interrupt it, and cannot "
-                                        "be stopped; the tree runs on",
-                                        dump_task_name(d->tasks[i]));
-                        if (r < 0)
-                                return ckpt_error_errno(err, r, "%s: cannot stop it; the tree runs on",
-                                                        dump_task_name(d->tasks[i]));
-                        added += r;
-                }
-                r = tree_refresh(d, err);
+                r = freeze_tasks(d, err);
+                if (r == 0)
+                        r = tree_refresh(d, err);
                 if (r < 0)
                         return r;
-                if (r > 0) {
-                        log_info("%d processes appeared while the tree was being stopped", r);
-                        r = look_tasks(d, err);
-                        if (r < 0)
-                                return r;
-                } else if (added == 0)
+                if (r == 0)
                         return check_vfork(d, err);
+                log_info("%d processes appeared while the tree was being stopped", r);
+                r = look_tasks(d, err);
+                if (r < 0)
+                        return r;
         }
 }
 
@@ -221,9 +261,11 @@ static void let_go(struct dump *d) {
         struct timespec pause = { 0, RETRY_PAUSE_MS * 1000000L };
 
         thaw(d);
-        for (size_t i = 0; i < d->nr_tasks; i++)
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                d->tasks[i]->frozen = false;
                 while (d->tasks[i]->nr_threads > 0)
                         remove_thread(d->tasks[i], d->tasks[i]->nr_threads - 1);
+        }
         nanosleep(&pause, NULL);
 }
 

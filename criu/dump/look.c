@@ -2,6 +2,7 @@
 /* What stands against a dump; nothing is stopped for it. */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -14,6 +15,8 @@
 #include "ns/time.h"
 #include "sock/sock.h"
 #include "task/kind.h"
+
+enum { THREADS_PART = 64 };
 
 struct namespace_row {
         const char *name; /* below /proc/PID/ns */
@@ -47,37 +50,92 @@ static int read_own_namespaces(struct own_namespaces *ret, struct ckpt_error *er
         return 0;
 }
 
-static void look_namespaces(struct dump_task *t, const struct proc_dir *dir, bool thread,
-                            const struct own_namespaces *own) {
-        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
-                const struct namespace_row *row = &namespace_rows[i];
+/* Which row is another namespace than ckpt's, from number `from` on; the number of rows: none. */
+static size_t foreign_row(const struct proc_dir *dir, bool thread, const struct own_namespaces *own,
+                          size_t from) {
+        for (size_t i = from; i < ELEMENTSOF(namespace_rows); i++) {
                 ino_t theirs;
 
-                if (own->ino[i] == 0 || (thread && !row->per_thread) ||
-                    proc_ns_inode(dir, row->name, &theirs) < 0 || own->ino[i] == theirs)
-                        continue;
-                if (thread)
-                        blocker_add(
-                                t->dump->blockers, NULL,
-                                "%s: thread %d is in another %s namespace than ckpt, which is not supported yet",
-                                dump_task_name(t), dir->pid, row->text);
-                else
-                        blocker_add(t->dump->blockers, "Run ckpt in the same namespaces as the tree",
-                                    "%s is in another %s namespace than ckpt, which is not supported yet",
-                                    dump_task_name(t), row->text);
+                if (own->ino[i] != 0 && (!thread || namespace_rows[i].per_thread) &&
+                    proc_ns_inode(dir, namespace_rows[i].name, &theirs) == 0 && own->ino[i] != theirs)
+                        return i;
         }
+        return ELEMENTSOF(namespace_rows);
 }
 
-static void look_thread_namespaces(struct dump_task *t, const struct own_namespaces *own) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+static void look_namespaces(struct dump_task *t, const struct proc_dir *dir,
+                            const struct own_namespaces *own) {
+        for (size_t i = 0; (i = foreign_row(dir, false, own, i)) < ELEMENTSOF(namespace_rows); i++)
+                blocker_add(t->dump->blockers, "Run ckpt in the same namespaces as the tree",
+                            "%s is in another %s namespace than ckpt, which is not supported yet",
+                            dump_task_name(t), namespace_rows[i].text);
+}
 
-        if (proc_tids(&t->proc, &tids) < 0)
-                return;
-        for (size_t i = 0; i < tids.n; i++) {
+/* Some threads of a process, which the worker looks at. The task is not its own, so it only says whether they are odd. */
+struct threads_part {
+        struct threads_part *next;
+        struct dump_task *task;
+        struct proc_dir proc; /* as it was then; not owned */
+        const struct own_namespaces *own;
+        size_t from, to;
+        bool odd;
+};
+
+/* Adds blockers, if `name` it, and tells whether there are any. */
+static bool look_threads(const struct threads_part *p, bool name) {
+        struct dump_task *t = p->task;
+        bool odd = false;
+
+        for (size_t i = p->from; i < p->to; i++) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                pid_t tid = t->tids.v[i];
 
-                if (tids.v[i] != t->pid && proc_open_thread(&t->proc, tids.v[i], &dir) == 0)
-                        look_namespaces(t, &dir, true, own);
+                if (tid == t->pid || proc_open_thread(&p->proc, tid, &dir) < 0)
+                        continue;
+                for (size_t k = 0; (k = foreign_row(&dir, true, p->own, k)) < ELEMENTSOF(namespace_rows);
+                     k++) {
+                        odd = true;
+                        if (name)
+                                blocker_add(t->dump->blockers, NULL,
+                                            "%s: thread %d is in another %s namespace than ckpt, which is "
+                                            "not supported yet",
+                                            dump_task_name(t), tid, namespace_rows[k].text);
+                }
+        }
+        return odd;
+}
+
+static int look_threads_part(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct threads_part *p = arg;
+
+        p->odd = look_threads(p, false);
+        return 0;
+}
+
+static int add_threads_part(struct dump_task *t, const struct own_namespaces *own, size_t from,
+                            struct threads_part **parts) {
+        struct threads_part *p = calloc(1, sizeof(*p));
+
+        ckpt_assert(p);
+        *p = (struct threads_part){ .next = *parts,
+                                    .task = t,
+                                    .proc = t->proc,
+                                    .own = own,
+                                    .from = from,
+                                    .to = MIN(from + THREADS_PART, dump_tids(t)->n) };
+        *parts = p;
+        return pool_add(t->dump->aside, look_threads_part, p);
+}
+
+/* When the pool is done. */
+static void finish_threads_parts(struct threads_part **parts) {
+        while (*parts) {
+                struct threads_part *p = *parts;
+
+                if (p->odd)
+                        look_threads(p, true);
+                *parts = p->next;
+                free(p);
         }
 }
 
@@ -114,11 +172,13 @@ static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) 
         return 0;
 }
 
-static int look_task(struct dump_task *t, const struct own_namespaces *own, struct ckpt_error *err) {
+static int look_task(struct dump_task *t, const struct own_namespaces *own, struct threads_part **parts,
+                     struct ckpt_error *err) {
         _cleanup_proc_status_ struct proc_status status = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         int r;
 
+        pid_vec_done(&t->tids);
         r = proc_status_read(&t->proc, &buf, &status);
         if (r == -ESRCH)
                 return 0;
@@ -127,9 +187,11 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
         /* A dead leader's /proc entry is that of a zombie, though other threads live on. */
         if (t->stat.state == 'Z' && t->stat.num_threads <= 1)
                 return 0;
+        t->seen_status = &status;
         tree_find_living(t);
-        look_namespaces(t, dump_living(t), false, own);
-        look_thread_namespaces(t, own);
+        look_namespaces(t, dump_living(t), own);
+        for (size_t i = 0; r == 0 && dump_tids(t)->n > 1 && i < t->tids.n; i += THREADS_PART)
+                r = add_threads_part(t, own, i, parts);
         time_look(t);
         ipc_look(t);
         look_tracer(t, &status);
@@ -137,12 +199,14 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
         look_exit_signal(t);
         look_killable(t);
         task_look(t);
-        if (pool_add(t->dump->aside, look_rest, t) < 0)
+        t->seen_status = NULL;
+        if (r < 0 || pool_add(t->dump->aside, look_rest, t) < 0)
                 return ckpt_error_errno(err, -ENOMEM, "cannot look at %s", dump_task_name(t));
         return 0;
 }
 
 int look_tasks(struct dump *d, struct ckpt_error *err) {
+        struct threads_part *parts = NULL;
         struct own_namespaces own;
         int r, waited;
 
@@ -154,10 +218,11 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         r = fault_point_error(FAULT_DUMP_LOOK, err);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
                 if (!d->tasks[i]->looked_at) {
-                        r = look_task(d->tasks[i], &own, err);
+                        r = look_task(d->tasks[i], &own, &parts, err);
                         d->tasks[i]->looked_at = true;
                 }
         waited = pool_join(d->aside, err);
+        finish_threads_parts(&parts);
         mem_look_tree(d);
         sock_look_tree(d);
         return r < 0 ? r : waited;

@@ -36,6 +36,7 @@ struct dump_files;   /* fd/: all open files of the tree */
 struct dump_ipc;     /* ns/ipc.c: the IPC namespace of the tree */
 struct dump_socks;   /* sock/: connections, the network lock */
 struct task_waits;   /* task/: what threads were waiting for before the freeze */
+struct task_call;    /* task/: the system call that a thread was in before the freeze */
 struct sem_undo;     /* task/: semaphores that a process changes by its end */
 struct dump_seccomp; /* task/: the seccomp filters of the tree */
 struct task_self;    /* task/: what ckpt itself is and has */
@@ -61,11 +62,16 @@ struct dump_task {
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
         bool looked_at;         /* by the look stage */
+        bool frozen;            /* all its threads are stopped */
         bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
         Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
         struct arena arena;
         struct proc_buf maps_buf;   /* names of `smaps` */
+        struct pid_vec tids;        /* look stage, by dump_tids() */
+        const struct proc_status *seen_status; /* the leader's, while it is being looked at; NULL: not read */
+        struct task_call *calls;    /* look stage: of each of its threads; in the arena; NULL: not known */
+        size_t nr_calls;
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
         bool filtered;              /* some thread is, or was, under seccomp: d->tracer traces it */
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
@@ -90,6 +96,7 @@ struct dump {
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;
+        ino_t time_ns; /* of the root, when it was looked at */
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */
         struct dump_ipc *ipc;     /* by the look stage */
@@ -101,6 +108,12 @@ struct dump {
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */
 };
+
+/*
+ * Its threads as they were when it was first asked for, before the freeze; the leader, living or not, comes first. Empty:
+ * they cannot be listed. In the thread that looks at the task.
+ */
+const struct pid_vec *dump_tids(struct dump_task *t);
 
 /* The task with this pid, or NULL. */
 struct dump_task *dump_find_task(const struct dump *d, pid_t pid);

@@ -15,7 +15,7 @@ int tree_read(struct dump *d, pid_t root, struct ckpt_error *err);
  */
 int tree_refresh(struct dump *d, struct ckpt_error *err);
 
-/* Read the tids of a process that `t->threads` does not have yet; dead ones are left out. Returns their number. */
+/* Read the tids of a process that `t->threads` does not have yet; some may be dead. Returns their number. */
 int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err);
 
 /* Frozen: which thread of its parent each task is a child of. */

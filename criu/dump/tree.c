@@ -19,6 +19,7 @@ static void free_task(struct dump_task *t) {
         free(t->threads);
         mem_dump_free(&t->mem);
         proc_smap_vec_done(&t->smaps);
+        pid_vec_done(&t->tids);
         proc_buf_done(&t->maps_buf);
         proc_close(&t->proc);
         proc_close(&t->other);
@@ -39,6 +40,12 @@ struct dump_task *dump_find_task(const struct dump *d, pid_t pid) {
                 if (d->tasks[i]->pid == pid)
                         return d->tasks[i];
         return NULL;
+}
+
+const struct pid_vec *dump_tids(struct dump_task *t) {
+        if (t->tids.n == 0)
+                (void)proc_tids(&t->proc, &t->tids);
+        return &t->tids;
 }
 
 const char *dump_task_name(struct dump_task *t) {
@@ -71,8 +78,8 @@ static int add_task(struct dump *d, pid_t pid, struct dump_task *parent, struct 
         return 1;
 }
 
-/* Children that are not in the list yet. Returns how many were added. */
-static int add_children(struct dump *d, struct dump_task *t, struct ckpt_error *err) {
+/* Children that are not in the list yet. Returns how many were added; *ret_gone: some were listed, but not there. */
+static int add_children(struct dump *d, struct dump_task *t, bool *ret_gone, struct ckpt_error *err) {
         _cleanup_(pid_vec_done) struct pid_vec children = { 0 };
         int r, added = 0;
 
@@ -93,12 +100,14 @@ static int add_children(struct dump *d, struct dump_task *t, struct ckpt_error *
                 r = add_task(d, children.v[i], t, err);
                 if (r < 0)
                         return r;
+                *ret_gone |= r == 0;
                 added += r;
         }
         return added;
 }
 
 int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
+        bool gone = false;
         int r;
 
         if (root == 1)
@@ -122,15 +131,15 @@ int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
                         "%s is a zombie: it has exited, and only its status is left for its parent, pid %d",
                         dump_task_name(d->tasks[0]), d->tasks[0]->stat.ppid);
         for (size_t i = 0; i < d->nr_tasks; i++) {
-                r = add_children(d, d->tasks[i], err);
+                r = add_children(d, d->tasks[i], &gone, err);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-/* Tasks that ended and were reaped before they could be stopped; the root must not be among them. */
-static int drop_vanished(struct dump *d, struct ckpt_error *err) {
+/* Tasks that ended and were reaped before they could be stopped; the root must not be among them. Sets *changed. */
+static int drop_vanished(struct dump *d, bool *changed, struct ckpt_error *err) {
         size_t kept = 0;
 
         for (size_t i = 0; i < d->nr_tasks; i++) {
@@ -149,6 +158,7 @@ static int drop_vanished(struct dump *d, struct ckpt_error *err) {
                                 d->tasks[j]->parent = NULL; /* set again below */
                 free_task(t);
         }
+        *changed |= kept < d->nr_tasks;
         d->nr_tasks = kept;
         return 0;
 }
@@ -166,12 +176,12 @@ static void remove_stray(struct dump *d, size_t i) {
         free_task(t);
 }
 
-/* Who is whose parent may have changed: orphans go to a subreaper. -ESRCH: somebody is gone. */
-static int reread_parents(struct dump *d, struct ckpt_error *err) {
+/* Who is whose parent may have changed: orphans go to a subreaper. Sets *changed. -ESRCH: somebody is gone. */
+static int reread_parents(struct dump *d, bool *changed, struct ckpt_error *err) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
         for (size_t i = 0; i < d->nr_tasks; i++) {
-                struct dump_task *t = d->tasks[i];
+                struct dump_task *t = d->tasks[i], *parent = t->parent;
                 int r = proc_stat_read(&t->proc, &buf, &t->stat);
 
                 if (r == -ESRCH)
@@ -181,6 +191,7 @@ static int reread_parents(struct dump *d, struct ckpt_error *err) {
                 if (i == 0)
                         continue;
                 t->parent = dump_find_task(d, t->stat.ppid);
+                *changed |= t->parent != parent;
                 if (!t->parent) {
                         remove_stray(d, i);
                         i = 0; /* those below it go with it */
@@ -224,9 +235,9 @@ static bool in_order(const struct dump *d) {
 }
 
 /* New children of those that are there; their number is added to *added. */
-static int find_new_tasks(struct dump *d, int *added, struct ckpt_error *err) {
+static int find_new_tasks(struct dump *d, int *added, bool *changed, struct ckpt_error *err) {
         for (size_t i = 0; i < d->nr_tasks; i++) {
-                int r = add_children(d, d->tasks[i], err);
+                int r = add_children(d, d->tasks[i], changed, err);
 
                 if (r < 0)
                         return r;
@@ -237,16 +248,21 @@ static int find_new_tasks(struct dump *d, int *added, struct ckpt_error *err) {
 
 int tree_refresh(struct dump *d, struct ckpt_error *err) {
         int r, added = 0;
+        bool changed;
 
-        /* What is new is not stopped yet and may be gone before it has been read. */
+        /*
+         * What is new is not stopped yet and may be gone before it has been read. Where somebody went meanwhile, a list of
+         * children that the kernel gave in parts may lack others: once more.
+         */
         do {
-                r = drop_vanished(d, err);
+                changed = false;
+                r = drop_vanished(d, &changed, err);
                 if (r == 0)
-                        r = find_new_tasks(d, &added, err);
+                        r = find_new_tasks(d, &added, &changed, err);
                 if (r < 0)
                         return r;
-                r = reread_parents(d, err);
-        } while (r == -ESRCH);
+                r = reread_parents(d, &changed, err);
+        } while (r == -ESRCH || (r == 0 && changed));
         if (r < 0)
                 return r;
         if (!in_order(d))
@@ -284,20 +300,15 @@ static bool has_thread(const struct dump_task *t, pid_t tid) {
         return false;
 }
 
-/* 1: living, and opened. 0: dead or gone. */
+/* 1: opened. 0: gone. Whether it lives shows when it is seized. */
 static int open_thread(struct dump_task *t, pid_t tid, struct dump_thread *ret) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        struct proc_stat stat;
         int r;
 
         *ret = (struct dump_thread){ .task = t, .tid = tid, .proc = PROC_DIR_INIT };
         r = proc_open_thread(&t->proc, tid, &ret->proc);
-        if (r == 0)
-                r = proc_stat_read(&ret->proc, &buf, &stat);
-        if (r == 0 && stat.state != 'Z' && stat.state != 'X')
-                return 1;
-        proc_close(&ret->proc);
-        return r == 0 || r == -ESRCH ? 0 : r;
+        if (r == -ESRCH)
+                return 0;
+        return r < 0 ? r : 1;
 }
 
 int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err) {

@@ -385,6 +385,9 @@ int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t 
 /* Refuse what cannot be carried over: leases and the like. */
 void lock_look(struct fd_probe *p, struct blockers *b);
 
+/* Before the descriptors of a table are looked at, of which there are `n`. */
+void lock_look_many(struct dump *d, size_t n);
+
 /* Note the locks that fdinfo shows with a descriptor of `file`. */
 void lock_collect(struct dump_fds *fds, struct dump_file *file, const struct fd_probe *p);
 int lock_save(struct dump *d, struct ckpt_error *err);

@@ -15,7 +15,10 @@
 #include "fd/kind.h"
 #include "macro.h"
 
-enum { QUESTIONS_BY_FDINFO = 2000 };
+enum {
+        QUESTIONS_BY_FDINFO = 2000,
+        MANY = 1000, /* descriptors of one table that are enough to begin with /proc/locks */
+};
 
 /* FileLock.flag: the kernel's FL_ constants. */
 enum {
@@ -59,6 +62,26 @@ static bool may_be_locked(struct dump_files *files, uint64_t ino) {
         }
         return files->locked.n > 0 &&
                bsearch(&key, files->locked.v, files->locked.n, sizeof(key), compare_inodes) != NULL;
+}
+
+static int read_locked_ahead(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct dump_files *files = arg;
+
+        pthread_mutex_lock(&files->lock);
+        if (!files->locked_known)
+                read_locked(files);
+        pthread_mutex_unlock(&files->lock);
+        return 0;
+}
+
+void lock_look_many(struct dump *d, size_t n) {
+        struct dump_files *files = dump_files(d);
+
+        if (n < MANY || __atomic_add_fetch(&files->lock_questions, QUESTIONS_BY_FDINFO, __ATOMIC_RELAXED) >=
+                                2 * QUESTIONS_BY_FDINFO)
+                return;
+        if (!d->aside || pool_add(d->aside, read_locked_ahead, files) < 0)
+                (void)read_locked_ahead(files, NULL);
 }
 
 void lock_look(struct fd_probe *p, struct blockers *b) {

@@ -121,23 +121,21 @@ static bool has_own(struct dump_task *t, const struct proc_dir *living, pid_t ti
 }
 
 static void look_threads(struct dump_task *t, const struct proc_dir *living) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        const struct pid_vec *tids = dump_tids(t);
 
-        if (proc_tids(&t->proc, &tids) < 0)
-                return;
-        for (size_t i = 0; i < tids.n; i++) {
-                if (tids.v[i] == living->pid)
+        for (size_t i = 0; i < tids->n; i++) {
+                if (tids->v[i] == living->pid)
                         continue;
-                if (has_own(t, living, tids.v[i], KCMP_FILES))
+                if (has_own(t, living, tids->v[i], KCMP_FILES))
                         blocker_add(
                                 t->dump->blockers, NULL,
                                 "%s: thread %d has a descriptor table of its own, which is not supported yet",
-                                dump_task_name(t), tids.v[i]);
-                if (has_own(t, living, tids.v[i], KCMP_FS))
+                                dump_task_name(t), tids->v[i]);
+                if (has_own(t, living, tids->v[i], KCMP_FS))
                         blocker_add(
                                 t->dump->blockers, NULL,
                                 "%s: thread %d has a working directory of its own, which is not supported yet",
-                                dump_task_name(t), tids.v[i]);
+                                dump_task_name(t), tids->v[i]);
         }
 }
 
@@ -159,6 +157,7 @@ void fd_look(struct dump_task *t) {
         w.proc = living;
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t, .seen = arena_new_array(&t->arena, struct seen_fd, list.n) };
+        lock_look_many(t->dump, list.n);
         raw = prefetch_look(t->dump->pool, living, list.v, list.n);
         for (size_t i = 0; i < list.n; i++)
                 look_fd(&w, list.v[i], raw ? &raw[i] : NULL);
@@ -354,10 +353,48 @@ static int collect_list(struct walk *w, const struct proc_fd_vec *list, struct c
         return r;
 }
 
+/* As they were before the freeze; none of them may have been closed. False: their number is another now, or not told. */
+static bool list_seen(const struct walk *w, struct proc_fd_vec *ret) {
+        size_t n;
+
+        if (w->fds->nr_seen == 0 || proc_fds_count(w->proc, &n) < 0 || n != w->fds->nr_seen)
+                return false;
+        for (size_t i = 0; i < n; i++)
+                ckpt_assert(proc_fd_vec_push(ret, w->fds->seen[i].fd) == 0);
+        return true;
+}
+
+static int collect_these(struct walk *w, const struct proc_fd_vec *list, struct ckpt_error *err) {
+        w->fds->n = 0;
+        w->fds->v = arena_new_array(&w->task->arena, struct dump_fd, list->n);
+        return collect_list(w, list, err);
+}
+
+/* A list is slow to read. If there are as many descriptors as before, and all of those, it is the same. */
+static int collect_all(struct walk *w, struct ckpt_error *err) {
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
+        int r;
+
+        if (list_seen(w, &list)) {
+                _cleanup_error_ struct ckpt_error failure = CKPT_ERROR_INIT;
+
+                r = collect_these(w, &list, &failure);
+                if (r < 0 && r != -ENOENT && err) {
+                        *err = failure;
+                        failure = CKPT_ERROR_INIT;
+                }
+                if (r != -ENOENT)
+                        return r;
+        }
+        r = proc_fds(w->proc, &list);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot list its descriptors", dump_task_name(w->task));
+        return collect_these(w, &list, err);
+}
+
 int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         _cleanup_(blockers_free) struct blockers *b = blockers_new();
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = b, .pidfd = -EBADF };
-        _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
         int r;
 
         ckpt_assert(t->nr_threads > 0);
@@ -367,12 +404,7 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         w.fds = t->fds;
         w.fds->task = t;
         w.fds->tid = w.proc->pid;
-        r = proc_fds(w.proc, &list);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot list its descriptors", dump_task_name(t));
-        w.fds->n = 0;
-        w.fds->v = arena_new_array(&t->arena, struct dump_fd, list.n);
-        r = collect_list(&w, &list, err);
+        r = collect_all(&w, err);
         if (r == 0)
                 r = collect_fs(&w, err);
         if (r == 0)

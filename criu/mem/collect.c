@@ -212,14 +212,20 @@ static void add_answers(struct dump_task *t) {
         mm->lock_future = a->lock_future;
 }
 
-/* Read again: PR_SET_MM or a write to the arguments may have come between look and freeze. */
-static int add_fields(struct dump_task *t, struct ckpt_error *err) {
+/* t->stat was read when all was stopped, but a dead leader's does not show the memory. */
+static int read_stat(const struct dump_task *t, struct proc_stat *ret) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        *ret = t->stat;
+        return t->leader_dead ? proc_stat_read(&t->proc, &buf, ret) : 0;
+}
+
+static int add_fields(struct dump_task *t, struct ckpt_error *err) {
         Img__Mm *mm = t->mem->mm;
         struct proc_stat stat;
         int r;
 
-        r = proc_stat_read(&t->proc, &buf, &stat);
+        r = read_stat(t, &stat);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory limits", dump_task_name(t));
         mm->mm_start_code = stat.start_code;
@@ -274,17 +280,25 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         return r;
 }
 
+/* Of a task only its own runs change, and of others only the areas are read: any order will do. */
+static int mark_cow(void *arg, struct ckpt_error *err) {
+        return mem_mark_cow(arg, err);
+}
+
 int mem_collect_shared(struct dump *d, struct ckpt_error *err) {
         struct mem_tree *tree = mem_tree_of(d);
-        int r = 0;
+        int r = 0, waited;
 
         for (size_t i = 0; i < tree->objects.n; i++)
                 tree->objects.v[i].pages_id = ++tree->last_pages_id;
         mem_find_kin(d);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
-                if (d->tasks[i]->mem && d->tasks[i]->mem->mm)
-                        r = mem_mark_cow(d->tasks[i], err);
-        return r;
+                if (d->tasks[i]->mem && d->tasks[i]->mem->mm && d->tasks[i]->mem->has_kin)
+                        r = pool_add(d->aside, mark_cow, d->tasks[i]);
+        if (r < 0)
+                ckpt_error_errno(err, r, "cannot see which memory the tree shares");
+        waited = pool_join(d->aside, err);
+        return r < 0 ? r : waited;
 }
 
 void mem_dump_free(struct dump_mem **mem) {
@@ -292,7 +306,6 @@ void mem_dump_free(struct dump_mem **mem) {
 
         if (!m)
                 return;
-        mem_whereabouts_vec_done(&m->whereabouts);
         proc_buf_done(&m->maps_buf);
         proc_smap_vec_done(&m->smaps);
         mem_area_vec_done(&m->areas);

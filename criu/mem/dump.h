@@ -52,13 +52,6 @@ struct mem_area {
 };
 DEFINE_VEC(mem_area_vec, struct mem_area);
 
-/* Where a thread was when smaps was read before the freeze. */
-struct mem_whereabouts {
-        pid_t tid;
-        struct proc_syscall call;
-};
-DEFINE_VEC(mem_whereabouts_vec, struct mem_whereabouts);
-
 /* What only the task itself can be asked for. */
 struct mem_answers {
         bool known;
@@ -70,8 +63,6 @@ struct mem_answers {
 };
 
 struct dump_mem {
-        struct mem_whereabouts_vec whereabouts;
-        bool whereabouts_known;
         struct mem_answers answers;
         struct proc_buf maps_buf;
         struct proc_smap_vec smaps; /* read anew after the freeze, if need be */
@@ -94,9 +85,6 @@ struct mem_tree *mem_tree_of(struct dump *d);
 void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, struct blockers *b);
 
 /* ---- flags.c ---- */
-
-/* Note where the threads are, before smaps is read. */
-void mem_note_whereabouts(struct dump_task *t);
 
 /*
  * The areas of a frozen task with their flags: *ret has as many elements as /proc/PID/maps lines. It points

@@ -10,29 +10,9 @@
 
 #include "macro.h"
 #include "mem/dump.h"
+#include "task/waits.h"
 
 enum { MANY_THREADS = 64 };
-
-void mem_note_whereabouts(struct dump_task *t) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        struct dump_mem *mem = dump_mem_of(t);
-
-        mem->whereabouts_known = false;
-        mem->whereabouts.n = 0;
-        if (proc_tids(&t->proc, &tids) < 0 || tids.n > MANY_THREADS)
-                return;
-        for (size_t i = 0; i < tids.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                struct mem_whereabouts *w = mem_whereabouts_vec_add(&mem->whereabouts);
-
-                if (!w || proc_open_thread(&t->proc, tids.v[i], &dir) < 0 ||
-                    proc_syscall_read(&dir, &buf, &w->call) < 0 || w->call.state != PROC_SYSCALL_INSIDE)
-                        return;
-                w->tid = tids.v[i];
-        }
-        mem->whereabouts_known = true;
-}
 
 static bool is_there(const struct proc_syscall *call, const struct user_regs_struct *regs) {
         const uint64_t args[6] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
@@ -42,17 +22,16 @@ static bool is_there(const struct proc_syscall *call, const struct user_regs_str
 }
 
 static bool has_stood_still(const struct dump_task *t) {
-        const struct dump_mem *mem = t->mem;
-
-        if (!mem->whereabouts_known || mem->whereabouts.n != t->nr_threads)
+        if (t->nr_calls != t->nr_threads || t->nr_calls > MANY_THREADS)
                 return false;
         for (size_t i = 0; i < t->nr_threads; i++) {
                 const struct dump_thread *th = &t->threads[i];
                 bool same = false;
 
-                for (size_t j = 0; !same && j < mem->whereabouts.n; j++)
-                        same = mem->whereabouts.v[j].tid == th->tid &&
-                               is_there(&mem->whereabouts.v[j].call, &th->stop.regs);
+                for (size_t j = 0; !same && j < t->nr_calls; j++)
+                        same = t->calls[j].tid == th->tid && t->calls[j].known &&
+                               t->calls[j].call.state == PROC_SYSCALL_INSIDE &&
+                               is_there(&t->calls[j].call, &th->stop.regs);
                 if (!same)
                         return false;
         }

@@ -295,7 +295,6 @@ static void look_at(struct dump_task *t) {
         int r;
 
         look_class(t);
-        mem_note_whereabouts(t);
         r = proc_smaps_read(&t->proc, &t->maps_buf, &t->smaps);
         if (r < 0) {
                 if (r != -ESRCH)

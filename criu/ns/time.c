@@ -35,13 +35,17 @@ static int64_t now_ns(clockid_t clock) {
 /* ---- dump ---- */
 
 void time_look(struct dump_task *t) {
-        ino_t own, children, root;
+        struct dump *d = t->dump;
+        ino_t own, children;
 
         if (proc_ns_inode(dump_living(t), "time", &own) < 0 ||
-            proc_ns_inode(dump_living(t), "time_for_children", &children) < 0 ||
-            proc_ns_inode(dump_living(t->dump->tasks[0]), "time", &root) < 0)
+            proc_ns_inode(dump_living(t), "time_for_children", &children) < 0)
                 return;
-        if (own != root || children != root)
+        if (t == d->tasks[0])
+                d->time_ns = own;
+        else if (d->time_ns == 0 && proc_ns_inode(dump_living(d->tasks[0]), "time", &d->time_ns) < 0)
+                return;
+        if (own != d->time_ns || children != d->time_ns)
                 blocker_add(
                         t->dump->blockers, "Start the whole tree in one time namespace",
                         "%s or its children are in another time namespace than the root of the tree, which is not "

@@ -230,6 +230,17 @@ int proc_fds(const struct proc_dir *dir, struct proc_fd_vec *ret) {
         return fd < 0 ? fd : list_numbers(fd, ret);
 }
 
+int proc_fds_count(const struct proc_dir *dir, size_t *ret) {
+        struct stat st;
+
+        if (fstatat(dir->fd, "fd", &st, 0) < 0)
+                return errno == ENOENT && !proc_exists(dir) ? -ESRCH : -errno;
+        if (st.st_size <= 0)
+                return -EOPNOTSUPP;
+        *ret = (size_t)st.st_size;
+        return 0;
+}
+
 static int list_pids(int fd, bool leader_first, pid_t leader, struct pid_vec *ret) {
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec numbers = { 0 };
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };

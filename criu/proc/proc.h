@@ -106,6 +106,9 @@ int proc_tids(const struct proc_dir *dir, struct pid_vec *ret);
 DEFINE_VEC(proc_fd_vec, int);
 int proc_fds(const struct proc_dir *dir, struct proc_fd_vec *ret);
 
+/* How many there are (Linux 6.2). -EOPNOTSUPP: none, or the kernel does not tell. */
+int proc_fds_count(const struct proc_dir *dir, size_t *ret);
+
 /*
  * The children of all threads of a process, zombies among them. Uses
  * task/TID/children, and where the kernel lacks it (CONFIG_PROC_CHILDREN), looks through

@@ -6,6 +6,7 @@
  * Dump, for each thread (per_thread) or once per process with its first living thread:
  *   look     before the freeze, once per task: add blockers
  *   read     frozen, from outside (/proc, ptrace, system calls that take a tid): fill t->core
+ *   aside    the same in a worker, where there is no ptrace, after all other functions of the task
  *   ask      frozen: add system calls that only the thread itself can make. Whatever answer() needs to find the
  *            results again is returned (in the task's arena)
  *   answer   after the batch has run: results into t->core. The memory is shared with the
@@ -41,6 +42,7 @@ struct task_kind {
 
         void (*look)(struct dump_task *t);
         int (*read)(struct dump_thread *t, struct ckpt_error *err);
+        int (*aside)(struct dump_thread *t, struct ckpt_error *err);
         void *(*ask)(struct dump_thread *t, struct compel_batch *b);
         int (*answer)(struct dump_thread *t, struct compel_batch *b, void *asked, struct ckpt_error *err);
 
@@ -58,8 +60,18 @@ extern const size_t nr_task_kinds;
 /* All kinds' look(). */
 void task_look(struct dump_task *t);
 
-/* read, ask, visit, answer for all threads of a frozen live task. -EAGAIN: the next attempt of the dump may succeed. */
-int task_collect(struct dump_task *t, struct ckpt_error *err);
+/*
+ * read, ask, visit, answer for all threads of 1 to TASK_GROUP_MAX frozen live tasks, which are visited side by side.
+ * -EAGAIN: the next attempt of the dump may succeed.
+ */
+enum { TASK_GROUP_MAX = 16 };
+int task_collect(struct dump_task **tasks, size_t n, struct ckpt_error *err);
+
+/* What of a task that has been collected needs no ptrace, in any one thread. */
+int task_collect_aside(struct dump_task *t, struct ckpt_error *err);
+
+/* Must this one be a group of its own? What traces filtered tasks lets out of one visit only. */
+bool task_collects_alone(const struct dump_task *t);
 
 /* The same for a zombie, of which there is not much to know: t->leader_core. (zombie.c) */
 int task_collect_zombie(struct dump_task *t, struct ckpt_error *err);

@@ -167,9 +167,10 @@ const struct task_kind kind_process_late = {
 /* ---- files of /proc/PID ---- */
 
 static int files_read(struct dump_thread *t, struct ckpt_error *err) {
-        _cleanup_proc_dir_ struct proc_dir living = PROC_DIR_INIT;
+        _cleanup_proc_dir_ struct proc_dir other = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         Img__TaskCore *tc = dump_task_core(t);
+        const struct proc_dir *living = &t->task->proc;
         uint32_t filter;
         uid_t loginuid;
         int r, oom;
@@ -181,9 +182,12 @@ static int files_read(struct dump_thread *t, struct ckpt_error *err) {
         tc->has_oom_score_adj = true;
         tc->oom_score_adj = oom;
         /* That of a leader that has exited is empty; /proc has every thread under its own number, too. */
-        r = proc_open(t->tid, &living);
+        if (living->pid != t->tid) {
+                living = &other;
+                r = proc_open(t->tid, &other);
+        }
         if (r == 0)
-                r = proc_coredump_filter_read(&living, &buf, &filter);
+                r = proc_coredump_filter_read(living, &buf, &filter);
         if (r < 0 && r != -ENOENT)
                 return ckpt_error_errno(err, r, "%s: cannot read its coredump_filter",
                                         dump_task_name(t->task));
@@ -251,7 +255,7 @@ static int files_outside(struct restore_thread *t, struct ckpt_error *err) {
 const struct task_kind kind_proc_files = {
         .name = "attributes in /proc",
         .phase = TASK_PHASE_PROCESS,
-        .read = files_read,
+        .aside = files_read,
         .check = files_check,
         .outside = files_outside,
 };

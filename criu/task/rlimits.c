@@ -118,7 +118,7 @@ const struct task_kind kind_rlimits_raise = {
 const struct task_kind kind_rlimits = {
         .name = "resource limits",
         .phase = TASK_PHASE_LAST,
-        .read = limits_read,
+        .aside = limits_read,
         .check = limits_check,
         .restore = limits_restore,
 };

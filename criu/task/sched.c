@@ -179,7 +179,7 @@ const struct task_kind kind_sched = {
         .name = "scheduling",
         .per_thread = true,
         .phase = TASK_PHASE_LAST,
-        .read = sched_read,
+        .aside = sched_read,
         .check = sched_check,
         .outside = sched_outside,
 };

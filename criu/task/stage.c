@@ -96,24 +96,73 @@ struct visiting {
         struct dump_task *task;
         struct compel_thread *stops;
         struct compel_visit *visit;
+        void **asked;
+        bool going; /* there is a step to take */
+        bool later; /* when nobody else is visited */
 };
 
-static void visiting_done(struct visiting *v) {
-        compel_visit_free(&v->visit);
-        for (size_t i = 0; v->stops && i < v->task->nr_threads; i++)
-                v->task->threads[i].stop = v->stops[i];
-        free(v->stops);
+/* Processes that are visited side by side. The first error ends it all; what is going on then is brought to its end. */
+struct group {
+        struct visiting v[TASK_GROUP_MAX];
+        size_t n;
+        int result;
+        struct ckpt_error *err;
+};
+
+static void group_done(struct group *g) {
+        for (size_t i = 0; i < g->n; i++) {
+                struct visiting *v = &g->v[i];
+
+                compel_visit_free(&v->visit);
+                for (size_t j = 0; v->stops && j < v->task->nr_threads; j++)
+                        v->task->threads[j].stop = v->stops[j];
+                free(v->stops);
+        }
 }
 
-static int visiting_begin(struct visiting *v, struct ckpt_error *err) {
-        int r;
+/* Take a step of each that has one, or has not failed yet, until nobody has any more. */
+static void go_on(struct group *g) {
+        bool going = true;
 
+        while (going) {
+                going = false;
+                for (size_t i = 0; i < g->n; i++) {
+                        struct visiting *v = &g->v[i];
+                        int r;
+
+                        if (!v->going)
+                                continue;
+                        r = compel_visit_go(v->visit, g->result < 0 ? NULL : g->err);
+                        v->going = r > 0;
+                        going |= v->going;
+                        if (r < 0 && g->result == 0)
+                                g->result = r;
+                }
+        }
+}
+
+/* A step of every visit, and then the steps that it has started. */
+static void for_each_visit(struct group *g, int (*fn)(struct visiting *v, struct ckpt_error *err)) {
+        for (size_t i = 0; g->result == 0 && i < g->n; i++)
+                if (!g->v[i].later) {
+                        int r = fn(&g->v[i], g->err);
+
+                        g->v[i].going = r > 0;
+                        g->result = MIN(r, 0);
+                }
+        go_on(g);
+}
+
+static void prepare_visit(struct visiting *v) {
         ckpt_assert(v->task->nr_threads > 0);
         v->stops = calloc(v->task->nr_threads + 1, sizeof(*v->stops));
         ckpt_assert(v->stops);
         for (size_t i = 0; i < v->task->nr_threads; i++)
                 v->stops[i] = v->task->threads[i].stop;
-        r = compel_visit_begin(v->stops, v->task->nr_threads, &v->visit, err);
+        v->asked = arena_new_array(&v->task->arena, void *, nr_task_kinds);
+}
+
+static int begin_result(struct visiting *v, int r, struct ckpt_error *err) {
         if (r == -EAGAIN)
                 return ckpt_error(
                         err, r,
@@ -123,30 +172,56 @@ static int visiting_begin(struct visiting *v, struct ckpt_error *err) {
         return r;
 }
 
-/* One passage through the agent. 1: once more, please. */
-static int pass(struct visiting *v, size_t index, struct ckpt_error *err) {
+static int start_visit(struct visiting *v, struct ckpt_error *err) {
+        int r;
+
+        prepare_visit(v);
+        r = compel_visit_start(v->stops, v->task->nr_threads, &v->visit, err);
+        if (r != -EBUSY)
+                return begin_result(v, r, err);
+        v->later = true;
+        free(v->stops);
+        v->stops = NULL;
+        return 0;
+}
+
+static int begin_visit(struct visiting *v, struct ckpt_error *err) {
+        prepare_visit(v);
+        return begin_result(v, compel_visit_begin(v->stops, v->task->nr_threads, &v->visit, err), err);
+}
+
+/* What the thread is to be asked, in the batch. */
+static void fill_batch(struct visiting *v, size_t index) {
         struct compel_batch *b = compel_visit_batch(v->visit);
         struct dump_thread *t = &v->task->threads[index];
-        void **asked = arena_new_array(&v->task->arena, void *, nr_task_kinds);
-        int r;
 
         compel_reset(b);
         for (size_t i = 0; i < nr_task_kinds; i++)
                 if (task_kinds[i]->ask && is_dumped_by(task_kinds[i], t))
-                        asked[i] = task_kinds[i]->ask(t, b);
-        r = compel_visit_run(v->visit, &v->stops[index], err);
+                        v->asked[i] = task_kinds[i]->ask(t, b);
+}
+
+/* 1: once more, please. */
+static int take_answers(struct visiting *v, size_t index, struct ckpt_error *err) {
+        struct compel_batch *b = compel_visit_batch(v->visit);
+        struct dump_thread *t = &v->task->threads[index];
+        int r = 0;
+
         t->stop = v->stops[index];
         for (size_t i = 0; r == 0 && i < nr_task_kinds; i++)
                 if (task_kinds[i]->answer && is_dumped_by(task_kinds[i], t))
-                        r = task_kinds[i]->answer(t, b, asked[i], err);
+                        r = task_kinds[i]->answer(t, b, v->asked[i], err);
         return r;
 }
 
-static int visit_thread(struct visiting *v, size_t index, struct ckpt_error *err) {
-        int r = 1;
-
-        for (int i = 0; r > 0 && i < PASSES_MAX; i++)
-                r = pass(v, index, err);
+/* Passages through the agent, until one has brought all. `r`: what the last one has brought. */
+static int visit_thread(struct visiting *v, size_t index, int r, struct ckpt_error *err) {
+        for (int i = 0; r > 0 && i < PASSES_MAX; i++) {
+                fill_batch(v, index);
+                r = compel_visit_run(v->visit, &v->stops[index], err);
+                if (r == 0)
+                        r = take_answers(v, index, err);
+        }
         if (r > 0)
                 return ckpt_error(err, -EBUSY,
                                   "%s: its state changes while it is being read; the tree runs on",
@@ -154,34 +229,93 @@ static int visit_thread(struct visiting *v, size_t index, struct ckpt_error *err
         return r;
 }
 
-static int visit(struct dump_task *t, struct ckpt_error *err) {
-        _cleanup_(visiting_done) struct visiting v = { .task = t };
+/* The first thread, the driver, stays inside until the end. */
+static int start_driver(struct visiting *v, struct ckpt_error *err) {
         int r;
 
-        r = visiting_begin(&v, err);
+        r = fault_point_error(FAULT_DUMP_INJECT_MMAP, err);
+        if (r < 0)
+                return r;
+        fill_batch(v, 0);
+        return compel_visit_run_start(v->visit, err);
+}
+
+/* The other threads go through one after the other. */
+static int visit_threads(struct visiting *v, struct ckpt_error *err) {
+        int r;
+
+        r = visit_thread(v, 0, take_answers(v, 0, err), err);
         if (r == 0)
-                r = fault_point_error(FAULT_DUMP_INJECT_MMAP, err);
-        for (size_t i = 0; r == 0 && i < t->nr_threads; i++) {
-                r = visit_thread(&v, i, err);
-                /* The first thread stays inside until the end. */
-                if (r == 0 && i == 0)
-                        r = fault_point_error(FAULT_DUMP_IN_AGENT, err);
-        }
-        if (r == 0)
-                r = compel_visit_end(v.visit, err);
-        if (r == 0)
-                r = fault_point_error(FAULT_DUMP_AGENT_LEFT, err);
+                r = fault_point_error(FAULT_DUMP_IN_AGENT, err);
+        for (size_t i = 1; r == 0 && i < v->task->nr_threads; i++)
+                r = visit_thread(v, i, 1, err);
         return r;
 }
 
-int task_collect(struct dump_task *t, struct ckpt_error *err) {
+static int end_visit(struct visiting *v, struct ckpt_error *err) {
+        return compel_visit_end_start(v->visit, err);
+}
+
+static int visit_left(struct visiting *v __attribute__((unused)), struct ckpt_error *err) {
+        return fault_point_error(FAULT_DUMP_AGENT_LEFT, err);
+}
+
+static void visit_group(struct group *g, bool alone) {
+        for_each_visit(g, alone ? begin_visit : start_visit);
+        for_each_visit(g, start_driver);
+        for_each_visit(g, visit_threads);
+        for_each_visit(g, end_visit);
+        for_each_visit(g, visit_left);
+}
+
+static int visit_alone(struct dump_task *t, struct ckpt_error *err) {
+        _cleanup_(group_done) struct group g = { .v[0].task = t, .n = 1, .err = err };
+
+        visit_group(&g, true);
+        return g.result;
+}
+
+static int visit(struct dump_task **tasks, size_t n, struct ckpt_error *err) {
+        _cleanup_(group_done) struct group g = { .n = n, .err = err };
+
+        for (size_t i = 0; i < n; i++)
+                g.v[i].task = tasks[i];
+        visit_group(&g, false);
+        for (size_t i = 0; g.result == 0 && i < n; i++)
+                if (g.v[i].later) {
+                        g.v[i].later = false;
+                        g.result = visit_alone(tasks[i], err);
+                }
+        return g.result;
+}
+
+int task_collect(struct dump_task **tasks, size_t n, struct ckpt_error *err) {
         int r = 0;
 
-        ckpt_assert(t->nr_threads > 0);
-        make_cores(t);
-        for (size_t i = 0; r == 0 && i < t->nr_threads; i++)
-                r = read_thread(&t->threads[i], err);
-        return r < 0 ? r : visit(t, err);
+        ckpt_assert(n > 0 && n <= TASK_GROUP_MAX);
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                ckpt_assert(tasks[i]->nr_threads > 0);
+                make_cores(tasks[i]);
+                for (size_t j = 0; r == 0 && j < tasks[i]->nr_threads; j++)
+                        r = read_thread(&tasks[i]->threads[j], err);
+        }
+        if (r < 0)
+                return r;
+        return n == 1 ? visit_alone(tasks[0], err) : visit(tasks, n, err);
+}
+
+int task_collect_aside(struct dump_task *t, struct ckpt_error *err) {
+        int r = 0;
+
+        for (size_t k = 0; k < nr_task_kinds; k++)
+                for (size_t i = 0; r == 0 && task_kinds[k]->aside && i < t->nr_threads; i++)
+                        if (is_dumped_by(task_kinds[k], &t->threads[i]))
+                                r = task_kinds[k]->aside(&t->threads[i], err);
+        return r;
+}
+
+bool task_collects_alone(const struct dump_task *t) {
+        return t->threads[0].stop.tracer != NULL;
 }
 
 /* ---- restore ---- */

@@ -2,11 +2,9 @@
 /* What a task can have that nothing here carries over: refused by name. */
 #include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/ptrace.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "kernel/uapi.h"
 #include "task/internal.h"
@@ -34,43 +32,33 @@ static const char *unsupported_status(const struct proc_status *st, const char *
         return NULL;
 }
 
-static void look_status(struct dump_task *t, const struct proc_dir *dir) {
-        _cleanup_proc_status_ struct proc_status status = { 0 };
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+static void look_status(struct dump_task *t, const struct proc_status *status) {
         const char *what, *hint;
 
-        if (proc_status_read(dir, &buf, &status) < 0)
-                return;
-        t->filtered |= status.seccomp != 0;
-        what = unsupported_status(&status, &hint);
+        t->filtered |= status->seccomp != 0;
+        what = unsupported_status(status, &hint);
         if (what)
                 blocker_add(t->dump->blockers, hint, "%s %s", dump_task_name(t), what);
 }
 
-/* The same message of several threads is kept once. */
-static void look_threads(struct dump_task *t) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+static void look_thread(struct dump_task *t, pid_t tid, struct proc_buf *buf) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        _cleanup_proc_status_ struct proc_status status = { 0 };
 
-        if (proc_tids(&t->proc, &tids) < 0)
-                return;
-        for (size_t i = 0; i < tids.n && i < LOOK_THREADS_MAX; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0)
-                        look_status(t, &dir);
-        }
+        if (proc_open_thread(&t->proc, tid, &dir) == 0 && proc_status_read(&dir, buf, &status) == 0)
+                look_status(t, &status);
 }
 
-static void look_exe(struct dump_task *t) {
-        _cleanup_close_ int fd = proc_openat(&t->proc, "exe", O_RDONLY);
-        unsigned char ident[EI_NIDENT];
+/* The same message of several threads is kept once. */
+static void look_threads(struct dump_task *t) {
+        const struct pid_vec *tids = dump_tids(t);
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        if (fd < 0 || pread(fd, ident, sizeof(ident), 0) != sizeof(ident) ||
-            memcmp(ident, ELFMAG, SELFMAG) != 0)
-                return;
-        if (ident[EI_CLASS] == ELFCLASS32)
-                blocker_add(t->dump->blockers, NULL, "%s is a 32-bit program, which is not supported yet",
-                            dump_task_name(t));
+        for (size_t i = 0; i < tids->n && i < LOOK_THREADS_MAX; i++)
+                if (tids->v[i] == t->pid && t->seen_status)
+                        look_status(t, t->seen_status);
+                else
+                        look_thread(t, tids->v[i], &buf);
 }
 
 static void look_label(struct dump_task *t) {
@@ -86,7 +74,6 @@ static void look_label(struct dump_task *t) {
 
 static void look(struct dump_task *t) {
         look_threads(t);
-        look_exe(t);
         look_label(t);
         waits_look(t);
 }

@@ -158,36 +158,53 @@ static bool is_timed_wait(const struct proc_syscall *sc) {
         }
 }
 
-static bool look_thread(const struct proc_dir *process, pid_t tid, struct proc_buf *buf,
-                        struct wait_seen *ret) {
-        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-        struct proc_syscall sc;
+static bool look_call(const struct proc_dir *dir, struct proc_buf *buf, struct task_call *call,
+                      struct wait_seen *ret) {
+        const struct proc_syscall *sc = &call->call;
         const char *state;
 
-        if (proc_open_thread(process, tid, &dir) < 0 || proc_syscall_read(&dir, buf, &sc) < 0 ||
-            sc.state != PROC_SYSCALL_INSIDE || !is_timed_wait(&sc))
+        if (proc_syscall_read(dir, buf, &call->call) < 0)
                 return false;
-        *ret = (struct wait_seen){ .tid = tid, .nr = sc.nr, .call = sc };
-        if (sc.nr == SYS_restart_syscall)
-                ret->nr = resolve_restart(&dir, buf);
-        if (proc_read_once(&dir, "stat", buf) < 0 || !(state = memrchr(buf->data, ')', buf->len)))
+        call->known = true;
+        if (sc->state != PROC_SYSCALL_INSIDE || !is_timed_wait(sc))
+                return false;
+        *ret = (struct wait_seen){ .tid = call->tid, .nr = sc->nr, .call = *sc };
+        if (sc->nr == SYS_restart_syscall)
+                ret->nr = resolve_restart(dir, buf);
+        if (proc_read_once(dir, "stat", buf) < 0 || !(state = memrchr(buf->data, ')', buf->len)))
                 return false;
         ret->stopped = strncmp(state, ") T", 3) == 0;
-        return sleeping_since(&dir, buf, ret) == 0;
+        return sleeping_since(dir, buf, ret) == 0;
+}
+
+/* The files of the leader are those of the process. */
+static bool look_thread(const struct dump_task *t, struct proc_buf *buf, struct task_call *call,
+                        struct wait_seen *ret) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+        if (call->tid == t->pid)
+                return look_call(&t->proc, buf, call, ret);
+        return proc_open_thread(&t->proc, call->tid, &dir) == 0 && look_call(&dir, buf, call, ret);
 }
 
 void waits_look(struct dump_task *t) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct pid_vec *tids = dump_tids(t);
         struct task_waits *waits;
 
         t->waits = NULL;
-        if (proc_tids(&t->proc, &tids) < 0 || tids.n > THREADS_MAX)
+        t->calls = NULL;
+        t->nr_calls = 0;
+        if (tids->n == 0 || tids->n > THREADS_MAX)
                 return;
-        waits = arena_alloc(&t->arena, sizeof(*waits) + tids.n * sizeof(waits->v[0]));
-        for (size_t i = 0; i < tids.n; i++)
-                if (look_thread(&t->proc, tids.v[i], &buf, &waits->v[waits->n]))
+        waits = arena_alloc(&t->arena, sizeof(*waits) + tids->n * sizeof(waits->v[0]));
+        t->calls = arena_new_array(&t->arena, struct task_call, tids->n);
+        for (size_t i = 0; i < tids->n; i++) {
+                t->calls[i].tid = tids->v[i];
+                if (look_thread(t, &buf, &t->calls[i], &waits->v[waits->n]))
                         waits->n++;
+        }
+        t->nr_calls = tids->n;
         t->waits = waits;
 }
 

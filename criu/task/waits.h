@@ -9,8 +9,18 @@
 #include "dump/model.h"
 #include "proc/syscall.h"
 
-/* Look stage: note what the threads of a process wait for. Nothing is noted for processes with very many threads. */
+/*
+ * Look stage, before its memory is looked at: note what the threads of a process do (t->calls) and wait for. Nothing is
+ * noted for processes with very many threads.
+ */
 void waits_look(struct dump_task *t);
+
+/* What a thread did when it was looked at. */
+struct task_call {
+        pid_t tid;
+        bool known;
+        struct proc_syscall call;
+};
 
 struct wait_seen {
         pid_t tid;

@@ -110,10 +110,13 @@ static inline void stop_all(struct dump_task *t, pid_t pid) {
 
 static inline void collect(struct dump_task *t) {
         struct ckpt_error err = CKPT_ERROR_INIT;
-        int r = task_collect(t, &err);
+        int r = task_collect(&t, 1, &err);
 
         if (r < 0)
                 fail_msg("task_collect: %s", ckpt_error_message(&err));
+        r = task_collect_aside(t, &err);
+        if (r < 0)
+                fail_msg("task_collect_aside: %s", ckpt_error_message(&err));
         t->leader_core->tc->task_state = 1;
 }
 

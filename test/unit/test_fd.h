@@ -158,6 +158,7 @@ static __attribute__((unused)) void dump_done(struct fd_fixture *f) {
                 proc_close(&t->proc);
                 proc_close(&t->threads[0].proc);
                 free(t->threads);
+                pid_vec_done(&t->tids);
                 arena_done(&t->arena);
                 free(t);
         }

@@ -461,12 +461,42 @@ static void test_changed_after_look(void **state) {
         assert_non_null(strstr(ckpt_error_message(&fx.err), "fd 3 is the file"));
 }
 
+/* As many descriptors as at the look, but not the same ones. */
+static void swap_child(void *dir) {
+        plain_table();
+        must(chdir(dir) == 0 && open("a", O_RDWR | O_CREAT, 0600) == 3 && dup2(3, 5) == 5);
+        raise(SIGSTOP);
+        must(close(3) == 0 && dup2(5, 4) == 4);
+}
+
+static void test_swapped_after_look(void **state) {
+        pid_t pid = child_new(swap_child, fx.dir);
+        const struct dump_fds *fds;
+        int status;
+
+        (void)state;
+        dump_task_add(&fx, pid, NULL);
+        dump_look_all(&fx);
+        fds = fx.dump.tasks[0]->fds;
+        assert_int_equal(fds->nr_seen, 5);
+        assert_int_equal(kill(pid, SIGCONT), 0);
+        assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+        assert_true(WIFSTOPPED(status));
+        assert_ok(dump_collect_all(&fx), &fx.err);
+        assert_false(ckpt_error_is_set(&fx.err));
+        assert_int_equal(fds->n, 5);
+        assert_int_equal(fds->v[3].fd, 4);
+        assert_int_equal(fds->v[4].fd, 5);
+        assert_ptr_equal(fds->v[3].file, fds->v[4].file);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         const struct CMUnitTest tests[] = {
                 TEST(test_files), TEST(test_sharing), TEST(test_many),
                 TEST(test_pipes), TEST(test_fifos),   TEST(test_locks),
                 TEST(test_owner), TEST(test_chroot),  TEST(test_changed_after_look),
+                TEST(test_swapped_after_look),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
