@@ -177,6 +177,8 @@ static int kill_tree(struct dump *d, struct ckpt_error *err) {
                 r = sock_silence(d, err);
         if (r == 0)
                 r = kill_tasks(d, err);
+        if (r == 0)
+                sock_after_kill(d);
         kill_guard_disarm(&guard);
         return r;
 }

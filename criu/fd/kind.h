@@ -5,8 +5,12 @@
  * later.
  *
  * Dump, in this order:
+ *   clear    of a copy of the descriptor, before match and look, in any thread: is it of this kind, and does nothing of
+ *            what look would ask of it stand against a dump? Kinds that do not say yes are asked as ever
  *   match    is the descriptor of this kind? The first row that says yes has it
  *   look     add what stands against it to `b`. Called before the freeze and again in it
+ *   ask      of a copy of the descriptor, before dump, in any thread, frozen: what dump would ask of it, in memory of
+ *            `arena`, for p->asked; *ret_keep: dump will want the copy. NULL if look might have to say something
  *   dump     fill file->msg; once for each open file description
  *   dump_path  likewise for what is mapped or executed with these open flags, and is no descriptor
  *   save     once for the tree, when all descriptions are known: further images
@@ -54,6 +58,9 @@ struct fd_probe {
         struct statx path_st;  /* of what has the name `link` */
         const Img__Fown *fown; /* NULL: not asked; may be used if it is that of a reg file */
         pid_t fown_outside;
+        bool clear, has_copy; /* clear: the kind's clear() has said so */
+        int copy;             /* in ckpt, for the first who wants one: fd_probe_take_copy() */
+        void *asked;          /* the kind's ask() has; NULL: nothing */
 };
 
 /* An open file description of the tree. */
@@ -191,6 +198,9 @@ int fd_probe_pidfd(const struct fd_probe *p);
 /* A copy of the descriptor in ckpt (pidfd_getfd); the caller closes it. */
 int fd_probe_get(const struct fd_probe *p);
 
+/* As fd_probe_get(), but the one that was made in advance, if it is still there; -EBADF: it is not. */
+int fd_probe_take_copy(struct fd_probe *p);
+
 /* Open flags as fcntl(F_GETFL) gives them, O_LARGEFILE included; 0 for what is no descriptor. */
 uint32_t fd_probe_flags(struct fd_probe *p);
 
@@ -322,14 +332,17 @@ struct fd_kind {
         const char *name;
         Img__FdTypes type;
 
-        bool by_inode; /* the inode says all that look found out: nothing need be asked again in the freeze */
+        bool by_inode;   /* the inode says which it is: its link need not be read again in the freeze */
+        bool look_twice; /* ... but what look found out may change: it is asked again all the same */
 
-        /* Rows that refuse: what the link begins with, and a phrase: "is an io_uring instance". */
+        /* What the link begins with; of rows that refuse, a phrase: "is an io_uring instance". */
         const char *link;
         const char *what, *hint;
 
+        bool (*clear)(struct dump *d, int fd);
         bool (*match)(struct fd_probe *p);
         void (*look)(struct fd_probe *p, struct blockers *b);
+        void *(*ask)(struct dump *d, int fd, struct arena *arena, bool *ret_keep);
         int (*dump)(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err);
         int (*dump_path)(struct fd_probe *p, uint32_t flags, struct dump_file *file, struct ckpt_error *err);
         int (*save)(struct dump *d, struct ckpt_error *err);

@@ -20,9 +20,37 @@ struct work {
         struct collect_raw *collect;
         struct dump *dump;
         int pidfd;
+        pthread_mutex_t lock;
+        struct arena arena; /* of all threads */
 };
 
-static void look_one(const struct proc_dir *proc, char *link, struct look_raw *raw) {
+/* A copy of what the link and the inode were read of: the task runs. */
+static int get_same(const struct work *w, const struct look_raw *raw) {
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
+        struct stat st;
+
+        return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == raw->st.stx_ino ? TAKE_FD(fd) : -EBADF;
+}
+
+static const struct fd_kind *find_clear(const struct work *w, const struct look_raw *raw) {
+        _cleanup_close_ int fd = -EBADF;
+        const struct fd_kind *kind;
+
+        for (size_t i = 0; (kind = fd_kind_row(i)); i++) {
+                if (!kind->clear || strncmp(raw->link, kind->link, strlen(kind->link)) != 0)
+                        continue;
+                if (fd < 0)
+                        fd = get_same(w, raw);
+                if (fd < 0)
+                        return NULL;
+                if (kind->clear(w->dump, fd))
+                        return kind;
+        }
+        return NULL;
+}
+
+static void look_one(const struct work *w, char *link, struct look_raw *raw) {
+        const struct proc_dir *proc = w->proc;
         char where[16];
         ssize_t n;
 
@@ -43,6 +71,8 @@ static void look_one(const struct proc_dir *proc, char *link, struct look_raw *r
         else if (link[0] == '/' && statx(AT_FDCWD, link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
                                          STATX_BASIC_STATS, &raw->path_st) == 0)
                 raw->has_path_st = true;
+        else if (link[0] != '/')
+                raw->kind = find_clear(w, raw);
 }
 
 static void look_part(void *ctx, size_t from, size_t to) {
@@ -50,34 +80,49 @@ static void look_part(void *ctx, size_t from, size_t to) {
         char link[PATH_MAX];
 
         for (size_t i = from; i < to; i++)
-                look_one(w->proc, link, &w->look[i]);
+                look_one(w, link, &w->look[i]);
 }
 
-static void collect_one(const struct work *w, struct proc_buf *buf, struct collect_raw *raw) {
-        int fd;
+/* The questions that are asked of a copy. */
+static void ask_one(const struct work *w, struct arena *arena, struct collect_raw *raw) {
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
+        const struct fd_kind *kind = raw->seen->kind;
+        bool keep = false;
 
+        if (fd < 0)
+                return;
+        if (!kind->ask) {
+                img__fown__init(&raw->fown);
+                raw->fown_result = fown_dump(w->dump, fd, &raw->fown, &raw->outside);
+                return;
+        }
+        raw->asked = kind->ask(w->dump, fd, arena, &keep);
+        if (raw->asked && keep)
+                raw->copy = TAKE_FD(fd);
+}
+
+static void collect_one(const struct work *w, struct proc_buf *buf, struct arena *arena,
+                        struct collect_raw *raw) {
         raw->result = proc_fdinfo_read(w->proc, raw->fd, buf, &raw->info);
         if (raw->result < 0)
                 return;
         /* These texts are in the buffer. */
         raw->info.other.n = 0;
         raw->there = is_as_seen(raw->seen, &raw->info, &raw->st);
-        if (!raw->there || raw->info.flags & O_PATH)
-                return;
-        fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
-        if (fd < 0)
-                return;
-        img__fown__init(&raw->fown);
-        raw->fown_result = fown_dump(w->dump, fd, &raw->fown, &raw->outside);
-        close(fd);
+        if (raw->there && !(raw->info.flags & O_PATH))
+                ask_one(w, arena, raw);
 }
 
 static void collect_part(void *ctx, size_t from, size_t to) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        const struct work *w = ctx;
+        struct arena arena = { 0 };
+        struct work *w = ctx;
 
         for (size_t i = from; i < to; i++)
-                collect_one(w, &buf, &w->collect[i]);
+                collect_one(w, &buf, &arena, &w->collect[i]);
+        pthread_mutex_lock(&w->lock);
+        arena_join(&w->arena, &arena);
+        pthread_mutex_unlock(&w->lock);
 }
 
 static int run(struct pool *pool, size_t n, void (*part)(void *, size_t, size_t), struct work *w) {
@@ -90,8 +135,9 @@ static int run(struct pool *pool, size_t n, void (*part)(void *, size_t, size_t)
         return r < 0 ? r : pool_spread(pool ? pool : own, n, part, w);
 }
 
-struct look_raw *prefetch_look(struct pool *pool, const struct proc_dir *proc, const int *fds, size_t n) {
-        struct work w = { .proc = proc };
+struct look_raw *prefetch_look(struct dump *d, const struct proc_dir *proc, int pidfd, const int *fds,
+                               size_t n) {
+        struct work w = { .proc = proc, .dump = d, .pidfd = pidfd };
 
         if (n < PREFETCH_MIN)
                 return NULL;
@@ -99,7 +145,7 @@ struct look_raw *prefetch_look(struct pool *pool, const struct proc_dir *proc, c
         ckpt_assert(w.look);
         for (size_t i = 0; i < n; i++)
                 w.look[i].fd = fds[i];
-        if (run(pool, n, look_part, &w) == 0)
+        if (run(d->pool, n, look_part, &w) == 0)
                 return w.look;
         look_raw_free(w.look, n);
         return NULL;
@@ -107,7 +153,9 @@ struct look_raw *prefetch_look(struct pool *pool, const struct proc_dir *proc, c
 
 struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc, int pidfd,
                                      const struct dump_fds *seen, const int *fds, size_t n) {
-        struct work w = { .proc = proc, .dump = d, .pidfd = pidfd };
+        struct work w = { .proc = proc, .dump = d, .pidfd = pidfd, .lock = PTHREAD_MUTEX_INITIALIZER };
+        struct dump_files *files = dump_files(d);
+        int r;
 
         if (n < PREFETCH_MIN)
                 return NULL;
@@ -117,8 +165,13 @@ struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc
                 w.collect[i].fd = fds[i];
                 w.collect[i].fown_result = 1;
                 w.collect[i].seen = find_seen(seen, fds[i]);
+                w.collect[i].copy = -EBADF;
         }
-        if (run(d->pool, n, collect_part, &w) == 0)
+        r = run(d->pool, n, collect_part, &w);
+        pthread_mutex_lock(&files->lock);
+        arena_join(&files->arena, &w.arena);
+        pthread_mutex_unlock(&files->lock);
+        if (r == 0)
                 return w.collect;
         collect_raw_free(w.collect, n);
         return NULL;
@@ -131,9 +184,11 @@ void look_raw_free(struct look_raw *raw, size_t n) {
 }
 
 void collect_raw_free(struct collect_raw *raw, size_t n) {
-        for (size_t i = 0; raw && i < n; i++)
+        for (size_t i = 0; raw && i < n; i++) {
                 if (raw[i].result == 0)
                         proc_fdinfo_done(&raw[i].info);
+                safe_close(raw[i].copy);
+        }
         free(raw);
 }
 

@@ -14,7 +14,8 @@ struct look_raw {
         char *link; /* owned */
         struct statx st;
         bool has_path_st;
-        struct statx path_st; /* of what has the name `link` now */
+        struct statx path_st;       /* of what has the name `link` now */
+        const struct fd_kind *kind; /* whose clear() said yes; NULL: not asked, or none */
 };
 
 /* What collect asks of it. */
@@ -28,14 +29,16 @@ struct collect_raw {
         int fown_result; /* 1: not asked */
         Img__Fown fown;
         pid_t outside;
+        void *asked; /* by the kind's ask(), in the registry's arena; NULL: nothing */
+        int copy;    /* owned; -EBADF: none */
 };
 
 /* Below this number of descriptors it is not worth a thread's while: NULL is returned, and each is asked as it comes. */
 enum { PREFETCH_MIN = 256 };
 
-/* Arrays of `n` for the descriptors `fds`, to be freed by the functions below; NULL: ask one by one. `pool` may be
- * NULL. */
-struct look_raw *prefetch_look(struct pool *pool, const struct proc_dir *proc, const int *fds, size_t n);
+/* Arrays of `n` for the descriptors `fds`, to be freed by the functions below; NULL: ask one by one. */
+struct look_raw *prefetch_look(struct dump *d, const struct proc_dir *proc, int pidfd, const int *fds,
+                               size_t n);
 struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc, int pidfd,
                                      const struct dump_fds *seen, const int *fds, size_t n);
 void look_raw_free(struct look_raw *raw, size_t n);

@@ -51,6 +51,14 @@ void fd_probe_done(struct fd_probe *p) {
         if (p->has_info)
                 proc_fdinfo_done(&p->info);
         p->has_info = false;
+        safe_close(fd_probe_take_copy(p));
+}
+
+int fd_probe_take_copy(struct fd_probe *p) {
+        bool there = p->has_copy;
+
+        p->has_copy = false;
+        return there ? p->copy : -EBADF;
 }
 
 uint32_t fd_probe_flags(struct fd_probe *p) {

@@ -82,6 +82,7 @@ static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
                 p.st = raw->st;
                 p.has_path_st = raw->has_path_st;
                 p.path_st = raw->path_st;
+                p.clear = raw->kind != NULL;
                 r = raw->result;
         } else {
                 r = fd_probe_path(&p);
@@ -91,7 +92,7 @@ static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
                             fd_probe_name(&p));
         if (r < 0)
                 return;
-        kind = fd_kind_of(&p);
+        kind = p.clear ? raw->kind : fd_kind_of(&p);
         fd_kind_look(kind, &p, w->blockers);
         note_seen(w, &p, kind);
 }
@@ -143,7 +144,8 @@ void fd_look(struct dump_task *t) {
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
         const struct proc_dir *living = dump_living(t);
-        struct look_raw *raw;
+        struct fd_probe any = probe_of(&w, -1);
+        struct look_raw *raw = NULL;
         int r;
 
         r = proc_fds(living, &list);
@@ -154,11 +156,12 @@ void fd_look(struct dump_task *t) {
                             dump_task_name(t), strerror(-r));
                 return;
         }
-        w.proc = living;
+        w.proc = any.proc = living;
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t, .seen = arena_new_array(&t->arena, struct seen_fd, list.n) };
         lock_look_many(t->dump, list.n);
-        raw = prefetch_look(t->dump->pool, living, list.v, list.n);
+        if (list.n >= PREFETCH_MIN)
+                raw = prefetch_look(t->dump, living, fd_probe_pidfd(&any), list.v, list.n);
         for (size_t i = 0; i < list.n; i++)
                 look_fd(&w, list.v[i], raw ? &raw[i] : NULL);
         look_raw_free(raw, list.n);
@@ -211,6 +214,9 @@ static int take_raw(struct fd_probe *p, struct collect_raw *raw, bool *ret_there
                 p->fown = &raw->fown;
                 p->fown_outside = raw->outside;
         }
+        p->asked = raw->asked;
+        p->has_copy = raw->copy >= 0;
+        p->copy = TAKE_FD(raw->copy);
         *ret_there = raw->there;
         return 0;
 }
@@ -236,6 +242,8 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
                 p.link = seen->link;
                 if (p.info.locks.n > 0)
                         lock_look(&p, w->blockers); /* of what is known already */
+                if (kind->look_twice && !p.asked)
+                        fd_kind_look(kind, &p, w->blockers);
         } else {
                 if (r == 0)
                         r = fd_probe_path(&p);

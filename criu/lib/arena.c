@@ -64,6 +64,20 @@ char *arena_printf(struct arena *a, const char *fmt, ...) {
         return p;
 }
 
+void arena_join(struct arena *a, struct arena *from) {
+        struct arena_block **last = &from->blocks;
+
+        while (*last)
+                last = &(*last)->next;
+        *last = a->blocks;
+        a->blocks = from->blocks;
+        if (from->end - from->next > a->end - a->next) {
+                a->next = from->next;
+                a->end = from->end;
+        }
+        *from = (struct arena){ 0 };
+}
+
 void arena_done(struct arena *a) {
         while (a->blocks) {
                 struct arena_block *block = a->blocks;

@@ -21,6 +21,9 @@ void *arena_alloc(struct arena *a, size_t size);
 void *arena_copy(struct arena *a, const void *data, size_t size);
 char *arena_strdup(struct arena *a, const char *s);
 char *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* What `from` has is `a`'s from now on; `from` is empty. */
+void arena_join(struct arena *a, struct arena *from);
 void arena_done(struct arena *a);
 
 /* A zeroed object, or an array of them. */

@@ -294,7 +294,7 @@ static int packet_dump(struct dump *d, struct fd_probe *p, struct dump_file *fil
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read this packet socket", name);
         kind.type = (int)psk->type;
-        r = sock_owner_dump(d, fd, name, &owner, err);
+        r = sock_owner_dump(d, fd, &dump_files(d)->arena, name, &owner, err);
         if (r == 0)
                 r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
         if (r < 0)

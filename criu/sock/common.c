@@ -15,8 +15,10 @@
 
 int sock_copy_take(struct fd_probe *p) {
         struct dump_socks *s = dump_socks(p->task->dump);
-        int fd = -EBADF;
+        int fd = fd_probe_take_copy(p);
 
+        if (fd >= 0)
+                return fd;
         pthread_mutex_lock(&s->copy_lock);
         if (s->copy.fd >= 0 && s->copy.tid == p->proc->pid && s->copy.number == p->fd &&
             s->copy.ino == p->st.stx_ino)
@@ -77,6 +79,14 @@ static bool has_ebpf_filter(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &nothing, &n) < 0 && errno == EACCES;
 }
 
+bool sock_is_clear(struct dump *d, int fd) {
+        Img__Fown fown = IMG__FOWN__INIT;
+        pid_t outside = 0;
+
+        return !is_elsewhere(d, fd) && !has_ebpf_filter(fd) && fown_dump(d, fd, &fown, &outside) == 0 &&
+               outside == 0;
+}
+
 int sock_look_at(struct fd_probe *p, struct blockers *b) {
         Img__Fown fown = IMG__FOWN__INIT;
         struct dump *d = p->task->dump;
@@ -106,9 +116,9 @@ int sock_look_at(struct fd_probe *p, struct blockers *b) {
         return fd;
 }
 
-int sock_owner_dump(struct dump *d, int fd, const char *name, struct sock_owner *ret,
+int sock_owner_dump(struct dump *d, int fd, struct arena *arena, const char *name, struct sock_owner *ret,
                     struct ckpt_error *err) {
-        Img__Fown *fown = arena_message(&dump_files(d)->arena, Img__Fown, img__fown__init);
+        Img__Fown *fown = arena_message(arena, Img__Fown, img__fown__init);
         pid_t outside = 0;
         struct stat st;
         int r;

@@ -26,12 +26,15 @@ bool sock_match(struct fd_probe *p, bool (*is_known)(int domain, int type, int p
  */
 int sock_look_at(struct fd_probe *p, struct blockers *b);
 
+/* Nothing of the kind. In any thread. */
+bool sock_is_clear(struct dump *d, int fd);
+
 struct sock_owner {
-        Img__Fown *fown; /* in the registry's arena */
+        Img__Fown *fown; /* in `arena` */
         uint32_t uid, gid;
 };
 
-int sock_owner_dump(struct dump *d, int fd, const char *name, struct sock_owner *ret,
+int sock_owner_dump(struct dump *d, int fd, struct arena *arena, const char *name, struct sock_owner *ret,
                     struct ckpt_error *err);
 
 /* The id of the tree's network namespace, as ids-PID.img has it. */

@@ -12,6 +12,7 @@
 #include "cli/action.h"
 #include "image/image.h"
 #include "lib/fault.h"
+#include "lib/pool.h"
 #include "log.h"
 #include "macro.h"
 #include "sock/inet.h"
@@ -25,16 +26,27 @@ static uint64_t own_netns(void) {
         return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
+static struct dump_socks *new_socks(void) {
+        struct dump_socks *s = calloc(1, sizeof(*s));
+
+        ckpt_assert(s);
+        s->guard = SOCK_GUARD_INIT;
+        s->defaults = sock_defaults_new();
+        s->copy.fd = -EBADF;
+        s->netns = own_netns();
+        pthread_mutex_init(&s->copy_lock, NULL);
+        return s;
+}
+
 struct dump_socks *dump_socks(struct dump *d) {
-        if (!d->socks) {
-                d->socks = calloc(1, sizeof(*d->socks));
-                ckpt_assert(d->socks);
-                d->socks->guard = SOCK_GUARD_INIT;
-                d->socks->defaults = sock_defaults_new();
-                d->socks->copy.fd = -EBADF;
-                d->socks->netns = own_netns();
-                pthread_mutex_init(&d->socks->copy_lock, NULL);
-        }
+        struct dump_files *files = dump_files(d);
+
+        if (__atomic_load_n(&d->socks, __ATOMIC_ACQUIRE))
+                return d->socks;
+        pthread_mutex_lock(&files->lock);
+        if (!d->socks)
+                __atomic_store_n(&d->socks, new_socks(), __ATOMIC_RELEASE);
+        pthread_mutex_unlock(&files->lock);
         return d->socks;
 }
 
@@ -206,10 +218,8 @@ static int lock_network(struct dump *d, struct ckpt_error *err) {
 
 /* ---- streams ---- */
 
-static int save_stream(struct dump *d, struct inet_conn *c, struct tcp_queues *q, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
+static void complete_stream(const struct inet_conn *c, struct tcp_queues *q) {
         const Img__TcpOpts *opts = c->isk->tcp_opts;
-        int r;
 
         c->isk->state = q->state;
         /* Closed since it was looked at. */
@@ -221,6 +231,13 @@ static int save_stream(struct dump *d, struct inet_conn *c, struct tcp_queues *q
         q->msg.has_cork = q->msg.has_nodelay = opts != NULL;
         q->msg.cork = opts && opts->cork;
         q->msg.nodelay = opts && opts->nodelay;
+}
+
+static int save_stream(struct dump *d, const struct inet_conn *c, const struct tcp_queues *q,
+                       struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *image = NULL;
+        int r;
+
         r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
         if (r == 0)
                 r = image_open_write(d->set, IMAGE_TCP_STREAM, c->isk->ino, &image, err);
@@ -246,7 +263,9 @@ static size_t room_of(const struct inet_conn *c) {
 }
 
 struct batch {
+        struct dump *dump;
         struct inet_conn *conns[GUARD_JOBS_MAX]; /* both ends of a connection next to each other */
+        struct guard_job *jobs;                  /* as many */
         size_t n, room;
 };
 
@@ -267,21 +286,32 @@ static bool add_to_batch(struct batch *b, struct inet_conn *c) {
 
 static int read_batch(struct dump_socks *s, const struct batch *b, enum guard_half half,
                       struct ckpt_error *err) {
-        struct guard_job *jobs = sock_guard_jobs(&s->guard);
         int r;
 
         r = sock_guard_read(&s->guard, half, b->n, err);
         for (size_t i = 0; r == 0 && i < b->n; i++)
-                if (jobs[i].result < 0)
-                        r = ckpt_error_errno(err, jobs[i].result, "%s: cannot be read", b->conns[i]->name);
+                if (b->jobs[i].result < 0)
+                        r = ckpt_error_errno(err, b->jobs[i].result, "%s: cannot be read",
+                                             b->conns[i]->name);
+        return r;
+}
+
+/* In the pool. */
+static int write_batch(void *arg, struct ckpt_error *err) {
+        const struct batch *b = arg;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < b->n; i++)
+                r = save_stream(b->dump, b->conns[i], &b->jobs[i].q, err);
         return r;
 }
 
 /* All sending halves first: tcp.h says why. */
-static int dump_batch(struct dump *d, const struct batch *b, struct ckpt_error *err) {
-        struct guard_job *jobs = sock_guard_jobs(&d->socks->guard);
+static int read_streams(struct dump *d, struct batch *b, bool all_room, struct ckpt_error *err) {
+        struct guard_job *jobs = sock_guard_begin(&d->socks->guard, all_room);
         int r;
 
+        b->jobs = jobs;
         for (size_t i = 0; i < b->n; i++)
                 jobs[i] = (struct guard_job){ .fd = b->conns[i]->fd,
                                               .reuse = b->conns[i]->isk->opts->reuseaddr };
@@ -294,14 +324,33 @@ static int dump_batch(struct dump *d, const struct batch *b, struct ckpt_error *
                         tcp_match_peer(&jobs[i + 1].q, &jobs[i].q);
                 }
         for (size_t i = 0; r == 0 && i < b->n; i++)
-                r = save_stream(d, b->conns[i], &jobs[i].q, err);
+                complete_stream(b->conns[i], &jobs[i].q);
         return r;
+}
+
+/* A batch is written while the guard reads the next. */
+static int dump_batch(struct dump *d, struct batch *b, struct ckpt_error *err) {
+        bool large = b->room > GUARD_ROOM / 2;
+        int r = 0, waited;
+
+        if (large)
+                r = pool_wait(d->pool, err);
+        if (r == 0)
+                r = read_streams(d, b, large, err);
+        waited = pool_wait(d->pool, err);
+        if (r == 0)
+                r = waited;
+        if (r == 0 && pool_add(d->pool, write_batch, b) < 0)
+                r = ckpt_error_errno(err, -ENOMEM, "cannot go on with the connections");
+        return r == 0 && large ? pool_wait(d->pool, err) : r;
 }
 
 static int dump_streams(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
-        struct batch *b = arena_new(&s->arena, struct batch);
-        int r = 0;
+        struct batch *both = arena_new_array(&s->arena, struct batch, 2), *b = &both[0];
+        int r = 0, waited;
+
+        both[0].dump = both[1].dump = d;
 
         for (size_t i = 0; r == 0 && i < s->conns.n; i++) {
                 struct inet_conn *c = s->conns.v[i];
@@ -309,10 +358,14 @@ static int dump_streams(struct dump *d, struct ckpt_error *err) {
                 if (c->isk->state == TCP_LISTEN || c->saved || add_to_batch(b, c))
                         continue;
                 r = dump_batch(d, b, err);
+                b = b == &both[0] ? &both[1] : &both[0];
                 b->n = b->room = 0;
                 add_to_batch(b, c);
         }
-        return r < 0 || b->n == 0 ? r : dump_batch(d, b, err);
+        if (r == 0 && b->n > 0)
+                r = dump_batch(d, b, err);
+        waited = pool_wait(d->pool, err);
+        return r < 0 ? r : waited;
 }
 
 /* ---- datagrams ---- */
@@ -324,7 +377,7 @@ static int dump_datagrams(struct dump *d, struct ckpt_error *err) {
         if (s->unread.n > 0 && s->guard.pid == 0)
                 r = sock_guard_arm(d->opts->tree_pid, NULL, &s->guard, err);
         for (size_t i = 0; r == 0 && i < s->unread.n; i++) {
-                struct guard_job *job = sock_guard_jobs(&s->guard);
+                struct guard_job *job = sock_guard_begin(&s->guard, true);
                 struct inet_conn *c = s->unread.v[i];
 
                 *job = (struct guard_job){ .fd = c->fd };
@@ -382,27 +435,51 @@ int sock_before_kill(struct dump *d, struct ckpt_error *err) {
         return r;
 }
 
+static void silence_part(void *ctx, size_t from, size_t to) {
+        const struct dump_socks *s = ctx;
+
+        for (size_t i = from; i < to; i++) {
+                struct inet_conn *c = s->conns.v[i];
+
+                if (tcp_is_connection(c->isk->state))
+                        c->result = tcp_repair(c->fd, TCP_REPAIR_ON);
+        }
+}
+
 /*
  * A socket that is closed in repair mode sends nothing, and nothing of it stays in the kernel, so that the
  * same connection can be made again.
  */
 int sock_silence(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
-        int r = 0;
+        int r;
 
-        if (!s || d->opts->tcp_close)
+        if (!s || d->opts->tcp_close || s->conns.n == 0)
                 return 0;
         s->silenced = true;
-        for (size_t i = 0; r == 0 && i < s->conns.n; i++) {
-                struct inet_conn *c = s->conns.v[i];
-
-                if (!tcp_is_connection(c->isk->state))
-                        continue;
-                r = tcp_repair(c->fd, TCP_REPAIR_ON);
-                if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: cannot be closed silently", c->name);
-        }
+        r = pool_spread(d->pool, s->conns.n, silence_part, s);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot close the connections silently");
+        for (size_t i = 0; i < s->conns.n; i++)
+                if (s->conns.v[i]->result < 0)
+                        return ckpt_error_errno(err, s->conns.v[i]->result, "%s: cannot be closed silently",
+                                                s->conns.v[i]->name);
         return 0;
+}
+
+static void close_part(void *ctx, size_t from, size_t to) {
+        const struct dump_socks *s = ctx;
+
+        for (size_t i = from; i < to; i++)
+                s->conns.v[i]->fd = safe_close(s->conns.v[i]->fd);
+}
+
+void sock_after_kill(struct dump *d) {
+        struct dump_socks *s = d->socks;
+
+        /* What it leaves open is closed at the end. */
+        if (s && s->conns.n > 0)
+                (void)pool_spread(d->pool, s->conns.n, close_part, s);
 }
 
 /* Repair mode has set and cleared it. */

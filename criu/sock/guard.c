@@ -31,9 +31,10 @@ struct guard_page {
         int busy;              /* 1 + the job whose socket may be in repair mode */
         int killing;           /* see sock_guard_killing() */
         pthread_mutex_t alive; /* robust, held by the tracer of the tree */
+        int batch;             /* of the two, that which is read */
         size_t n;
         struct tcp_room room;
-        struct guard_job jobs[GUARD_JOBS_MAX];
+        struct guard_job jobs[2][GUARD_JOBS_MAX];
 };
 
 static size_t page_size(void) {
@@ -65,7 +66,7 @@ static bool is_dead(int pidfd, int timeout) {
 }
 
 static void read_job(struct guard_page *page, size_t i, int half) {
-        struct guard_job *job = &page->jobs[i];
+        struct guard_job *job = &page->jobs[page->batch][i];
 
         __atomic_store_n(&page->busy, (int)i + 1, __ATOMIC_SEQ_CST);
         job->result = half == GUARD_DATAGRAMS ? datagrams_read(job->fd, &job->datagrams, &page->room)
@@ -181,8 +182,16 @@ int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock
         return 0;
 }
 
-struct guard_job *sock_guard_jobs(struct sock_guard *g) {
-        return g->page->jobs;
+struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room) {
+        struct guard_page *page = g->page;
+
+        page->batch ^= 1;
+        page->room = (struct tcp_room){ .at = room_of(page), .left = GUARD_ROOM };
+        if (!all_room) {
+                page->room.left /= 2;
+                page->room.at += (size_t)page->batch * page->room.left;
+        }
+        return page->jobs[page->batch];
 }
 
 static void end_repair(const struct guard_job *job) {
@@ -196,12 +205,13 @@ static void end_repair(const struct guard_job *job) {
 /* The tasks are stopped as long as we live, so what it left half done can be completed here. */
 static int guard_died(struct sock_guard *g, struct ckpt_error *err) {
         int busy = __atomic_load_n(&g->page->busy, __ATOMIC_ACQUIRE);
+        struct guard_job *job = &g->page->jobs[g->page->batch][busy > 0 ? busy - 1 : 0];
 
         g->pid = 0;
         if (busy > 0 && __atomic_load_n(&g->page->order, __ATOMIC_ACQUIRE) == GUARD_DATAGRAMS)
-                datagrams_end(g->page->jobs[busy - 1].fd, &g->page->jobs[busy - 1].datagrams);
+                datagrams_end(job->fd, &job->datagrams);
         else if (busy > 0)
-                end_repair(&g->page->jobs[busy - 1]);
+                end_repair(job);
         return ckpt_error(err, -EPIPE, "the process that reads the connections died");
 }
 
@@ -212,8 +222,6 @@ int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct
 
         ckpt_assert(g->pid > 0 && n <= GUARD_JOBS_MAX);
         page->n = n;
-        if (half != GUARD_RECEIVED)
-                page->room = (struct tcp_room){ .at = room_of(page), .left = GUARD_ROOM };
         __atomic_store_n(&page->order, half, __ATOMIC_RELEASE);
         futex(&page->order, FUTEX_WAKE, 1, NULL);
         r = fault_point_error(FAULT_DUMP_SOCKET_REPAIR, err);

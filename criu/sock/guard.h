@@ -37,8 +37,8 @@ struct guard_job {
 };
 
 enum {
-        GUARD_JOBS_MAX = 1024,
-        GUARD_ROOM = 1 << 30, /* bytes of queues in one batch; memory only as far as it is used */
+        GUARD_JOBS_MAX = 256,
+        GUARD_ROOM = 1 << 30, /* bytes of queues; memory only as far as it is used */
 };
 
 enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3 };
@@ -52,12 +52,16 @@ enum { GUARD_LOCKS = 2 };
 int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,
                    struct ckpt_error *err);
 
-/* The GUARD_JOBS_MAX jobs, for the caller to fill in. */
-struct guard_job *sock_guard_jobs(struct sock_guard *g);
+/*
+ * Begin a batch: its GUARD_JOBS_MAX jobs, for the caller to fill in, with half of the room for their queues, or all of
+ * it. There are two that take turns: jobs and queues of a batch stay where they are until the next but one is begun, or
+ * the next if one of them has all of the room.
+ */
+struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room);
 
 /*
  * Read that half of the first `n` jobs: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or, of
- * UDP sockets, `datagrams`. They stay where they are until the next GUARD_SENT or GUARD_DATAGRAMS. Fails only if the guard has died.
+ * UDP sockets, `datagrams`. Fails only if the guard has died.
  */
 int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct ckpt_error *err);
 

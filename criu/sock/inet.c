@@ -104,6 +104,27 @@ static short events_of(int fd) {
         return poll(&p, 1, 0) > 0 ? p.revents : 0;
 }
 
+/* Has look_tcp() nothing to say? */
+static bool tcp_is_clear(const struct ckpt_options *opts, int fd, int state, short events) {
+        char ulp[16] = "";
+        socklen_t len = sizeof(ulp) - 1;
+
+        return state >= 0 &&
+               (opts->tcp_established || opts->tcp_close || !tcp_is_connection((unsigned int)state)) &&
+               (opts->tcp_close || !(events & POLLPRI)) &&
+               (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0 || !ulp[0]);
+}
+
+/* Not raw sockets and MPTCP: there are few. `ckpt check` looks closer. */
+static bool inet_clear(struct dump *d, int fd) {
+        int type = sock_option(fd, SO_TYPE), protocol = sock_option(fd, SO_PROTOCOL);
+
+        if (d->checking || !is_known(sock_option(fd, SO_DOMAIN), type, protocol) || type == SOCK_RAW ||
+            protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
+                return false;
+        return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, tcp_state(fd), events_of(fd));
+}
+
 static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         const struct ckpt_options *opts = p->task->dump->opts;
         Img__InetSk isk = IMG__INET_SK__INIT;
@@ -214,7 +235,7 @@ static void look_closer(int fd, struct fd_probe *p, struct blockers *b) {
 }
 
 static void inet_look(struct fd_probe *p, struct blockers *b) {
-        int fd = sock_look_at(p, b);
+        int fd = p->clear ? -EBADF : sock_look_at(p, b);
 
         if (fd < 0)
                 return;
@@ -244,12 +265,10 @@ static int check_cork(int fd, const char *name, struct ckpt_error *err) {
 }
 
 /* RCV_SHUTDOWN is there too when the peer has closed. */
-static void read_shutdown(int fd, const struct sock_diag *diag, Img__InetSk *isk) {
+static void read_shutdown(short events, const struct sock_diag *diag, Img__InetSk *isk) {
         unsigned int bits = diag && diag->has_shutdown ? diag->shutdown : 0;
 
         if (isk->type == SOCK_STREAM) {
-                short events = events_of(fd);
-
                 bits = 0;
                 if (isk->state == TCP_CLOSE && events & POLLRDHUP && isk->proto == IPPROTO_TCP)
                         bits = 3; /* it had a connection */
@@ -322,12 +341,49 @@ static int add_unread(struct dump *d, struct dump_file *file, Img__InetSk *isk, 
         return 0;
 }
 
-static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk,
+/* In any thread; of TCP without `diag`. */
+static int read_more(struct dump *d, int fd, short events, const struct sock_diag *diag, struct arena *arena,
+                     Img__InetSk *isk, const char *name, struct ckpt_error *err) {
+        struct sock_owner owner;
+        int r;
+
+        read_shutdown(events, diag, isk);
+        r = read_listener(fd, isk);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
+        r = sock_owner_dump(d, fd, arena, name, &owner, err);
+        if (r < 0)
+                return r;
+        isk->fown = owner.fown;
+        isk->has_uid = isk->has_gid = true;
+        isk->uid = owner.uid;
+        isk->gid = owner.gid;
+        return read_options(d, fd, arena, isk, err);
+}
+
+static void *inet_ask(struct dump *d, int fd, struct arena *arena, bool *ret_keep) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        short events = events_of(fd);
+        Img__InetSk *isk;
+
+        if (sock_option(fd, SO_TYPE) != SOCK_STREAM)
+                return NULL;
+        isk = arena_message(arena, Img__InetSk, img__inet_sk__init);
+        if (read_identity(fd, arena, isk) < 0 ||
+            !is_known((int)isk->family, (int)isk->type, (int)isk->proto) || isk->proto != IPPROTO_TCP ||
+            !tcp_is_clear(d->opts, fd, (int)isk->state, events) ||
+            read_more(d, fd, events, NULL, arena, isk, "a socket", &err) < 0)
+                return NULL;
+        *ret_keep = inet_is_connection(isk) || isk->state == TCP_LISTEN;
+        return isk;
+}
+
+/* `fd`: none, where all has been asked. */
+static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk, bool asked,
                      const char *name, struct ckpt_error *err) {
         const char *hint, *why = find_obstacle(d, diag, isk, &hint);
         struct arena *arena = &dump_files(d)->arena;
-        struct sock_owner owner;
-        int r;
+        int r = 0;
 
         if (why) {
                 ckpt_error(err, -ENOTSUP, "%s: %s; the tree runs on as before", name, why);
@@ -337,18 +393,8 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
                 isk->state = diag->state == TCP_ESTABLISHED ? TCP_ESTABLISHED : TCP_CLOSE;
         if (diag && (isk->state == TCP_SYN_SENT || (isk->state == TCP_ESTABLISHED && isk->dst_port == 0)))
                 copy_diag_peer(diag, arena, isk);
-        read_shutdown(fd, diag, isk);
-        r = read_listener(fd, isk);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
-        r = sock_owner_dump(d, fd, name, &owner, err);
-        if (r == 0) {
-                isk->fown = owner.fown;
-                isk->has_uid = isk->has_gid = true;
-                isk->uid = owner.uid;
-                isk->gid = owner.gid;
-                r = read_options(d, fd, arena, isk, err);
-        }
+        if (!asked)
+                r = read_more(d, fd, events_of(fd), diag, arena, isk, name, err);
         if (r < 0 || isk->type == SOCK_STREAM)
                 return r;
         r = raw_dump(fd, arena, isk);
@@ -362,11 +408,11 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
 
 static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
-        Img__InetSk *isk = arena_message(arena, Img__InetSk, img__inet_sk__init);
+        Img__InetSk *isk = p->asked ? p->asked : arena_message(arena, Img__InetSk, img__inet_sk__init);
+        _cleanup_close_ int fd = p->asked ? fd_probe_take_copy(p) : sock_copy_take(p);
         struct dump_socks *s = dump_socks(d);
         const char *name = fd_probe_name(p);
-        _cleanup_close_ int fd = sock_copy_take(p);
-        int r = fd < 0 ? fd : read_identity(fd, arena, isk);
+        int r = p->asked ? 0 : fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
@@ -386,7 +432,7 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         isk->has_ns_id = true;
         isk->ns_id = sock_ns_id();
         file->msg->isk = isk;
-        r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, name, err);
+        r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, p->asked != NULL, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
                 add_conn(d, &s->conns, file, isk, name, TAKE_FD(fd));
         else if (r == 0 && isk->type != SOCK_STREAM && events_of(fd) & POLLIN)
@@ -646,8 +692,13 @@ static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_e
 const struct fd_kind fd_kind_inet = {
         .type = IMG__FD_TYPES__INETSK,
         .name = "internet socket",
+        .link = "socket:",
+        .by_inode = true,
+        .look_twice = true,
+        .clear = inet_clear,
         .match = inet_match,
         .look = inet_look,
+        .ask = inet_ask,
         .dump = inet_dump,
         .check = inet_check,
         .load = inet_load,

@@ -31,6 +31,7 @@ struct inet_conn {
         int fd;                  /* a copy in ckpt */
         struct sock_tuple tuple; /* of a connection */
         struct inet_conn *peer;  /* the other end, when that is in the tree too */
+        int result;              /* of silencing it */
         bool saved, in_flight;
 };
 DEFINE_VEC(inet_conn_vec, struct inet_conn *);
@@ -65,7 +66,7 @@ struct dump_socks {
 void netlink_table_free(struct netlink_table **t);
 void packet_table_free(struct packet_table **t);
 
-/* Made at the first call. */
+/* Made at the first call, by any thread. */
 struct dump_socks *dump_socks(struct dump *d);
 
 /* Connections that wait in a listening socket for accept(2), with TCP_DEFER_ACCEPT those that have sent nothing yet too. */

@@ -387,7 +387,7 @@ static int netlink_dump(struct dump *d, struct fd_probe *p, struct dump_file *fi
         kind.protocol = sock_option(fd, SO_PROTOCOL);
         r = read_ends(d, fd, p->st.stx_ino, nlsk, name, err);
         if (r == 0)
-                r = sock_owner_dump(d, fd, name, &owner, err);
+                r = sock_owner_dump(d, fd, &dump_files(d)->arena, name, &owner, err);
         if (r == 0)
                 r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
         if (r < 0)

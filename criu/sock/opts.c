@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +268,7 @@ struct defaults_of {
 };
 
 struct sock_defaults {
+        pthread_mutex_t lock;
         struct defaults_of v[DEFAULTS_MAX];
         size_t n;
 };
@@ -275,6 +277,7 @@ struct sock_defaults *sock_defaults_new(void) {
         struct sock_defaults *d = calloc(1, sizeof(*d));
 
         ckpt_assert(d);
+        pthread_mutex_init(&d->lock, NULL);
         return d;
 }
 
@@ -283,12 +286,12 @@ void sock_defaults_free(struct sock_defaults **d) {
                 return;
         for (size_t i = 0; i < (*d)->n; i++)
                 free((*d)->v[i].values);
+        pthread_mutex_destroy(&(*d)->lock);
         free(*d);
         *d = NULL;
 }
 
-/* NULL: unknown, as of ping sockets that only others may make; then each is compared with itself. */
-static const struct value *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
+static const struct value *find_defaults(struct sock_defaults *d, const struct sock_kind *kind) {
         _cleanup_close_ int fd = -EBADF;
         struct defaults_of *of;
 
@@ -306,6 +309,16 @@ static const struct value *defaults_for(struct sock_defaults *d, const struct so
                 if (applies(&table[i], kind))
                         get_value(fd, &table[i], &of->values[i]);
         return of->values;
+}
+
+/* NULL: unknown, as of ping sockets that only others may make; then each is compared with itself. */
+static const struct value *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
+        const struct value *values;
+
+        pthread_mutex_lock(&d->lock);
+        values = find_defaults(d, kind);
+        pthread_mutex_unlock(&d->lock);
+        return values;
 }
 
 /* ---- dump ---- */

@@ -37,7 +37,7 @@ struct sock_kind {
         int domain, type, protocol;
 };
 
-/* What new sockets have, by kind; asked for once. */
+/* What new sockets have, by kind; asked for once. For all threads. */
 struct sock_defaults;
 struct sock_defaults *sock_defaults_new(void);
 void sock_defaults_free(struct sock_defaults **d);

@@ -24,6 +24,9 @@ void sock_undo(struct dump *d);
 int sock_before_kill(struct dump *d, struct ckpt_error *err);
 int sock_silence(struct dump *d, struct ckpt_error *err);
 
+/* The tree is dead: end its connections. */
+void sock_after_kill(struct dump *d);
+
 /* At the end, whatever became of it. After a tree was killed, its network lock stays. */
 void sock_dump_free(struct dump *d);
 

@@ -60,15 +60,24 @@ static bool unix_match(struct fd_probe *p) {
 
 /* ---- look ---- */
 
+static bool has_urgent(int fd) {
+        struct pollfd events = { .fd = fd, .events = POLLPRI };
+
+        return poll(&events, 1, 0) > 0 && events.revents & POLLPRI;
+}
+
+static bool unix_clear(struct dump *d, int fd) {
+        return sock_option(fd, SO_DOMAIN) == AF_UNIX && sock_is_clear(d, fd) && !has_urgent(fd);
+}
+
 static void unix_look(struct fd_probe *p, struct blockers *b) {
         struct dump *d = p->task->dump;
-        _cleanup_close_ int fd = sock_look_at(p, b);
-        struct pollfd events = { .fd = fd, .events = POLLPRI };
+        _cleanup_close_ int fd = p->clear ? -EBADF : sock_look_at(p, b);
         pid_t holder;
 
-        if (fd < 0)
+        if (fd < 0 && !p->clear)
                 return;
-        if (poll(&events, 1, 0) > 0 && events.revents & POLLPRI)
+        if (!p->clear && has_urgent(fd))
                 blocker_add(
                         b, "Try again when the program has read it",
                         "%s is a unix socket with urgent data (MSG_OOB) that nobody has read, which cannot "
@@ -85,7 +94,8 @@ static void unix_look(struct fd_probe *p, struct blockers *b) {
                                                                        .ino = (uint32_t)p->st.stx_ino,
                                                                        .name = fd_probe_name(p),
                                                                        .fd = -EBADF }) == 0);
-        sock_copy_keep(p, TAKE_FD(fd));
+        if (fd >= 0)
+                sock_copy_keep(p, TAKE_FD(fd));
 }
 
 void sock_look_tree(struct dump *d) {
@@ -155,10 +165,52 @@ static void read_peer_name(int fd, struct arena *arena, Img__UnixSk *msg) {
         msg->peer_name.data = arena_copy(arena, a.un.sun_path, msg->peer_name.len);
 }
 
-/* 1: there is something in its queue. */
-static int read_state(int fd, const struct unix_diag *diag, struct arena *arena, Img__UnixSk *msg) {
+/* What a copy tells and sock_diag does not. */
+struct unix_asked {
+        short events;
+        Img__UnixCred *peer_cred;
+        struct sock_owner owner;
+        Img__SkOpts *opts;
+};
+
+static int ask_state(int fd, struct arena *arena, struct unix_asked *ret) {
         struct pollfd events = { .fd = fd, .events = POLLIN };
 
+        if (poll(&events, 1, 0) < 0)
+                return -errno;
+        ret->events = events.revents;
+        ret->peer_cred = read_peer_cred(fd, arena);
+        return 0;
+}
+
+/* In any thread. */
+static int ask_rest(struct dump *d, int fd, struct arena *arena, const char *name, struct unix_asked *ret,
+                    struct ckpt_error *err) {
+        struct sock_kind kind = { .domain = AF_UNIX, .type = sock_option(fd, SO_TYPE) };
+        struct sock_opts opts;
+        int r;
+
+        r = sock_owner_dump(d, fd, arena, name, &ret->owner, err);
+        if (r == 0)
+                r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
+        if (r == 0)
+                ret->opts = opts.sk;
+        return r;
+}
+
+static void *unix_ask(struct dump *d, int fd, struct arena *arena, bool *ret_keep) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        struct unix_asked *asked = arena_new(arena, struct unix_asked);
+
+        if (ask_state(fd, arena, asked) < 0 || ask_rest(d, fd, arena, "a socket", asked, &err) < 0)
+                return NULL;
+        *ret_keep = asked->events & POLLIN;
+        return asked;
+}
+
+/* 1: there is something in its queue. */
+static int read_state(int fd, const struct unix_diag *diag, const struct unix_asked *asked,
+                      struct arena *arena, Img__UnixSk *msg) {
         msg->type = diag->type;
         msg->state = diag->state;
         msg->name.len = diag->name_len;
@@ -176,17 +228,15 @@ static int read_state(int fd, const struct unix_diag *diag, struct arena *arena,
         msg->waiting = arena_copy(arena, diag->waiting, diag->nr_waiting * sizeof(uint32_t));
         if (msg->n_waiting == 0)
                 msg->waiting = NULL;
-        if (poll(&events, 1, 0) < 0)
-                return -errno;
-        msg->has_reset = msg->reset = (events.revents & POLLERR) != 0;
-        msg->peer_cred = read_peer_cred(fd, arena);
+        msg->has_reset = msg->reset = (asked->events & POLLERR) != 0;
+        msg->peer_cred = asked->peer_cred;
         if (diag->has_peer && diag->peer == 0)
                 read_peer_name(fd, arena, msg);
         if (diag->state == TCP_LISTEN)
                 return 0;
         if (msg->type == SOCK_STREAM || diag->rqueue > 0)
                 return diag->rqueue > 0;
-        return events.revents & POLLIN && !(diag->shutdown & IMG__SK_SHUTDOWN__READ);
+        return asked->events & POLLIN && !(diag->shutdown & IMG__SK_SHUTDOWN__READ);
 }
 
 static void fill_common(struct fd_probe *p, uint32_t id, const struct sock_owner *owner, Img__SkOpts *opts,
@@ -215,20 +265,21 @@ static int check_error(const Img__UnixSk *msg, bool queued, const char *name, st
         return ckpt_error_hint(err, "Try again when the program has read them");
 }
 
+/* Even if all that is always asked has been: what it is bound to, who its peer was, what is in its queue. */
+static bool needs_copy(const struct unix_diag *diag) {
+        return diag->name_len > 0 || (diag->has_peer && diag->peer == 0) || diag->rqueue > 0;
+}
+
 static int unix_dump_one(struct dump *d, struct fd_probe *p, struct dump_file *file,
                          struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
         Img__UnixSk *msg = arena_message(arena, Img__UnixSk, img__unix_sk__init);
-        _cleanup_close_ int fd = sock_copy_take(p);
-        struct sock_kind kind = { .domain = AF_UNIX };
+        _cleanup_close_ int fd = p->asked ? fd_probe_take_copy(p) : sock_copy_take(p);
+        struct unix_asked own = { 0 }, *asked = p->asked ? p->asked : &own;
         const char *name = fd_probe_name(p);
         const struct unix_diag *diag;
-        struct sock_owner owner;
-        struct sock_opts opts;
         int r, queued;
 
-        if (fd < 0)
-                return ckpt_error_errno(err, fd, "%s: cannot read this socket", name);
         r = ask_frozen(unix_dump(d), err);
         if (r < 0)
                 return r;
@@ -236,21 +287,22 @@ static int unix_dump_one(struct dump *d, struct fd_probe *p, struct dump_file *f
         if (!diag)
                 return ckpt_error(err, -ENOENT, "%s: the kernel's list of unix sockets does not have it",
                                   name);
-        queued = read_state(fd, diag, arena, msg);
-        if (queued < 0)
-                return ckpt_error_errno(err, queued, "%s: cannot read this socket", name);
-        r = check_error(msg, queued, name, err);
+        if (p->asked && fd < 0 && needs_copy(diag))
+                fd = fd_probe_get(p);
+        if (fd < 0 && (!p->asked || needs_copy(diag)))
+                return ckpt_error_errno(err, fd, "%s: cannot read this socket", name);
+        r = p->asked ? 0 : ask_state(fd, arena, asked);
         if (r < 0)
-                return r;
-        kind.type = (int)msg->type;
-        r = sock_owner_dump(d, fd, name, &owner, err);
-        if (r == 0)
-                r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
+                return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
+        queued = read_state(fd, diag, asked, arena, msg);
+        r = check_error(msg, queued, name, err);
+        if (r == 0 && !p->asked)
+                r = ask_rest(d, fd, arena, name, asked, err);
         if (r == 0)
                 r = unix_dump_path(d, p, fd, diag, msg, err);
         if (r < 0)
                 return r;
-        fill_common(p, file->id, &owner, opts.sk, msg);
+        fill_common(p, file->id, &asked->owner, asked->opts, msg);
         file->msg->usk = msg;
         ckpt_assert(unix_dumped_vec_push(&unix_dump(d)->all, (struct unix_dumped){
                                                                      .msg = msg,
@@ -398,14 +450,18 @@ static int save_check(struct dump *d, struct ckpt_error *err) {
 /* What a peer's end has changed; what is in the queue it has not. */
 static int read_again(struct dump *d, const struct unix_dumped *s) {
         const struct unix_diag *diag = unix_diag_find(&unix_dump(d)->table, s->ino);
+        struct arena *arena = &dump_files(d)->arena;
         _cleanup_close_ int fd = -EBADF;
+        struct unix_asked asked = { 0 };
         int r;
 
         if (!diag || (diag->peer == s->msg->peer && diag->shutdown == (uint8_t)s->msg->shutdown))
                 return 0;
         fd = dump_file_get(s->file);
-        r = fd < 0 ? fd : read_state(fd, diag, &dump_files(d)->arena, s->msg);
-        return r < 0 ? r : 0;
+        r = fd < 0 ? fd : ask_state(fd, arena, &asked);
+        if (r == 0)
+                read_state(fd, diag, &asked, arena, s->msg);
+        return r;
 }
 
 /*
@@ -444,9 +500,12 @@ int unix_collect(struct dump *d, struct ckpt_error *err) {
 const struct fd_kind fd_kind_unix = {
         .type = IMG__FD_TYPES__UNIXSK,
         .name = "unix socket",
+        .link = "socket:",
         .by_inode = true,
+        .clear = unix_clear,
         .match = unix_match,
         .look = unix_look,
+        .ask = unix_ask,
         .dump = unix_dump_one,
         .check = unix_check,
         .load = unix_load,
