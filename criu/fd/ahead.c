@@ -21,13 +21,16 @@ void ahead_check(struct restore *r) {
 }
 
 struct opening {
+        struct restore *restore;
         struct restore_file **files;
         const uint32_t *order;
 };
 
-static bool open_one(struct restore_file *file) {
+static bool open_one(struct restore *r, struct restore_file *file) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
+        if (file->kind->ahead)
+                return file->fd < 0 && file->kind->ahead(r, file);
         return file->fd < 0 && reg_open_at(file, file->msg->reg->name, &err) == 0;
 }
 
@@ -37,16 +40,17 @@ static void open_part(void *ctx, size_t from, size_t to) {
         for (size_t i = from; i < to; i++) {
                 struct restore_file *file = o->files[o->order[i]];
 
-                if (file->kind != &fd_kind_reg || file->ghost || file->link)
+                if (!file->kind->ahead && (file->kind != &fd_kind_reg || file->ghost || file->link))
                         continue;
                 /* One that is to be sent twice has the first of the threads for it. */
-                if (!__atomic_exchange_n(&file->opened_ahead, true, __ATOMIC_ACQ_REL) && !open_one(file))
+                if (!__atomic_exchange_n(&file->opened_ahead, true, __ATOMIC_ACQ_REL) &&
+                    !open_one(o->restore, file))
                         __atomic_store_n(&file->opened_ahead, false, __ATOMIC_RELEASE);
         }
 }
 
 void ahead_open(struct restore *r, struct restore_file **files, const uint32_t *order, size_t n) {
-        struct opening o = { files, order };
+        struct opening o = { r, files, order };
 
         if (n >= AHEAD_MIN && r->pool)
                 (void)pool_spread(r->pool, n, open_part, &o);

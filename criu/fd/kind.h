@@ -18,6 +18,8 @@
  *   check    the message of one file: -EBADMSG through image_damaged() if it makes no sense. What is wrong
  *            with this machine rather than with the image goes to files->blockers
  *   load     once, when all files are known and checked: further images
+ *   ahead    as open, before the file's turn and in any thread, when there are many; false: not this one, or it does not
+ *            work, and open will say why
  *   open     the open file description, in ckpt, or one of several that are opened together. Called when the
  *            first task needs it. May call fd_file_open() for a file it is made of
  *   finish   when all files are open and in their tables: what needs others (members of an epoll instance,
@@ -350,6 +352,7 @@ struct fd_kind {
         int (*check)(struct restore *r, struct restore_file *file, struct image_file *image,
                      struct ckpt_error *err);
         int (*load)(struct restore *r, struct ckpt_error *err);
+        bool (*ahead)(struct restore *r, struct restore_file *file);
         int (*open)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*finish)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*complete)(struct restore *r, struct ckpt_error *err);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -19,7 +20,7 @@ struct pool_item {
         void *arg;
 };
 
-enum { THREADS_MAX = 64, DESCRIPTORS = 4096 };
+enum { THREADS_MAX = 64, DESCRIPTORS = 16384 };
 
 struct pool {
         pthread_mutex_t lock;
@@ -106,12 +107,14 @@ static int start_threads(struct pool *pool, unsigned int threads) {
 
 /*
  * The kernel enlarges the descriptor table of a process with threads only after an RCU grace period, some 10 ms each
- * time it doubles; without threads at once.
+ * time it doubles; without threads at once, in some 5 us.
  */
 static void enlarge_descriptor_table(void) {
-        int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, DESCRIPTORS - 1);
+        struct rlimit limit;
 
-        safe_close(fd);
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > 0)
+                safe_close(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC,
+                                 (int)MIN(limit.rlim_cur, (rlim_t)DESCRIPTORS) - 1));
 }
 
 int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err) {

@@ -58,6 +58,7 @@ void inet_free(struct restore_files *files) {
         safe_close(s->unlock);
         sock_defaults_free(&s->defaults);
         packet_sender_free(&s->sender);
+        free(s->claimed);
         free(s->v);
         free(s);
         files->state[FD_STATE_INET] = NULL;
@@ -298,7 +299,8 @@ int inet_load(struct restore *r, struct ckpt_error *err) {
         ckpt_assert(s);
         s->unlock = -EBADF;
         s->v = calloc(n, sizeof(*s->v));
-        ckpt_assert(s->v);
+        s->claimed = calloc(UINT16_MAX + 1, sizeof(*s->claimed));
+        ckpt_assert(s->v && s->claimed);
         s->defaults = sock_defaults_new();
         s->sender = packet_sender_new();
         for (size_t i = 0; rc == 0 && i < files->n; i++) {
@@ -313,7 +315,8 @@ int inet_load(struct restore *r, struct ckpt_error *err) {
                 if (inet_is_connection(f->isk)) {
                         s->connections = true;
                         rc = load_connection(r, f, err);
-                }
+                } else if (f->isk->type == SOCK_STREAM)
+                        s->claimed[f->isk->src_port]++;
         }
         if (rc < 0)
                 return rc;
@@ -454,35 +457,47 @@ static int fill_deaf(struct restore *r, struct inet_file *f, const char *what, s
         return rc < 0 ? rc : tcp_repair(f->fd, TCP_REPAIR_OFF_NO_WP);
 }
 
+static int fill_received_job(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
+        if (has_queues(f))
+                return fill_received(r, f, f->stream, f->isk->state, inet_file_name(f), err);
+        return f->deaf && f->fd >= 0 ? fill_deaf(r, f, inet_file_name(f), err) : 0;
+}
+
+static int fill_sent_job(struct restore *r __attribute__((unused)), struct inet_file *f,
+                         struct ckpt_error *err) {
+        if (!has_queues(f))
+                return 0;
+        return tcp_rebuild_sent(f->fd, f->stream, f->isk->state, f->out, inet_file_name(f), err);
+}
+
+static int close_job(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
+        if (!has_queues(f) || f->isk->state == TCP_ESTABLISHED)
+                return 0;
+        return tcp_rebuild_closing(f->fd, f->stream, f->isk->state, &f->tuple, inet_state(r)->sender,
+                                   inet_file_name(f), err);
+}
+
+/* The packets of a peer are made by one sender, which belongs to one thread. */
+static bool takes_packets(const struct inet_file *f) {
+        return f->deaf || (f->stream && f->stream->has_urgent_at);
+}
+
+static bool is_closing(const struct inet_file *f) {
+        return f->isk->state != TCP_ESTABLISHED;
+}
+
+static bool none_alone(const struct inet_file *f __attribute__((unused))) {
+        return false;
+}
+
 int sock_restore(struct restore *r, struct ckpt_error *err) {
-        struct inet_state *s = inet_state(r);
-        char what[SOCK_NAME_MAX];
-        int rc = 0;
+        int rc;
 
-        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
-                struct inet_file *f = &s->v[i];
-
-                inet_describe(f->isk, what);
-                if (has_queues(f))
-                        rc = fill_received(r, f, f->stream, f->isk->state, what, err);
-                else if (f->deaf && f->fd >= 0)
-                        rc = fill_deaf(r, f, what, err);
-        }
-        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
-                struct inet_file *f = &s->v[i];
-
-                inet_describe(f->isk, what);
-                if (has_queues(f))
-                        rc = tcp_rebuild_sent(f->fd, f->stream, f->isk->state, f->out, what, err);
-        }
-        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
-                struct inet_file *f = &s->v[i];
-
-                inet_describe(f->isk, what);
-                if (has_queues(f) && f->isk->state != TCP_ESTABLISHED)
-                        rc = tcp_rebuild_closing(f->fd, f->stream, f->isk->state, &f->tuple, s->sender, what,
-                                                 err);
-        }
+        rc = inet_each(r, fill_received_job, takes_packets, err);
+        if (rc == 0)
+                rc = inet_each(r, fill_sent_job, none_alone, err);
+        if (rc == 0)
+                rc = inet_each(r, close_job, is_closing, err);
         return rc < 0 ? rc : fault_point_error(FAULT_RESTORE_SOCKETS, err);
 }
 
@@ -547,31 +562,39 @@ static int restore_options(struct inet_state *s, const struct inet_file *f, enum
         return sock_opts_restore(f->fd, &kind, &opts, when, 0, s->defaults, what, err);
 }
 
+static int set_filter_job(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
+        return f->fd < 0 ? 0 : restore_options(inet_state(r), f, SOCK_WHEN_FILTER, inet_file_name(f), err);
+}
+
+static int resume_job(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
+        const char *what = inet_file_name(f);
+        int rc;
+
+        if (f->fd < 0)
+                return 0;
+        rc = wake(inet_state(r), f, what, err);
+        if (rc == 0)
+                rc = restore_shutdown(f, what, err);
+        if (rc == 0)
+                rc = restore_options(inet_state(r), f, SOCK_WHEN_LAST, what, err);
+        f->fd = safe_close(f->fd);
+        return rc;
+}
+
+static bool is_outside(const struct inet_file *f) {
+        return f->outside;
+}
+
 int sock_resume(struct restore *r, struct ckpt_error *err) {
         struct inet_state *s = inet_state(r);
-        char what[SOCK_NAME_MAX];
         int rc = 0;
 
         unix_settled(r);
-        for (size_t i = 0; s && rc == 0 && i < s->n; i++)
-                if (s->v[i].fd >= 0) {
-                        inet_describe(s->v[i].isk, what);
-                        rc = restore_options(s, &s->v[i], SOCK_WHEN_FILTER, what, err);
-                }
+        if (s)
+                rc = inet_each(r, set_filter_job, none_alone, err);
         if (s && rc == 0)
                 rc = unlock_network(r, s, err);
-        for (size_t i = 0; s && rc == 0 && i < s->n; i++) {
-                struct inet_file *f = &s->v[i];
-
-                if (f->fd < 0)
-                        continue;
-                inet_describe(f->isk, what);
-                rc = wake(s, f, what, err);
-                if (rc == 0)
-                        rc = restore_shutdown(f, what, err);
-                if (rc == 0)
-                        rc = restore_options(s, f, SOCK_WHEN_LAST, what, err);
-                f->fd = safe_close(f->fd);
-        }
+        if (s && rc == 0)
+                rc = inet_each(r, resume_job, is_outside, err);
         return rc;
 }

@@ -656,18 +656,18 @@ static size_t room_for(const struct inet_file *f) {
                            : 0;
 }
 
-static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
+int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         struct inet_file *f = inet_find(r, file->id);
         const Img__InetSk *isk = file->msg->isk;
         struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
         struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
         struct sock_defaults *defaults = inet_state(r)->defaults;
         _cleanup_close_ int fd = -EBADF;
-        char what[SOCK_NAME_MAX];
+        const char *what;
         int rc;
 
         ckpt_assert(f && f->fd < 0);
-        inet_describe(isk, what);
+        what = inet_file_name(f);
         rc = make_socket(isk, what, &f->fd, err);
         if (rc == 0)
                 rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what,
@@ -685,6 +685,8 @@ static int inet_open(struct restore *r, struct restore_file *file, struct ckpt_e
         fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
         if (fd < 0)
                 return ckpt_error_errno(err, -errno, "cannot keep %s open", what);
+        if (isk->type == SOCK_STREAM && !inet_is_connection(isk))
+                inet_state(r)->claimed[isk->src_port]--;
         file->fd = TAKE_FD(fd);
         return 0;
 }
@@ -702,6 +704,7 @@ const struct fd_kind fd_kind_inet = {
         .dump = inet_dump,
         .check = inet_check,
         .load = inet_load,
+        .ahead = inet_open_ahead,
         .open = inet_open,
         .free = inet_free,
 };

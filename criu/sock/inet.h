@@ -103,10 +103,11 @@ struct inet_file {
         Img__TcpStream *stream; /* owned; NULL: none */
         uint8_t *in, *out;      /* its queues, owned */
         struct sock_tuple tuple;
-        int fd;                 /* a copy in ckpt until the end; -EBADF: not open */
-        bool repaired, outside; /* the peer is not in the images */
-        bool closed;            /* --tcp-close */
-        bool deaf;              /* closed by the peer: connected for show, then reset */
+        int fd;                   /* a copy in ckpt until the end; -EBADF: not open */
+        char what[SOCK_NAME_MAX]; /* inet_describe(), once it was needed */
+        bool repaired, outside;   /* the peer is not in the images */
+        bool closed;              /* --tcp-close */
+        bool deaf;                /* closed by the peer: connected for show, then reset */
 };
 
 struct inet_state {
@@ -118,6 +119,7 @@ struct inet_state {
         int unlock;                /* a socket to remove locks of the dump */
         bool connections;          /* there are such */
         unsigned int next_port;
+        uint16_t *claimed; /* by port: TCP sockets that are no connections and are still to be bound to it */
 };
 
 /* NULL: there are no such files. */

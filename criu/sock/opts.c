@@ -20,7 +20,7 @@
 #include "macro.h"
 #include "sock/uapi.h"
 
-enum { DATA_MAX = 64, DEFAULTS_MAX = 16 };
+enum { DATA_MAX = 64 };
 
 /* Who has the option. */
 enum {
@@ -68,146 +68,7 @@ struct row {
  * filter, device have functions of their own.
  */
 static const struct row table[] = {
-        OPT(IPPROTO_IP, IP_TOS, FOR_INET, BIND, IN_IP(tos)),
-        OPT(IPPROTO_IP, IP_TTL, FOR_INET, BIND, IN_IP(ttl)),
-        OPT(IPPROTO_IP, IP_FREEBIND, FOR_INET, BIND, IN_IP(freebind), BOOL),
-        OPT(IPPROTO_IP, IP_PKTINFO, FOR_INET, OPEN, IN_IP(pktinfo), BOOL),
-        OPT(IPPROTO_IP, IP_TRANSPARENT, FOR_INET, BIND),
-        OPT(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, FOR_INET, BIND),
-        OPT(IPPROTO_IP, IP_LOCAL_PORT_RANGE, FOR_INET, BIND),
-        OPT(IPPROTO_IP, IP_OPTIONS, FOR_INET, BIND, .size = 40),
-        OPT(IPPROTO_IP, IP_MTU_DISCOVER, FOR_INET, BIND),
-        OPT(IPPROTO_IP, IP_MINTTL, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVTTL, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVTOS, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVOPTS, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RETOPTS, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVERR, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVERR_RFC4884, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVORIGDSTADDR, FOR_INET, OPEN),
-        OPT(IPPROTO_IP, IP_RECVFRAGSIZE, FOR_INET | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IP, IP_CHECKSUM, FOR_INET | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IP, IP_PASSSEC, FOR_INET | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IP, IP_MULTICAST_TTL, FOR_INET | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IP, IP_MULTICAST_LOOP, FOR_INET | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IP, IP_MULTICAST_ALL, FOR_INET | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IP, IP_UNICAST_IF, FOR_INET, OPEN),
-
-        OPT(IPPROTO_IPV6, IPV6_UNICAST_HOPS, FOR_INET6, BIND),
-        OPT(IPPROTO_IPV6, IPV6_TCLASS, FOR_INET6, BIND),
-        OPT(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, FOR_INET6, BIND),
-        OPT(IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, FOR_INET6, BIND),
-        OPT(IPPROTO_IPV6, IPV6_MTU_DISCOVER, FOR_INET6, BIND),
-        OPT(IPPROTO_IPV6, IPV6_MINHOPCOUNT, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_FLOWINFO_SEND, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_FLOWINFO, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_DONTFRAG, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVERR, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVERR_RFC4884, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVPKTINFO, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_2292PKTINFO, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVHOPLIMIT, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_2292HOPLIMIT, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVTCLASS, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVRTHDR, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVHOPOPTS, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVDSTOPTS, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVPATHMTU, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, FOR_INET6, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_RECVFRAGSIZE, FOR_INET6 | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_MULTICAST_IF, FOR_INET6 | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_MULTICAST_HOPS, FOR_INET6 | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, FOR_INET6 | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_MULTICAST_ALL, FOR_INET6 | FOR_DGRAM, OPEN),
-        OPT(IPPROTO_IPV6, IPV6_UNICAST_IF, FOR_INET6, OPEN),
-
-        OPT(IPPROTO_IP, IP_HDRINCL, FOR_INET | FOR_RAW, BIND),
-        OPT(IPPROTO_IP, IP_NODEFRAG, FOR_INET | FOR_RAW, BIND),
-        OPT(IPPROTO_IPV6, IPV6_HDRINCL, FOR_INET6 | FOR_RAW, BIND),
-        OPT(IPPROTO_IPV6, IPV6_CHECKSUM, FOR_INET6 | FOR_RAW, BIND),
-
-        OPT(SOL_SOCKET, SO_REUSEPORT, FOR_ALL, BIND, IN_SK(so_reuseport), BOOL),
-        OPT(SOL_SOCKET, SO_PRIORITY, FOR_ALL, BIND, IN_SK(so_priority)),
-        OPT(SOL_SOCKET, SO_MARK, FOR_ALL, BIND, IN_SK(so_mark)),
-        OPT(SOL_SOCKET, SO_PASSCRED, FOR_CREDS, OPEN, IN_SK(so_passcred), BOOL),
-        OPT(SOL_SOCKET, SO_PASSSEC, FOR_CREDS, OPEN, IN_SK(so_passsec), BOOL),
-        OPT(SOL_SOCKET, SO_DONTROUTE, FOR_ALL, BIND, IN_SK(so_dontroute), BOOL),
-        OPT(SOL_SOCKET, SO_NO_CHECK, FOR_ALL, OPEN, IN_SK(so_no_check), BOOL),
-        OPT(SOL_SOCKET, SO_BROADCAST, FOR_ALL, BIND, IN_SK(so_broadcast), BOOL),
-        OPT(SOL_SOCKET, SO_OOBINLINE, FOR_ALL, OPEN, IN_SK(so_oobinline)),
-        OPT(SOL_SOCKET, SO_DEBUG, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TIMESTAMP_OLD, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TIMESTAMPNS_OLD, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TIMESTAMP_NEW, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TIMESTAMPNS_NEW, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TIMESTAMPING_OLD, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TIMESTAMPING_NEW, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_RXQ_OVFL, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_WIFI_STATUS, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_NOFCS, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_SELECT_ERR_QUEUE, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_BUSY_POLL, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_PREFER_BUSY_POLL, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_MAX_PACING_RATE, FOR_ALL, OPEN, .size = 8),
-        OPT(SOL_SOCKET, SO_ZEROCOPY, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_TXTIME, FOR_DGRAM, OPEN, .size = 8),
-        OPT(SOL_SOCKET, SO_TXREHASH, FOR_INET | FOR_TCP, OPEN),
-        OPT(SOL_SOCKET, SO_RCVMARK, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_RCVPRIORITY, FOR_ALL, OPEN),
-        OPT(SOL_SOCKET, SO_PASSRIGHTS, FOR_UNIX, OPEN),
-        OPT(SOL_SOCKET, SO_PASSPIDFD, FOR_UNIX, OPEN),
-
-        /* Before the connection is made: it starts with that. */
-        OPT(IPPROTO_TCP, TCP_CONGESTION, FOR_TCP, BIND, .size = 16),
-        OPT(IPPROTO_TCP, TCP_NODELAY, FOR_TCP, OPEN, IN_TCP(nodelay), BOOL),
-        OPT(IPPROTO_TCP, TCP_CORK, FOR_TCP, OPEN, IN_TCP(cork), BOOL),
-        OPT(IPPROTO_TCP, TCP_KEEPIDLE, FOR_TCP, OPEN, IN_TCP(keepidle)),
-        OPT(IPPROTO_TCP, TCP_KEEPINTVL, FOR_TCP, OPEN, IN_TCP(keepintvl)),
-        OPT(IPPROTO_TCP, TCP_KEEPCNT, FOR_TCP, OPEN, IN_TCP(keepcnt)),
-        OPT(IPPROTO_TCP, TCP_SYNCNT, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_LINGER2, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_DEFER_ACCEPT, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_USER_TIMEOUT, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_FASTOPEN, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_NOTSENT_LOWAT, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_SAVE_SYN, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_TX_DELAY, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_INQ, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_RTO_MAX_MS, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_RTO_MIN_US, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_DELACK_MAX_US, FOR_TCP, OPEN),
-        OPT(IPPROTO_TCP, TCP_WINDOW_CLAMP, FOR_TCP, LAST),
-
-        OPT(IPPROTO_UDP, UDP_CORK, FOR_UDP, LAST),
-        OPT(IPPROTO_UDP, UDP_ENCAP, FOR_UDP, OPEN),
-        OPT(IPPROTO_UDP, UDP_NO_CHECK6_TX, FOR_UDP, OPEN),
-        OPT(IPPROTO_UDP, UDP_NO_CHECK6_RX, FOR_UDP, OPEN),
-        OPT(IPPROTO_UDP, UDP_SEGMENT, FOR_UDP, OPEN),
-        OPT(IPPROTO_UDP, UDP_GRO, FOR_UDP, OPEN),
-        OPT(IPPROTO_UDPLITE, UDPLITE_SEND_CSCOV, FOR_UDPLITE, OPEN),
-        OPT(IPPROTO_UDPLITE, UDPLITE_RECV_CSCOV, FOR_UDPLITE, OPEN),
-
-        OPT(SOL_PACKET, PACKET_TX_HAS_OFF, FOR_PACKET, BIND),
-        OPT(SOL_PACKET, PACKET_QDISC_BYPASS, FOR_PACKET, BIND),
-        OPT(SOL_PACKET, PACKET_IGNORE_OUTGOING, FOR_PACKET, BIND),
-        OPT(SOL_PACKET, PACKET_VNET_HDR_SZ, FOR_PACKET, BIND),
-
-        OPT(SOL_NETLINK, NETLINK_PKTINFO, FOR_NETLINK, BIND),
-        OPT(SOL_NETLINK, NETLINK_BROADCAST_ERROR, FOR_NETLINK, BIND),
-        OPT(SOL_NETLINK, NETLINK_NO_ENOBUFS, FOR_NETLINK, BIND),
-        OPT(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, FOR_NETLINK, BIND),
-        OPT(SOL_NETLINK, NETLINK_CAP_ACK, FOR_NETLINK, BIND),
-        OPT(SOL_NETLINK, NETLINK_EXT_ACK, FOR_NETLINK, BIND),
-        OPT(SOL_NETLINK, NETLINK_GET_STRICT_CHK, FOR_NETLINK, BIND),
-
-        OPT(SOL_SOCKET, SO_LOCK_FILTER, FOR_ALL, MAX), /* with the filter */
-        OPT(SOL_SOCKET, SO_REUSEADDR, FOR_ALL, LAST, IN_SK(reuseaddr), BOOL),
-        OPT(SOL_SOCKET, SO_KEEPALIVE, FOR_ALL, LAST, IN_SK(so_keepalive), BOOL),
-        OPT(SOL_SOCKET, SO_RCVLOWAT, FOR_ALL, LAST, IN_SK(so_rcvlowat)),
-        OPT(SOL_SOCKET, SO_PEEK_OFF, FOR_ALL, LAST),
+#include "sock/opts.def"
 };
 
 /* The value of an option: an int, or bytes. */
@@ -263,14 +124,18 @@ static bool same_value(const struct row *row, const struct value *a, const struc
 /* ---- defaults ---- */
 
 struct defaults_of {
+        struct defaults_of *next;
         struct sock_kind kind;
-        struct value *values; /* ELEMENTSOF(table) */
+        bool known; /* false: only others may make such a socket, as of ping; each is compared with itself */
+        size_t n_rows;
+        uint8_t rows[ELEMENTSOF(table)]; /* those of the table that apply, in its order */
+        struct value values[ELEMENTSOF(table)];
 };
+_Static_assert(ELEMENTSOF(table) <= UINT8_MAX, "numbers of rows");
 
 struct sock_defaults {
         pthread_mutex_t lock;
-        struct defaults_of v[DEFAULTS_MAX];
-        size_t n;
+        struct defaults_of *first;
 };
 
 struct sock_defaults *sock_defaults_new(void) {
@@ -284,41 +149,48 @@ struct sock_defaults *sock_defaults_new(void) {
 void sock_defaults_free(struct sock_defaults **d) {
         if (!*d)
                 return;
-        for (size_t i = 0; i < (*d)->n; i++)
-                free((*d)->v[i].values);
+        while ((*d)->first) {
+                struct defaults_of *of = (*d)->first;
+
+                (*d)->first = of->next;
+                free(of);
+        }
         pthread_mutex_destroy(&(*d)->lock);
         free(*d);
         *d = NULL;
 }
 
-static const struct value *find_defaults(struct sock_defaults *d, const struct sock_kind *kind) {
-        _cleanup_close_ int fd = -EBADF;
-        struct defaults_of *of;
+static struct defaults_of *ask_defaults(const struct sock_kind *kind) {
+        _cleanup_close_ int fd = socket(kind->domain, kind->type | SOCK_CLOEXEC, kind->protocol);
+        struct defaults_of *of = calloc(1, sizeof(*of));
 
-        for (size_t i = 0; i < d->n; i++)
-                if (memcmp(&d->v[i].kind, kind, sizeof(*kind)) == 0)
-                        return d->v[i].values;
-        fd = socket(kind->domain, kind->type | SOCK_CLOEXEC, kind->protocol);
-        if (fd < 0 || d->n == DEFAULTS_MAX)
-                return NULL;
-        of = &d->v[d->n++];
+        ckpt_assert(of);
         of->kind = *kind;
-        of->values = calloc(ELEMENTSOF(table), sizeof(*of->values));
-        ckpt_assert(of->values);
-        for (size_t i = 0; i < ELEMENTSOF(table); i++)
-                if (applies(&table[i], kind))
+        of->known = fd >= 0;
+        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+                if (!applies(&table[i], kind))
+                        continue;
+                of->rows[of->n_rows++] = (uint8_t)i;
+                if (of->known)
                         get_value(fd, &table[i], &of->values[i]);
-        return of->values;
+        }
+        return of;
 }
 
-/* NULL: unknown, as of ping sockets that only others may make; then each is compared with itself. */
-static const struct value *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
-        const struct value *values;
+static const struct defaults_of *defaults_for(struct sock_defaults *d, const struct sock_kind *kind) {
+        struct defaults_of *of;
 
         pthread_mutex_lock(&d->lock);
-        values = find_defaults(d, kind);
+        for (of = d->first; of; of = of->next)
+                if (memcmp(&of->kind, kind, sizeof(*kind)) == 0)
+                        break;
+        if (!of) {
+                of = ask_defaults(kind);
+                of->next = d->first;
+                d->first = of;
+        }
         pthread_mutex_unlock(&d->lock);
-        return values;
+        return of;
 }
 
 /* ---- dump ---- */
@@ -353,18 +225,19 @@ static Img__SkOption *make_other(const struct row *row, const struct value *v, s
         return o;
 }
 
-static void read_table(int fd, const struct sock_kind *kind, struct arena *arena, const struct value *fresh,
+static void read_table(int fd, struct arena *arena, const struct defaults_of *of,
                        const struct sock_opts *o) {
         Img__SkOption *others[ELEMENTSOF(table)];
         size_t n = 0;
 
-        for (size_t i = 0; i < ELEMENTSOF(table); i++) {
-                const struct row *row = &table[i];
-                struct value v = { 0 };
+        for (size_t i = 0; i < of->n_rows; i++) {
+                const struct value *fresh = &of->values[of->rows[i]];
+                const struct row *row = &table[of->rows[i]];
+                struct value v;
                 char *home;
 
                 /* What a new socket does not know, none does. */
-                if (!applies(row, kind) || (fresh && !fresh[i].known))
+                if (of->known && !fresh->known)
                         continue;
                 get_value(fd, row, &v);
                 if (!v.known)
@@ -376,8 +249,7 @@ static void read_table(int fd, const struct sock_kind *kind, struct arena *arena
                 } else if (home) {
                         *(protobuf_c_boolean *)(home + row->has) = true;
                         *(uint32_t *)(home + row->value) = (uint32_t)v.number;
-                } else if (row->size ? v.size > 0
-                                     : v.number != 0 || !fresh || !fresh[i].known || fresh[i].number != 0)
+                } else if (row->size ? v.size > 0 : v.number != 0 || !fresh->known || fresh->number != 0)
                         others[n++] = make_other(row, &v, arena);
         }
         o->sk->n_others = n;
@@ -461,7 +333,7 @@ int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, st
                                   "the filter of a socket is an eBPF program, which cannot be carried over");
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read the options of a socket");
-        read_table(fd, kind, arena, defaults_for(defaults, kind), &o);
+        read_table(fd, arena, defaults_for(defaults, kind), &o);
         if (o.tcp) { /* where older readers look for them */
                 o.sk->has_tcp_keepcnt = o.tcp->has_keepcnt;
                 o.sk->tcp_keepcnt = o.tcp->keepcnt;
@@ -558,8 +430,31 @@ static int set_buffers(int fd, const Img__SkOpts *sk, size_t room, const char *w
                                   err);
 }
 
-/* What is recorded for a row. `at`: where in the list of others to look first; they are in the table's order. */
-static struct value recorded(const struct row *row, const struct sock_opts *opts, size_t *at) {
+/* The others, by row. They are in the table's order, if ckpt has written them. */
+struct others {
+        const Img__SkOption *of[ELEMENTSOF(table)];
+};
+
+static void sort_others(const Img__SkOpts *sk, struct others *ret) {
+        size_t at = 0;
+
+        *ret = (struct others){ 0 };
+        for (size_t i = 0; i < sk->n_others; i++)
+                for (size_t n = 0; n < ELEMENTSOF(table); n++) {
+                        size_t row = at + n < ELEMENTSOF(table) ? at + n : at + n - ELEMENTSOF(table);
+
+                        if (table[row].level != sk->others[i]->level ||
+                            table[row].name != sk->others[i]->name)
+                                continue;
+                        if (!ret->of[row])
+                                ret->of[row] = sk->others[i];
+                        at = row;
+                        break;
+                }
+}
+
+/* What is recorded for a row; `o`: of others. */
+static struct value recorded(const struct row *row, const struct sock_opts *opts, const Img__SkOption *o) {
         struct value v = { 0 };
         char *home = home_of(row, opts);
 
@@ -570,25 +465,14 @@ static struct value recorded(const struct row *row, const struct sock_opts *opts
                                                 : (int)*(uint32_t *)(home + row->value);
                 return v;
         }
-        for (size_t i = 0; i < opts->sk->n_others; i++) {
-                size_t k = (*at + i) % opts->sk->n_others;
-                const Img__SkOption *o = opts->sk->others[k];
-
-                if (o->level != row->level || o->name != row->name)
-                        continue;
-                v.known = true;
-                if (row->size) {
-                        v.size = (uint8_t)MIN(o->data.len, sizeof(v.data));
-                        memcpy(v.data, o->data.data, v.size);
-                } else
-                        v.number = o->number;
-                *at = k + 1;
-                break;
-        }
+        v.known = o != NULL;
+        if (o && row->size) {
+                v.size = (uint8_t)MIN(o->data.len, sizeof(v.data));
+                memcpy(v.data, o->data.data, v.size);
+        } else if (o)
+                v.number = o->number;
         return v;
 }
-
-static const struct row lock_filter_key = { .level = SOL_SOCKET, .name = SO_LOCK_FILTER };
 
 /*
  * What arrives as soon as the socket has an address must pass the filter; but not what ckpt puts into the queues of
@@ -604,13 +488,15 @@ static int set_filter(int fd, const struct sock_opts *opts, const char *what, st
         const Img__SkOpts *sk = opts->sk;
         struct sock_fprog prog = { .len = (unsigned short)sk->n_so_filter,
                                    .filter = (struct sock_filter *)sk->so_filter };
-        size_t at = 0;
-        struct value lock;
 
         if (sk->n_so_filter > 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot attach the socket's filter", what);
-        lock = recorded(&lock_filter_key, opts, &at);
-        return lock.known && lock.number ? set_int(fd, SO_LOCK_FILTER, 1, "SO_LOCK_FILTER", what, err) : 0;
+        for (size_t i = 0; i < sk->n_others; i++)
+                if (sk->others[i]->level == SOL_SOCKET && sk->others[i]->name == SO_LOCK_FILTER)
+                        return sk->others[i]->number
+                                       ? set_int(fd, SO_LOCK_FILTER, 1, "SO_LOCK_FILTER", what, err)
+                                       : 0;
+        return 0;
 }
 
 static int restore_device(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
@@ -657,11 +543,31 @@ static bool set_always(const struct row *row) {
         return row->level == SOL_SOCKET && (row->name == SO_REUSEADDR || row->name == SO_RCVLOWAT);
 }
 
+static int restore_rows(int fd, const struct sock_opts *opts, const struct defaults_of *of,
+                        enum sock_when when, const char *what, struct ckpt_error *err) {
+        struct others others;
+        int r = 0;
+
+        sort_others(opts->sk, &others);
+        for (size_t i = 0; r == 0 && i < of->n_rows; i++) {
+                const struct row *row = &table[of->rows[i]];
+                struct value v, own = { 0 };
+
+                if (row->when != when)
+                        continue;
+                v = recorded(row, opts, others.of[of->rows[i]]);
+                if (!of->known && v.known)
+                        get_value(fd, row, &own);
+                if (v.known &&
+                    (set_always(row) || !same_value(row, &v, of->known ? &of->values[of->rows[i]] : &own)))
+                        r = set_value(fd, row, &v, what, err);
+        }
+        return r;
+}
+
 int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_opts *opts,
                       enum sock_when when, size_t room, struct sock_defaults *defaults, const char *what,
                       struct ckpt_error *err) {
-        const struct value *fresh = defaults_for(defaults, kind);
-        size_t at = 0;
         int r = 0;
 
         if (when == SOCK_WHEN_BIND) {
@@ -669,18 +575,8 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
                 if (r == 0)
                         r = set_buffers(fd, opts->sk, room, what, err);
         }
-        for (size_t i = 0; r == 0 && i < ELEMENTSOF(table); i++) {
-                const struct row *row = &table[i];
-                struct value v, own = { 0 };
-
-                if (row->when != when || !applies(row, kind))
-                        continue;
-                v = recorded(row, opts, &at);
-                if (!fresh && v.known)
-                        get_value(fd, row, &own);
-                if (v.known && (set_always(row) || !same_value(row, &v, fresh ? &fresh[i] : &own)))
-                        r = set_value(fd, row, &v, what, err);
-        }
+        if (r == 0 && when != SOCK_WHEN_FILTER) /* has no rows */
+                r = restore_rows(fd, opts, defaults_for(defaults, kind), when, what, err);
         if (r == 0 && when == SOCK_WHEN_OPEN)
                 r = restore_open(fd, opts->sk, what, err);
         if (r == 0 && when == SOCK_WHEN_LAST)

@@ -16,5 +16,22 @@ void inet_free(struct restore_files *files);
 
 struct inet_file *inet_find(struct restore *r, uint32_t id);
 
+/* For messages. The file is in the hands of one thread. */
+const char *inet_file_name(struct inet_file *f);
+
+/* open() and ahead() of the kind. */
+int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
+bool inet_open_ahead(struct restore *r, struct restore_file *file);
+
+/* What is done with one of the sockets of the images. */
+typedef int (*inet_job)(struct restore *r, struct inet_file *f, struct ckpt_error *err);
+
+/*
+ * Do it with all: with many, by all threads, but for those that `alone` names, whose turn comes afterwards, in order, in
+ * this one. Returns the first failure that was seen.
+ */
+int inet_each(struct restore *r, inet_job job, bool (*alone)(const struct inet_file *f),
+              struct ckpt_error *err);
+
 /* f->fd is bound and connected again without a packet, and stays in repair mode; its queues come later. */
 int inet_conn_open(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err);

@@ -39,7 +39,8 @@ static void get(int fd, const char *what, int i) {
 }
 
 static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "option %d of level %d: %m", name, level);
+        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "option %d of level %d: %m", name,
+              level);
 }
 
 static int look(int fd, int level, int name) {
