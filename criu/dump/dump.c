@@ -15,6 +15,7 @@
 #include "dump/stages.h"
 #include "fd/fd.h"
 #include "lib/clock.h"
+#include "lib/io.h"
 #include "log.h"
 #include "macro.h"
 #include "ns/ipc.h"
@@ -115,6 +116,7 @@ static void finish_stats(struct dump *d) {
 static int run_stages(struct dump *d, struct ckpt_error *err) {
         int r;
 
+        raise_descriptor_limit();
         r = kernel_probe_for_dump(&d->kernel, err);
         if (r == 0)
                 r = pool_create(1, &d->aside, err);
@@ -194,6 +196,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
         struct dump d = { .run = run, .opts = run->opts, .low_fd = -EBADF, .checking = true };
         int r;
 
+        raise_descriptor_limit();
         kernel_features_init(&d.kernel);
         d.blockers = blockers_new();
         r = kernel_probe_for_dump(&d.kernel, &run->err);

@@ -24,36 +24,40 @@ struct work {
         struct arena arena; /* of all threads */
 };
 
-/* A copy of what the link and the inode were read of: the task runs. */
-static int get_same(const struct work *w, const struct look_raw *raw) {
-        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
-        struct stat st;
-
-        return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == raw->st.stx_ino ? TAKE_FD(fd) : -EBADF;
-}
-
-static const struct fd_kind *find_clear(const struct work *w, const struct look_raw *raw) {
-        _cleanup_close_ int fd = -EBADF;
+static const struct fd_kind *find_clear(const struct work *w, int fd, const char *link) {
         const struct fd_kind *kind;
 
-        for (size_t i = 0; (kind = fd_kind_row(i)); i++) {
-                if (!kind->clear || strncmp(raw->link, kind->link, strlen(kind->link)) != 0)
-                        continue;
-                if (fd < 0)
-                        fd = get_same(w, raw);
-                if (fd < 0)
-                        return NULL;
-                if (kind->clear(w->dump, fd))
+        for (size_t i = 0; (kind = fd_kind_row(i)); i++)
+                if (kind->clear && strncmp(link, kind->link, strlen(kind->link)) == 0 &&
+                    kind->clear(w->dump, fd))
                         return kind;
-        }
         return NULL;
 }
 
-static void look_one(const struct work *w, char *link, struct look_raw *raw) {
+/* All that is asked is asked of a copy, and thus of one file, whatever the task does meanwhile. */
+static bool look_socket(const struct work *w, struct look_raw *raw) {
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
+        char link[32];
+
+        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0 ||
+            (raw->st.stx_mode & S_IFMT) != S_IFSOCK)
+                return false;
+        snprintf(link, sizeof(link), "socket:[%llu]", (unsigned long long)raw->st.stx_ino);
+        raw->kind = find_clear(w, fd, link);
+        raw->link = raw->kind ? strdup(link) : NULL;
+        return raw->link != NULL;
+}
+
+/* `sockets`: the one before was a socket, so this may be another, which need not be looked for below /proc. */
+static void look_one(const struct work *w, char *link, bool *sockets, struct look_raw *raw) {
         const struct proc_dir *proc = w->proc;
         char where[16];
         ssize_t n;
 
+        *sockets = *sockets && look_socket(w, raw);
+        if (*sockets)
+                return;
+        raw->kind = NULL;
         snprintf(where, sizeof(where), "fd/%d", raw->fd);
         n = readlinkat(proc->fd, where, link, PATH_MAX - 1);
         if (n < 0) {
@@ -61,6 +65,7 @@ static void look_one(const struct work *w, char *link, struct look_raw *raw) {
                 return;
         }
         link[n] = 0;
+        *sockets = strncmp(link, "socket:", 7) == 0;
         if (statx(proc->fd, where, AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0) {
                 raw->result = -errno;
                 return;
@@ -71,16 +76,15 @@ static void look_one(const struct work *w, char *link, struct look_raw *raw) {
         else if (link[0] == '/' && statx(AT_FDCWD, link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
                                          STATX_BASIC_STATS, &raw->path_st) == 0)
                 raw->has_path_st = true;
-        else if (link[0] != '/')
-                raw->kind = find_clear(w, raw);
 }
 
 static void look_part(void *ctx, size_t from, size_t to) {
         const struct work *w = ctx;
         char link[PATH_MAX];
+        bool sockets = false;
 
         for (size_t i = from; i < to; i++)
-                look_one(w, link, &w->look[i]);
+                look_one(w, link, &sockets, &w->look[i]);
 }
 
 /* The questions that are asked of a copy. */

@@ -29,3 +29,6 @@ int pwrite_full(int fd, const void *buf, size_t size, off_t offset);
  * tell (/proc). Returns 0, -EFBIG when there is more than `max`, or another negative errno.
  */
 int read_all(int fd, size_t max, char **ret, size_t *ret_size);
+
+/* Raise the soft limit on open files to the hard one, if that is possible: a tree has many, and ckpt copies of them. */
+void raise_descriptor_limit(void);

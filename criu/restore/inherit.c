@@ -12,6 +12,7 @@
 
 #include "cleanup.h"
 #include "fd/fd.h"
+#include "lib/io.h"
 #include "macro.h"
 #include "proc/proc.h"
 #include "restore/stages.h"
@@ -32,20 +33,11 @@ static int own_highest(void) {
 
 enum { MORE_FDS = 1024 };
 
-static void raise_limit(void) {
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-                limit.rlim_cur = limit.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &limit);
-        }
-}
-
 int inherit_init(struct restore *r, struct ckpt_error *err) {
         _cleanup_close_ int theirs = -EBADF;
         int pair[2], n;
 
-        raise_limit();
+        raise_descriptor_limit();
         r->inherit_base = MAX(fd_highest(r), own_highest()) + 16;
         r->inherit_next = r->inherit_base;
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)

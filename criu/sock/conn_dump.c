@@ -284,11 +284,10 @@ static bool add_to_batch(struct batch *b, struct inet_conn *c) {
         return true;
 }
 
-static int read_batch(struct dump_socks *s, const struct batch *b, enum guard_half half,
-                      struct ckpt_error *err) {
+static int await_batch(struct dump_socks *s, const struct batch *b, struct ckpt_error *err) {
         int r;
 
-        r = sock_guard_read(&s->guard, half, b->n, err);
+        r = sock_guard_await(&s->guard, err);
         for (size_t i = 0; r == 0 && i < b->n; i++)
                 if (b->jobs[i].result < 0)
                         r = ckpt_error_errno(err, b->jobs[i].result, "%s: cannot be read",
@@ -306,18 +305,35 @@ static int write_batch(void *arg, struct ckpt_error *err) {
         return r;
 }
 
-/* All sending halves first: tcp.h says why. */
-static int read_streams(struct dump *d, struct batch *b, bool all_room, struct ckpt_error *err) {
-        struct guard_job *jobs = sock_guard_begin(&d->socks->guard, all_room);
+/* The next connections, from `*at` on. */
+static void fill_batch(struct dump_socks *s, struct batch *b, size_t *at) {
+        b->n = b->room = 0;
+        for (; *at < s->conns.n; (*at)++) {
+                struct inet_conn *c = s->conns.v[*at];
+
+                if (c->isk->state != TCP_LISTEN && !c->saved && !add_to_batch(b, c))
+                        break;
+        }
+}
+
+/* All sending halves first: tcp.h says why. The guard is at it; meanwhile `next` is filled. */
+static int read_streams(struct dump *d, struct batch *b, bool all_room, struct batch *next, size_t *at,
+                        struct ckpt_error *err) {
+        struct sock_guard *guard = &d->socks->guard;
+        struct guard_job *jobs = sock_guard_begin(guard, all_room);
         int r;
 
         b->jobs = jobs;
         for (size_t i = 0; i < b->n; i++)
                 jobs[i] = (struct guard_job){ .fd = b->conns[i]->fd,
                                               .reuse = b->conns[i]->isk->opts->reuseaddr };
-        r = read_batch(d->socks, b, GUARD_SENT, err);
-        if (r == 0)
-                r = read_batch(d->socks, b, GUARD_RECEIVED, err);
+        sock_guard_order(guard, GUARD_SENT, b->n);
+        r = await_batch(d->socks, b, err);
+        if (r < 0)
+                return r;
+        sock_guard_order(guard, GUARD_RECEIVED, b->n);
+        fill_batch(d->socks, next, at);
+        r = await_batch(d->socks, b, err);
         for (size_t i = 0; r == 0 && i + 1 < b->n; i++)
                 if (b->conns[i]->peer == b->conns[i + 1]) {
                         tcp_match_peer(&jobs[i].q, &jobs[i + 1].q);
@@ -328,15 +344,16 @@ static int read_streams(struct dump *d, struct batch *b, bool all_room, struct c
         return r;
 }
 
-/* A batch is written while the guard reads the next. */
-static int dump_batch(struct dump *d, struct batch *b, struct ckpt_error *err) {
+/* A batch is written while the guard reads the next, and the one after that is filled. */
+static int dump_batch(struct dump *d, struct batch *b, struct batch *next, size_t *at,
+                      struct ckpt_error *err) {
         bool large = b->room > GUARD_ROOM / 2;
         int r = 0, waited;
 
         if (large)
                 r = pool_wait(d->pool, err);
         if (r == 0)
-                r = read_streams(d, b, large, err);
+                r = read_streams(d, b, large, next, at, err);
         waited = pool_wait(d->pool, err);
         if (r == 0)
                 r = waited;
@@ -347,23 +364,15 @@ static int dump_batch(struct dump *d, struct batch *b, struct ckpt_error *err) {
 
 static int dump_streams(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
-        struct batch *both = arena_new_array(&s->arena, struct batch, 2), *b = &both[0];
+        struct batch *b = arena_new_array(&s->arena, struct batch, 3);
+        size_t at = 0;
         int r = 0, waited;
 
-        both[0].dump = both[1].dump = d;
-
-        for (size_t i = 0; r == 0 && i < s->conns.n; i++) {
-                struct inet_conn *c = s->conns.v[i];
-
-                if (c->isk->state == TCP_LISTEN || c->saved || add_to_batch(b, c))
-                        continue;
-                r = dump_batch(d, b, err);
-                b = b == &both[0] ? &both[1] : &both[0];
-                b->n = b->room = 0;
-                add_to_batch(b, c);
-        }
-        if (r == 0 && b->n > 0)
-                r = dump_batch(d, b, err);
+        for (int i = 0; i < 3; i++)
+                b[i].dump = d;
+        fill_batch(s, &b[0], &at);
+        for (int i = 0; r == 0 && b[i % 3].n > 0; i++)
+                r = dump_batch(d, &b[i % 3], &b[(i + 1) % 3], &at, err);
         waited = pool_wait(d->pool, err);
         return r < 0 ? r : waited;
 }
@@ -381,7 +390,8 @@ static int dump_datagrams(struct dump *d, struct ckpt_error *err) {
                 struct inet_conn *c = s->unread.v[i];
 
                 *job = (struct guard_job){ .fd = c->fd };
-                r = sock_guard_read(&s->guard, GUARD_DATAGRAMS, 1, err);
+                sock_guard_order(&s->guard, GUARD_DATAGRAMS, 1);
+                r = sock_guard_await(&s->guard, err);
                 if (r == 0 && job->result < 0)
                         r = ckpt_error_errno(err, job->result, "%s: its datagrams cannot be read", c->name);
                 if (r == 0)

@@ -215,15 +215,20 @@ static int guard_died(struct sock_guard *g, struct ckpt_error *err) {
         return ckpt_error(err, -EPIPE, "the process that reads the connections died");
 }
 
-int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct ckpt_error *err) {
-        const struct timespec patience = { .tv_nsec = 20000000 };
+void sock_guard_order(struct sock_guard *g, enum guard_half half, size_t n) {
         struct guard_page *page = g->page;
-        int order, r;
 
         ckpt_assert(g->pid > 0 && n <= GUARD_JOBS_MAX);
         page->n = n;
         __atomic_store_n(&page->order, half, __ATOMIC_RELEASE);
         futex(&page->order, FUTEX_WAKE, 1, NULL);
+}
+
+int sock_guard_await(struct sock_guard *g, struct ckpt_error *err) {
+        const struct timespec patience = { .tv_nsec = 20000000 };
+        struct guard_page *page = g->page;
+        int order, r;
+
         r = fault_point_error(FAULT_DUMP_SOCKET_REPAIR, err);
         for (int i = 0; (order = __atomic_load_n(&page->order, __ATOMIC_ACQUIRE)) != 0; i++) {
                 if (i < SPINS) {

@@ -60,10 +60,11 @@ int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock
 struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room);
 
 /*
- * Read that half of the first `n` jobs: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or, of
+ * Have that half of the first `n` jobs read, and wait until they are: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or, of
  * UDP sockets, `datagrams`. Fails only if the guard has died.
  */
-int sock_guard_read(struct sock_guard *g, enum guard_half half, size_t n, struct ckpt_error *err);
+void sock_guard_order(struct sock_guard *g, enum guard_half half, size_t n);
+int sock_guard_await(struct sock_guard *g, struct ckpt_error *err);
 
 /*
  * The tree is about to be killed, with another guard to complete that should ckpt die: the lock now goes only if the

@@ -120,17 +120,19 @@ static int end_repair(int fd, bool reuse) {
         return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &value, sizeof(value)) < 0 && r == 0 ? -errno : r;
 }
 
-static int read_options(int fd, Img__TcpStream *msg) {
-        struct tcp_info info = { 0 };
-        socklen_t len = sizeof(info);
+static int read_info(int fd, struct tcp_info *ret) {
+        socklen_t len = sizeof(*ret);
+
+        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) < 0 ? -errno : 0;
+}
+
+static int read_options(int fd, const struct tcp_info *info, Img__TcpStream *msg) {
         int r = 0;
 
-        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
-                return -errno;
-        msg->opt_mask = info.tcpi_options;
+        msg->opt_mask = info->tcpi_options;
         if (msg->opt_mask & TCP_OPT_WSCALE) {
-                msg->snd_wscale = info.tcpi_snd_wscale;
-                msg->rcv_wscale = info.tcpi_rcv_wscale;
+                msg->snd_wscale = info->tcpi_snd_wscale;
+                msg->rcv_wscale = info->tcpi_rcv_wscale;
         }
         msg->has_rcv_wscale = (msg->opt_mask & TCP_OPT_WSCALE) != 0;
         if (msg->opt_mask & TCP_OPT_TIMESTAMPS) {
@@ -141,6 +143,7 @@ static int read_options(int fd, Img__TcpStream *msg) {
 }
 
 struct sent {
+        struct tcp_info info;
         uint32_t seq;
         int state, total, unsent; /* bytes, the FIN included */
 };
@@ -149,9 +152,10 @@ struct sent {
 static int look_at_sent(int fd, struct sent *ret) {
         int r;
 
-        ret->state = tcp_state(fd);
-        if (ret->state < 0)
-                return ret->state;
+        r = read_info(fd, &ret->info);
+        if (r < 0)
+                return r;
+        ret->state = ret->info.tcpi_state;
         r = get_int(fd, TCP_QUEUE_SEQ, &ret->seq);
         if (r < 0)
                 return r;
@@ -235,7 +239,7 @@ static int try_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *r
         q->msg.unsq_len = (uint32_t)before.unsent > fin ? (uint32_t)before.unsent - fin : 0;
         if (q->out)
                 use_room(room, q->out + q->msg.outq_len);
-        return 0;
+        return q->state == TCP_CLOSE ? 0 : read_options(fd, &after.info, &q->msg);
 }
 
 int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
@@ -245,7 +249,7 @@ int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *roo
         q->peek_off = -1;
         for (int i = 0; r == -EAGAIN && i < TRIES; i++)
                 r = try_sent(fd, reuse, q, room);
-        return r < 0 || q->state == TCP_CLOSE ? r : read_options(fd, &q->msg);
+        return r;
 }
 
 /* The receive queue is chosen. */
