@@ -476,26 +476,6 @@ static const char *check_message(const Img__InetSk *isk) {
         return why || sock_opts_check(&opts, &why) < 0 ? why : NULL;
 }
 
-void inet_address(const Img__InetSk *isk, bool peer, union sock_address *ret, socklen_t *ret_len) {
-        const uint32_t *a = peer ? isk->dst_addr : isk->src_addr;
-        uint16_t port = htons((uint16_t)(peer ? isk->dst_port : isk->src_port));
-
-        memset(ret, 0, sizeof(*ret));
-        if (isk->family == AF_INET) {
-                ret->in = (struct sockaddr_in){ .sin_family = AF_INET,
-                                                .sin_port = port,
-                                                .sin_addr = { a[0] } };
-                *ret_len = sizeof(ret->in);
-                return;
-        }
-        ret->in6.sin6_family = AF_INET6;
-        ret->in6.sin6_port = port;
-        memcpy(&ret->in6.sin6_addr, a, 16);
-        if (isk->ifname && IN6_IS_ADDR_LINKLOCAL(&ret->in6.sin6_addr))
-                ret->in6.sin6_scope_id = if_nametoindex(isk->ifname);
-        *ret_len = sizeof(ret->in6);
-}
-
 static int set_bool(int fd, int level, int name, bool value) {
         int number = value;
 
