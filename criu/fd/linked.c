@@ -65,15 +65,22 @@ static bool has_directory(const struct fd_probe *p) {
 }
 
 bool linked_look(const struct fd_probe *p, struct blockers *b) {
-        if (!p->task->dump->opts->link_remap)
-                blocker_add(
-                        b, "Use --link-remap to keep it by another link, which is made beside the old name",
-                        "%s is the file %.*s, deleted under that name, which has other names (hard links)",
-                        fd_probe_name(p), name_length(p), p->link);
-        else if (!has_directory(p))
+        bool somewhere = has_directory(p);
+
+        /* A filesystem of the kernel's own, whose files all have one link. */
+        if (!somewhere && strcmp(p->link, "/secretmem (deleted)") == 0)
+                blocker_add(b, "Have the program close and unmap it",
+                            "%s is secret memory (memfd_secret), which cannot be checkpointed",
+                            fd_probe_name(p));
+        else if (!somewhere)
                 blocker_add(
                         b, "Have the program close it",
                         "%s is the file %.*s, deleted under that name, and there is no directory to make another link in",
+                        fd_probe_name(p), name_length(p), p->link);
+        else if (!p->task->dump->opts->link_remap)
+                blocker_add(
+                        b, "Use --link-remap to keep it by another link, which is made beside the old name",
+                        "%s is the file %.*s, deleted under that name, which has other names (hard links)",
                         fd_probe_name(p), name_length(p), p->link);
         else
                 return true;

@@ -17,7 +17,7 @@ KINDS = {
     'pidfd-outside': r'pidfd.*outside',
     'pty': r'pty|terminal|tty|ptmx', 'deleted-linked': r'deleted.*other names',
     'deleted-large': r'deleted.*limit',
-    'io_uring': r'io_uring', 'aio-inherited': r'AIO context of another', 'userfaultfd': r'userfaultfd', 'perf': r'perf',
+    'io_uring': r'io_uring', 'aio-inherited': r'AIO context of another', 'userfaultfd': r'userfaultfd', 'secret-memory': r'memfd_secret', 'perf': r'perf',
     'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'device': r'device|kmsg',
     'mntns': r'(mnt|mount).*namespace|namespace.*(mnt|mount)', 'netns': r'net.*namespace|namespace.*net',
     'netns-thread': r'thread.*network namespace', 'netns-dead-leader': r'network namespace',

@@ -223,6 +223,11 @@ static void setup_userfaultfd(struct kind *k) {
         NEED((k->fd[0] = (int)syscall(SYS_userfaultfd, O_CLOEXEC)) >= 0);
 }
 
+static void setup_secret(struct kind *k) {
+        NEED((k->fd[0] = (int)syscall(447 /* memfd_secret */, O_CLOEXEC)) >= 0 &&
+             ftruncate(k->fd[0], 4096) == 0);
+}
+
 static void setup_perf(struct kind *k) {
         struct perf_event_attr a = { .type = PERF_TYPE_SOFTWARE,
                                      .size = sizeof(a),
@@ -434,6 +439,7 @@ static struct kind kinds[] = {
         { .name = "io_uring", .setup = setup_io_uring, .check = check_nothing },
         { .name = "aio-inherited", .setup = setup_aio, .check = check_aio },
         { .name = "userfaultfd", .setup = setup_userfaultfd, .check = check_nothing },
+        { .name = "secret-memory", .setup = setup_secret, .check = check_nothing },
         { .name = "perf", .setup = setup_perf, .check = check_nothing },
         { .name = "mqueue", .setup = setup_mqueue, .check = check_nothing },
         { .name = "sysv-shm", .setup = setup_shm, .check = check_mapping },

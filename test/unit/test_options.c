@@ -396,7 +396,10 @@ static void test_check(void **state) {
 
                         if (!desc->name || id == OPTION_config)
                                 continue;
-                        good_value(desc, value, sizeof(value));
+                        if (id == OPTION_external)
+                                snprintf(value, sizeof(value), "unix[12]");
+                        else
+                                good_value(desc, value, sizeof(value));
                         snprintf(word, sizeof(word), "--%s%s%s%s", off ? "no-" : "", desc->name,
                                  plain ? "" : "=", plain ? "" : value);
                         r = check(words, &err, &no_env);
@@ -413,6 +416,24 @@ static void test_check(void **state) {
                         } else if (r < 0)
                                 fail_msg("%s: %s", word, ckpt_error_message(&err));
                 }
+}
+
+/* Of the keys of --external, only unix[INODE] is carried over. */
+static void test_external(void **state) {
+        static const char *const others[] = {
+                "mnt[/x]:name", "mnt[]:ms", "dev[1/3]:x", "file[1:2]", "tty[1:2]", "net[1]:x",  "pid[1]:x",
+                "veth[a]:b@c",  "unix[",    "unix[]",     "unix[x]",   "unix[1",   "unix[1]:x", "unix[1]]",
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(others); i++) {
+                const char *words[] = { "ckpt",       "dump",    "--external", "unix[1]",
+                                        "--external", others[i], NULL };
+                _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+                assert_int_equal(check(words, &err, &no_env), -EOPNOTSUPP);
+                assert_non_null(strstr(ckpt_error_message(&err), others[i]));
+        }
 }
 
 static void test_later_turned_off(void **state) {
@@ -785,6 +806,7 @@ int main(void) {
                 cmocka_unit_test(test_command_and_arguments),
                 cmocka_unit_test(test_hostile),
                 cmocka_unit_test(test_check),
+                cmocka_unit_test(test_external),
                 cmocka_unit_test(test_later_turned_off),
                 cmocka_unit_test_setup_teardown(test_precedence, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_merging, setup, teardown),
