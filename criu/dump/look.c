@@ -115,14 +115,11 @@ static int look_threads_part(void *arg, struct ckpt_error *err __attribute__((un
 static int add_threads_part(struct dump_task *t, const struct own_namespaces *own, size_t from,
                             struct threads_part **parts) {
         struct threads_part *p = calloc(1, sizeof(*p));
+        size_t n = dump_tids(t)->n;
 
         ckpt_assert(p);
-        *p = (struct threads_part){ .next = *parts,
-                                    .task = t,
-                                    .proc = t->proc,
-                                    .own = own,
-                                    .from = from,
-                                    .to = MIN(from + THREADS_PART, dump_tids(t)->n) };
+        *p = (struct threads_part){ .next = *parts, .task = t, .proc = t->proc, .own = own, .from = from };
+        p->to = MIN(from + THREADS_PART, n);
         *parts = p;
         return pool_add(t->dump->aside, look_threads_part, p);
 }

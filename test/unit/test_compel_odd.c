@@ -349,6 +349,102 @@ static void one_visit_per_memory(void **state) {
         target_end(&t);
 }
 
+/* ... nor while it is on its way in, when nothing is mapped yet. */
+static void one_start_per_memory(void **state) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        struct target t = target_start(share_memory);
+        static struct stopped a, b;
+        struct compel_visit *va = NULL, *vb = NULL;
+        pid_t other;
+
+        assert_eventually(get(t.sh->ready));
+        other = t.sh->pid;
+        assert_int_equal(stop_all(&a, t.pid), 0);
+        assert_int_equal(stop_all(&b, other), 0);
+        assert_int_equal(compel_visit_start(a.thread, a.n, &va, &err), 1);
+        assert_int_equal(compel_visit_start(b.thread, b.n, &vb, &err), -EBUSY);
+        assert_null(vb);
+        assert_false(ckpt_error_is_set(&err));
+        compel_visit_free(&va);
+        assert_int_equal(compel_visit_start(b.thread, b.n, &vb, &err), 1);
+        compel_visit_free(&vb);
+        let_go(&a);
+        let_go(&b);
+        kill(other, SIGKILL);
+        target_end(&t);
+}
+
+/* ---- side by side -------------------------------------------------------------------------- */
+
+enum { SIDE_BY_SIDE = 5 };
+
+struct side {
+        struct target t;
+        struct stopped stopped;
+        struct compel_visit *v;
+        struct snapshot before;
+};
+
+/* One step of each, until nobody has any more. */
+static void take_steps(struct side *sides, struct ckpt_error *err) {
+        for (bool going = true; going;) {
+                going = false;
+                for (size_t i = 0; i < SIDE_BY_SIDE; i++) {
+                        int r = compel_visit_go(sides[i].v, err);
+
+                        if (r < 0)
+                                fail_msg("%s", ckpt_error_message(err));
+                        going |= r > 0;
+                }
+        }
+}
+
+/* `steps`: how many are taken of the visit before it is freed; more than there are: all. */
+static void visit_side_by_side(unsigned int steps) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        static struct side sides[SIDE_BY_SIDE];
+
+        for (size_t i = 0; i < SIDE_BY_SIDE; i++) {
+                struct side *s = &sides[i];
+
+                s->t = target_start(i % 2 ? beat : beat_without_calls);
+                assert_true(lives(&s->t));
+                snapshot_take(s->t.pid, &s->before);
+                assert_int_equal(stop_all(&s->stopped, s->t.pid), 0);
+                assert_int_equal(compel_visit_start(s->stopped.thread, 1, &s->v, &err), 1);
+        }
+        for (size_t i = 0; steps <= 2 && i < steps * SIDE_BY_SIDE; i++)
+                assert_true(compel_visit_go(sides[i % SIDE_BY_SIDE].v, &err) >= 0);
+        if (steps > 2) {
+                take_steps(sides, &err);
+                for (size_t i = 0; i < SIDE_BY_SIDE; i++) {
+                        compel_call(compel_visit_batch(sides[i].v), "get its pid", SYS_getpid);
+                        assert_int_equal(compel_visit_run_start(sides[i].v, &err), 1);
+                }
+        }
+        if (steps > 3) {
+                take_steps(sides, &err);
+                for (size_t i = 0; i < SIDE_BY_SIDE; i++) {
+                        assert_int_equal(compel_visit_batch(sides[i].v)->ops[0].ret, sides[i].t.pid);
+                        assert_int_equal(compel_visit_end_start(sides[i].v, &err), 1);
+                }
+        }
+        if (steps > 4)
+                take_steps(sides, &err);
+        for (size_t i = 0; i < SIDE_BY_SIDE; i++) {
+                compel_visit_free(&sides[i].v);
+                let_go(&sides[i].stopped);
+                assert_true(snapshot_holds(sides[i].t.pid, &sides[i].before));
+                assert_true(lives(&sides[i].t));
+                target_end(&sides[i].t);
+        }
+}
+
+static void side_by_side(void **state) {
+        for (unsigned int steps = 0; steps <= 5; steps++)
+                visit_side_by_side(steps);
+}
+
 /* ---- not ours ------------------------------------------------------------------------------ */
 
 static void traced_by_another(void **state) {
@@ -629,6 +725,8 @@ int main(void) {
                 cmocka_unit_test(no_memory_to_lock),
                 cmocka_unit_test(entered_nevertheless),
                 cmocka_unit_test(one_visit_per_memory),
+                cmocka_unit_test(one_start_per_memory),
+                cmocka_unit_test(side_by_side),
                 cmocka_unit_test(traced_by_another),
                 cmocka_unit_test(gone),
                 cmocka_unit_test(dies_while_stopping),
