@@ -42,6 +42,7 @@ struct compel_thread {
         struct compel_tracer *tracer; /* who traces it; NULL: the calling thread */
         bool seized;                  /* attached by the calling thread, or by that process */
         bool stopped;                 /* in a ptrace stop now */
+        bool dies;         /* with its tracer, which may take its signals away before it resumes it */
         bool stop_pending; /* a SIGSTOP came while it was ours: released, it stops for job control */
         int stop_signal;   /* the signal of the job-control stop it is in, 0 if in none */
         uint64_t sigmask;  /* blocked signals when it was stopped, as bits signo - 1 */
@@ -106,6 +107,9 @@ void compel_wait_end(struct compel_thread *t);
  * sequence, as the kernel does with a thread that it preempts there.
  */
 int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms);
+
+/* The same for a thread that gets other registers and another signal mask anyway: what it has is not read. */
+int compel_wait_stop_only(struct compel_thread *t, unsigned int timeout_ms);
 
 /*
  * Let a thread go on from the registers that it has now. Safe to call on one that died or was never

@@ -76,4 +76,5 @@ struct compel_lane {
         uint64_t reserved[3];
 };
 
-#define COMPEL_LANE_STACK 4096 /* bytes of stack at the end of a lane */
+#define COMPEL_LANE_STACK \
+        2048 /* bytes of stack at the end of a lane, which shares its last page with data */

@@ -139,6 +139,12 @@ static int look(const struct compel_thread *t, int *ret_status) {
         siginfo_t si;
         int status = 0, r;
 
+        if (t->dies) {
+                r = take_state(t, __WALL | WNOHANG, &status);
+                if (r > 0)
+                        *ret_status = status;
+                return r;
+        }
         r = peek_state(t, &si);
         if (r < 0)
                 return r;
@@ -386,7 +392,7 @@ static int read_state(struct compel_thread *t) {
         return r;
 }
 
-int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
+int compel_wait_stop_only(struct compel_thread *t, unsigned int timeout_ms) {
         uint64_t deadline = now_ms() + timeout_ms;
         int status, r;
 
@@ -396,7 +402,7 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
                         return r;
                 if (is_event_stop(status)) {
                         t->stop_signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-                        return read_state(t);
+                        return 0;
                 }
                 /* A signal on its way to the thread: it is delivered, and the stop comes next. */
                 r = (int)ptrace_(PTRACE_CONT, t, 0, is_signal_stop(status) ? (uint64_t)WSTOPSIG(status) : 0);
@@ -404,6 +410,12 @@ int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
                         return r;
                 t->stopped = false;
         }
+}
+
+int compel_wait_stop(struct compel_thread *t, unsigned int timeout_ms) {
+        int r = compel_wait_stop_only(t, timeout_ms);
+
+        return r < 0 ? r : read_state(t);
 }
 
 void compel_release(struct compel_thread *t) {

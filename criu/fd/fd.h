@@ -57,6 +57,9 @@ int fd_highest(const struct restore *r);
 /* Open a regular file of files.img for mapping with these flags; the descriptor is the caller's. */
 int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, struct ckpt_error *err);
 
+/* Before the root is cloned: open some of the files that several tasks have, for all tasks to inherit. */
+void fd_prepare(struct restore *r);
+
 /*
  * Whole tree: open every file once, fill every task's table (sends, runs batches), cwd, root, umask; closes what was
  * inherited; takes file locks, so nothing may close a descriptor of a task afterwards.

@@ -250,7 +250,10 @@ struct restore_file {
         uint32_t nr_slots; /* descriptors that still wait for it */
         int fd;            /* in ckpt, while something needs it; -EBADF */
         uint32_t dir_users;
-        int dir; /* O_PATH, of a directory that tasks work in */
+        int dir;                      /* O_PATH, of a directory that tasks work in */
+        bool root_known, is_own_root; /* a directory that is the root of tasks: ckpt's own? */
+        /* Numbers that every task has them under while it is being built; 0: sent to each that needs it. */
+        int inherited, dir_inherited;
         bool owner_waits, async_set;
         bool member;                 /* of an epoll instance, and nobody has it but the queue of a socket */
         bool path_waits;             /* a RegFile whose path is still to be checked */

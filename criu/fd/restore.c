@@ -21,6 +21,9 @@
 /* Descriptors that ckpt opens before it closes those that nobody else needs. */
 enum { SEND_AT_ONCE = 1024 };
 
+/* Files that tasks inherit: each makes every clone(2) a little dearer. */
+enum { INHERITED_MAX = 32 };
+
 int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, struct ckpt_error *err) {
         const struct restore_file *file = restore_find_file(r->files, id);
         int fd;
@@ -86,29 +89,44 @@ static bool is_own_root(int dir) {
                own.st_ino == other.st_ino;
 }
 
-/* The table is empty yet, so what is received first is 0 and 1. */
+/* The number that the task has a directory under: the table is empty yet, so what is received first is 0 and 1. */
+static uint64_t place_directory(const struct restore_file *file, int *dirs, size_t *n) {
+        if (file->dir_inherited > 0)
+                return (uint64_t)file->dir_inherited;
+        dirs[*n] = file->dir;
+        return (*n)++;
+}
+
 static int add_fs(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         struct restore_fds *fds = t->fds;
+        uint64_t cwd, root = 0;
+        bool own_root;
         int r, dirs[2];
-        size_t n = 1;
+        size_t n = 0;
 
         r = open_directory(t->restore, fds->cwd, err);
         if (r == 0)
                 r = open_directory(t->restore, fds->root, err);
         if (r < 0)
                 return r;
-        dirs[0] = fds->cwd->dir;
-        if (!is_own_root(fds->root->dir))
-                dirs[n++] = fds->root->dir;
+        if (!fds->root->root_known) {
+                fds->root->is_own_root = is_own_root(fds->root->dir);
+                fds->root->root_known = true;
+        }
+        own_root = fds->root->is_own_root;
+        cwd = place_directory(fds->cwd, dirs, &n);
+        if (!own_root)
+                root = place_directory(fds->root, dirs, &n);
         r = restore_send_fds(t, b, dirs, n, err);
         if (r < 0)
                 return r;
-        if (n > 1) {
-                compel_call(b, "enter its root directory", SYS_fchdir, 1);
+        if (!own_root) {
+                compel_call(b, "enter its root directory", SYS_fchdir, root);
                 compel_call(b, "change its root directory", SYS_chroot, compel_copy(b, ".", 2));
         }
-        compel_call(b, "enter its working directory", SYS_fchdir, 0);
-        compel_call(b, "close directories", SYS_close_range, 0, n - 1, 0);
+        compel_call(b, "enter its working directory", SYS_fchdir, cwd);
+        if (n > 0)
+                compel_call(b, "close directories", SYS_close_range, 0, n - 1, 0);
         if (t->fs->has_umask)
                 compel_call(b, "set its umask", SYS_umask, t->fs->umask);
         directory_served(fds->cwd);
@@ -132,6 +150,7 @@ static int compare_pointers(const void *a, const void *b) {
         return (x > y) - (x < y);
 }
 
+/* Of the slots that files are to be sent for. */
 static struct table_plan make_plan(const struct restore_slot_vec *slots, struct arena *arena) {
         struct plan_slot *plan_slots = arena_new_array(arena, struct plan_slot, slots->n);
         struct table_plan p = { .files = arena_new_array(arena, struct restore_file *, slots->n) };
@@ -214,6 +233,23 @@ static void add_ops(struct compel_batch *b, const struct fd_plan *plan) {
         }
 }
 
+/* Once everything else is in its place, and before the inherited numbers go. */
+static void add_inherited(struct restore_task *t, struct compel_batch *b) {
+        for (size_t i = 0; i < t->fds->slots.n; i++) {
+                const struct restore_slot *slot = &t->fds->slots.v[i];
+                struct compel_op *op;
+
+                if (slot->file->inherited <= 0)
+                        continue;
+                op = compel_call(b, "give an inherited descriptor its number", SYS_dup3,
+                                 (uint64_t)slot->file->inherited, (uint64_t)slot->fd,
+                                 slot->cloexec ? O_CLOEXEC : 0);
+                op->check = COMPEL_CHECK_EQUAL;
+                op->want = slot->fd;
+                file_served(slot->file, 1);
+        }
+}
+
 /* What the task still has of ckpt or of its parent would take numbers. */
 static int empty_table(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         compel_call(b, "empty its descriptor table", SYS_close_range, 0,
@@ -230,28 +266,100 @@ static int prepare_sharer(struct restore_task *t, struct ckpt_error *err) {
         return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t)) : 0;
 }
 
+/* The slots whose files are not inherited by all tasks. */
+static struct restore_slot_vec slots_to_send(const struct restore_slot_vec *slots, struct arena *arena) {
+        struct restore_slot_vec some = { .v = arena_new_array(arena, struct restore_slot, slots->n) };
+
+        for (size_t i = 0; i < slots->n; i++)
+                if (slots->v[i].file->inherited <= 0)
+                        some.v[some.n++] = slots->v[i];
+        return some;
+}
+
+/* The batch runs on, or is to be run: what is sent to a task has to be received before another task's is sent. */
 static int fill_table(struct restore_task *t, struct ckpt_error *err) {
         struct compel_batch *b = task_lane(t);
+        struct restore_slot_vec slots;
         struct arena arena = { 0 };
         struct table_plan plan;
+        bool sends;
         int r;
 
+        sends = t->fds->cwd->dir_inherited <= 0 || t->fds->root->dir_inherited <= 0;
         r = empty_table(t, b, err);
         if (r < 0)
                 return r;
-        plan = make_plan(&t->fds->slots, &arena);
+        slots = slots_to_send(&t->fds->slots, &arena);
+        plan = make_plan(&slots, &arena);
+        sends |= plan.plan.nr_send > 0;
         r = send_files(t, b, &plan, err);
         if (r == 0) {
                 add_ops(b, &plan.plan);
+                add_inherited(t, b);
                 fown_add_async(t, b);
                 restore_close_inherited(t, b);
                 r = lock_restore(t, b, err);
         }
         arena_done(&arena);
-        if (r == 0)
+        if (r == 0 && (sends || b->error < 0))
                 r = compel_run(b, err);
+        else if (r == 0)
+                compel_start(b);
         return r < 0 ? ckpt_error_prefix(err, "%s", restore_task_name(t))
                      : fault_point_error(FAULT_RESTORE_FILES, err);
+}
+
+/* Those whose tables need nothing but what they have inherited work side by side. */
+static int fill_tables(struct restore *r, struct ckpt_error *err) {
+        int rc = 0;
+
+        for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
+                        rc = fill_table(r->tasks[i], err);
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct compel_batch *b = task_lane(r->tasks[i]);
+                int waited = 0;
+
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && b->started)
+                        waited = compel_wait(b, err);
+                if (waited == 0)
+                        compel_reset(b);
+                if (rc == 0 && waited < 0)
+                        rc = ckpt_error_prefix(err, "%s", restore_task_name(r->tasks[i]));
+        }
+        return rc;
+}
+
+/* ---- files that all tasks inherit ---- */
+
+static bool is_inheritable(const struct restore *r, const struct restore_file *file) {
+        const Img__Fown *fown = fown_of(r->files, file);
+
+        return file->kind == &fd_kind_reg && !file->ghost && !file->link && (!fown || fown->pid == 0) &&
+               strncmp(file->msg->reg->name, "/proc/", 6) != 0; /* may be about tasks that are still to be */
+}
+
+/* What cannot be opened now is opened when it is needed, and fails then. */
+static void inherit_file(struct restore *r, struct restore_file *file) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (file->nr_slots > 1 && fd_file_open(r, file, &err) == 0)
+                file->inherited = restore_inherit(r, file->fd, &err);
+        if (file->dir_users > 1 && open_directory(r, file, &err) == 0)
+                file->dir_inherited = restore_inherit(r, file->dir, &err);
+}
+
+void fd_prepare(struct restore *r) {
+        size_t n = 0;
+
+        for (size_t i = 0; r->nr_tasks > 1 && n < INHERITED_MAX && i < r->files->n; i++) {
+                struct restore_file *file = &r->files->v[i];
+
+                if ((file->nr_slots > 1 || file->dir_users > 1) && is_inheritable(r, file)) {
+                        inherit_file(r, file);
+                        n++;
+                }
+        }
 }
 
 /* The tables have theirs: what is still waited for goes into queues. It stays open until it is registered. */
@@ -284,9 +392,8 @@ int fd_restore(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE && r->tasks[i]->fds->shared)
                         rc = prepare_sharer(r->tasks[i], err);
-        for (size_t i = 0; rc == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
-                        rc = fill_table(r->tasks[i], err);
+        if (rc == 0)
+                rc = fill_tables(r, err);
         /* Before epoll instances come: what is in queues is nothing new to them. */
         keep_members(r->files);
         if (rc == 0)

@@ -270,6 +270,9 @@ int image_load(struct image_dir *dir, enum image_kind kind, unsigned long id, un
 int image_open_raw(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
                    int *ret_fd, uint64_t *ret_size, struct ckpt_error *err);
 
+/* The size in bytes of pages-ID.img, which is looked up where checksums say it. */
+int image_pages_size(struct image_dir *dir, unsigned long id, uint64_t *ret, struct ckpt_error *err);
+
 /* image_open_raw() of pages-ID.img. */
 int image_pages_fd(struct image_dir *dir, unsigned long id, int *ret_fd, uint64_t *ret_size,
                    struct ckpt_error *err);

@@ -319,6 +319,20 @@ int image_open_raw(struct image_dir *dir, enum image_kind kind, unsigned long id
         return open_regular(dir, name, flags, ret_fd, ret_size, err);
 }
 
+int image_pages_size(struct image_dir *dir, unsigned long id, uint64_t *ret, struct ckpt_error *err) {
+        const struct image_record *record;
+        _cleanup_close_ int fd = -EBADF;
+        char name[IMAGE_NAME_MAX];
+
+        image_name(IMAGE_PAGES, id, name);
+        record = image_records_find(&dir->records, name);
+        if (record) {
+                *ret = record->size;
+                return 0;
+        }
+        return open_regular(dir, name, 0, &fd, ret, err);
+}
+
 int image_pages_fd(struct image_dir *dir, unsigned long id, int *ret_fd, uint64_t *ret_size,
                    struct ckpt_error *err) {
         return image_open_raw(dir, IMAGE_PAGES, id, 0, ret_fd, ret_size, err);

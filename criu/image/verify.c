@@ -2,7 +2,7 @@
 /*
  * Every byte of a set against its checksums, chunk by chunk, by several threads. Restore waits for
  * this, so it runs at the speed of read(2): buffers stay in the cache, and threads share files chunk by
- * chunk. /
+ * chunk.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +64,48 @@ static int verify_chunk(struct verify *v, size_t index, size_t chunk, int fd, ui
         return 0;
 }
 
+/* Existence, type and size. */
+static int check_size(const struct verify *v, size_t index, struct ckpt_error *err) {
+        const struct image_record *record = &v->dir->records.v[index];
+        char path[PATH_MAX];
+        struct stat st;
+
+        if (!is_file(record))
+                return 0;
+        if (fstatat(v->dir->fd, record->name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+            (uint64_t)st.st_size == record->size)
+                return 0;
+        image_dir_path(v->dir->fd, path);
+        if (fstatat(v->dir->fd, record->name, &st, 0) < 0)
+                return errno == ENOENT ? ckpt_error(err, -EBADMSG,
+                                                    "%s is missing in %s: the checkpoint is not whole",
+                                                    record->name, path)
+                                       : ckpt_error_errno(err, -errno, "cannot look at %s in %s",
+                                                          record->name, path);
+        if (!S_ISREG(st.st_mode))
+                return ckpt_error(err, -EBADMSG, "%s in %s is not a regular file", record->name, path);
+        return ckpt_error(err, -EBADMSG, "%s in %s is damaged: it has %lld bytes instead of %llu",
+                          record->name, path, (long long)st.st_size, (unsigned long long)record->size);
+}
+
+/* Small files are looked at by the thread that reads them, and only if something is wrong once more, to say what. */
+static bool is_looked_at_by_reader(const struct image_record *record) {
+        return record->size > 0 && record->size <= CHUNK;
+}
+
+static int open_record(const struct verify *v, size_t index) {
+        const struct image_record *record = &v->dir->records.v[index];
+        struct stat st;
+        int fd;
+
+        /* Opening can do things where it is no file. */
+        if (is_looked_at_by_reader(record) && (fstatat(v->dir->fd, record->name, &st, 0) < 0 ||
+                                               !S_ISREG(st.st_mode) || (uint64_t)st.st_size != record->size))
+                return -EBADMSG;
+        fd = openat(v->dir->fd, record->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        return fd < 0 ? -errno : fd;
+}
+
 static void *verify_thread(void *arg) {
         struct verify *v = arg;
         size_t total = v->first_chunk[v->dir->records.n], index = 0, opened = SIZE_MAX, chunk;
@@ -79,10 +121,9 @@ static void *verify_thread(void *arg) {
                         index++;
                 if (opened != index) {
                         safe_close(fd);
-                        fd = openat(v->dir->fd, v->dir->records.v[index].name,
-                                    O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                        fd = open_record(v, index);
                         if (fd < 0)
-                                return (void *)(intptr_t)(v->result[index] = -errno);
+                                return (void *)(intptr_t)(v->result[index] = fd);
                         opened = index;
                 }
                 r = verify_chunk(v, index, chunk, fd, buf);
@@ -92,36 +133,21 @@ static void *verify_thread(void *arg) {
         return NULL;
 }
 
-/* Existence, type and size of each file; also lays out the chunks. */
-static int check_sizes(struct verify *v, struct ckpt_error *err) {
+/* Where the chunks of each file begin; `all`: every file is looked at here. */
+static int lay_out(struct verify *v, bool all, struct ckpt_error *err) {
         const struct image_record_vec *records = &v->dir->records;
-        char path[PATH_MAX];
+        int r = 0;
 
-        image_dir_path(v->dir->fd, path);
-        for (size_t i = 0; i < records->n; i++) {
+        for (size_t i = 0; r == 0 && i < records->n; i++) {
                 const struct image_record *record = &records->v[i];
-                struct stat st;
 
                 v->first_chunk[i + 1] = v->first_chunk[i];
-                if (!is_file(record))
-                        continue;
-                if (fstatat(v->dir->fd, record->name, &st, 0) < 0)
-                        return errno == ENOENT
-                                       ? ckpt_error(err, -EBADMSG,
-                                                    "%s is missing in %s: the checkpoint is not whole",
-                                                    record->name, path)
-                                       : ckpt_error_errno(err, -errno, "cannot look at %s in %s",
-                                                          record->name, path);
-                if (!S_ISREG(st.st_mode))
-                        return ckpt_error(err, -EBADMSG, "%s in %s is not a regular file", record->name,
-                                          path);
-                if ((uint64_t)st.st_size != record->size)
-                        return ckpt_error(
-                                err, -EBADMSG, "%s in %s is damaged: it has %lld bytes instead of %llu",
-                                record->name, path, (long long)st.st_size, (unsigned long long)record->size);
-                v->first_chunk[i + 1] += (size_t)((record->size + CHUNK - 1) / CHUNK);
+                if (all || !is_looked_at_by_reader(record))
+                        r = check_size(v, i, err);
+                if (is_file(record))
+                        v->first_chunk[i + 1] += (size_t)((record->size + CHUNK - 1) / CHUNK);
         }
-        return 0;
+        return r;
 }
 
 /* The caller's thread takes part; no others if there is little to do. Returns the first error of any. */
@@ -184,12 +210,16 @@ int image_verify(struct image_dir *dir, unsigned threads, struct ckpt_error *err
 
         if (!first_chunk || !result)
                 return ckpt_error(err, -ENOMEM, "not enough memory to verify the images");
-        r = check_sizes(&v, err);
+        r = lay_out(&v, threads == 0, err);
         if (r < 0 || threads == 0)
                 return r;
         chunks = calloc(first_chunk[dir->records.n] + 1, sizeof(*chunks));
         if (!chunks)
                 return ckpt_error(err, -ENOMEM, "not enough memory to verify the images");
         v.chunks = chunks;
-        return check_digests(&v, run(&v, threads), err);
+        r = run(&v, threads);
+        for (size_t i = 0; r < 0 && i < dir->records.n; i++)
+                if (check_size(&v, i, err) < 0)
+                        return err->code;
+        return check_digests(&v, r, err);
 }

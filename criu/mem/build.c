@@ -14,8 +14,36 @@
 
 #define LARGE ((uint64_t)8 << 20)
 
+bool mem_outlives(const struct restore_task *t) {
+        for (size_t i = 0; t->mem && i < t->mem->areas.n; i++) {
+                const struct restore_area *area = &t->mem->areas.v[i];
+
+                if ((area->kind == MEM_FILE_SHARED || area->kind == MEM_SYSV) &&
+                    (area->msg->prot & PROT_WRITE))
+                        return true;
+        }
+        return false;
+}
+
 bool mem_is_large(const struct restore_task *t) {
         return t->mem->pages_size >= LARGE;
+}
+
+bool mem_fits(const struct restore_task *t, const struct compel_batch *b) {
+        /* Of an operation, and of what it needs besides; for an area: mapped, widened, protected, dropped ... */
+        enum { OP = sizeof(struct compel_op) + 32, PER_AREA = 8, PER_RUN = 3, OTHERS = 64 };
+        size_t need = (OTHERS + t->mem->runs.n * PER_RUN + t->mem->guards.n) * OP;
+
+        for (size_t i = 0; i < t->mem->areas.n; i++) {
+                const struct restore_area *area = &t->mem->areas.v[i];
+
+                if (area->kind == MEM_SYSV)
+                        return false;
+                need += (PER_AREA + (size_t)__builtin_popcountll(area->msg->madv)) * OP;
+                if (area->msg->anon_name)
+                        need += strlen(area->msg->anon_name) + OP;
+        }
+        return need < compel_capacity(b);
 }
 
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {

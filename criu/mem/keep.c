@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "cleanup.h"
 #include "macro.h"
 #include "mem/restore.h"
 
@@ -17,15 +18,32 @@ static bool any_cow(const struct mem_run_vec *runs, uint64_t start, uint64_t end
         return false;
 }
 
+/* The vDSO of this kernel, at the same place as the parent's. */
+static bool keeps_vdso(const struct restore_task *t) {
+        const struct vdso_plan *own = &t->mem->vdso, *parents;
+
+        if (!t->donor || t->donor != t->parent || t->donor->kind != RESTORE_TASK_LIVE || !t->donor->mem)
+                return false;
+        parents = &t->donor->mem->vdso;
+        return own->map && parents->map && own->copy_size == 0 && parents->copy_size == 0 &&
+               own->at == parents->at && own->start == parents->start && own->size == parents->size;
+}
+
 static bool above_vdso(const struct restore_task *t, const struct restore_area *area) {
         uint64_t end = t->mem->vdso.start + t->mem->vdso.size;
 
-        return t->mem->vdso.map && (area->msg->flags & MAP_GROWSDOWN) && area->start >= end &&
-               area->start - end < STACK_GAP;
+        return t->mem->vdso.map && !t->mem->vdso_kept && (area->msg->flags & MAP_GROWSDOWN) &&
+               area->start >= end && area->start - end < STACK_GAP;
 }
 
 static bool same_source(const struct restore_area *a, const struct restore_area *b) {
         return mem_same_area(a->msg, b->msg) && !a->patch && !b->patch && a->kind == b->kind;
+}
+
+/* No page of its own, and made as the parent's: to map it again would only be more work. */
+static bool is_untouched(const struct restore_area *theirs, const struct restore_area *area) {
+        return !area->content && area->start == theirs->start && area->end == theirs->end &&
+               mem_huge_flags(area->msg->flags) == 0;
 }
 
 /* A task has the head of the parent's area, or all of it and perhaps more behind. */
@@ -37,7 +55,8 @@ static void choose(struct restore_task *t, const struct restore_mem *parent, str
                 const struct restore_area *theirs = &parent->areas.v[i];
                 uint64_t end = MIN(area->end, theirs->end);
 
-                if (!same_source(theirs, area) || !any_cow(&t->mem->runs, area->start, end) ||
+                if (!same_source(theirs, area) ||
+                    !(is_untouched(theirs, area) || any_cow(&t->mem->runs, area->start, end)) ||
                     above_vdso(t, area) || mem_runs_touch(&t->mem->guards, area->start, end) ||
                     mem_runs_touch(&parent->guards, area->start, end))
                         continue;
@@ -53,6 +72,7 @@ void mem_choose_kept(struct restore_task *t) {
 
         for (size_t i = 0; i < t->mem->areas.n; i++)
                 t->mem->areas.v[i].kept_start = t->mem->areas.v[i].kept_end = 0;
+        t->mem->vdso_kept = keeps_vdso(t);
         if (!donor || donor != t->parent || donor->kind != RESTORE_TASK_LIVE || !donor->mem)
                 return;
         for (size_t i = 0; i < t->mem->areas.n; i++)
@@ -78,28 +98,45 @@ static int add_dropping(struct restore_task *t, struct compel_batch *b, const st
         return r;
 }
 
-int mem_add_unmapping(struct restore_task *t, struct compel_batch *b) {
-        uint64_t host = compel_host_addr(t->restore->host),
-                 host_end = host + compel_host_size(t->restore->host);
-        uint64_t at = 0;
-        bool host_done = false;
+/* What stays, in the order of addresses: the host, the vDSO, kept parts of areas. */
+static int collect_staying(struct restore_task *t, struct mem_run_vec *ret) {
+        const struct vdso_plan *vdso = &t->mem->vdso;
+        uint64_t host = compel_host_addr(t->restore->host);
+        struct mem_run others[2] = { { .start = host, .end = host + compel_host_size(t->restore->host) } };
+        size_t n = 1, next = 0;
         int r = 0;
 
-        for (size_t i = 0; i <= t->mem->areas.n; i++) {
+        if (t->mem->vdso_kept)
+                others[n++] = (struct mem_run){ .start = vdso->start, .end = vdso->start + vdso->size };
+        if (n == 2 && others[1].start < others[0].start) {
+                others[1] = others[0];
+                others[0] = (struct mem_run){ .start = vdso->start, .end = vdso->start + vdso->size };
+        }
+        for (size_t i = 0; r == 0 && i <= t->mem->areas.n; i++) {
                 const struct restore_area *area = i < t->mem->areas.n ? &t->mem->areas.v[i] : NULL;
-                uint64_t next = area ? area->kept_start : MEM_END;
 
                 if (area && area->kept_end == 0)
                         continue;
-                if (!host_done && host < next) {
-                        add_munmap(b, at, host);
-                        at = host_end;
-                        host_done = true;
-                }
-                add_munmap(b, at, next);
-                if (area)
-                        at = area->kept_end;
+                while (r == 0 && next < n && (!area || others[next].start < area->kept_start))
+                        r = mem_run_vec_push(ret, others[next++]);
+                if (r == 0 && area)
+                        r = mem_run_vec_push(
+                                ret, (struct mem_run){ .start = area->kept_start, .end = area->kept_end });
         }
+        return r;
+}
+
+int mem_add_unmapping(struct restore_task *t, struct compel_batch *b) {
+        _cleanup_(mem_run_vec_done) struct mem_run_vec staying = { 0 };
+        uint64_t at = 0;
+        int r = collect_staying(t, &staying);
+
+        for (size_t i = 0; r == 0 && i < staying.n; i++) {
+                add_munmap(b, at, staying.v[i].start);
+                at = staying.v[i].end;
+        }
+        if (r == 0)
+                add_munmap(b, at, MEM_END);
         for (size_t i = 0; r == 0 && i < t->mem->areas.n; i++)
                 if (t->mem->areas.v[i].kept_end > 0)
                         r = add_dropping(t, b, &t->mem->areas.v[i]);

@@ -36,8 +36,8 @@ struct restore_mem_tree *restore_mem_tree_of(struct restore *r) {
         if (!mem->tree) {
                 mem->tree = calloc(1, sizeof(*mem->tree));
                 ckpt_assert(mem->tree);
-                mem->tree->images_fd = mem->tree->pages_fd = mem->tree->patch_file = mem->tree->patch_fd =
-                        -EBADF;
+                mem->tree->exe_fd = mem->tree->images_fd = mem->tree->pages_fd = mem->tree->patch_file =
+                        mem->tree->patch_fd = -EBADF;
         }
         return mem->tree;
 }
@@ -123,7 +123,6 @@ int mem_load_runs(struct image_dir *dir, enum image_kind kind, unsigned long id,
         _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
         _cleanup_image_message_ Img__PagemapHead *head = NULL;
         _cleanup_image_file_ struct image_file *file = NULL;
-        _cleanup_close_ int fd = -EBADF;
         uint64_t size, wanted = 0;
         int r;
 
@@ -138,7 +137,7 @@ int mem_load_runs(struct image_dir *dir, enum image_kind kind, unsigned long id,
         if (r == 0)
                 r = read_runs(file, &runs, err);
         if (r == 0)
-                r = image_pages_fd(dir, head->pages_id, &fd, &size, err);
+                r = image_pages_size(dir, head->pages_id, &size, err);
         if (r < 0)
                 return r;
         if (runs.n > 0)

@@ -20,11 +20,23 @@ static bool widen_parts(const struct restore_area *area) {
         return area->content && !(area->msg->prot & PROT_WRITE) && area->end - area->start > WIDEN_MAX;
 }
 
-static void choose_prot(struct restore_area *area) {
+/* All of it and all of its pages are there already. */
+static bool needs_no_filling(const struct restore_task *t, const struct restore_area *area) {
+        const struct mem_run_vec *runs = &t->mem->runs;
+
+        if (area->kept_start != area->start || area->kept_end != area->end)
+                return false;
+        for (size_t i = mem_runs_find(runs, area->start); i < runs->n && runs->v[i].start < area->end; i++)
+                if (!(runs->v[i].sort & MEM_SORT_COW))
+                        return false;
+        return true;
+}
+
+static void choose_prot(const struct restore_task *t, struct restore_area *area) {
         area->map_prot = area->msg->prot;
         if (area->kind == MEM_SYSV)
                 area->map_prot = PROT_READ | (mem_sysv_read_only(area->msg) ? 0 : PROT_WRITE);
-        if (area->content && !widen_parts(area))
+        if (area->content && !widen_parts(area) && !needs_no_filling(t, area))
                 area->map_prot = PROT_READ | PROT_WRITE;
 }
 
@@ -67,7 +79,7 @@ void mem_add_areas(struct restore_task *t, struct compel_batch *b) {
         struct restore_area_vec *areas = &t->mem->areas;
 
         for (size_t i = 0; i < areas->n; i++)
-                choose_prot(&areas->v[i]);
+                choose_prot(t, &areas->v[i]);
         for (size_t i = 0; i < areas->n; i++) {
                 const struct restore_area *area = &areas->v[i];
                 uint64_t start = area->kept_end > 0 ? area->kept_end : area->start, end = area->end;

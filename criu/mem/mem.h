@@ -104,8 +104,14 @@ int mem_prepare(struct restore *r, struct ckpt_error *err);
  */
 int mem_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
 
+/* May it write to memory that it shares with others than the tree, and that is there when the restore has failed? */
+bool mem_outlives(const struct restore_task *t);
+
 /* Will mem_restore() wait for much memory to be read? */
 bool mem_is_large(const struct restore_task *t);
+
+/* Will mem_restore() of a task that is not large run nothing itself, given this empty batch? false: perhaps not. */
+bool mem_fits(const struct restore_task *t, const struct compel_batch *b);
 
 /*
  * After the task has cloned its children: what must come last (PR_SET_MM with the exe file, mlock,

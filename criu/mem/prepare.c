@@ -57,11 +57,18 @@ static bool is_own_exe(int fd) {
 }
 
 static int prepare_exe(struct restore_task *t, struct ckpt_error *err) {
+        struct restore_mem_tree *tree = restore_mem_tree_of(t->restore);
         int r = inherit_file(t->restore, t->mm->exe_file_id, O_RDONLY, &t->mem->exe_fd, err);
 
-        if (r == 0 && is_own_exe(t->mem->exe_fd))
+        if (r < 0)
+                return r;
+        if (tree->exe_fd != t->mem->exe_fd) {
+                tree->exe_fd = t->mem->exe_fd;
+                tree->exe_is_own = is_own_exe(tree->exe_fd);
+        }
+        if (tree->exe_is_own)
                 t->mem->exe_fd = -1;
-        return r;
+        return 0;
 }
 
 static int prepare_files(struct restore_task *t, struct ckpt_error *err) {

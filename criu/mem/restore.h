@@ -40,6 +40,8 @@ struct restore_mem_tree {
         struct restore_object_vec objects;
         struct restore_mapped_vec files;
         struct vdso_layout vdso;  /* of ckpt, that is of this kernel */
+        int exe_fd;               /* the last executable that was looked at */
+        bool exe_is_own;          /* it is that of ckpt */
         int images_fd;            /* the images directory, by its number in the tasks */
         int null_fd;              /* /dev/null, if there are AIO contexts */
         int pages_fd, uffd;       /* numbers that are free for the pages file and a userfaultfd of a task */
@@ -54,6 +56,7 @@ struct restore_mem {
         uint32_t pages_id;
         uint64_t pages_size;
         struct vdso_plan vdso;
+        bool vdso_kept;                /* it is that which the task was cloned with */
         int exe_fd;                    /* in the tasks; -1: it is the one they have */
         struct restore_mem_tree *tree; /* of the root, else NULL */
 };

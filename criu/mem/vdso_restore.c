@@ -311,7 +311,7 @@ void mem_add_vdso(struct restore_task *t, struct compel_batch *b) {
         raddr_t vec;
 
         add_copy(tree, plan, b);
-        if (!plan->map)
+        if (!plan->map || t->mem->vdso_kept)
                 return;
         compel_call(b, "map the vDSO", SYS_arch_prctl, ARCH_MAP_VDSO_64, plan->at);
         /* The kernel takes the address for a hint. */

@@ -90,11 +90,14 @@ static int seize(struct restore_thread *th, struct ckpt_error *err) {
         r = th->stop.seized ? compel_interrupt_later(&th->stop)
                             : compel_seize(&th->stop, th->tid, PTRACE_O_EXITKILL);
 
+        th->stop.dies = true;
         return r < 0 ? ckpt_error_errno(err, r, "pid %d: cannot stop it for the last time", th->tid) : 0;
 }
 
+/* Registers matter of the one that makes the last system call, and where a call has been started again. */
 static int wait_stop(struct restore_thread *th, struct ckpt_error *err) {
-        int r = compel_wait_stop(&th->stop, STOP_TIMEOUT_MS);
+        bool matter = th == first_living(th->task) || th->lane.started;
+        int r = (matter ? compel_wait_stop : compel_wait_stop_only)(&th->stop, STOP_TIMEOUT_MS);
 
         return r < 0 ? ckpt_error_errno(err, r, "pid %d: it does not stop for the last time", th->tid) : 0;
 }

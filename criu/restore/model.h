@@ -59,6 +59,7 @@ struct restore_thread {
         pid_t tid;
         Img__Core *core; /* owned */
         struct compel_batch lane;
+        bool made;                 /* has had what is its own since it was cloned: task_fill_unborn() */
         struct compel_thread stop; /* in the finish stage */
 };
 
@@ -87,6 +88,10 @@ struct restore_task {
         pid_t born_sid;         /* the session it is cloned into; it may make its own afterwards */
         int64_t seccomp_common; /* the last filter that all threads have in common; -1: none */
         bool cloned, filled, settled, threaded;
+        bool ids_changed;    /* for a moment: not all of its credentials need be those of ckpt */
+        bool has_children;   /* somebody's parent, or whoever clones somebody */
+        bool fills_at_birth; /* its lane has the batch for its memory before it exists */
+        bool makes_group;    /* a process group has its number, and it is no session leader */
         struct arena arena;
         struct restore_mem *mem;
         struct restore_fds *fds; /* shared by the tasks that share a table */
@@ -106,6 +111,7 @@ struct restore {
         struct restore_ipc *ipc;         /* ns/ipc.c; NULL: the tree shares ckpt's IPC namespace */
         struct compel_host *host;
         struct restore_stats stats;
+        size_t xstate_size; /* of the area that ptrace(2) takes; 0: not known yet */
         struct arena arena;
         struct task_self *self; /* made by task/ when first needed; free(3) it */
         /*

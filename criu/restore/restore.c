@@ -49,6 +49,8 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = mem_prepare(r, err);
         if (ret == 0)
+                fd_prepare(r);
+        if (ret == 0)
                 ret = lanes_create(r, err);
         if (ret == 0)
                 ret = time_enter(r, err);
@@ -57,7 +59,10 @@ static int prepare(struct restore *r, struct ckpt_error *err) {
         return ret;
 }
 
-/* Children have been cloned from it, so its memory may become what it is to be. */
+/*
+ * Children have been cloned from it, so its memory may become what it is to be. What is added here runs with the batch
+ * that fills its descriptor table.
+ */
 static int finish_memory(struct restore *r, struct ckpt_error *err) {
         int ret = 0;
 
@@ -67,17 +72,13 @@ static int finish_memory(struct restore *r, struct ckpt_error *err) {
                 if (t->kind != RESTORE_TASK_LIVE)
                         continue;
                 ret = mem_finish(t, task_lane(t), err);
-                if (ret == 0)
-                        ret = compel_run(task_lane(t), err);
         }
         return ret;
 }
 
 static int restore_attributes(struct restore *r, struct ckpt_error *err) {
-        int ret = 0;
+        int ret = task_restore(r, err);
 
-        for (int phase = 0; ret == 0 && phase < TASK_PHASE_MAX; phase++)
-                ret = task_restore_phase(r, (enum task_phase)phase, err);
         return ret < 0 ? ret : fault_point_error(FAULT_RESTORE_ATTRIBUTES, err);
 }
 

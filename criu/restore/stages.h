@@ -53,6 +53,12 @@ int plan_sharing(struct restore *r, struct ckpt_error *err);
 
 /* ---- tree.c ---- */
 
+/*
+ * Start the batch of every task's leader that is filled and does not run yet, then wait for all. Every batch is waited
+ * for, also after an error; the first error counts. Those that passed are empty again.
+ */
+int run_lanes(struct restore *r, struct ckpt_error *err);
+
 /* Clone all tasks, each with its memory; sessions, process groups, zombies. */
 int build_tree(struct restore *r, struct ckpt_error *err);
 
@@ -63,7 +69,10 @@ int join_groups(struct restore *r, struct ckpt_error *err);
 
 /* ---- threads.c ---- */
 
-/* The threads of all tasks that do not have them yet; of one, if other threads than the leader have children. */
+/*
+ * The threads of all tasks that do not have them yet, most of them with their attributes; of one, without, if other
+ * threads than the leader have children.
+ */
 int build_threads(struct restore *r, struct ckpt_error *err);
 int build_threads_of(struct restore_task *t, struct ckpt_error *err);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Cloning the tree as plan.c laid it out, in rounds: the tasks that exist get their memory (their children
- * start with a copy of it), then clone those that are theirs to clone.
+ * start with a copy of it), then clone those that are theirs to clone. A new task finds the batch for its own memory in
+ * its lane, where that is small, and works on it while its siblings are being cloned.
  */
 #include <errno.h>
 #include <linux/sched.h>
@@ -94,10 +95,13 @@ static int compare_ranks(const void *a, const void *b) {
 
 static void add_clones(struct restore_task *cloner, bool before) {
         struct restore *r = cloner->restore;
-        _cleanup_free_ struct restore_task **children = calloc(r->nr_tasks, sizeof(struct restore_task *));
+        _cleanup_free_ struct restore_task **children = NULL;
         size_t n = 0;
         bool ranked = false;
 
+        if (!cloner->has_children)
+                return;
+        children = calloc(r->nr_tasks, sizeof(struct restore_task *));
         ckpt_assert(children);
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
@@ -118,7 +122,7 @@ static void add_clones(struct restore_task *cloner, bool before) {
 static void add_subreaper(struct restore_task *t) {
         struct restore *r = t->restore;
 
-        for (size_t i = 0; i < r->nr_tasks; i++)
+        for (size_t i = 0; t->has_children && i < r->nr_tasks; i++)
                 if (r->tasks[i]->parent == t && r->tasks[i]->step == TREE_STEP_VIA) {
                         compel_call(task_lane(t), "become a subreaper", SYS_prctl, PR_SET_CHILD_SUBREAPER, 1,
                                     0, 0, 0);
@@ -142,25 +146,36 @@ static bool has_work(const struct restore_task *t) {
         return task_lane((struct restore_task *)t)->n > 0;
 }
 
-/* Start all batches that are filled, then wait for all. */
-static int run_all(struct restore *r, struct ckpt_error *err) {
+/* As soon as its batch is filled: while it works, the next one's is being filled. */
+static void start_early(struct restore_task *t) {
+        if (has_work(t) && task_lane(t)->error == 0 && !task_lane(t)->started)
+                compel_start(task_lane(t));
+}
+
+/* Its batch is empty again, unless it failed. */
+static int wait_lane(struct restore_task *t, struct ckpt_error *err) {
+        struct compel_batch *b = task_lane(t);
+        int ret = 0;
+
+        if (b->started)
+                ret = compel_wait(b, err);
+        else if (b->error)
+                ret = compel_run(b, err);
+        if (ret == 0)
+                compel_reset(b);
+        return ret;
+}
+
+int run_lanes(struct restore *r, struct ckpt_error *err) {
         int ret = 0;
 
         for (size_t i = 0; i < r->nr_tasks; i++)
-                if (has_work(r->tasks[i]) && task_lane(r->tasks[i])->error == 0)
-                        compel_start(task_lane(r->tasks[i]));
+                start_early(r->tasks[i]);
         for (size_t i = 0; i < r->nr_tasks; i++) {
-                struct compel_batch *b = task_lane(r->tasks[i]);
-                int r2 = 0;
+                int waited = wait_lane(r->tasks[i], err);
 
-                if (b->started)
-                        r2 = compel_wait(b, err);
-                else if (b->error)
-                        r2 = compel_run(b, err);
-                if (r2 == 0)
-                        compel_reset(b);
-                else if (ret == 0)
-                        ret = r2;
+                if (ret == 0)
+                        ret = waited;
         }
         return ret;
 }
@@ -195,8 +210,10 @@ static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
                         ret = fill_alone(t, err);
                 else if (t->kind == RESTORE_TASK_LIVE && mem_is_large(t))
                         ret = pool_add(r->pool, fill_task, t);
-                else if (t->kind == RESTORE_TASK_LIVE)
+                else if (t->kind == RESTORE_TASK_LIVE) {
                         ret = mem_restore(t, task_lane(t), err);
+                        start_early(t);
+                }
                 t->filled = true;
         }
         if (ret < 0 && !ckpt_error_is_set(err))
@@ -205,7 +222,7 @@ static int fill_new_tasks(struct restore *r, struct ckpt_error *err) {
         if (ret == 0)
                 ret = waited;
         if (ret == 0)
-                ret = run_all(r, err);
+                ret = run_lanes(r, err);
         if (ret == 0)
                 ret = fault_point_error(FAULT_RESTORE_MEMORY, err);
         return ret;
@@ -216,7 +233,7 @@ static int clone_from_threads(struct restore_task *cloner, struct ckpt_error *er
         struct restore *r = cloner->restore;
         int ret = 0;
 
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+        for (size_t i = 0; ret == 0 && cloner->has_children && i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
                 struct restore_thread *th;
 
@@ -231,25 +248,80 @@ static int clone_from_threads(struct restore_task *cloner, struct ckpt_error *er
         return ret;
 }
 
+static bool is_settling(const struct restore_task *t) {
+        return t->filled && !t->settled;
+}
+
+/*
+ * Nobody can wait yet for a task that is being cloned, so all of its memory must fit into one batch, and of tasks in one
+ * table only one may be at work.
+ */
+static bool fills_at_birth(const struct restore_task *t) {
+        const struct restore_task *cloner = t->via ? t->via : t->parent;
+
+        return t->kind == RESTORE_TASK_LIVE && !t->filled && cloner && is_settling(cloner) &&
+               cloning_thread(t, (struct restore_task *)cloner) == &cloner->threads[0] && !shares_table(t) &&
+               !mem_is_large(t) && mem_fits(t, &t->threads[0].lane);
+}
+
+static int fill_unborn(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i];
+
+                t->fills_at_birth = fills_at_birth(t);
+                if (!t->fills_at_birth)
+                        continue;
+                ret = mem_restore(t, task_lane(t), err);
+                start_early(t);
+        }
+        return ret;
+}
+
+/* Those that clone are waited for alone: if one fails, its other children never come. */
+static int wait_for_cloners(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                int waited = is_settling(r->tasks[i]) ? wait_lane(r->tasks[i], err) : 0;
+
+                if (ret == 0)
+                        ret = waited;
+        }
+        return ret;
+}
+
+static void mark_settled(struct restore *r) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                struct restore_task *t = r->tasks[i], *cloner = t->via ? t->via : t->parent;
+
+                t->cloned |= cloner && is_settling(cloner);
+        }
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                r->tasks[i]->settled |= r->tasks[i]->filled;
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                r->tasks[i]->filled |= r->tasks[i]->fills_at_birth;
+}
+
 static int settle_new_tasks(struct restore *r, struct ckpt_error *err) {
-        int ret;
+        int ret, waited;
 
         for (size_t i = 0; i < r->nr_tasks; i++)
-                if (r->tasks[i]->filled && !r->tasks[i]->settled)
+                if (is_settling(r->tasks[i])) {
                         add_settling(r->tasks[i]);
-        ret = run_all(r, err);
+                        start_early(r->tasks[i]);
+                }
+        ret = fill_unborn(r, err);
+        waited = wait_for_cloners(r, err);
+        if (ret == 0)
+                ret = waited;
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->filled && !r->tasks[i]->settled)
+                if (is_settling(r->tasks[i]))
                         ret = clone_from_threads(r->tasks[i], err);
         if (ret < 0)
                 return ret;
-        for (size_t i = 0; i < r->nr_tasks; i++)
-                if (r->tasks[i]->filled && !r->tasks[i]->settled) {
-                        r->tasks[i]->settled = true;
-                        for (size_t j = 0; j < r->nr_tasks; j++)
-                                if (cloned_by(r->tasks[j], r->tasks[i]))
-                                        r->tasks[j]->cloned = true;
-                }
+        mark_settled(r);
         return fault_point_error(FAULT_RESTORE_TREE_HALF, err);
 }
 
@@ -323,11 +395,17 @@ static int end_helpers(struct restore *r, struct ckpt_error *err) {
                 else
                         waitpid(t->pid, NULL, __WALL);
         }
-        return run_all(r, err);
+        return run_lanes(r, err);
 }
 
 /* Zombies have no children any more. Their parents wait until they are what they were. */
 static int end_zombies(struct restore *r, struct ckpt_error *err) {
+        bool any_ended = false;
+
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                any_ended |= r->tasks[i]->kind != RESTORE_TASK_LIVE;
+        if (!any_ended)
+                return 0;
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
@@ -343,12 +421,22 @@ static int end_zombies(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
                         add_sigchld_flush(r->tasks[i]);
-        return run_all(r, err);
+        return run_lanes(r, err);
+}
+
+static void mark_parents(struct restore *r) {
+        for (size_t i = 0; i < r->nr_tasks; i++) {
+                if (r->tasks[i]->parent)
+                        r->tasks[i]->parent->has_children = true;
+                if (r->tasks[i]->via)
+                        r->tasks[i]->via->has_children = true;
+        }
 }
 
 int build_tree(struct restore *r, struct ckpt_error *err) {
         int ret = 0;
 
+        mark_parents(r);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 if (!r->tasks[i]->parent && r->tasks[i]->step != TREE_STEP_BESIDE)
                         ret = clone_root(r, r->tasks[i], err);

@@ -44,9 +44,12 @@ static void compare_ids(const Img__UnixCred *cred, struct own_ids *ret) {
 }
 
 /* The filesystem id stays that of ckpt: it connects where it has no right to. */
-static void add_enter(struct compel_batch *b, const Img__UnixCred *cred, const struct own_ids *own) {
+static void add_enter(struct restore_task *t, const Img__UnixCred *cred, const struct own_ids *own) {
+        struct compel_batch *b = task_lane(t);
+
         if (own->same)
                 return;
+        t->ids_changed = true;
         if (!own->same_groups)
                 compel_call(b, "take on groups", SYS_setgroups, cred->n_groups,
                             compel_copy(b, cred->groups, cred->n_groups * sizeof(gid_t) + 1));
@@ -130,7 +133,7 @@ static int pairs_there(struct restore_task *t, int pidfd, const Img__UnixCred *c
         int r;
 
         empty_table(t, b);
-        add_enter(b, cred, own);
+        add_enter(t, cred, own);
         compel_room(b, (unsigned int)n + 8, n * sizeof(*there));
         there = compel_data(b, n * sizeof(*there), &addr);
         for (size_t i = 0; i < n; i++)
@@ -197,7 +200,7 @@ int unix_make_listen(struct restore *r, const Img__UnixCred *cred, int fd, uint3
                 rc = restore_send_fds(t, b, &fd, 1, err);
                 if (rc < 0)
                         return rc;
-                add_enter(b, cred, &own);
+                add_enter(t, cred, &own);
                 compel_call(b, "listen with a unix socket", SYS_listen, 0, backlog);
                 add_leave(b, &own);
                 compel_call(b, "close its copy of a socket", SYS_close, 0);
@@ -239,7 +242,7 @@ int unix_make_connect(struct restore *r, const Img__UnixCred *cred, int fd, int 
                 if (rc < 0)
                         return rc;
                 size = connect_address(node >= 0 ? 1 : -1, name, len, &a);
-                add_enter(b, cred, &own);
+                add_enter(t, cred, &own);
                 compel_call(b, "connect a unix socket", SYS_connect, 0, compel_copy(b, &a, sizeof(a)), size);
                 add_leave(b, &own);
                 compel_call(b, "close its copies of sockets", SYS_close_range, 0, node >= 0 ? 1 : 0, 0);

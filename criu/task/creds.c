@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -192,6 +193,25 @@ static void add_ambient(uint64_t ambient, struct compel_batch *b) {
                             PR_CAP_AMBIENT_RAISE, (uint64_t)__builtin_ctzll(ambient), 0, 0);
 }
 
+/* Everything that it has inherited from ckpt, and that nothing has changed since, is what it had. */
+static bool has_creds(const struct restore_thread *t, const Img__Creds *c, const struct caps *caps) {
+        const struct task_self *self = task_self_of_restore(t->task->restore);
+        const uid_t uids[] = { c->uid, c->euid, c->suid, c->fsuid };
+        const gid_t gids[] = { c->gid, c->egid, c->sgid, c->fsgid };
+
+        return !t->task->ids_changed && memcmp(uids, self->uids, sizeof(uids)) == 0 &&
+               memcmp(gids, self->gids, sizeof(gids)) == 0 && c->n_groups == self->nr_groups &&
+               (c->n_groups == 0 || memcmp(c->groups, self->groups, c->n_groups * sizeof(gid_t)) == 0) &&
+               caps->prm == self->cap_permitted && caps->eff == self->cap_effective &&
+               caps->inh == self->cap_inheritable && caps->amb == self->cap_ambient &&
+               caps->bnd == self->cap_bounding && (int64_t)c->secbits == self->securebits;
+}
+
+static void add_no_new_privs(const Img__Creds *c, struct compel_batch *b) {
+        if (c->has_no_new_privs && c->no_new_privs)
+                compel_call(b, "set no_new_privs", SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
 /*
  * Each step needs what the later ones take away: capabilities survive the change of ids by
  * SECBIT_NO_SETUID_FIXUP; the inheritable set may only grow while the bounding set is whole; ambient
@@ -203,6 +223,10 @@ static int creds_restore(struct restore_thread *t, struct compel_batch *b,
         const Img__Creds *c = restore_thread_core(t)->creds;
         struct caps caps = read_caps(c, self);
 
+        if (has_creds(t, c, &caps)) {
+                add_no_new_privs(c, b);
+                return 0;
+        }
         compel_call(b, "keep its capabilities for now", SYS_prctl, PR_SET_SECUREBITS,
                     SECBIT_NO_SETUID_FIXUP);
         add_capset(b, self->cap_permitted, self->cap_permitted, caps.inh);
@@ -211,8 +235,7 @@ static int creds_restore(struct restore_thread *t, struct compel_batch *b,
         add_ambient(caps.amb, b);
         compel_call(b, "set its securebits", SYS_prctl, PR_SET_SECUREBITS, c->secbits);
         add_capset(b, caps.eff, caps.prm, caps.inh);
-        if (c->has_no_new_privs && c->no_new_privs)
-                compel_call(b, "set no_new_privs", SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        add_no_new_privs(c, b);
         return 0;
 }
 

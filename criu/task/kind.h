@@ -14,7 +14,8 @@
  * Restore, in the order of the table, which is the order of `phase` first:
  *   check    load stage, for every thread (or process): is what the image says possible here? Nothing exists yet
  *   restore  add the system calls to the thread's batch; `b` is the lane of t
- *   outside  what ckpt does itself once the batch of this phase has run (/proc/PID/..., setpriority ...)
+ *            (or done by ckpt itself, where it does not matter what of the batch has been carried out)
+ *   outside  what ckpt does itself once the batches of all phases have run (setpriority ...)
  *
  * For kinds that are not per_thread, `t` is the first living thread (dump) or the first thread
  * that will live (restore), and the process-wide part of the leader's core is
@@ -87,7 +88,16 @@ int task_check(struct restore_task *t, struct ckpt_error *err);
  * What must be there before: all threads (also a leader that is to be dead, which may exit only after the last
  * phase), memory with its final protections, descriptors, zombies that have died; helpers that have been reaped.
  *
- * Restore one phase of all live tasks: fills the batches of all tasks and threads, starts them all, waits for all,
- * then does what is done from outside.
+ * Restore all phases of all live tasks: fills the batches of all tasks and threads, as many phases at once as their
+ * threads allow, and waits for all; then does what is done from outside.
  */
-int task_restore_phase(struct restore *r, enum task_phase phase, struct ckpt_error *err);
+int task_restore(struct restore *r, struct ckpt_error *err);
+
+/*
+ * What is a thread's own can be in its lane before it is cloned, so that it needs no waking: task_fill_unborn() for
+ * threads other than the leader of which task_fills_unborn() is true, once everything else that task_restore() wants
+ * is there; and after the clone, task_wait_born().
+ */
+bool task_fills_unborn(const struct restore_thread *t);
+int task_fill_unborn(struct restore_thread *t, struct ckpt_error *err);
+int task_wait_born(struct restore_thread *t, struct ckpt_error *err);

@@ -233,7 +233,9 @@ static int files_check(struct restore_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
-static int files_outside(struct restore_thread *t, struct ckpt_error *err) {
+/* Written by ckpt, while the task is as privileged as ckpt is. */
+static int files_restore(struct restore_thread *t, struct compel_batch *b __attribute__((unused)),
+                         struct ckpt_error *err) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__TaskCore *tc = restore_task_core(t);
         char text[16];
@@ -257,7 +259,7 @@ const struct task_kind kind_proc_files = {
         .phase = TASK_PHASE_PROCESS,
         .aside = files_read,
         .check = files_check,
-        .outside = files_outside,
+        .restore = files_restore,
 };
 
 /* ---- audit login id: a thread may only write its own ---- */

@@ -96,11 +96,15 @@ static int set_xstate(struct restore_thread *t, struct ckpt_error *err) {
         size_t size = sizeof(area);
         int r;
 
-        /* The kernel takes nothing but the size that it gives. */
-        r = compel_get_xstate(&t->stop, area, &size);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its extended registers",
-                                        restore_thread_name(t));
+        /* The kernel takes nothing but the size that it gives, which is the same for all. */
+        if (t->task->restore->xstate_size == 0) {
+                r = compel_get_xstate(&t->stop, area, &size);
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "%s: cannot read its extended registers",
+                                                restore_thread_name(t));
+                t->task->restore->xstate_size = size;
+        }
+        size = t->task->restore->xstate_size;
         r = xstate_from_image(layout, t->core->thread_info->fpregs, area, size, err);
         if (r < 0)
                 return ckpt_error_prefix(err, "%s", restore_thread_name(t));

@@ -100,12 +100,20 @@ static int raise_hard(struct restore_thread *t, struct compel_batch *b,
         return 0;
 }
 
+/* Inherited from ckpt, which raises only its own limit on open files. */
+static bool has_limit(const struct task_self *self, size_t resource, const Img__Rlimit *l) {
+        return resource != RLIMIT_NOFILE && l->cur == self->limits.v[resource].rlim_cur &&
+               l->max == self->limits.v[resource].rlim_max;
+}
+
 static int limits_restore(struct restore_thread *t, struct compel_batch *b,
                           struct ckpt_error *err __attribute__((unused))) {
+        const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__TaskRlimits *image = restore_task_core(t)->rlimits;
 
         for (size_t i = 0; image && i < image->n_rlimits; i++)
-                add_limit(b, i, image->rlimits[i]->cur, image->rlimits[i]->max);
+                if (!has_limit(self, i, image->rlimits[i]))
+                        add_limit(b, i, image->rlimits[i]->cur, image->rlimits[i]->max);
         return 0;
 }
 

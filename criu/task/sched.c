@@ -166,13 +166,19 @@ static void set_cpus(struct restore_thread *t, const struct task_self *self) {
                          restore_thread_name(t));
 }
 
+static bool has_policy(const Img__ThreadCore *core, const struct task_self *self) {
+        return self->plain_policy && (!core->has_sched_policy || core->sched_policy == SCHED_NORMAL) &&
+               core->sched_nice == self->nice && core->sched_prio == 0 &&
+               !(core->sched_flags & FLAGS_KEPT) && !core->has_sched_runtime;
+}
+
 static int sched_outside(struct restore_thread *t, struct ckpt_error *err) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         int r;
 
         set_cpus(t, self);
         r = set_ioprio(t, self, err);
-        return r < 0 ? r : set_policy(t, err);
+        return r < 0 || has_policy(restore_thread_core(t), self) ? r : set_policy(t, err);
 }
 
 const struct task_kind kind_sched = {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,21 +57,48 @@ static void read_status(const struct proc_dir *dir, struct proc_buf *buf, struct
         _cleanup_proc_status_ struct proc_status status = { 0 };
 
         self->last_cap = 40;
+        self->nr_groups = SIZE_MAX;
+        self->ignored = UINT64_MAX;
         if (proc_status_read(dir, buf, &status) < 0)
                 return;
         self->cap_permitted = status.cap_prm;
         self->cap_bounding = status.cap_bnd;
+        self->cap_effective = status.cap_eff;
+        self->cap_inheritable = status.cap_inh;
+        self->cap_ambient = status.cap_amb;
+        self->ignored = status.sig_ign;
+        memcpy(self->uids, status.uids, sizeof(self->uids));
+        memcpy(self->gids, status.gids, sizeof(self->gids));
+        if (status.groups.n <= TASK_GROUPS_MAX) {
+                self->nr_groups = status.groups.n;
+                if (status.groups.n > 0)
+                        memcpy(self->groups, status.groups.v, status.groups.n * sizeof(*self->groups));
+        }
         self->no_new_privs = status.no_new_privs;
         for (self->last_cap = 0; self->last_cap < 63; self->last_cap++)
                 if (prctl(PR_CAPBSET_READ, self->last_cap + 1, 0, 0, 0) < 0)
                         break;
 }
 
-/* In struct sched_attr of 48 bytes, sched_runtime stands at 24. */
-static uint64_t read_slice(void) {
-        uint64_t attr[6] = { 0 };
+/* struct sched_attr as of Linux 3.14. */
+struct attributes {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+};
 
-        return syscall(SYS_sched_getattr, 0, attr, sizeof(attr), 0) < 0 ? 0 : attr[3];
+static void read_policy(struct task_self *self) {
+        struct attributes own = { 0 }, first = { 0 };
+
+        if (syscall(SYS_sched_getattr, 0, &own, sizeof(own), 0) < 0)
+                return;
+        self->slice_ns = own.runtime;
+        self->nice = own.nice;
+        self->plain_policy = own.policy == SCHED_OTHER && own.flags == 0 &&
+                             syscall(SYS_sched_getattr, 1, &first, sizeof(first), 0) == 0 &&
+                             own.runtime == first.runtime;
 }
 
 static void read_self(struct task_self *self) {
@@ -93,7 +121,8 @@ static void read_self(struct task_self *self) {
         self->personality = (uint32_t)personality(0xffffffff);
         self->timerslack_ns = (uint64_t)prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
         self->ioprio = (int)syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0);
-        self->slice_ns = read_slice();
+        self->securebits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
+        read_policy(self);
         task_read_cpus(0, &self->affinity);
         task_read_cpus(1, &self->machine);
         task_read_label(getpid(), self->label, sizeof(self->label));

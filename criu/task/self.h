@@ -18,8 +18,16 @@ struct task_cpus {
         uint32_t size; /* bytes used, 0: unknown */
 };
 
+enum { TASK_GROUPS_MAX = 64 };
+
 struct task_self {
-        uint64_t cap_permitted, cap_bounding;
+        uint64_t cap_permitted, cap_bounding, cap_effective, cap_inheritable, cap_ambient;
+        uid_t uids[4]; /* real, effective, saved, filesystem */
+        gid_t gids[4];
+        gid_t groups[TASK_GROUPS_MAX];
+        size_t nr_groups;      /* SIZE_MAX: more than fit there, or unknown */
+        int64_t securebits;    /* negative: unknown */
+        uint64_t ignored;      /* signals, as bits signo - 1; all: unknown */
         unsigned int last_cap; /* highest capability that this kernel knows */
         bool no_new_privs;
         struct proc_limits limits;
@@ -31,6 +39,8 @@ struct task_self {
         uint64_t timerslack_ns;
         int ioprio;
         uint64_t slice_ns; /* sched_runtime of an ordinary policy, 0 before Linux 6.12 */
+        bool plain_policy; /* SCHED_NORMAL without flags, its slice that of pid 1 */
+        int nice;
         struct task_cpus affinity;
         struct task_cpus machine; /* where tasks run by default: that of pid 1 */
         char label[256];          /* /proc/self/attr/current, "" without a security module */

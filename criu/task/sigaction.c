@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "task/internal.h"
+#include "task/self.h"
 
 enum { NR_SIGNALS = 64, NR_ACTIONS = NR_SIGNALS - 2, SET_SIZE = 8 };
 
@@ -72,7 +73,15 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
-/* All of them: what the task has inherited from ckpt is not known here. */
+/*
+ * A task is born with all actions that are not ignored set back (CLONE_CLEAR_SIGHAND), and has changed none since but
+ * that of SIGCHLD, to the default.
+ */
+static bool has_it(const struct restore_thread *t, const Img__Sa *sa, int sig) {
+        return sa->sigaction == 0 && sa->flags == 0 && sa->restorer == 0 && sa->mask == 0 &&
+               !(task_self_of_restore(t->task->restore)->ignored & 1ULL << (sig - 1));
+}
+
 static int restore(struct restore_thread *t, struct compel_batch *b,
                    struct ckpt_error *err __attribute__((unused))) {
         const Img__TaskCore *tc = restore_task_core(t);
@@ -81,6 +90,8 @@ static int restore(struct restore_thread *t, struct compel_batch *b,
                 const Img__Sa *sa = tc->sigactions[i];
                 const struct kernel_action action = { sa->sigaction, sa->flags, sa->restorer, sa->mask };
 
+                if (has_it(t, sa, signal_of(i)))
+                        continue;
                 compel_call(b, "set its signal actions", SYS_rt_sigaction, (uint64_t)signal_of(i),
                             compel_copy(b, &action, sizeof(action)), 0, SET_SIZE);
         }

@@ -31,7 +31,8 @@ static int restore(struct restore_thread *t, struct compel_batch *b,
         const Img__ThreadSas *sas = restore_thread_core(t)->sas;
         stack_t ss = { 0 };
 
-        if (!sas)
+        /* Until now no task or thread has had any. */
+        if (!sas || (sas->ss_sp == 0 && sas->ss_size == 0 && sas->ss_flags == SS_DISABLE))
                 return 0;
         ss.ss_sp = (void *)(uintptr_t)sas->ss_sp;
         ss.ss_size = sas->ss_size;

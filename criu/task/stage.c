@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lib/fault.h"
+#include "mem/mem.h"
 #include "task/internal.h"
 
 enum { PASSES_MAX = 100 };
@@ -369,7 +370,9 @@ static int for_phase(struct restore_task *t, enum task_phase phase,
 }
 
 static int fill(const struct task_kind *kind, struct restore_thread *t, struct ckpt_error *err) {
-        return kind->restore ? kind->restore(t, &t->lane, err) : 0;
+        if (!kind->restore || (t->made && kind->per_thread))
+                return 0;
+        return kind->restore(t, &t->lane, err);
 }
 
 static int do_outside(const struct task_kind *kind, struct restore_thread *t, struct ckpt_error *err) {
@@ -414,23 +417,100 @@ static int wait_lanes(struct restore_task *t, struct ckpt_error *err) {
         return ret;
 }
 
-int task_restore_phase(struct restore *r, enum task_phase phase, struct ckpt_error *err) {
+/*
+ * Phases that follow each other in one batch of each thread; between two rounds the threads of a process wait for each
+ * other.
+ */
+static const struct {
+        enum task_phase first, last;
+} rounds[] = {
+        { TASK_PHASE_PROCESS, TASK_PHASE_PROCESS },
+        { TASK_PHASE_THREAD, TASK_PHASE_CREDENTIALS },
+        { TASK_PHASE_LAST, TASK_PHASE_LAST },
+};
+
+/*
+ * What is late for the sake of others is late for all: once the kernel knows its robust futexes, a task that dies in a
+ * restore that fails would mark them in memory that it shares with strangers.
+ */
+static size_t rounds_at_once(const struct restore_task *t, size_t round) {
+        if (t->nr_threads > 1)
+                return 1;
+        if (mem_outlives(t))
+                return round == 0 ? ELEMENTSOF(rounds) - 1 : round == ELEMENTSOF(rounds) - 1 ? 1 : 0;
+        return round == 0 ? ELEMENTSOF(rounds) : 0;
+}
+
+static int fill_round(struct restore_task *t, size_t round, struct ckpt_error *err) {
+        size_t n = rounds_at_once(t, round);
+        int r = 0;
+
+        if (n == 0)
+                return 0;
+        for (int phase = rounds[round].first; r == 0 && phase <= (int)rounds[round + n - 1].last; phase++)
+                r = for_phase(t, (enum task_phase)phase, fill, err);
+        return r < 0 ? r : start_lanes(t, err);
+}
+
+/* Each works from the moment that its batch is filled. */
+static int run_round(struct restore *r, size_t round, struct ckpt_error *err) {
         int ret = 0;
 
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
-                        ret = for_phase(r->tasks[i], phase, fill, err);
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
-                        ret = start_lanes(r->tasks[i], err);
+                        ret = fill_round(r->tasks[i], round, err);
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 int waited = r->tasks[i]->kind == RESTORE_TASK_LIVE ? wait_lanes(r->tasks[i], err) : 0;
 
                 if (ret == 0)
                         ret = waited;
         }
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
-                        ret = for_phase(r->tasks[i], phase, do_outside, err);
         return ret;
+}
+
+int task_restore(struct restore *r, struct ckpt_error *err) {
+        int ret = 0;
+
+        for (size_t round = 0; ret == 0 && round < ELEMENTSOF(rounds); round++)
+                ret = run_round(r, round, err);
+        for (int phase = 0; ret == 0 && phase < TASK_PHASE_MAX; phase++)
+                for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                        if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
+                                ret = for_phase(r->tasks[i], (enum task_phase)phase, do_outside, err);
+        return ret;
+}
+
+/*
+ * Signals that are pending have to wait for the signal actions of the process, seccomp for everything, and robust
+ * futexes for the end, where strangers share them.
+ */
+bool task_fills_unborn(const struct restore_thread *t) {
+        const Img__SignalQueue *pending = t->core->thread_core->signals_p;
+
+        return t != &t->task->threads[0] && !t->task->restore->seccomp && !mem_outlives(t->task) &&
+               (!pending || pending->n_signals == 0);
+}
+
+int task_fill_unborn(struct restore_thread *t, struct ckpt_error *err) {
+        int r = 0;
+
+        ckpt_assert(t->lane.n == 0);
+        for (size_t k = 0; r == 0 && k < nr_task_kinds; k++)
+                if (task_kinds[k]->per_thread && task_kinds[k]->restore)
+                        r = task_kinds[k]->restore(t, &t->lane, err);
+        if (r == 0)
+                r = start_lane(&t->lane, err);
+        t->made = r == 0;
+        return r;
+}
+
+int task_wait_born(struct restore_thread *t, struct ckpt_error *err) {
+        int r;
+
+        if (!t->lane.started)
+                return 0;
+        r = compel_wait(&t->lane, err);
+        if (r == 0)
+                compel_reset(&t->lane);
+        return r;
 }

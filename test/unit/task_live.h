@@ -300,8 +300,7 @@ static inline void end_dead_leader(void) {
 
 static inline void phases(void) {
         TRY(task_check(&restored, &err_));
-        for (int phase = 0; phase < TASK_PHASE_MAX; phase++)
-                TRY(task_restore_phase(&restore, (enum task_phase)phase, &err_));
+        TRY(task_restore(&restore, &err_));
 }
 
 static inline void finish(void) {
