@@ -19,7 +19,7 @@
 #include "macro.h"
 #include "sock/uapi.h"
 
-enum { DATA_MAX = 64, DEFAULTS_MAX = 16 };
+enum { DATA_MAX = 64, DEFAULTS_MAX = 16, MAXSEG_MAX = 32767 };
 
 /* Who has the option. */
 enum {
@@ -90,6 +90,8 @@ static const struct row table[] = {
         OPT(IPPROTO_IP, IP_MULTICAST_TTL, FOR_INET | FOR_DGRAM, OPEN),
         OPT(IPPROTO_IP, IP_MULTICAST_LOOP, FOR_INET | FOR_DGRAM, OPEN),
         OPT(IPPROTO_IP, IP_MULTICAST_ALL, FOR_INET | FOR_DGRAM, OPEN),
+        OPT(IPPROTO_IP, IP_MULTICAST_IF, FOR_INET | FOR_DGRAM, OPEN,
+            .size = 4), /* the address of the device */
         OPT(IPPROTO_IP, IP_UNICAST_IF, FOR_INET, OPEN),
 
         OPT(IPPROTO_IPV6, IPV6_UNICAST_HOPS, FOR_INET6, BIND),
@@ -107,6 +109,9 @@ static const struct row table[] = {
         OPT(IPPROTO_IPV6, IPV6_2292PKTINFO, FOR_INET6, OPEN),
         OPT(IPPROTO_IPV6, IPV6_RECVHOPLIMIT, FOR_INET6, OPEN),
         OPT(IPPROTO_IPV6, IPV6_2292HOPLIMIT, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_2292HOPOPTS, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_2292DSTOPTS, FOR_INET6, OPEN),
+        OPT(IPPROTO_IPV6, IPV6_2292RTHDR, FOR_INET6, OPEN),
         OPT(IPPROTO_IPV6, IPV6_RECVTCLASS, FOR_INET6, OPEN),
         OPT(IPPROTO_IPV6, IPV6_RECVRTHDR, FOR_INET6, OPEN),
         OPT(IPPROTO_IPV6, IPV6_RECVHOPOPTS, FOR_INET6, OPEN),
@@ -122,8 +127,12 @@ static const struct row table[] = {
 
         OPT(IPPROTO_IP, IP_HDRINCL, FOR_INET | FOR_RAW, BIND),
         OPT(IPPROTO_IP, IP_NODEFRAG, FOR_INET | FOR_RAW, BIND),
+        OPT(IPPROTO_IP, IP_ROUTER_ALERT, FOR_INET | FOR_RAW, OPEN),
         OPT(IPPROTO_IPV6, IPV6_HDRINCL, FOR_INET6 | FOR_RAW, BIND),
         OPT(IPPROTO_IPV6, IPV6_CHECKSUM, FOR_INET6 | FOR_RAW, BIND),
+        OPT(IPPROTO_IPV6, IPV6_FREEBIND, FOR_INET6 | FOR_RAW, BIND), /* of others, IP's are the same */
+        OPT(IPPROTO_IPV6, IPV6_TRANSPARENT, FOR_INET6 | FOR_RAW, BIND),
+        OPT(IPPROTO_IPV6, IPV6_ROUTER_ALERT_ISOLATE, FOR_INET6 | FOR_DGRAM, OPEN),
 
         OPT(SOL_SOCKET, SO_REUSEPORT, FOR_ALL, BIND, IN_SK(so_reuseport), BOOL),
         OPT(SOL_SOCKET, SO_PRIORITY, FOR_ALL, BIND, IN_SK(so_priority)),
@@ -156,6 +165,7 @@ static const struct row table[] = {
         OPT(SOL_SOCKET, SO_PASSRIGHTS, FOR_UNIX, OPEN),
         OPT(SOL_SOCKET, SO_PASSPIDFD, FOR_UNIX, OPEN),
 
+        OPT(IPPROTO_TCP, TCP_MAXSEG, FOR_TCP, BIND), /* without a connection; see get_value() */
         /* Before the connection is made: it starts with that. */
         OPT(IPPROTO_TCP, TCP_CONGESTION, FOR_TCP, BIND, .size = 16),
         OPT(IPPROTO_TCP, TCP_NODELAY, FOR_TCP, OPEN, IN_TCP(nodelay), BOOL),
@@ -234,6 +244,14 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
                (!(row->who & FOR_RAW) || k->type == SOCK_RAW);
 }
 
+static bool is_connected(int fd) {
+        struct tcp_info info = { 0 };
+        socklen_t len = sizeof(info.tcpi_state);
+
+        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_LISTEN &&
+               info.tcpi_state != TCP_CLOSE;
+}
+
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
 static void get_value(int fd, const struct row *row, struct value *ret) {
         socklen_t len = row->size ? row->size : sizeof(ret->number);
@@ -250,6 +268,9 @@ static void get_value(int fd, const struct row *row, struct value *ret) {
                 ret->number = *(const uint8_t *)&ret->number;
         else if (len != sizeof(ret->number))
                 ret->known = false;
+        /* Of a connection it is what was negotiated. */
+        if (row->level == IPPROTO_TCP && row->name == TCP_MAXSEG)
+                ret->known = ret->number <= MAXSEG_MAX && !is_connected(fd);
 }
 
 static bool same_value(const struct row *row, const struct value *a, const struct value *b) {
