@@ -67,10 +67,11 @@ struct dump_task {
         Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
         struct arena arena;
-        struct proc_buf maps_buf;   /* names of `smaps` */
-        struct pid_vec tids;        /* look stage, by dump_tids() */
-        const struct proc_status *seen_status; /* the leader's, while it is being looked at; NULL: not read */
-        struct task_call *calls;    /* look stage: of each of its threads; in the arena; NULL: not known */
+        struct proc_buf maps_buf; /* names of `smaps` */
+        struct pid_vec tids;      /* look stage, by dump_tids() */
+        const struct proc_status
+                *seen_status;    /* the leader's, while it is being looked at; NULL: not read */
+        struct task_call *calls; /* look stage: of each of its threads; in the arena; NULL: not known */
         size_t nr_calls;
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
         bool filtered;              /* some thread is, or was, under seccomp: d->tracer traces it */

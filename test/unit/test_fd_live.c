@@ -493,9 +493,15 @@ static void test_swapped_after_look(void **state) {
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_files), TEST(test_sharing), TEST(test_many),
-                TEST(test_pipes), TEST(test_fifos),   TEST(test_locks),
-                TEST(test_owner), TEST(test_chroot),  TEST(test_changed_after_look),
+                TEST(test_files),
+                TEST(test_sharing),
+                TEST(test_many),
+                TEST(test_pipes),
+                TEST(test_fifos),
+                TEST(test_locks),
+                TEST(test_owner),
+                TEST(test_chroot),
+                TEST(test_changed_after_look),
                 TEST(test_swapped_after_look),
         };
 
