@@ -67,7 +67,8 @@ for n in range(KILLS + 3):
     sb.no_strangers({server.pid})
     sb.wait_for(lambda: locks() == [], f'the lock to go after kill {n}: {locks()}', 5)
     check(counter('OutRsts') == server.resets, f'kill {n}: RSTs')
-    check(server.outline() == before, f'kill {n}: the server is not what it was', before, server.outline())
+    # The last of its threads may still be on its way out of the visit.
+    sb.wait_for(lambda: server.outline() == before, f'the server to be what it was after kill {n}: {before}', 10)
 print(f'{hit} of {KILLS} kills hit a dump of {limit * 1000:.0f} ms; an answer {slowest * 1000:.0f} ms later at the latest')
 check(hit >= KILLS // 4, f'only {hit} of {KILLS} kills came in time')
 server.run()
