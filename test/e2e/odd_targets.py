@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
@@ -50,8 +51,7 @@ class Frozen:
     """A group of cgroup v2 with one frozen process in it."""
 
     def __init__(self, pid):
-        self.dir = f'{V2[0]}/ckpt-odd-{os.getpid()}-{pid}'
-        os.mkdir(self.dir)
+        self.dir = tempfile.mkdtemp(prefix='ckpt-odd-', dir=V2[0])
         write(self.dir + '/cgroup.procs', str(pid))
         self.freeze('1')
 
@@ -148,10 +148,8 @@ signal.pause()
 
 
 def case_most_areas():
-    """A process with as many areas as the kernel allows one: ckpt's own make it too many. It comes back with a higher
-    limit."""
-    with open('/proc/sys/vm/max_map_count') as f:
-        limit = int(f.read())
+    """A process with as many areas as the kernel allows one: with ckpt's own they may be too many, and what to do is said.
+    (Not tried with a higher limit: it is the whole machine's.)"""
     for f in os.listdir(sb.path('work')):
         os.unlink(sb.path('work', f))
     pid = sb.start(['/usr/bin/python3', '-c', AREAS])
@@ -161,12 +159,8 @@ def case_most_areas():
     if result.rc:
         one_clear_line(result, str(pid), 'max_map_count')
         sb.no_strangers(set())
-        write('/proc/sys/vm/max_map_count', str(limit + 1000))
-        try:
-            sb.restore('img-areas', expect_pid=pid)
-        finally:
-            write('/proc/sys/vm/max_map_count', str(limit))
-    kill_tree(sb, pid)
+    else:
+        kill_tree(sb, pid)
 
 
 def case_no_proc():
