@@ -52,9 +52,11 @@ struct dump_socks *dump_socks(struct dump *d) {
 
 void sock_dump_free(struct dump *d) {
         struct dump_socks *s = d->socks;
+        bool holds;
 
         if (!s)
                 return;
+        holds = s->killed && s->unix_ && s->unix_->holds;
         sock_guard_disarm(&s->guard);
         netlock_hold_free(&s->hold);
         for (size_t i = 0; i < s->conns.n; i++)
@@ -73,6 +75,8 @@ void sock_dump_free(struct dump *d) {
         arena_done(&s->arena);
         free(s);
         d->socks = NULL;
+        if (holds)
+                sock_await_end(d);
 }
 
 /* ---- who is connected with whom ---- */
@@ -464,6 +468,8 @@ int sock_silence(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
         int r;
 
+        if (s)
+                s->killed = true;
         if (!s || d->opts->tcp_close || s->conns.n == 0)
                 return 0;
         s->silenced = true;
@@ -516,7 +522,7 @@ void sock_undo(struct dump *d) {
         for (size_t i = 0; s->silenced && i < s->conns.n; i++)
                 if (tcp_is_connection(s->conns.v[i]->isk->state))
                         end_repair(s->conns.v[i]);
-        s->silenced = false;
+        s->silenced = s->killed = false;
         if (netlock_hold_end(s->hold, &err) < 0 || (s->left && remove_lock(s->lock, &err) < 0))
                 log_error("%s", ckpt_error_message(&err));
         s->left = false;

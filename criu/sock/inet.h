@@ -60,6 +60,7 @@ struct dump_socks {
         struct netlock_hold *hold;   /* the network lock until then; NULL: none */
         char lock[NETLOCK_NAME_MAX]; /* that comes when the tree is killed, and stays; "": none is needed */
         bool left, silenced, told;   /* left: `lock` is there; told: the action scripts */
+        bool killed;                 /* the tree, or it will be */
 };
 
 /* netlink.c's and af_packet.c's */

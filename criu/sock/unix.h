@@ -60,11 +60,18 @@ struct unix_dump {
         struct unix_dumped_vec all;  /* by dump */
         struct unix_place_vec places;
         struct unix_fd_vec kept; /* descriptors from queues that the registry refers to */
+        bool holds;              /* there are descriptors in queues */
 };
 
 /* Made at the first call. */
 struct unix_dump *unix_dump(struct dump *d);
 void unix_dump_free(struct unix_dump **u);
+
+/*
+ * The tree is dead, and ckpt has closed its copies: wait for the end of the sockets that were in the queues of others
+ * (settle.c). Not for ever: something else may have them.
+ */
+void sock_await_end(struct dump *d);
 
 /* Who has what to do with whom: adds a blocker for each socket whose other end, or client, is not in the tree. */
 void unix_judge(struct dump *d, const struct unix_dumped_vec *socks, struct blockers *b);

@@ -47,6 +47,7 @@ static int write_packet(struct dump *d, struct image_file *image, const struct u
                 scm.rights = rights;
                 packet.n_scm = 1;
                 packet.scm = &scms;
+                unix_dump(d)->holds = true;
                 r = register_fds(d, s, p, &scm, err);
         }
         if (p->has_cred) {

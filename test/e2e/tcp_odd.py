@@ -8,40 +8,11 @@ import os
 import re
 
 from _net import OtherMachine, locks
-from _scenario import Sandbox, check, one_clear_line, read
+from _odd import finish, program
+from _scenario import Sandbox, check, one_clear_line
 
 sb = Sandbox.from_env()
 there = OtherMachine(sb)
-HEAD = '''
-import os, select, signal, socket, struct, time
-def ready():
-    open('ready', 'w').close()
-def go():
-    while not os.path.exists('go'):
-        time.sleep(0.01)
-def state(s):
-    return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]
-'''
-
-
-def program(text):
-    for name in ('ready', 'go'):
-        if os.path.exists(sb.path('work', name)):
-            os.unlink(sb.path('work', name))
-    with open(sb.path('work/prog.py'), 'w') as f:
-        f.write(HEAD + text)
-    pid = sb.start(['/usr/bin/python3', 'prog.py'])
-    sb.wait_for(lambda: pid in sb.children.ended or os.path.exists(sb.path('work/ready')), 'the program')
-    check(pid not in sb.children.ended, 'ended', read(sb.path('work/out')).decode())
-    return pid
-
-
-def finish(pid, what):
-    with open(sb.path('work/go'), 'w'):
-        pass
-    check(sb.wait_exit(pid) == 0, f'{what}: the program failed', read(sb.path('work/out')).decode())
-
-
 CASES = {}
 CASES['self'] = '''
 s = socket.socket(); s.bind(('127.0.0.1', 7900)); s.connect(('127.0.0.1', 7900))
@@ -223,21 +194,21 @@ b.send(b'whole'); assert a.recv(100) == b'halfwhole'
 with open('/proc/sys/net/ipv4/tcp_fastopen', 'w') as f:
     f.write('1543')
 for name, text in CASES.items():
-    pid = program(text)
+    pid = program(sb, text)
     for n in range(2):
         sb.dump(pid, f'img-{name}-{n}', '--tcp-established')
         sb.restore(f'img-{name}-{n}', '--tcp-established', expect_pid=pid)
         check(locks() == [], f'locks: {locks()}')
-    finish(pid, name)
+    finish(sb, pid, name)
 for name, (text, pattern) in REFUSED.items():
-    pid = program(text)
+    pid = program(sb, text)
     result = sb.ckpt('check', '-t', str(pid), '--tcp-established')
     check(result.rc == 1 and re.search(pattern, result.out), f'{name}: check -t says nothing of it', result.out)
     one_clear_line(sb.ckpt(*sb.dump_args(pid, 'img-refused', '--tcp-established')), pattern, 'as before')
     check(locks() == [], f'locks: {locks()}')
-    finish(pid, name)
-pid = program(REFUSED['TCP_DEFER_ACCEPT'][0].replace("b.send(b'now')", "b.close(); b = socket.create_connection(('127.0.0.1', 7910)); b.send(b'now')"))
+    finish(sb, pid, name)
+pid = program(sb, REFUSED['TCP_DEFER_ACCEPT'][0].replace("b.send(b'now')", "b.close(); b = socket.create_connection(('127.0.0.1', 7910)); b.send(b'now')"))
 check(sb.ckpt('check', '-t', str(pid), '--tcp-established', '--skip-in-flight').rc == 0, 'check -t --skip-in-flight')
 sb.dump(pid, 'img-skip', '--tcp-established', '--skip-in-flight')
 sb.restore('img-skip', '--tcp-established', expect_pid=pid)
-finish(pid, 'skipped')
+finish(sb, pid, 'skipped')
