@@ -20,7 +20,7 @@
 #include "macro.h"
 #include "sock/uapi.h"
 
-enum { DATA_MAX = 64 };
+enum { DATA_MAX = 64, MAXSEG_MAX = 32767 };
 
 /* Who has the option. */
 enum {
@@ -96,6 +96,14 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
                (!(row->who & FOR_RAW) || k->type == SOCK_RAW);
 }
 
+static bool is_connected(int fd) {
+        struct tcp_info info = { 0 };
+        socklen_t len = sizeof(info.tcpi_state);
+
+        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_LISTEN &&
+               info.tcpi_state != TCP_CLOSE;
+}
+
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
 static void get_value(int fd, const struct row *row, struct value *ret) {
         socklen_t len = row->size ? row->size : sizeof(ret->number);
@@ -112,6 +120,9 @@ static void get_value(int fd, const struct row *row, struct value *ret) {
                 ret->number = *(const uint8_t *)&ret->number;
         else if (len != sizeof(ret->number))
                 ret->known = false;
+        /* Of a connection it is what was negotiated. */
+        if (row->level == IPPROTO_TCP && row->name == TCP_MAXSEG)
+                ret->known = ret->number <= MAXSEG_MAX && !is_connected(fd);
 }
 
 static bool same_value(const struct row *row, const struct value *a, const struct value *b) {

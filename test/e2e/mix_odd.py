@@ -3,7 +3,7 @@
 # e2e: netns timeout=150
 """Kinds in combination, each program dumped and restored twice: System V IPC with TCP in queues, timers of all clocks, filters
 of threads, all closing states in one tree, the same connection in many queues and tables (one that holds itself), a shared
-table, peers that have died."""
+table, peers that have died, rare options."""
 from _net import locks
 from _odd import finish, program
 from _scenario import Sandbox, check
@@ -200,6 +200,20 @@ assert select.select([pf], [], [], 0)[0]
 assert os.WEXITSTATUS(os.waitpid(z, 0)[1]) == 3
 try: b.send(b'x'); time.sleep(0.1); b.send(b'x'); raise SystemExit('sent')
 except OSError: pass
+'''
+CASES['options'] = '''
+# that few have set: IP_MULTICAST_IF, TCP_MAXSEG of who is not connected, options of raw sockets and of RFC 2292
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); l = socket.create_server(('127.0.0.1', 7941)); t = socket.socket()
+u6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); r = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
+r6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)
+v = [(u, 0, 32, socket.inet_aton('127.0.0.1')), (u6, 0, 32, socket.inet_aton('127.0.0.1')), (l, 6, 2, 537), (t, 6, 2, 1000), (r, 0, 5, 1)]
+v += [(s, 41, n, 1) for s in (u6, r6) for n in (3, 4, 5, 30)] + [(r6, 41, 75, 1), (r6, 41, 78, 1)]
+def get(): return [s.getsockopt(level, name, 4) for s, level, name, _ in v]
+was = get()
+for s, level, name, value in v: s.setsockopt(level, name, value)
+now = get(); assert all(x != y for x, y in zip(was, now)), (was, now)
+ready(); go()
+assert get() == now, (get(), now)
 '''
 
 for name, text in CASES.items():
