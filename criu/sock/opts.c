@@ -590,6 +590,9 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
                 r = restore_rows(fd, opts, defaults_for(defaults, kind), when, what, err);
         if (r == 0 && when == SOCK_WHEN_OPEN)
                 r = restore_open(fd, opts->sk, what, err);
+        /* Before anything is received: a larger window, once told, is what the peer waits for ever after. */
+        if (r == 0 && when == SOCK_WHEN_FILTER && kind->domain != AF_UNIX && kind->type == SOCK_STREAM)
+                r = set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, opts->sk->so_rcvbuf, what, err);
         if (r == 0 && when == SOCK_WHEN_LAST)
                 r = restore_last(fd, opts->sk, what, err);
         if (r == 0 && when == filter_when(kind))

@@ -407,7 +407,7 @@ static int set_timestamp(int fd, const Img__TcpStream *msg, const char *what, st
 
 /*
  * The kernel computes its segment size at connect(2), from this option, as TCP_REPAIR_OPTIONS comes too late for it.
- * What the option cannot say (loopback devices) is brought in, with IPv4, by another one that makes it compute again.
+ * What the option cannot say (loopback devices) is brought in by others that make it compute again.
  */
 static int connect_sized(int fd, const Img__TcpStream *msg, const struct sockaddr *peer, socklen_t len) {
         uint32_t mss = MIN(msg->mss_clamp, (uint32_t)MAXSEG_MAX);
@@ -423,8 +423,12 @@ static void compute_size_again(int fd, const Img__TcpStream *msg) {
         uint8_t options[40];
         socklen_t len = sizeof(options);
 
-        if (msg->mss_clamp > MAXSEG_MAX && getsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, &len) == 0)
+        /* Nor may a segment be larger than half of the largest window: it would wait for one that never comes. */
+        if (msg->mss_clamp <= MAXSEG_MAX && (!msg->has_max_window || msg->mss_clamp <= msg->max_window / 2))
+                return;
+        if (getsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, &len) == 0)
                 setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, len);
+        setsockopt(fd, IPPROTO_IPV6, IPV6_RTHDR, NULL, 0); /* none, as before */
 }
 
 int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, const struct sockaddr *peer,
@@ -519,7 +523,10 @@ int tcp_rebuild_received(int fd, const Img__TcpStream *msg, unsigned int state, 
         if (r < 0)
                 return r;
         r = set_window(fd, msg, msg->inq_seq - tcp_fin_received(state));
-        return r < 0 ? ckpt_error_errno(err, r, "%s: cannot set its windows", what) : 0;
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot set its windows", what);
+        compute_size_again(fd, msg);
+        return 0;
 }
 
 /* Its FIN is behind data that was not sent, so it was not either. */

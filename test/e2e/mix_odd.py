@@ -3,7 +3,7 @@
 # e2e: netns timeout=150
 """Kinds in combination, each program dumped and restored twice: System V IPC with TCP in queues, timers of all clocks, filters
 of threads, all closing states in one tree, the same connection in many queues and tables (one that holds itself), a shared
-table, peers that have died, rare options."""
+table, peers that have died, windows smaller than a segment, rare options."""
 from _net import locks
 from _odd import finish, program
 from _scenario import Sandbox, check
@@ -200,6 +200,23 @@ assert select.select([pf], [], [], 0)[0]
 assert os.WEXITSTATUS(os.waitpid(z, 0)[1]) == 3
 try: b.send(b'x'); time.sleep(0.1); b.send(b'x'); raise SystemExit('sent')
 except OSError: pass
+'''
+CASES['small windows'] = '''
+# smaller than a segment, and full: the sender must not wait for more than there can be
+def pair(family, address):
+    a = socket.socket(family); a.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096); a.bind((address, 0)); a.listen()
+    b = socket.socket(family); b.connect(a.getsockname()); c, _ = a.accept(); b.setblocking(False); c.settimeout(20); n = 0
+    try:
+        while True: n += b.send(bytes(100))
+    except BlockingIOError: pass
+    return b, c, n
+v = [pair(socket.AF_INET, '127.0.0.1'), pair(socket.AF_INET6, '::1')]
+time.sleep(1) # a probe or two
+ready(); go()
+for b, c, n in v:
+    start = time.monotonic()
+    while n > 0: n -= len(c.recv(65536))
+    took = time.monotonic() - start; assert took < 3, took
 '''
 CASES['options'] = '''
 # that few have set: IP_MULTICAST_IF, TCP_MAXSEG of who is not connected, options of raw sockets and of RFC 2292
