@@ -507,10 +507,9 @@ static void end_repair(const struct inet_conn *c) {
 }
 
 static int remove_lock(const char *name, struct ckpt_error *err) {
-        _cleanup_close_ int fd = netlock_socket();
+        _cleanup_close_ int fd = -EBADF;
 
-        return fd < 0 ? ckpt_error_errno(err, fd, "cannot unlock the network")
-                      : netlock_remove(fd, name, err);
+        return netlock_remove(&fd, name, err);
 }
 
 void sock_undo(struct dump *d) {

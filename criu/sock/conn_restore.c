@@ -204,10 +204,7 @@ static int unlock_network(struct restore *r, struct inet_state *s, struct ckpt_e
 
                 if (!name || (last && strcmp(last, name) == 0))
                         continue;
-                if (s->unlock < 0)
-                        s->unlock = netlock_socket();
-                rc = s->unlock < 0 ? ckpt_error_errno(err, s->unlock, "cannot unlock the network")
-                                   : netlock_remove(s->unlock, name, err);
+                rc = netlock_remove(&s->unlock, name, err);
                 last = name;
         }
         return rc;

@@ -95,13 +95,17 @@ static bool serve(const struct sock_guard *g) {
         return true;
 }
 
-struct message {
-        char bytes[NETLOCK_MESSAGE_MAX];
-        size_t size;
-};
+static void remove_lock(const struct sock_guard *g, const char *name) {
+        char message[NETLOCK_MESSAGE_MAX];
+        size_t size = netlock_remove_message(name, message);
+
+        if (g->nl >= 0)
+                send(g->nl, message, size, 0);
+        netlock_legacy_remove(name);
+}
 
 static void __attribute__((noreturn))
-guard(const struct sock_guard *g, const struct message messages[GUARD_LOCKS]) {
+guard(const struct sock_guard *g, const char *const locks[GUARD_LOCKS]) {
         struct sched_param priority = { .sched_priority = 1 };
 
         syscall(SYS_setsid);
@@ -111,8 +115,8 @@ guard(const struct sock_guard *g, const struct message messages[GUARD_LOCKS]) {
                 ;
         is_dead(g->self, -1);
         if (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS))
-                for (size_t i = 0; i < GUARD_LOCKS && messages[i].size > 0; i++)
-                        send(g->nl, messages[i].bytes, messages[i].size, 0);
+                for (size_t i = 0; locks && i < GUARD_LOCKS; i++)
+                        remove_lock(g, locks[i]);
         _exit(0);
 }
 
@@ -140,7 +144,8 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
                 return -errno;
         if (lock) {
                 g->nl = netlock_socket();
-                if (g->nl < 0)
+                /* Without, there is no nf_tables either. */
+                if (g->nl < 0 && g->nl != -EPROTONOSUPPORT)
                         return g->nl;
         }
         g->size = page_size() + GUARD_ROOM;
@@ -155,13 +160,10 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
 
 int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,
                    struct ckpt_error *err) {
-        struct message messages[GUARD_LOCKS] = { 0 };
         struct sock_guard g = SOCK_GUARD_INIT;
         sigset_t all, saved;
         int r;
 
-        for (size_t i = 0; locks && i < GUARD_LOCKS; i++)
-                messages[i].size = netlock_remove_message(locks[i], messages[i].bytes);
         r = open_all(root, locks != NULL, &g);
         if (r == 0) {
                 sigfillset(&all);
@@ -169,7 +171,7 @@ int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock
                 /* No exit signal: nobody in ckpt is told when it ends. */
                 g.pid = (pid_t)syscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
                 if (g.pid == 0)
-                        guard(&g, messages);
+                        guard(&g, locks);
                 r = g.pid < 0 ? -errno : 0;
                 pthread_sigmask(SIG_SETMASK, &saved, NULL);
         }

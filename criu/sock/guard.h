@@ -46,7 +46,7 @@ enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3 };
 enum { GUARD_LOCKS = 2 };
 
 /*
- * Arm it. From now on ckpt's death removes the network locks `locks` (names of tables, which need not be there; NULL:
+ * Arm it. From now on ckpt's death removes the network locks `locks` (which need not be there; NULL:
  * none). `root` is the root of the tree. All calls are for one thread, the tracer of the tree.
  */
 int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,

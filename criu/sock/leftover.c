@@ -2,7 +2,6 @@
 #include "sock/leftover.h"
 
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -18,6 +17,18 @@ static bool wants_removal(FILE *out) {
         return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
+/* The legacy iptables have no single command for it; as one transaction, with the counters of all other rules. */
+static void show_commands(FILE *out, const struct netlock_found *lock) {
+        if (lock->nft)
+                fprintf(out, " nft delete table inet %s\n", lock->name);
+        for (int i = 0; i < 2; i++)
+                if (lock->xt[i])
+                        fprintf(out,
+                                "    ip%stables-legacy-save -c -t mangle | grep -v %s | "
+                                "ip%stables-legacy-restore -c -T mangle\n",
+                                i ? "6" : "", lock->name, i ? "6" : "");
+}
+
 static void show(FILE *out, const struct netlock_found *lock) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         _cleanup_close_ int fd = -EBADF;
@@ -31,14 +42,12 @@ static void show(FILE *out, const struct netlock_found *lock) {
                 lock->note[0] ? lock->note : "run of ckpt");
         fprintf(out,
                 "  It holds back the TCP connections of a checkpoint until that is restored, which removes it.\n"
-                "  If it never will be, remove it with: nft delete table inet %s\n",
-                lock->name);
+                "  If it never will be, remove it with:%s",
+                lock->nft ? "" : "\n");
+        show_commands(out, lock);
         if (!wants_removal(out))
                 return;
-        fd = netlock_socket();
-        if (fd < 0)
-                fprintf(out, "  It cannot be removed: %s\n", strerror(-fd));
-        else if (netlock_remove(fd, lock->name, &err) < 0)
+        if (netlock_remove(&fd, lock->name, &err) < 0)
                 fprintf(out, "  %s\n", ckpt_error_message(&err));
         else
                 fprintf(out, "  Removed.\n");
@@ -48,7 +57,6 @@ void sock_show_leftovers(FILE *out) {
         _cleanup_(netlock_found_vec_done) struct netlock_found_vec locks = { 0 };
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
-        /* Without nf_tables there are none; the features have said so. */
         if (netlock_list(&locks, &err) < 0)
                 return;
         for (size_t i = 0; i < locks.n; i++)

@@ -1,32 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "sock/lock.h"
 
-#include <arpa/inet.h>
-#include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netlink.h>
-#include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
 #include "proc/stat.h"
-#include "sock/nlmsg.h"
+#include "sock/lock_backend.h"
 
 static const char prefix[] = "ckpt-";
 enum { ID_DIGITS = 16 };
+
+/* In the order in which they are tried. */
+static const struct netlock_backend *const backends[] = { &netlock_nft, &netlock_legacy };
 
 void netlock_new_name(char ret[static NETLOCK_NAME_MAX]) {
         uint64_t id = 0;
@@ -42,6 +36,8 @@ bool netlock_name_valid(const char *name) {
                strspn(name + head, "0123456789abcdef") == ID_DIGITS;
 }
 
+/* ---- notes ---- */
+
 static bool stat_of(pid_t pid, struct proc_stat *ret) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -49,210 +45,95 @@ static bool stat_of(pid_t pid, struct proc_stat *ret) {
         return proc_open(pid, &dir) == 0 && proc_stat_read(&dir, &buf, ret) == 0;
 }
 
-/* ---- making it ---- */
+void netlock_note_print(const char *note, char ret[static NETLOCK_NOTE_MAX]) {
+        struct proc_stat stat;
+        int used = 0;
 
-static void print_elements(FILE *f, const struct sock_tuple *tuples, size_t n, bool v6) {
-        const char *type = v6 ? "ipv6_addr" : "ipv4_addr", *before = "  elements = { ";
-        char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN];
-
-        fprintf(f, " set c%c {\n  type %s . inet_service . %s . inet_service\n", v6 ? '6' : '4', type, type);
-        for (size_t i = 0; i < n; i++) {
-                if (tuples[i].v6 != v6)
-                        continue;
-                inet_ntop(v6 ? AF_INET6 : AF_INET, tuples[i].src, src, sizeof(src));
-                inet_ntop(v6 ? AF_INET6 : AF_INET, tuples[i].dst, dst, sizeof(dst));
-                fprintf(f, "%s%s . %u . %s . %u", before, src, tuples[i].src_port, dst, tuples[i].dst_port);
-                before = ",\n   ";
-        }
-        fputs(before[0] == ',' ? " }\n }\n" : " }\n", f);
+        ret[0] = 0;
+        if (stat_of(getpid(), &stat))
+                used = snprintf(ret, NETLOCK_NOTE_MAX, "%d/%" PRIu64 " ", getpid(), stat.start_time);
+        snprintf(ret + used, NETLOCK_NOTE_MAX - (size_t)used, "%.100s", note);
+        for (char *c = ret; *c; c++)
+                if (*c > 0 && (*c < ' ' || *c == '"' || *c == '\\' || *c == 127))
+                        *c = '_';
 }
 
-/*
- * At the input hook addresses are the socket's also where they are translated on the way; at the output hook
- * that is so before the translation (-100). -350: ahead of connection tracking, which so sees nothing.
- */
-static void print_chain(FILE *f, const char *name, const char *addr, const char *port, const char *peer_addr,
-                        const char *peer_port) {
-        fprintf(f, " chain %s {\n  type filter hook %sput priority -350\n  meta mark %#x accept\n", name,
-                name, NETLOCK_MARK);
-        for (int v6 = 0; v6 < 2; v6++)
-                fprintf(f, "  %s %s . tcp %s . %s %s . tcp %s @c%d drop\n", v6 ? "ip6" : "ip", addr, port,
-                        v6 ? "ip6" : "ip", peer_addr, peer_port, v6 ? 6 : 4);
-        fputs(" }\n", f);
+void netlock_note_parse(const char *text, struct netlock_found *found) {
+        uint64_t start = 0;
+        struct proc_stat stat;
+        int pid = 0, used = 0;
+
+        if (sscanf(text, "%9d/%" SCNu64 " %n", &pid, &start, &used) != 2)
+                return;
+        snprintf(found->note, sizeof(found->note), "%s", text + used);
+        if (pid > 0 && stat_of(pid, &stat) && stat.start_time == start && stat.state != 'Z')
+                found->owner = pid;
 }
 
-static void print_in(FILE *f) {
-        print_chain(f, "in", "daddr", "dport", "saddr", "sport");
-}
-
-enum { OUT_ONLY = 1 << 0, OWNED = 1 << 1 };
-
-/* The functions of libnftables that are used. It is loaded by need, because that takes longer than most dumps. */
-struct nft_library {
-        void *handle;
-        struct nft_ctx *(*ctx_new)(uint32_t flags);
-        void (*ctx_free)(struct nft_ctx *ctx);
-        int (*buffer_output)(struct nft_ctx *ctx);
-        int (*buffer_error)(struct nft_ctx *ctx);
-        const char *(*get_error)(struct nft_ctx *ctx);
-        int (*run)(struct nft_ctx *ctx, const char *commands);
-};
-
-static bool nft_load(struct nft_library *nft) {
-        nft->handle = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
-        if (!nft->handle)
-                return false;
-#define LOAD(field, symbol) \
-        ((nft->field = (__typeof__(&symbol))(uintptr_t)dlsym(nft->handle, #symbol)) != NULL)
-        return LOAD(ctx_new, nft_ctx_new) && LOAD(ctx_free, nft_ctx_free) &&
-               LOAD(buffer_output, nft_ctx_buffer_output) && LOAD(buffer_error, nft_ctx_buffer_error) &&
-               LOAD(get_error, nft_ctx_get_error_buffer) && LOAD(run, nft_run_cmd_from_buffer);
-#undef LOAD
-}
+/* ---- holding ---- */
 
 struct netlock_hold {
-        struct nft_library nft;
-        struct nft_ctx *ctx; /* with the socket that owns the table */
+        const struct netlock_backend *backend;
+        void *own;
         char name[NETLOCK_NAME_MAX];
-        bool owned, held;
+        bool held;
 };
 
-static int open_nft(struct netlock_hold *h, int *spare, struct ckpt_error *err) {
-        if (!nft_load(&h->nft))
-                return ckpt_error(err, -EOPNOTSUPP,
-                                  "cannot lock the network: libnftables.so.1 cannot be loaded");
-        if (spare)
-                *spare = safe_close(*spare);
-        h->ctx = h->nft.ctx_new(NFT_CTX_DEFAULT);
-        if (!h->ctx)
-                return ckpt_error_errno(err, -ENOMEM, "cannot lock the network");
-        h->nft.buffer_output(h->ctx);
-        h->nft.buffer_error(h->ctx);
-        return 0;
-}
+/* The fault point stands for a kernel without nf_tables. */
+static int hold_with_any(struct netlock_hold *h, const struct sock_tuple *tuples, size_t n, const char *note,
+                         int *spare, struct ckpt_error *err) {
+        bool pretend = fault_point(FAULT_NETWORK_NFTABLES) < 0;
+        int r = -EOPNOTSUPP;
 
-static int run_nft(struct netlock_hold *h, const char *commands, struct ckpt_error *err) {
-        const char *text;
-        int r;
-
-        if (h->nft.run(h->ctx, commands) >= 0)
-                return 0;
-        text = h->nft.get_error(h->ctx);
-        r = ckpt_error(err, -EOPNOTSUPP, "cannot lock or unlock the network with nftables: %.*s",
-                       (int)strcspn(text, "\n"), strncmp(text, "Error: ", 7) == 0 ? text + 7 : text);
-        ckpt_error_hint(err,
-                        "Use a kernel with nf_tables (`ckpt check` tells), or hold the packets of these "
-                        "connections back yourself and use --network-lock skip");
-        return r;
-}
-
-static void print_note(FILE *f, const char *note) {
-        struct proc_stat stat;
-
-        fputs(" comment \"", f);
-        if (stat_of(getpid(), &stat))
-                fprintf(f, "%d/%" PRIu64 " ", getpid(), stat.start_time);
-        for (const char *c = note; *c && c - note < 100; c++)
-                fputc(*c < ' ' || *c == '"' || *c == '\\' || *c == 127 ? '_' : *c, f);
-        fputs("\"\n", f);
-}
-
-/* Commands for one transaction. `replaces`: the name of a table that goes; NULL: none. */
-static char *print_table(const char *name, const struct sock_tuple *tuples, size_t n, unsigned int flags,
-                         const char *note, const char *replaces) {
-        char *commands = NULL;
-        size_t size;
-        FILE *f = open_memstream(&commands, &size);
-
-        ckpt_assert(f && netlock_name_valid(name));
-        if (replaces)
-                fprintf(f, "delete table inet %s\n", replaces);
-        fprintf(f, "table inet %s {\n%s", name, flags & OWNED ? " flags owner\n" : "");
-        print_note(f, note);
-        print_elements(f, tuples, n, false);
-        print_elements(f, tuples, n, true);
-        print_chain(f, "out", "saddr", "sport", "daddr", "dport");
-        if (!(flags & OUT_ONLY))
-                print_in(f);
-        fputs("}\n", f);
-        ckpt_assert(fclose(f) == 0);
-        return commands;
-}
-
-/* The library leaves its socket open across execve, so that an action script could keep it. */
-static void close_on_exec(void) {
-        _cleanup_closedir_ DIR *dir = opendir("/proc/self/fd");
-        const struct dirent *entry;
-
-        while (dir && (entry = readdir(dir)) != NULL) {
-                int fd = atoi(entry->d_name), domain = 0, protocol = 0;
-                socklen_t len = sizeof(int);
-
-                if (entry->d_name[0] != '.' && fcntl(fd, F_GETFD) == 0 &&
-                    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_NETLINK &&
-                    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
-                    protocol == NETLINK_NETFILTER)
-                        fcntl(fd, F_SETFD, FD_CLOEXEC);
-        }
+        h->backend = &netlock_nft;
+        if (!pretend)
+                r = h->backend->hold(h->name, tuples, n, note, spare, &h->own, err);
+        if (r == 0 || (!pretend && netlock_nft_works()))
+                return r;
+        ckpt_error_clear(err);
+        log_debug("no nf_tables: the network lock is made with the legacy iptables");
+        h->backend = &netlock_legacy;
+        return h->backend->hold(h->name, tuples, n, note, spare, &h->own, err);
 }
 
 int netlock_hold(const char *name, const struct sock_tuple *tuples, size_t n, const char *note, int *spare,
                  struct netlock_hold **ret, struct ckpt_error *err) {
-        _cleanup_free_ char *owned = print_table(name, tuples, n, OUT_ONLY | OWNED, note, NULL);
-        _cleanup_free_ char *plain = print_table(name, tuples, n, OUT_ONLY, note, NULL);
-        _cleanup_error_ struct ckpt_error refused = CKPT_ERROR_INIT;
         struct netlock_hold *h = calloc(1, sizeof(*h));
         int r;
 
-        ckpt_assert(h);
+        ckpt_assert(h && netlock_name_valid(name));
         snprintf(h->name, sizeof(h->name), "%s", name);
         log_debug("network lock %s for %zu connections", name, n);
-        r = open_nft(h, spare, err);
-        if (r == 0) {
-                h->owned = run_nft(h, owned, &refused) == 0;
-                if (!h->owned)
-                        r = run_nft(h, plain, err);
-        }
+        r = hold_with_any(h, tuples, n, note, spare, err);
         if (r < 0) {
-                netlock_hold_free(&h);
+                free(h);
                 return r;
         }
         h->held = true;
-        close_on_exec();
         *ret = h;
         return 0;
 }
 
 int netlock_hold_in(struct netlock_hold *h, struct ckpt_error *err) {
-        _cleanup_free_ char *commands = NULL;
-        size_t size;
-        FILE *f = open_memstream(&commands, &size);
-
-        ckpt_assert(f);
-        fprintf(f, "table inet %s {\n%s", h->name, h->owned ? " flags owner\n" : "");
-        print_in(f);
-        fputs("}\n", f);
-        ckpt_assert(fclose(f) == 0);
-        return run_nft(h, commands, err);
+        return h->backend->hold_in(h->own, h->name, err);
 }
 
 int netlock_hold_leave(struct netlock_hold *h, const char *name, const struct sock_tuple *tuples, size_t n,
                        const char *note, struct ckpt_error *err) {
-        _cleanup_free_ char *commands = print_table(name, tuples, n, 0, note, h->name);
-        int r = run_nft(h, commands, err);
+        int r;
 
+        ckpt_assert(netlock_name_valid(name));
+        r = h->backend->leave(h->own, h->name, name, tuples, n, note, err);
         h->held = h->held && r < 0;
         return r;
 }
 
 int netlock_hold_end(struct netlock_hold *h, struct ckpt_error *err) {
-        char command[NETLOCK_NAME_MAX + 32];
         int r;
 
         if (!h || !h->held)
                 return 0;
-        snprintf(command, sizeof(command), "delete table inet %s\n", h->name);
-        r = run_nft(h, command, err);
+        r = h->backend->end(h->own, h->name, err);
         h->held = r < 0;
         return r;
 }
@@ -264,157 +145,22 @@ void netlock_hold_free(struct netlock_hold **h) {
                 return;
         if (netlock_hold_end(*h, &err) < 0)
                 log_error("%s", ckpt_error_message(&err));
-        if ((*h)->ctx)
-                (*h)->nft.ctx_free((*h)->ctx);
-        if ((*h)->nft.handle)
-                dlclose((*h)->nft.handle);
+        (*h)->backend->free((*h)->own);
         free(*h);
         *h = NULL;
 }
 
-/* ---- netlink ---- */
-
-int netlock_socket(void) {
-        int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-
-        return fd < 0 ? -errno : fd;
-}
-
-static void *put(char *buf, size_t *at, const void *data, size_t len) {
-        char *place = buf + *at;
-
-        ckpt_assert(*at + NLMSG_ALIGN(len) <= NETLOCK_MESSAGE_MAX);
-        memset(place, 0, NLMSG_ALIGN(len));
-        memcpy(place, data, len);
-        *at += NLMSG_ALIGN(len);
-        return place;
-}
-
-static struct nlmsghdr *put_head(char *buf, size_t *at, uint16_t type, uint16_t flags, uint8_t family,
-                                 uint16_t res_id) {
-        struct {
-                struct nlmsghdr head;
-                struct nfgenmsg gen;
-        } msg = {
-                .head = { .nlmsg_len = sizeof(msg),
-                          .nlmsg_type = type,
-                          .nlmsg_flags = NLM_F_REQUEST | flags },
-                .gen = { .nfgen_family = family, .version = NFNETLINK_V0, .res_id = htons(res_id) },
-        };
-
-        return put(buf, at, &msg, sizeof(msg));
-}
-
-static void put_string(char *buf, size_t *at, struct nlmsghdr *head, uint16_t type, const char *text) {
-        struct nlattr attr = { .nla_type = type, .nla_len = (uint16_t)(NLA_HDRLEN + strlen(text) + 1) };
-        size_t before = *at;
-
-        put(buf, at, &attr, sizeof(attr));
-        put(buf, at, text, strlen(text) + 1);
-        head->nlmsg_len += (uint32_t)(*at - before);
-}
-
-size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_MAX]) {
-        struct nlmsghdr *head;
-        size_t at = 0;
-
-        put_head(ret, &at, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-        head = put_head(ret, &at, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, NLM_F_ACK, NFPROTO_INET, 0);
-        put_string(ret, &at, head, NFTA_TABLE_NAME, name);
-        put_head(ret, &at, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-        return at;
-}
-
-int netlock_remove(int fd, const char *name, struct ckpt_error *err) {
-        char message[NETLOCK_MESSAGE_MAX];
-        size_t size;
-        int r;
-
-        ckpt_assert(netlock_name_valid(name));
-        size = netlock_remove_message(name, message);
-        r = nl_ask(fd, message, size, NULL, NULL);
-        if (r < 0 && r != -ENOENT)
-                return ckpt_error_errno(err, r, "cannot remove the network lock (nftables table inet %s)",
-                                        name);
-        return 0;
-}
-
 /* ---- finding ---- */
-
-struct table_seen {
-        const char *name; /* NULL: none */
-        const uint8_t *userdata;
-        size_t userdata_len;
-};
-
-static struct table_seen parse_table(const struct nlmsghdr *h) {
-        struct nl_attrs attrs =
-                nl_attrs(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, sizeof(struct nfgenmsg));
-        struct table_seen seen = { 0 };
-        struct nl_attr attr;
-
-        while (nl_attrs_next(&attrs, &attr) > 0)
-                if (attr.type == NFTA_TABLE_NAME && attr.len > 0 &&
-                    ((const char *)attr.data)[attr.len - 1] == 0)
-                        seen.name = attr.data;
-                else if (attr.type == NFTA_TABLE_USERDATA) {
-                        seen.userdata = attr.data;
-                        seen.userdata_len = attr.len;
-                }
-        return seen;
-}
-
-/* libnftables keeps the comment as type 0, length, text. "PID/START note". */
-static void parse_note(const struct table_seen *seen, struct netlock_found *found) {
-        uint64_t start = 0;
-        struct proc_stat stat;
-        char text[160] = "";
-        int pid = 0, used = 0;
-        size_t len;
-
-        if (seen->userdata_len < 3 || seen->userdata[0] != 0 || seen->userdata[1] > seen->userdata_len - 2)
-                return;
-        len = MIN((size_t)seen->userdata[1], sizeof(text) - 1);
-        memcpy(text, seen->userdata + 2, len);
-        if (sscanf(text, "%9d/%" SCNu64 " %n", &pid, &start, &used) != 2)
-                return;
-        snprintf(found->note, sizeof(found->note), "%s", text + used);
-        if (pid > 0 && stat_of(pid, &stat) && stat.start_time == start && stat.state != 'Z')
-                found->owner = pid;
-}
-
-static int add_found(const struct nlmsghdr *h, void *arg) {
-        struct table_seen seen;
-        struct netlock_found *found;
-
-        if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE))
-                return 0;
-        seen = parse_table(h);
-        if (!seen.name || !netlock_name_valid(seen.name))
-                return 0;
-        found = netlock_found_vec_add(arg);
-        if (!found)
-                return -ENOMEM;
-        snprintf(found->name, sizeof(found->name), "%s", seen.name);
-        parse_note(&seen, found);
-        return 0;
-}
-
-static void begin_again(void *arg) {
-        ((struct netlock_found_vec *)arg)->n = 0;
-}
 
 int netlock_list(struct netlock_found_vec *ret, struct ckpt_error *err) {
         struct netlock_found_vec all = { 0 };
-        char message[NETLOCK_MESSAGE_MAX];
-        size_t size = 0;
-        int r;
+        int r = 0;
 
-        put_head(message, &size, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_INET, 0);
-        r = nl_list(NETLINK_NETFILTER, message, size, add_found, begin_again, &all);
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(backends); i++)
+                r = backends[i]->list(&all, err);
         if (r < 0) {
                 netlock_found_vec_done(&all);
-                return ckpt_error_errno(err, r, "cannot list the tables of nftables");
+                return r;
         }
         netlock_found_vec_done(ret);
         *ret = all;
@@ -431,4 +177,17 @@ int netlock_exists(const char *name) {
                 if (strcmp(all.v[i].name, name) == 0)
                         return 1;
         return 0;
+}
+
+int netlock_remove(int *fd, const char *name, struct ckpt_error *err) {
+        int r;
+
+        ckpt_assert(netlock_name_valid(name));
+        r = netlock_nft_remove(fd, name, err);
+        if (r < 0)
+                return r;
+        r = netlock_legacy_remove(name);
+        return r < 0 ? ckpt_error_errno(err, r, "cannot remove the network lock (chains of iptables %s-*)",
+                                        name)
+                     : 0;
 }

@@ -4,6 +4,10 @@
  * or goes out, so that nobody answers with a RST. One nftables table of ckpt's own per run, named ckpt-ID,
  * with the connections as elements of two sets; made, and taken away, in one transaction each. It
  * lies in ckpt's network namespace.
+ *
+ * Where the kernel has no nf_tables, chains of the legacy iptables: in the table mangle, which sees addresses as the
+ * socket has them, ckpt-ID-in and -out, and more where there are many connections (xtables.h). One transaction for each
+ * of IPv4 and IPv6.
  */
 #pragma once
 
@@ -36,11 +40,12 @@ bool netlock_name_valid(const char *name);
 
 /*
  * Hold back the packets of `n` connections, and write `note` (what for, in words) into the table. Costs one
- * transaction. -EOPNOTSUPP: the kernel has no nf_tables.
+ * transaction. -EOPNOTSUPP: the kernel has neither nf_tables nor ip_tables. -EMFILE: no
+ * descriptor below FD_SETSIZE is free, which libnftables needs.
  *
  * The lock is in force as long as somebody holds it: the table belongs to a socket ("flags owner", Linux 5.12), and goes
  * with the last copy of its descriptor, so also when somebody kills ckpt and all its helpers. On older kernels it
- * stays until it is removed.
+ * stays until it is removed. Of the legacy iptables nothing goes by itself: a process watches over ckpt and removes it.
  *
  * Only what goes out is held back, until netlock_hold_in(). What arrives in between is received, but the peer is not
  * told; so the first ACK after the restore tells it something new, and it goes on at once, however far its
@@ -67,26 +72,32 @@ int netlock_hold_end(struct netlock_hold *h, struct ckpt_error *err);
 void netlock_hold_free(struct netlock_hold **h);
 
 /*
- * Remove a table that stays, through a socket of netlock_socket(). One that is not there is no error. To close a
- * socket soon after something was removed costs a grace period of RCU, 10 ms: do it when nobody waits any more.
+ * Remove a lock that stays, of whichever kind it is. One that is not there is no error. `*fd`: a socket of
+ * netlock_socket(), made if it is negative, for the caller to close. To close it soon after something was removed
+ * costs a grace period of RCU, 10 ms: do it when nobody waits any more.
  */
-int netlock_remove(int fd, const char *name, struct ckpt_error *err);
+int netlock_remove(int *fd, const char *name, struct ckpt_error *err);
+
+/* -EPROTONOSUPPORT: the kernel has no netlink for netfilter. */
 int netlock_socket(void);
 
-/* 1: there is such a table; 0: there is none. */
+/* 1: there is such a lock; 0: there is none. */
 int netlock_exists(const char *name);
 
 /*
  * netlock_remove() for a process that may use system calls only: prepare a message, send it to a socket of
- * netlock_socket() later.
+ * netlock_socket() later; and call the other one.
  */
 size_t netlock_remove_message(const char *name, char ret[static NETLOCK_MESSAGE_MAX]);
+int netlock_legacy_remove(const char *name);
 
-/* A table that some run has left, for `ckpt check`. */
+/* A lock that some run has left, for `ckpt check`. */
 struct netlock_found {
         char name[NETLOCK_NAME_MAX];
         char note[128]; /* "" if it has none */
         pid_t owner;    /* the ckpt that made it, if that still runs; else 0 */
+        bool nft;       /* a table of nftables; or: */
+        bool xt[2];     /* chains of the legacy iptables, for IPv4, IPv6 */
 };
 DEFINE_VEC(netlock_found_vec, struct netlock_found);
 

@@ -2,7 +2,9 @@
 """Networks for the scenario scripts: a namespace of the script's own, and another machine behind a veth."""
 import ctypes
 import os
+import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -33,6 +35,41 @@ def nft(command):
 def locks():
     """Names of ckpt's tables in this network namespace."""
     return re.findall(r'^table inet (ckpt-\S+)', nft('list tables'), re.M)
+
+
+def iptables(v6=False):
+    """What legacy iptables has in the table mangle, a line each, without comments and counters."""
+    text = subprocess.run([f'ip{"6" if v6 else ""}tables-legacy-save', '-t', 'mangle'], check=True, capture_output=True,
+                          text=True).stdout
+    return [re.sub(r' \[\d+:\d+\]$', '', line) for line in text.splitlines() if not line.startswith('#')]
+
+
+def legacy_locks():
+    """Names of the locks that are made of chains, of both families."""
+    return sorted(set(re.findall(r'^:(ckpt-[0-9a-f]{16})-', '\n'.join(iptables() + iptables(True)), re.M)))
+
+
+def check_on_terminal(sb, answer):
+    """`ckpt check` with a person in front of it. How often it asked, and what it said."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(sb.ckpt_path, [sb.ckpt_path, 'check'])
+    sb.bystanders.add(pid)
+    text, asked = '', 0
+    while select.select([fd], [], [], 30)[0]:
+        try:
+            got = os.read(fd, 4096).decode(errors='replace')
+        except OSError:
+            break
+        if not got:
+            break
+        text += got
+        if text.count('[y/N]') > asked:
+            asked += 1
+            os.write(fd, answer + b'\n')
+    os.close(fd)
+    sb.children.wait(pid, 10)
+    return asked, text
 
 
 def counter(name, pid='self'):

@@ -15,7 +15,7 @@ COMMITTED = {'dump-commit-renamed', 'dump-committed', 'dump-kill-half'}
 # Passed by --leave-running only.
 WITH_RUNNING = {'dump-before-resume'}
 # Passed only by trees with connections; their tests see to them.
-ELSEWHERE = ('dump-network', 'dump-socket', 'restore-network', 'restore-socket')
+ELSEWHERE = ('network-', 'dump-network', 'dump-socket', 'restore-network', 'restore-socket')
 # Steps that nothing can go wrong in: killing is all that can happen there.
 KILL_ONLY = {'dump-commit-half', 'dump-commit-renamed'}
 

@@ -4,12 +4,10 @@
 """A network lock that nobody will ever need again: `ckpt check` names it and offers to remove it, on a terminal only; and
 keeps its hands off one that a running ckpt works with, and off everybody else's tables."""
 import os
-import pty
-import select
-import signal
 import shutil
+import signal
 
-from _net import OtherMachine, locks, nft
+from _net import OtherMachine, check_on_terminal, locks, nft
 from _scenario import Sandbox, check, read
 
 sb = Sandbox.from_env()
@@ -32,29 +30,6 @@ def dump(server, images):
     sb.wait_gone([server])
 
 
-def on_terminal(answer):
-    """`ckpt check` with a person in front of it."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(sb.ckpt_path, [sb.ckpt_path, 'check'])
-    sb.bystanders.add(pid)
-    text, asked = '', 0
-    while select.select([fd], [], [], 30)[0]:
-        try:
-            got = os.read(fd, 4096).decode(errors='replace')
-        except OSError:
-            break
-        if not got:
-            break
-        text += got
-        if text.count('[y/N]') > asked:
-            asked += 1
-            os.write(fd, answer + b'\n')
-    os.close(fd)
-    sb.children.wait(pid, 10)
-    return asked, text
-
-
 nft('add table inet ckpt-not-one-of-ours; add table inet somebodys')
 dump(serve('7001'), 'img1')
 first, = [n for n in locks() if n != 'ckpt-not-one-of-ours']
@@ -62,7 +37,7 @@ shutil.rmtree(sb.path('img1'))
 # In a script it only says so.
 result = sb.ckpt('check')
 check(f'nft delete table inet {first}' in result.out and 'Remove it now' not in result.out, 'check in a script', result.out)
-asked, text = on_terminal(b'n')
+asked, text = check_on_terminal(sb, b'n')
 check(asked == 1 and first in locks(), f'asked {asked} times; answered no: {locks()}', text)
 
 # A dump that is under way: it waits in its action script.
@@ -76,7 +51,7 @@ server = serve('7002')
 handle = sb.ckpt_start(*sb.dump_args(server, 'img2', '--tcp-established', '--action-script', script))
 sb.wait_for(lambda: len(locks()) == 3, 'the lock of the second dump')
 second, = [n for n in locks() if n not in (first, 'ckpt-not-one-of-ours')]
-asked, text = on_terminal(b'y')
+asked, text = check_on_terminal(sb, b'y')
 check(asked == 1 and 'Removed' in text and f'{second}: pid ' in text, f'asked {asked} times', text)
 check(sorted(locks()) == sorted([second, 'ckpt-not-one-of-ours']), f'locks: {locks()}', text)
 with open(gate, 'w', encoding='ascii') as f:

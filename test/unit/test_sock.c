@@ -219,7 +219,7 @@ static int lock_child(void) {
 
         if (unshare(CLONE_NEWNET) < 0)
                 return 77;
-        fd = netlock_socket();
+        fd = -EBADF;
         netlock_new_name(a);
         netlock_new_name(b);
         if (netlock_exists(a) != 0 || netlock_hold(a, tuples, 2, "a \"note\"; }", NULL, &held_a, &err) < 0 ||
@@ -237,8 +237,8 @@ static int lock_child(void) {
         if (netlock_hold_leave(held_a, b, tuples, 2, "b", &err) < 0 || check_locks(NULL, b) != 0)
                 return 4;
         netlock_hold_free(&held_a);
-        if (check_locks(NULL, b) != 0 || netlock_remove(fd, b, &err) < 0 ||
-            netlock_remove(fd, b, &err) < 0 || netlock_exists(b) != 0)
+        if (check_locks(NULL, b) != 0 || netlock_remove(&fd, b, &err) < 0 ||
+            netlock_remove(&fd, b, &err) < 0 || netlock_exists(b) != 0)
                 return 5;
         /* Whoever holds it is killed. */
         if (fork() == 0) {
