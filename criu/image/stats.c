@@ -24,7 +24,8 @@ static void put_u32(uint8_t *p, uint32_t v) {
                 p[i] = (uint8_t)(v >> (8 * i));
 }
 
-static int write_file(int dirfd, const char *name, const uint8_t *data, size_t len) {
+/* For filesystems without files that have no name yet. */
+static int write_by_name(int dirfd, const char *name, const uint8_t *data, size_t len) {
         _cleanup_close_ int fd = -EBADF;
         char temporary[64];
         int r;
@@ -38,6 +39,23 @@ static int write_file(int dirfd, const char *name, const uint8_t *data, size_t l
                 r = -errno;
         if (r < 0)
                 (void)unlinkat(dirfd, temporary, 0);
+        return r;
+}
+
+/* Whenever ckpt is killed in it, no temporary file is left. */
+static int write_file(int dirfd, const char *name, const uint8_t *data, size_t len) {
+        _cleanup_close_ int fd = openat(dirfd, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+        char self[32];
+        int r;
+
+        if (fd < 0)
+                return write_by_name(dirfd, name, data, len);
+        r = write_full(fd, data, len);
+        if (r == 0 && unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
+                r = -errno;
+        snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+        if (r == 0 && linkat(AT_FDCWD, self, dirfd, name, AT_SYMLINK_FOLLOW) < 0)
+                r = -errno;
         return r;
 }
 
