@@ -119,13 +119,14 @@ static int change_table(int fd, const struct xt_table *t, const struct xt_change
         size_t size = map + source + replace + old + sizeof(struct xt_counters_info) +
                       n * sizeof(struct xt_counters);
         uint8_t *area = new_size > SIZE_MAX_ ? NULL : map_new(size);
-        struct xt_room room = { .map = (void *)area,
-                                .source = (void *)(area + map),
-                                .replace = (void *)(area + map + source) };
+        struct xt_room room;
         int r;
 
         if (!area)
                 return -ENOMEM;
+        room = (struct xt_room){ .map = (void *)area,
+                                 .source = (void *)(area + map),
+                                 .replace = (void *)(area + map + source) };
         r = xt_edit(t, c, &room);
         if (r == 0) {
                 room.replace->counters = (void *)(area + map + source + replace);
