@@ -428,7 +428,7 @@ static void compute_size_again(int fd, const Img__TcpStream *msg) {
                 return;
         if (getsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, &len) == 0)
                 setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, len);
-        setsockopt(fd, IPPROTO_IPV6, IPV6_RTHDR, NULL, 0); /* none, as before */
+        setsockopt(fd, IPPROTO_IPV6, IPV6_RTHDR, "", 0); /* none, as before */
 }
 
 int tcp_rebuild_connect(int fd, const Img__TcpStream *msg, unsigned int state, const struct sockaddr *peer,
