@@ -177,7 +177,6 @@ static int add_ghost(struct restore *r, struct restore_ghosts *ghosts, uint32_t 
 
 int ghost_load(struct restore *r, struct ckpt_error *err) {
         struct restore_ghosts *ghosts = calloc(1, sizeof(*ghosts));
-        _cleanup_free_ uint32_t *ids = NULL;
         int rc;
 
         ckpt_assert(ghosts);

@@ -223,7 +223,7 @@ static int load_content(struct restore *r, struct image_file *file, struct ipc_s
         if (size > image_remaining(file))
                 return image_damaged(file, err, "the content of the segment with id %u is cut off",
                                      seg->msg->desc->id);
-        seg->raw = malloc(size);
+        seg->raw = malloc(MAX(size, (uint64_t)1));
         if (!seg->raw)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         return image_read_raw(file, seg->raw, size, err);

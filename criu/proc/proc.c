@@ -216,7 +216,7 @@ static int list_numbers(int fd, struct proc_fd_vec *ret) {
         }
         if (n < 0)
                 return errno == ENOENT ? -ESRCH : -errno;
-        if (!ascending(&vec))
+        if (vec.n > 0 && !ascending(&vec))
                 qsort(vec.v, vec.n, sizeof(*vec.v), compare_int);
         proc_fd_vec_done(ret);
         *ret = vec;

@@ -263,7 +263,7 @@ static int join_closed(struct unix_state *s, struct unix_sock *u, struct ckpt_er
         if (node >= 0) {
                 len = address_of(&ghost, &to);
         } else {
-                bind(fd, &to.any, sizeof(sa_family_t)); /* to any name, if it has none */
+                (void)bind(fd, &to.any, sizeof(sa_family_t)); /* to any name, if it has none */
                 if (getsockname(fd, &to.any, &len) < 0)
                         return ckpt_error_errno(err, -errno, "cannot name a unix socket");
         }

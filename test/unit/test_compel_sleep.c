@@ -239,7 +239,7 @@ static void make_full_listener(struct shared *sh) {
         int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd;
         socklen_t len = sizeof(addr);
 
-        bind(listener, (struct sockaddr *)&addr, sizeof(addr.sun_family));
+        assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr.sun_family)), 0);
         getsockname(listener, (struct sockaddr *)&addr, &len);
         listen(listener, 0);
         do

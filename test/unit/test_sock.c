@@ -97,8 +97,8 @@ static const char raw6_text[] =
 static void test_raw_list(void **state) {
         static const char *const bad[] = {
                 "", "x\n", "  sl local_address\n  1: 0100007F:0001\n",
-                "local_address\n  1: 0100007:0001 00000000:0000 07 00000000:00000000 "
-                "00:00000000 00000000 0 0 5 2 0 0\n",
+                ("local_address\n  1: 0100007:0001 00000000:0000 07 00000000:00000000 "
+                 "00:00000000 00000000 0 0 5 2 0 0\n"),
                 "x\nlocal_address\n"
         };
         struct sock_diag_vec v = { 0 };
