@@ -52,7 +52,7 @@ enum mem_kind {
 
 /* The bits of mmap(2) flags that ask for pages of hugetlbfs. */
 static inline uint32_t mem_huge_flags(uint32_t flags) {
-        return flags & MAP_HUGETLB ? flags & (uint32_t)(MAP_HUGETLB | MAP_HUGE_MASK << MAP_HUGE_SHIFT) : 0;
+        return flags & MAP_HUGETLB ? flags & (MAP_HUGETLB | (uint32_t)MAP_HUGE_MASK << MAP_HUGE_SHIFT) : 0;
 }
 
 /* Bytes of those pages; 0: the flags do not say. */

@@ -41,7 +41,7 @@ static bool same_cred(const Img__UnixCred *a, const Img__UnixCred *b) {
         if (!a || !b)
                 return a == b;
         return a->pid == b->pid && a->uid == b->uid && a->gid == b->gid && a->n_groups == b->n_groups &&
-               memcmp(a->groups, b->groups, a->n_groups * sizeof(*a->groups)) == 0;
+               (a->n_groups == 0 || memcmp(a->groups, b->groups, a->n_groups * sizeof(*a->groups)) == 0);
 }
 
 /* ---- who has whose name ---- */

@@ -26,13 +26,19 @@ static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((u
         return 0;
 }
 
+/* A task begins with what ckpt has: something only where a library or a sanitizer gave it one. */
+static bool has_none(void) {
+        stack_t own;
+
+        return sigaltstack(NULL, &own) == 0 && (own.ss_flags & SS_DISABLE);
+}
+
 static int restore(struct restore_thread *t, struct compel_batch *b,
                    struct ckpt_error *err __attribute__((unused))) {
         const Img__ThreadSas *sas = restore_thread_core(t)->sas;
         stack_t ss = { 0 };
 
-        /* Until now no task or thread has had any. */
-        if (!sas || (sas->ss_sp == 0 && sas->ss_size == 0 && sas->ss_flags == SS_DISABLE))
+        if (!sas || (sas->ss_sp == 0 && sas->ss_size == 0 && sas->ss_flags == SS_DISABLE && has_none()))
                 return 0;
         ss.ss_sp = (void *)(uintptr_t)sas->ss_sp;
         ss.ss_size = sas->ss_size;
