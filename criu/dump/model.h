@@ -120,6 +120,12 @@ const struct pid_vec *dump_tids(struct dump_task *t);
 struct dump_task *dump_find_task(const struct dump *d, pid_t pid);
 
 /*
+ * Is it in the tree, or a descendant of it that was born since the tree was read? Also true of what is gone by now, which
+ * is nobody's problem; not of what lost its parent meanwhile.
+ */
+bool dump_is_below(const struct dump *d, pid_t pid);
+
+/*
  * Where /proc shows what belongs to the process as a whole (files, memory, namespaces): behind a dead leader only under
  * the number of another thread. While the task is being looked at.
  */

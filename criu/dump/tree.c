@@ -42,6 +42,22 @@ struct dump_task *dump_find_task(const struct dump *d, pid_t pid) {
         return NULL;
 }
 
+bool dump_is_below(const struct dump *d, pid_t pid) {
+        for (unsigned int depth = 0; pid > 1 && depth < 1000; depth++) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+                struct proc_stat stat;
+
+                if (dump_find_task(d, pid))
+                        return true;
+                /* Gone by now: it is nobody's problem. */
+                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
+                        return true;
+                pid = stat.ppid;
+        }
+        return false;
+}
+
 const struct pid_vec *dump_tids(struct dump_task *t) {
         if (t->tids.n == 0)
                 (void)proc_tids(&t->proc, &t->tids);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "fd/ahead.h"
 
-#include "cleanup.h"
 #include "lib/pool.h"
 
 /* Below this number of files the threads would cost more than they save. */
@@ -26,25 +25,17 @@ struct opening {
         const uint32_t *order;
 };
 
-static bool open_one(struct restore *r, struct restore_file *file) {
-        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-
-        if (file->kind->ahead)
-                return file->fd < 0 && file->kind->ahead(r, file);
-        return file->fd < 0 && reg_open_at(file, file->msg->reg->name, &err) == 0;
-}
-
 static void open_part(void *ctx, size_t from, size_t to) {
         const struct opening *o = ctx;
 
         for (size_t i = from; i < to; i++) {
                 struct restore_file *file = o->files[o->order[i]];
 
-                if (!file->kind->ahead && (file->kind != &fd_kind_reg || file->ghost || file->link))
+                if (!file->kind->ahead)
                         continue;
                 /* One that is to be sent twice has the first of the threads for it. */
                 if (!__atomic_exchange_n(&file->opened_ahead, true, __ATOMIC_ACQ_REL) &&
-                    !open_one(o->restore, file))
+                    (file->fd >= 0 || !file->kind->ahead(o->restore, file)))
                         __atomic_store_n(&file->opened_ahead, false, __ATOMIC_RELEASE);
         }
 }

@@ -78,23 +78,6 @@ static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd
                 note(files, statx_dev(&st), st.stx_ino, dir->pid);
 }
 
-/* While nothing is stopped yet, the tree has newer processes than the list says. */
-static bool is_below_tree(const struct dump *d, pid_t pid) {
-        for (unsigned int depth = 0; pid > 1 && depth < 1000; depth++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-                struct proc_stat stat;
-
-                if (dump_find_task(d, pid))
-                        return true;
-                /* Gone by now: it is nobody's problem. */
-                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
-                        return true;
-                pid = stat.ppid;
-        }
-        return false;
-}
-
 static void scan(struct dump *d, enum what what) {
         struct dump_files *files = dump_files(d);
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
@@ -106,7 +89,7 @@ static void scan(struct dump *d, enum what what) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
 
                 /* ckpt itself will not keep a pipe alive for long. */
-                if (pids.v[i] == getpid() || is_below_tree(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
+                if (pids.v[i] == getpid() || dump_is_below(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
                     proc_fds(&dir, &fds) < 0)
                         continue;
                 for (size_t j = 0; j < fds.n; j++)

@@ -306,6 +306,13 @@ static int reg_open(struct restore *r, struct restore_file *file, struct ckpt_er
         return fd < 0 ? fd : reg_take(file, fd, err);
 }
 
+/* Deleted files are found by what the tree has open. */
+static bool reg_ahead(struct restore *r __attribute__((unused)), struct restore_file *file) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        return !file->ghost && !file->link && reg_open_at(file, file->msg->reg->name, &err) == 0;
+}
+
 const struct fd_kind fd_kind_reg = {
         .type = IMG__FD_TYPES__REG,
         .name = "file",
@@ -313,5 +320,6 @@ const struct fd_kind fd_kind_reg = {
         .look = reg_look,
         .dump = reg_dump,
         .check = reg_check,
+        .ahead = reg_ahead,
         .open = reg_open,
 };

@@ -29,8 +29,8 @@ int pool_wait(struct pool *pool, struct ckpt_error *err);
 int pool_join(struct pool *pool, struct ckpt_error *err);
 
 /*
- * Call fn(ctx, from, to) for parts of [0, n), by all threads and the caller, and return when all is done. The pool must
- * be idle. -ENOMEM: perhaps not all parts were done.
+ * Call fn(ctx, from, to) for parts of [0, n), by all threads and the caller, and return when all is done. Several
+ * may do so at once; each then waits for all, and its caller takes part in all. -ENOMEM: perhaps not all parts were done.
  */
 int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx);
 

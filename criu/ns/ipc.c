@@ -26,22 +26,6 @@ static int read_own_inode(ino_t *ret) {
         return r < 0 ? r : proc_ns_inode(&self, "ipc", ret);
 }
 
-/* A task that was born since the tree was read. What lost its parent meanwhile is none of the tree any more. */
-static bool is_descendant(const struct dump *d, pid_t pid) {
-        while (pid > 1) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-                struct proc_stat stat;
-
-                if (dump_find_task(d, pid))
-                        return true;
-                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
-                        return true; /* it is gone */
-                pid = stat.ppid;
-        }
-        return false;
-}
-
 static bool has_thread_inside(const struct proc_dir *dir, ino_t ino) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
 
@@ -65,7 +49,7 @@ static void look_outsider(struct dump *d, pid_t pid, size_t *nr, struct blockers
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         struct proc_stat stat;
 
-        if (proc_open(pid, &dir) < 0 || !has_thread_inside(&dir, d->ipc->ino) || is_descendant(d, pid) ||
+        if (proc_open(pid, &dir) < 0 || !has_thread_inside(&dir, d->ipc->ino) || dump_is_below(d, pid) ||
             proc_stat_read(&dir, &buf, &stat) < 0)
                 return;
         /* In the namespace of the whole machine there may be thousands. */

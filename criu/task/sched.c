@@ -11,15 +11,6 @@
 #include "task/internal.h"
 #include "task/self.h"
 
-/* struct sched_attr as of Linux 3.14; whether libc's headers have it depends on their age. */
-struct attributes {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-};
-
 enum {
         IOPRIO_WHO_PROCESS = 1,
         IOPRIO_CLASS_SHIFT = 13,
@@ -57,7 +48,7 @@ static void cpus_to_image(struct dump_thread *t) {
 
 static int sched_read(struct dump_thread *t, struct ckpt_error *err) {
         Img__ThreadCore *core = dump_thread_core(t);
-        struct attributes attr = { .size = sizeof(attr) };
+        struct sched_attributes attr = { .size = sizeof(attr) };
         int nice;
 
         if (syscall(SYS_sched_getattr, t->tid, &attr, sizeof(attr), 0) < 0)
@@ -119,7 +110,7 @@ static int set_failed(struct restore_thread *t, uint32_t policy, int e, struct c
 
 static int set_policy(struct restore_thread *t, struct ckpt_error *err) {
         const Img__ThreadCore *core = restore_thread_core(t);
-        struct attributes attr = {
+        struct sched_attributes attr = {
                 .size = sizeof(attr),
                 .policy = core->has_sched_policy ? core->sched_policy : SCHED_NORMAL,
                 .nice = core->sched_nice,

@@ -80,17 +80,8 @@ static void read_status(const struct proc_dir *dir, struct proc_buf *buf, struct
                         break;
 }
 
-/* struct sched_attr as of Linux 3.14. */
-struct attributes {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-};
-
 static void read_policy(struct task_self *self) {
-        struct attributes own = { 0 }, first = { 0 };
+        struct sched_attributes own = { 0 }, first = { 0 };
 
         if (syscall(SYS_sched_getattr, 0, &own, sizeof(own), 0) < 0)
                 return;

@@ -9,6 +9,15 @@
 #include "proc/limits.h"
 #include "task/xstate.h"
 
+/* struct sched_attr as of Linux 3.14; whether libc's headers have it depends on their age. */
+struct sched_attributes {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+};
+
 struct dump;
 struct restore;
 
