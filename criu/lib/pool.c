@@ -18,6 +18,7 @@ struct pool_item {
         struct pool_item *next;
         pool_job job;
         void *arg;
+        bool always; /* also after a failure: it owns something */
 };
 
 enum { THREADS_MAX = 64, DESCRIPTORS = 16384 };
@@ -39,13 +40,15 @@ static void finish_item(struct pool *pool, int r, struct ckpt_error *err) {
                 pool->err = *err;
                 *err = CKPT_ERROR_INIT;
         }
-        if (--pool->pending == 0)
+        if (--pool->pending == 0) {
                 pthread_cond_broadcast(&pool->idle);
+                pthread_cond_broadcast(&pool->work);
+        }
 }
 
 static void run_item(struct pool *pool, struct pool_item *item) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        bool skip = pool->result < 0;
+        bool skip = pool->result < 0 && !item->always;
         int r = 0;
 
         pthread_mutex_unlock(&pool->lock);
@@ -141,12 +144,12 @@ unsigned int pool_threads(const struct pool *pool) {
         return pool->nr_threads;
 }
 
-int pool_add(struct pool *pool, pool_job job, void *arg) {
+static int add(struct pool *pool, pool_job job, void *arg, bool always) {
         struct pool_item *item = malloc(sizeof(*item));
 
         if (!item)
                 return -ENOMEM;
-        *item = (struct pool_item){ .job = job, .arg = arg };
+        *item = (struct pool_item){ .job = job, .arg = arg, .always = always };
         pthread_mutex_lock(&pool->lock);
         *pool->last = item;
         pool->last = &item->next;
@@ -156,14 +159,19 @@ int pool_add(struct pool *pool, pool_job job, void *arg) {
         return 0;
 }
 
+int pool_add(struct pool *pool, pool_job job, void *arg) {
+        return add(pool, job, arg, false);
+}
+
 static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {
         int r;
 
         pthread_mutex_lock(&pool->lock);
-        while (help && pool->first)
-                run_next(pool);
         while (pool->pending > 0)
-                pthread_cond_wait(&pool->idle, &pool->lock);
+                if (help && pool->first)
+                        run_next(pool);
+                else /* one that helps also wakes for jobs that a job has added */
+                        pthread_cond_wait(help ? &pool->work : &pool->idle, &pool->lock);
         r = pool->result;
         if (r < 0)
                 ckpt_error(err, r, "%s", ckpt_error_message(&pool->err));
@@ -212,12 +220,85 @@ int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, 
         return r < 0 ? r : waited;
 }
 
+/* Of the caller and of the helpers that are queued or at work. */
+struct share {
+        pthread_mutex_t lock;
+        pthread_cond_t left;
+        void (*fn)(void *ctx, bool helper);
+        void *ctx;
+        unsigned int refs, at_work;
+        bool closed; /* the caller is done: who comes now comes too late, and ctx may be gone */
+};
+
+static void share_unref(struct share *s, unsigned int refs) {
+        bool last;
+
+        pthread_mutex_lock(&s->lock);
+        s->refs -= refs;
+        last = s->refs == 0;
+        pthread_mutex_unlock(&s->lock);
+        if (!last)
+                return;
+        pthread_cond_destroy(&s->left);
+        pthread_mutex_destroy(&s->lock);
+        free(s);
+}
+
+static int share_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct share *s = arg;
+        bool welcome;
+
+        pthread_mutex_lock(&s->lock);
+        welcome = !s->closed;
+        s->at_work += welcome;
+        pthread_mutex_unlock(&s->lock);
+        if (welcome) {
+                s->fn(s->ctx, true);
+                pthread_mutex_lock(&s->lock);
+                if (--s->at_work == 0)
+                        pthread_cond_signal(&s->left);
+                pthread_mutex_unlock(&s->lock);
+        }
+        share_unref(s, 1);
+        return 0;
+}
+
+static struct share *share_new(unsigned int helpers, void (*fn)(void *ctx, bool helper), void *ctx) {
+        struct share *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return NULL;
+        *s = (struct share){ .fn = fn, .ctx = ctx, .refs = 1 + helpers };
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_cond_init(&s->left, NULL);
+        return s;
+}
+
+void pool_share(struct pool *pool, unsigned int helpers, void (*fn)(void *ctx, bool helper), void *ctx) {
+        struct share *s = helpers > 0 ? share_new(helpers, fn, ctx) : NULL;
+        unsigned int asked = 0;
+
+        while (s && asked < helpers && add(pool, share_job, s, true) == 0)
+                asked++;
+        fn(ctx, false);
+        if (!s)
+                return;
+        pthread_mutex_lock(&s->lock);
+        s->closed = true;
+        while (s->at_work > 0)
+                pthread_cond_wait(&s->left, &s->lock);
+        pthread_mutex_unlock(&s->lock);
+        share_unref(s, 1 + helpers - asked);
+}
+
 static void drop_queue(struct pool *pool) {
         while (pool->first) {
                 struct pool_item *item = pool->first;
 
                 pool->first = item->next;
                 pool->pending--;
+                if (item->always) /* what it does now is let go of what it owns */
+                        item->job(item->arg, NULL);
                 free(item);
         }
         pool->last = &pool->first;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "error.h"
@@ -33,6 +34,13 @@ int pool_join(struct pool *pool, struct ckpt_error *err);
  * may do so at once; each then waits for all, and its caller takes part in all. -ENOMEM: perhaps not all parts were done.
  */
 int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx);
+
+/*
+ * Call fn(ctx, false) here and, side by side with it, fn(ctx, true) in up to `helpers` workers: those that have time
+ * before the caller's own call is over. Returns when all calls have. Callable from a job. What fn has to divide, it
+ * divides itself; without memory for it, nobody helps.
+ */
+void pool_share(struct pool *pool, unsigned int helpers, void (*fn)(void *ctx, bool helper), void *ctx);
 
 /* Wait for running jobs, drop queued ones, end the threads. NULL is allowed. */
 void pool_free(struct pool **pool);

@@ -13,7 +13,8 @@
 #include "mem/restore.h"
 #include "mem/uapi.h"
 
-#define READ_MAX (64ULL << 20) /* bytes in one call */
+#define READ_MAX   (64ULL << 20) /* bytes in one call */
+#define WORTH_HELP (4ULL << 20)  /* from here on others may lend a hand */
 
 static void add_open(struct restore_task *t, struct compel_batch *b) {
         const struct restore_mem_tree *tree = restore_mem_tree_of(t->restore);
@@ -96,6 +97,21 @@ static size_t add_read(struct compel_batch *b, int fd, const struct mem_run_vec 
         return i;
 }
 
+static void add_reads(struct compel_batch *b, int fd, const struct mem_run_vec *runs) {
+        uint64_t skip = 0;
+
+        for (size_t i = 0; i < runs->n;)
+                i = add_read(b, fd, runs, i, &skip);
+}
+
+static uint64_t bytes_of(const struct mem_run_vec *runs) {
+        uint64_t bytes = 0;
+
+        for (size_t i = 0; i < runs->n; i++)
+                bytes += runs->v[i].end - runs->v[i].start;
+        return bytes;
+}
+
 static void add_patches(struct restore_task *t, struct compel_batch *b) {
         int fd = restore_mem_tree_of(t->restore)->patch_fd;
 
@@ -111,7 +127,6 @@ static void add_patches(struct restore_task *t, struct compel_batch *b) {
 int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
         const struct restore_mem_tree *tree = restore_mem_tree_of(t->restore);
         _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
-        uint64_t skip = 0;
         int r;
 
         add_patches(t, b);
@@ -129,8 +144,12 @@ int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *
          * sets it last.
          */
         compel_call(b, "fill with small pages", SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
-        for (size_t i = 0; i < runs.n;)
-                i = add_read(b, tree->pages_fd, &runs, i, &skip);
+        if (bytes_of(&runs) >= WORTH_HELP)
+                r = mem_fill_pieces(t, b, &runs, err);
+        else
+                add_reads(b, tree->pages_fd, &runs);
+        if (r < 0)
+                return r;
         compel_call(b, "close its pages file", SYS_close, (uint64_t)tree->pages_fd);
         progress_add(&t->restore->run->progress, t->mem->pages_size);
         return 0;

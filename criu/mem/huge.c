@@ -20,9 +20,9 @@
 #include "mem/uapi.h"
 
 #define HUGE       (2ULL << 20)
-#define ARENA_SIZE (16ULL << 20)
+#define ARENA_SIZE (64ULL << 20)
 #define WORTH_IT   (8ULL << 20) /* less is done before the arena is set up */
-#define MOVES_MAX  64
+#define MOVES_MAX  64           /* fit into the smallest batch */
 
 /* Content of an arena on its way. */
 struct move {
@@ -37,6 +37,7 @@ struct huge {
         uint64_t arena;
         int pages_fd, uffd;
         uint64_t used;             /* of the arena */
+        struct mem_run_vec filled; /* of the arena, from the pages file */
         struct mem_run_vec ranges; /* what is filled this way */
         struct mem_run_vec rest;   /* what is left to others */
         struct move moves[MOVES_MAX];
@@ -46,6 +47,7 @@ struct huge {
 static void huge_done(struct huge *h) {
         mem_run_vec_done(&h->ranges);
         mem_run_vec_done(&h->rest);
+        mem_run_vec_done(&h->filled);
 }
 
 /* [always] madvise never: what stands in brackets holds. */
@@ -168,9 +170,33 @@ static int judge_move(struct huge *h, const struct move *m) {
         return push(&h->rest, &m->run, m->run.start + (uint64_t)moved, m->run.end);
 }
 
-static int run_moves(struct huge *h, struct ckpt_error *err) {
-        int r = 0;
+static void add_moves(struct huge *h) {
+        for (size_t i = 0; i < h->nr_moves; i++) {
+                struct move *m = &h->moves[i];
+                struct uffdio_move *arg;
+                struct compel_op *op;
+                raddr_t at;
 
+                arg = compel_data(h->b, sizeof(*arg), &at);
+                *arg = (struct uffdio_move){ .dst = m->run.start,
+                                             .src = h->filled.v[i].start,
+                                             .len = m->run.end - m->run.start };
+                op = compel_call(h->b, "move memory into place", SYS_ioctl, (uint64_t)h->uffd, UFFDIO_MOVE,
+                                 at);
+                op->check = COMPEL_CHECK_NOTHING;
+                m->op = compel_index(h->b, op);
+                m->arg = arg;
+        }
+}
+
+/* Fill the arena, and empty it again: what is in it moves. */
+static int run_moves(struct huge *h, struct ckpt_error *err) {
+        int r;
+
+        r = mem_fill_pieces(h->t, h->b, &h->filled, err);
+        if (r < 0)
+                return r;
+        add_moves(h);
         if (h->b->error)
                 return compel_run(h->b, err);
         compel_start(h->b);
@@ -180,34 +206,43 @@ static int run_moves(struct huge *h, struct ckpt_error *err) {
                 if (r < 0)
                         ckpt_error(err, r, "not enough memory");
         }
-        h->nr_moves = 0;
+        h->nr_moves = h->filled.n = 0;
         h->used = 0;
         if (r == 0)
                 compel_reset(h->b);
         return r;
 }
 
-/* One piece through the arena; the moves empty it. */
-static void add_move(struct huge *h, const struct mem_run *piece) {
+/* One piece on its way through the arena. */
+static int note_move(struct huge *h, const struct mem_run *piece) {
         uint64_t src = h->arena + h->used, size = piece->end - piece->start;
-        struct uffdio_move *arg;
-        struct compel_op *op;
-        raddr_t at;
 
-        arg = compel_data(h->b, sizeof(*arg), &at);
-        *arg = (struct uffdio_move){ .dst = piece->start, .src = src, .len = size };
-        mem_add_read(h->b, "fill its memory", h->pages_fd, src, size, piece->offset);
-        op = compel_call(h->b, "move memory into place", SYS_ioctl, (uint64_t)h->uffd, UFFDIO_MOVE, at);
-        op->check = COMPEL_CHECK_NOTHING;
-        h->moves[h->nr_moves++] = (struct move){ compel_index(h->b, op), arg, *piece };
-        h->used = (h->used + size) % ARENA_SIZE;
+        if (mem_run_vec_push(&h->filled,
+                             (struct mem_run){ .start = src, .end = src + size, .offset = piece->offset }) <
+            0)
+                return -ENOMEM;
+        h->moves[h->nr_moves++] = (struct move){ .run = *piece };
+        h->used += size;
+        return 0;
 }
 
-static bool is_full(const struct huge *h) {
-        /* Must not run by itself, which would lose the results. */
-        return h->nr_moves == MOVES_MAX ||
-               (h->nr_moves + 2) * (2 * sizeof(struct compel_op) + sizeof(struct uffdio_move) + 64) >
-                       compel_capacity(h->b);
+static int fill_range(struct huge *h, const struct mem_run *range, struct ckpt_error *err) {
+        struct mem_run left = *range;
+        int r = 0;
+
+        while (r == 0 && left.start < left.end) {
+                struct mem_run piece = left;
+
+                piece.end = MIN(left.end, left.start + (ARENA_SIZE - h->used));
+                if (note_move(h, &piece) < 0)
+                        return ckpt_error(err, -ENOMEM, "not enough memory");
+                left.offset += piece.end - piece.start;
+                left.start = piece.end;
+                /* The moves of one round must fit into the batch, which must not run by itself and lose the results. */
+                if (h->used == ARENA_SIZE || h->nr_moves == MOVES_MAX)
+                        r = run_moves(h, err);
+        }
+        return r;
 }
 
 static int fill_ranges(struct huge *h, struct ckpt_error *err) {
@@ -215,20 +250,8 @@ static int fill_ranges(struct huge *h, struct ckpt_error *err) {
 
         add_setup(h);
         r = compel_run(h->b, err);
-        for (size_t i = 0; r == 0 && i < h->ranges.n; i++) {
-                struct mem_run left = h->ranges.v[i];
-
-                while (r == 0 && left.start < left.end) {
-                        struct mem_run piece = left;
-
-                        piece.end = MIN(left.end, left.start + (ARENA_SIZE - h->used));
-                        add_move(h, &piece);
-                        left.offset += piece.end - piece.start;
-                        left.start = piece.end;
-                        if (is_full(h))
-                                r = run_moves(h, err);
-                }
-        }
+        for (size_t i = 0; r == 0 && i < h->ranges.n; i++)
+                r = fill_range(h, &h->ranges.v[i], err);
         if (r == 0 && h->nr_moves > 0)
                 r = run_moves(h, err);
         if (r == 0)

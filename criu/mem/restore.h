@@ -131,6 +131,15 @@ void mem_add_properties(struct restore_task *t, struct compel_batch *b);
 /* Open the pages file as tree->pages_fd, read everything into place, close it. */
 int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
 
+/* ---- pieces.c ---- */
+
+/*
+ * Read `runs`, which are many bytes in writable places, by running the batch, while workers of the pool that have nothing
+ * else to do write some of them into the task. tree->pages_fd is open in the task.
+ */
+int mem_fill_pieces(struct restore_task *t, struct compel_batch *b, const struct mem_run_vec *runs,
+                    struct ckpt_error *err);
+
 /* ---- huge.c ---- */
 
 /*

@@ -32,11 +32,7 @@ struct store {
         size_t nr_chunks;
         size_t next; /* chunk to be done, atomic */
 
-        pthread_mutex_t lock;
-        pthread_cond_t left;
-        unsigned int refs;    /* the owner and queued helpers */
-        unsigned int helpers; /* at work now */
-        bool closed;          /* the owner is done: who comes now comes too late */
+        pthread_mutex_t lock; /* of what follows */
         int failed;
         struct ckpt_error err;
 };
@@ -185,7 +181,8 @@ static void note_failure(struct store *s, int r, struct ckpt_error *err) {
 }
 
 /* Do chunks until none is left. */
-static void work(struct store *s) {
+static void work(void *ctx, bool helper __attribute__((unused))) {
+        struct store *s = ctx;
         _cleanup_(reader_done) struct reader rd = { .s = s, .mem_fd = -EBADF };
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         int r = 0;
@@ -203,83 +200,21 @@ static void work(struct store *s) {
         note_failure(s, r, &err);
 }
 
-static void unref(struct store *s) {
-        bool last;
-
-        pthread_mutex_lock(&s->lock);
-        last = --s->refs == 0;
-        pthread_mutex_unlock(&s->lock);
-        if (last) {
-                pthread_cond_destroy(&s->left);
-                pthread_mutex_destroy(&s->lock);
-                ckpt_error_clear(&s->err);
-                free(s);
-        }
-}
-
-static int help(void *arg, struct ckpt_error *err __attribute__((unused))) {
-        struct store *s = arg;
-        bool welcome;
-
-        pthread_mutex_lock(&s->lock);
-        welcome = !s->closed;
-        if (welcome)
-                s->helpers++;
-        pthread_mutex_unlock(&s->lock);
-        if (welcome) {
-                work(s);
-                pthread_mutex_lock(&s->lock);
-                if (--s->helpers == 0)
-                        pthread_cond_signal(&s->left);
-                pthread_mutex_unlock(&s->lock);
-        }
-        unref(s);
-        return 0;
-}
-
-/* Helpers that the pool has no time for find everything done. */
-static void ask_for_help(struct store *s) {
-        for (unsigned int i = 1; i < pool_threads(s->d->pool) && s->size >= HELP_FROM; i++) {
-                s->refs++;
-                if (pool_add(s->d->pool, help, s) < 0) {
-                        s->refs--;
-                        return;
-                }
-        }
-}
-
-static void wait_for_helpers(struct store *s) {
-        pthread_mutex_lock(&s->lock);
-        s->closed = true;
-        while (s->helpers > 0)
-                pthread_cond_wait(&s->left, &s->lock);
-        pthread_mutex_unlock(&s->lock);
-}
-
 static int store_pages(struct dump *d, const struct mem_source *source, const struct mem_run_vec *runs,
                        uint64_t size, struct image_file *file, struct ckpt_error *err) {
-        struct store *s = calloc(1, sizeof(*s));
-        int r;
+        struct store s = { .d = d, .source = *source, .runs = runs, .file = file, .size = size };
 
-        if (!s)
-                return ckpt_error(err, -ENOMEM, "not enough memory");
-        *s = (struct store){
-                .d = d, .source = *source, .runs = runs, .file = file, .size = size, .refs = 1
-        };
-        s->nr_chunks = (size_t)((size + CHUNK - 1) / CHUNK);
-        pthread_mutex_init(&s->lock, NULL);
-        pthread_cond_init(&s->left, NULL);
-        ask_for_help(s);
-        work(s);
-        wait_for_helpers(s);
-        r = s->failed;
-        if (r < 0) {
-                ckpt_error(err, r, "%s", ckpt_error_message(&s->err));
-                if (s->err.hint)
-                        ckpt_error_hint(err, "%s", s->err.hint);
+        s.nr_chunks = (size_t)((size + CHUNK - 1) / CHUNK);
+        pthread_mutex_init(&s.lock, NULL);
+        pool_share(d->pool, size >= HELP_FROM ? pool_threads(d->pool) - 1 : 0, work, &s);
+        pthread_mutex_destroy(&s.lock);
+        if (s.failed < 0) {
+                ckpt_error(err, s.failed, "%s", ckpt_error_message(&s.err));
+                if (s.err.hint)
+                        ckpt_error_hint(err, "%s", s.err.hint);
         }
-        unref(s);
-        return r;
+        ckpt_error_clear(&s.err);
+        return s.failed;
 }
 
 static int write_pagemap(struct dump *d, enum image_kind kind, unsigned long id, uint32_t pages_id,

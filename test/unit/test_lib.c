@@ -2,6 +2,7 @@
 /* Arena, worker threads, the guard of the last step, blockers. */
 #include <errno.h>
 #include <setjmp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,6 +91,68 @@ static void test_pool(void **state) {
         assert_null(c.pool);
 }
 
+struct shared_work {
+        struct pool *pool;
+        unsigned int todo, calls, by_helpers;
+        bool need_helper; /* the caller goes on until one has come */
+};
+
+static void share_work(void *ctx, bool helper) {
+        struct shared_work *w = ctx;
+
+        __atomic_add_fetch(&w->calls, 1, __ATOMIC_SEQ_CST);
+        while (!helper && w->need_helper && __atomic_load_n(&w->by_helpers, __ATOMIC_SEQ_CST) == 0)
+                sched_yield();
+        while (__atomic_load_n(&w->todo, __ATOMIC_SEQ_CST) > 0) {
+                __atomic_sub_fetch(&w->todo, 1, __ATOMIC_SEQ_CST);
+                if (helper)
+                        __atomic_add_fetch(&w->by_helpers, 1, __ATOMIC_SEQ_CST);
+        }
+}
+
+static int share_from_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct shared_work *w = arg;
+
+        pool_share(w->pool, 1, share_work, w);
+        return 0;
+}
+
+static void test_pool_share(void **state) {
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        struct shared_work w = { .todo = 1, .need_helper = true };
+        struct counter c = { .fail_at = 1 };
+
+        assert_int_equal(pool_create(1, &w.pool, &err), 0);
+        c.pool = w.pool;
+        pool_share(w.pool, 1, share_work, &w);
+        assert_int_equal(w.calls, 2);
+        assert_int_equal(w.by_helpers, 1);
+
+        /* Nobody is asked, or nobody has time: the caller does it alone, and who comes later touches nothing. */
+        w = (struct shared_work){ .pool = w.pool, .todo = 3 };
+        pool_share(w.pool, 0, share_work, &w);
+        assert_int_equal(w.calls, 1);
+        assert_int_equal(w.by_helpers, 0);
+        for (int i = 0; i < 100; i++)
+                assert_int_equal(pool_add(w.pool, share_from_job, &w), 0);
+        assert_int_equal(pool_wait(w.pool, &err), 0);
+        assert_int_equal(w.calls, 101);
+
+        /* A job shares what the one that waits for all has time for. */
+        w = (struct shared_work){ .pool = w.pool, .todo = 1, .need_helper = true };
+        assert_int_equal(pool_add(w.pool, share_from_job, &w), 0);
+        assert_int_equal(pool_join(w.pool, &err), 0);
+        assert_int_equal(w.by_helpers, 1);
+
+        /* A failure skips jobs, but not what keeps the books. */
+        assert_int_equal(pool_add(w.pool, count, &c), 0);
+        w.need_helper = false;
+        pool_share(w.pool, 5, share_work, &w);
+        assert_int_equal(pool_wait(w.pool, &err), -EIO);
+        ckpt_error_clear(&err);
+        pool_free(&w.pool);
+}
+
 static pid_t start_sleeper(void) {
         pid_t pid = fork();
 
@@ -172,6 +235,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_arena),
                 cmocka_unit_test(test_pool),
+                cmocka_unit_test(test_pool_share),
                 cmocka_unit_test(test_guard_disarmed),
                 cmocka_unit_test(test_guard_of_the_dead),
                 cmocka_unit_test(test_guard_dies_itself),

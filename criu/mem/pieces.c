@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Much memory, filled by several at once. The kernel takes longer to give fresh pages than to fill them, and both can be
+ * done from outside: the task reads pieces of the pages file itself (preadv), and workers of ckpt that have time
+ * write others into it (process_vm_writev, Linux 3.2). What a worker could not write, the task reads after all.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "cleanup.h"
+#include "lib/io.h"
+#include "log.h"
+#include "macro.h"
+#include "mem/restore.h"
+
+enum {
+        PIECE_BYTES = 2 << 20, /* of a huge page: two at work on one page would wait for each other */
+        PIECE_RUNS = 256,
+        BATCH_PIECES = 2,   /* that the task takes at a time */
+        BUFFER = 256 << 10, /* stays in the cache between the two copies */
+};
+
+/* `nr` runs from `first` on, of the first one what is behind `skip`; `bytes` in all, side by side in the file. */
+struct piece {
+        size_t first, nr;
+        uint64_t skip, bytes;
+};
+DEFINE_VEC(piece_vec, struct piece);
+
+struct filling {
+        struct restore_task *t;
+        struct compel_batch *b;
+        const struct mem_run_vec *runs;
+        struct piece_vec pieces;
+        int pages_fd; /* in ckpt; negative: the task is on its own */
+        size_t next;  /* piece, atomic */
+        pthread_mutex_t lock;
+        struct piece_vec back; /* what workers gave back; under the lock */
+        bool lost;             /* ... and could not even be noted */
+        int result;            /* of the task's own part */
+        struct ckpt_error *err;
+};
+
+static void filling_done(struct filling *f) {
+        piece_vec_done(&f->pieces);
+        piece_vec_done(&f->back);
+        pthread_mutex_destroy(&f->lock);
+        safe_close(f->pages_fd);
+}
+
+static uint64_t size_of(const struct mem_run *run) {
+        return run->end - run->start;
+}
+
+static uint64_t offset_of(const struct filling *f, const struct piece *p) {
+        return f->runs->v[p->first].offset + p->skip;
+}
+
+/* The longest piece that begins `skip` bytes into run `i`. */
+static struct piece cut_piece(const struct mem_run_vec *runs, size_t i, uint64_t skip) {
+        struct piece p = { .first = i, .skip = skip };
+        uint64_t offset = runs->v[i].offset + skip;
+
+        while (i < runs->n && p.nr < PIECE_RUNS && p.bytes < PIECE_BYTES &&
+               runs->v[i].offset + skip == offset + p.bytes) {
+                p.bytes += MIN(size_of(&runs->v[i]) - skip, PIECE_BYTES - p.bytes);
+                p.nr++;
+                skip = 0;
+                i++;
+        }
+        return p;
+}
+
+static int cut(struct filling *f) {
+        uint64_t skip = 0;
+        size_t i = 0;
+
+        while (i < f->runs->n) {
+                struct piece p = cut_piece(f->runs, i, skip);
+                uint64_t end = offset_of(f, &p) + p.bytes;
+
+                if (piece_vec_push(&f->pieces, p) < 0)
+                        return -ENOMEM;
+                i += p.nr - 1;
+                skip = end - f->runs->v[i].offset;
+                if (skip == size_of(&f->runs->v[i])) {
+                        skip = 0;
+                        i++;
+                }
+        }
+        return 0;
+}
+
+static const struct piece *take(struct filling *f) {
+        size_t i = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED);
+
+        return i < f->pieces.n ? &f->pieces.v[i] : NULL;
+}
+
+/* Where the bytes go. Returns how many places. */
+static size_t places(const struct filling *f, const struct piece *p, struct iovec iov[PIECE_RUNS]) {
+        uint64_t skip = p->skip, left = p->bytes;
+
+        for (size_t i = 0; i < p->nr; i++) {
+                const struct mem_run *run = &f->runs->v[p->first + i];
+
+                uint64_t len = MIN(size_of(run) - skip, left);
+
+                iov[i] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), len };
+                left -= len;
+                skip = 0;
+        }
+        return p->nr;
+}
+
+/* ---- a worker of ckpt ---- */
+
+/* `bytes` of `buf` to the places, of which those before *first are full. */
+static int write_places(pid_t pid, char *buf, size_t bytes, struct iovec *iov, size_t nr, size_t *first) {
+        while (bytes > 0) {
+                struct iovec local = { buf, bytes };
+                ssize_t n = process_vm_writev(pid, &local, 1, iov + *first, nr - *first, 0);
+
+                if (n <= 0)
+                        return n < 0 ? -errno : -EFAULT;
+                buf += n;
+                bytes -= (size_t)n;
+                while (n > 0) {
+                        size_t len = MIN((size_t)n, iov[*first].iov_len);
+
+                        iov[*first].iov_base = (char *)iov[*first].iov_base + len;
+                        iov[*first].iov_len -= len;
+                        n -= (ssize_t)len;
+                        *first += iov[*first].iov_len == 0;
+                }
+        }
+        return 0;
+}
+
+static int write_piece(const struct filling *f, const struct piece *p, char *buf) {
+        struct iovec iov[PIECE_RUNS];
+        size_t nr = places(f, p, iov), first = 0;
+        int r = 0;
+
+        for (uint64_t done = 0; r == 0 && done < p->bytes;) {
+                size_t len = (size_t)MIN((uint64_t)BUFFER, p->bytes - done);
+                ssize_t n = pread_full(f->pages_fd, buf, len, (off_t)(offset_of(f, p) + done));
+
+                r = n == (ssize_t)len ? write_places(f->t->pid, buf, len, iov, nr, &first) : -EIO;
+                done += len;
+        }
+        return r;
+}
+
+static void give_back(struct filling *f, const struct piece *p) {
+        pthread_mutex_lock(&f->lock);
+        if (piece_vec_push(&f->back, *p) < 0)
+                f->lost = true;
+        pthread_mutex_unlock(&f->lock);
+}
+
+static void work_outside(struct filling *f) {
+        _cleanup_free_ char *buf = malloc(BUFFER);
+        const struct piece *p;
+
+        while (buf && (p = take(f)))
+                if (write_piece(f, p, buf) < 0) {
+                        give_back(f, p);
+                        return;
+                }
+}
+
+/* ---- the task itself ---- */
+
+static void add_piece(struct filling *f, const struct piece *p) {
+        struct iovec iov[PIECE_RUNS];
+        size_t nr = places(f, p, iov);
+        struct compel_op *op;
+        raddr_t at;
+
+        at = compel_copy(f->b, iov, nr * sizeof(*iov));
+        op = compel_call(f->b, "fill its memory", SYS_preadv,
+                         (uint64_t)restore_mem_tree_of(f->t->restore)->pages_fd, at, nr, offset_of(f, p), 0);
+        op->check = COMPEL_CHECK_EQUAL;
+        op->want = (int64_t)p->bytes;
+}
+
+static void work_inside(struct filling *f) {
+        const struct piece *p;
+
+        do {
+                for (int i = 0; i < BATCH_PIECES && (p = take(f)); i++)
+                        add_piece(f, p);
+                f->result = compel_run(f->b, f->err);
+        } while (f->result == 0 && p);
+}
+
+static void work(void *ctx, bool helper) {
+        if (helper)
+                work_outside(ctx);
+        else
+                work_inside(ctx);
+}
+
+int mem_fill_pieces(struct restore_task *t, struct compel_batch *b, const struct mem_run_vec *runs,
+                    struct ckpt_error *err) {
+        _cleanup_(filling_done) struct filling f = { .t = t, .b = b, .runs = runs, .err = err };
+        struct pool *pool = t->restore->pool;
+        uint64_t size;
+        int r;
+
+        pthread_mutex_init(&f.lock, NULL);
+        if (image_pages_fd(t->restore->dir, t->mem->pages_id, &f.pages_fd, &size, NULL) < 0)
+                f.pages_fd = -EBADF;
+        r = cut(&f);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
+        r = compel_run(b, err); /* others may only come when the areas are there */
+        if (r < 0)
+                return r;
+        pool_share(pool, f.pages_fd >= 0 ? pool_threads(pool) - 1 : 0, work, &f);
+        if (f.result < 0)
+                return f.result;
+        if (f.lost)
+                return ckpt_error(err, -ENOMEM, "%s: cannot fill its memory", restore_task_name(t));
+        if (f.back.n > 0)
+                log_debug("%s fills its memory alone: ckpt may not write there", restore_task_name(t));
+        for (size_t i = 0; i < f.back.n; i++)
+                add_piece(&f, &f.back.v[i]);
+        return f.back.n > 0 ? compel_run(b, err) : 0;
+}
