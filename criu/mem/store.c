@@ -27,6 +27,9 @@ struct store {
         struct dump *d;
         struct mem_source source;
         const struct mem_run_vec *runs;
+        enum image_kind pagemap_kind;
+        unsigned long pagemap_id;
+        uint32_t pages_id;
         struct image_file *file;
         uint64_t size;
         size_t nr_chunks;
@@ -180,51 +183,14 @@ static void note_failure(struct store *s, int r, struct ckpt_error *err) {
         __atomic_store_n(&s->next, s->nr_chunks, __ATOMIC_RELAXED);
 }
 
-/* Do chunks until none is left. */
-static void work(void *ctx, bool helper __attribute__((unused))) {
-        struct store *s = ctx;
-        _cleanup_(reader_done) struct reader rd = { .s = s, .mem_fd = -EBADF };
-        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        int r = 0;
-
-        rd.buf = malloc(MIN(s->size, (uint64_t)CHUNK));
-        if (!rd.buf)
-                r = ckpt_error(&err, -ENOMEM, "not enough memory");
-        while (r == 0) {
-                size_t chunk = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
-
-                if (chunk >= s->nr_chunks)
-                        return;
-                r = store_chunk(&rd, chunk, &err);
-        }
-        note_failure(s, r, &err);
-}
-
-static int store_pages(struct dump *d, const struct mem_source *source, const struct mem_run_vec *runs,
-                       uint64_t size, struct image_file *file, struct ckpt_error *err) {
-        struct store s = { .d = d, .source = *source, .runs = runs, .file = file, .size = size };
-
-        s.nr_chunks = (size_t)((size + CHUNK - 1) / CHUNK);
-        pthread_mutex_init(&s.lock, NULL);
-        pool_share(d->pool, size >= HELP_FROM ? pool_threads(d->pool) - 1 : 0, work, &s);
-        pthread_mutex_destroy(&s.lock);
-        if (s.failed < 0) {
-                ckpt_error(err, s.failed, "%s", ckpt_error_message(&s.err));
-                if (s.err.hint)
-                        ckpt_error_hint(err, "%s", s.err.hint);
-        }
-        ckpt_error_clear(&s.err);
-        return s.failed;
-}
-
-static int write_pagemap(struct dump *d, enum image_kind kind, unsigned long id, uint32_t pages_id,
-                         const struct mem_run_vec *runs, struct ckpt_error *err) {
+static int write_pagemap(const struct store *s, struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *file = NULL;
+        const struct mem_run_vec *runs = s->runs;
         Img__PagemapHead head = IMG__PAGEMAP_HEAD__INIT;
         int r;
 
-        head.pages_id = pages_id;
-        r = image_open_write(d->set, kind, id, &file, err);
+        head.pages_id = s->pages_id;
+        r = image_open_write(s->d->set, s->pagemap_kind, s->pagemap_id, &file, err);
         if (r == 0)
                 r = image_write(file, &head.base, err);
         for (size_t i = 0; r == 0 && i < runs->n; i++) {
@@ -246,24 +212,66 @@ static int write_pagemap(struct dump *d, enum image_kind kind, unsigned long id,
         return r < 0 ? r : image_close(TAKE_PTR(file), err);
 }
 
+/* The one whose memory it is also describes it; meanwhile the others begin. Then chunks, until none is left. */
+static void work(void *ctx, bool helper) {
+        struct store *s = ctx;
+        _cleanup_(reader_done) struct reader rd = { .s = s, .mem_fd = -EBADF };
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        int r = 0;
+
+        if (!helper)
+                r = write_pagemap(s, &err);
+        rd.buf = malloc(MIN(s->size, (uint64_t)CHUNK));
+        if (r == 0 && !rd.buf)
+                r = ckpt_error(&err, -ENOMEM, "not enough memory");
+        while (r == 0) {
+                size_t chunk = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
+
+                if (chunk >= s->nr_chunks)
+                        return;
+                r = store_chunk(&rd, chunk, &err);
+        }
+        note_failure(s, r, &err);
+}
+
+static int store_pages(struct store *s, struct ckpt_error *err) {
+        s->nr_chunks = (size_t)((s->size + CHUNK - 1) / CHUNK);
+        pthread_mutex_init(&s->lock, NULL);
+        pool_share(s->d->pool, s->size >= HELP_FROM ? pool_threads(s->d->pool) - 1 : 0, work, s);
+        pthread_mutex_destroy(&s->lock);
+        if (s->failed < 0) {
+                ckpt_error(err, s->failed, "%s", ckpt_error_message(&s->err));
+                if (s->err.hint)
+                        ckpt_error_hint(err, "%s", s->err.hint);
+        }
+        ckpt_error_clear(&s->err);
+        return s->failed;
+}
+
 int mem_store(struct dump *d, const struct mem_source *source, enum image_kind pagemap_kind,
               unsigned long pagemap_id, uint32_t pages_id, struct mem_run_vec *runs,
               struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *file = NULL;
-        uint64_t size = mem_runs_place(runs), *counter;
+        struct store s = { .d = d,
+                           .source = *source,
+                           .runs = runs,
+                           .pagemap_kind = pagemap_kind,
+                           .pagemap_id = pagemap_id,
+                           .pages_id = pages_id };
+        uint64_t *counter;
         int r;
 
-        progress_add_total(&d->run->progress, size);
-        r = write_pagemap(d, pagemap_kind, pagemap_id, pages_id, runs, err);
+        s.size = mem_runs_place(runs);
+        progress_add_total(&d->run->progress, s.size);
+        r = image_open_pages(d->set, pages_id, &file, err);
+        s.file = file;
         if (r == 0)
-                r = image_open_pages(d->set, pages_id, &file, err);
-        if (r == 0 && size > 0)
-                r = store_pages(d, source, runs, size, file, err);
+                r = store_pages(&s, err);
         if (r < 0)
                 return r;
         counter = source->task ? &d->stats.pages_written : &d->stats.shpages_written;
-        __atomic_fetch_add(counter, size / PAGE_SIZE, __ATOMIC_RELAXED);
+        __atomic_fetch_add(counter, s.size / PAGE_SIZE, __ATOMIC_RELAXED);
         counter = source->task ? &d->stats.pages_scanned : &d->stats.shpages_scanned;
-        __atomic_fetch_add(counter, size / PAGE_SIZE, __ATOMIC_RELAXED);
+        __atomic_fetch_add(counter, s.size / PAGE_SIZE, __ATOMIC_RELAXED);
         return image_close(TAKE_PTR(file), err);
 }
