@@ -185,6 +185,7 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
         if (t->stat.state == 'Z' && t->stat.num_threads <= 1)
                 return 0;
         t->seen_status = &status;
+        t->resident = status.vm_rss;
         tree_find_living(t);
         look_namespaces(t, dump_living(t), own);
         for (size_t i = 0; r == 0 && dump_tids(t)->n > 1 && i < t->tids.n; i += THREADS_PART)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "kernel/area_flags.h"
 #include "kernel/probe_internal.h"
 #include "kernel/uapi.h"
 #include "macro.h"
@@ -149,6 +150,13 @@ int probe_procmap_query(struct probe *p __attribute__((unused))) {
         if (ioctl(fd, PROCMAP_QUERY, &q) < 0)
                 return -errno;
         return q.vma_start <= (uintptr_t)&q && (uintptr_t)&q < q.vma_end;
+}
+
+int probe_bpf_task_vma(struct probe *p __attribute__((unused))) {
+        _cleanup_(area_flags_free) struct area_flags *flags = NULL;
+        int r = area_flags_open(&flags);
+
+        return r == 0 ? 1 : r == -ENOSYS ? 0 : r;
 }
 
 int probe_map_files(struct probe *p __attribute__((unused))) {

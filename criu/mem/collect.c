@@ -315,6 +315,7 @@ void mem_dump_free(struct dump_mem **mem) {
                 mem_object_vec_done(&m->tree->objects);
                 mem_known_file_vec_done(&m->tree->files);
                 pthread_mutex_destroy(&m->tree->lock);
+                area_flags_free(&m->tree->area_flags);
                 free(m->tree);
         }
         free(m);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "kernel/area_flags.h"
 #include "mem/mem.h"
 #include "mem/runs.h"
 #include "mem/vma.h"
@@ -40,6 +41,8 @@ struct mem_tree {
         struct mem_object_vec objects;
         struct mem_known_file_vec files; /* sorted */
         uint32_t last_pages_id;
+        struct area_flags *area_flags; /* for large processes; NULL: not needed yet, or not to be had */
+        bool area_flags_tried;
         uint64_t shm_dev; /* device of the kernel's own tmpfs: shared anonymous memory, memfds, System V */
 };
 
@@ -85,6 +88,10 @@ struct mem_tree *mem_tree_of(struct dump *d);
 void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, struct blockers *b);
 
 /* ---- flags.c ---- */
+
+/* The areas of the task with their flags, as proc_smaps_read() of `dir` reads them, but fast if it is large. */
+int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
+                   struct proc_smap_vec *ret);
 
 /*
  * The areas of a frozen task with their flags: *ret has as many elements as /proc/PID/maps lines. It points

@@ -1,18 +1,47 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The areas of a frozen task with their flags. Only smaps shows those, and it is slow (the kernel walks
- * the page tables and formats some 700 bytes per area), so what was read before the freeze is used where
+ * The areas of a frozen task with their flags. Only smaps shows those to everybody, and it is slow (the kernel walks
+ * the page tables and formats some 700 bytes per area; see kernel/area_flags.h), so what was read before the freeze is used where
  * it must still be true: the areas are the same, and every thread stands where it stood before smaps was
  * read, in the same system call with the same arguments.
  */
 #include <errno.h>
 #include <string.h>
 
+#include "log.h"
 #include "macro.h"
 #include "mem/dump.h"
 #include "task/waits.h"
 
 enum { MANY_THREADS = 64 };
+
+/* From here on smaps takes longer than it takes to do without. */
+#define LARGE ((uint64_t)64 << 20)
+
+static const struct area_flags *area_flags_of(struct dump *d) {
+        struct mem_tree *tree = mem_tree_of(d);
+        struct area_flags *flags;
+        int r = 0;
+
+        pthread_mutex_lock(&tree->lock);
+        if (!tree->area_flags_tried)
+                r = area_flags_open(&tree->area_flags);
+        tree->area_flags_tried = true;
+        flags = tree->area_flags;
+        pthread_mutex_unlock(&tree->lock);
+        if (r < 0)
+                log_debug("flags of areas are read from smaps: no BPF iterator (%s)", strerror(-r));
+        return flags;
+}
+
+int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
+                   struct proc_smap_vec *ret) {
+        const struct area_flags *flags = t->resident >= LARGE ? area_flags_of(t->dump) : NULL;
+
+        if (flags && area_flags_read(flags, dir, buf, ret) == 0)
+                return 0;
+        return proc_smaps_read(dir, buf, ret);
+}
 
 static bool is_there(const struct proc_syscall *call, const struct user_regs_struct *regs) {
         const uint64_t args[6] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
@@ -60,7 +89,7 @@ static int read_anew(struct dump_task *t, struct ckpt_error *err) {
         struct blockers *b;
         int r;
 
-        r = proc_smaps_read(&t->proc, &t->mem->maps_buf, &t->mem->smaps);
+        r = mem_read_areas(t, &t->proc, &t->mem->maps_buf, &t->mem->smaps);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));
         b = blockers_new();

@@ -30,6 +30,13 @@ int main(int argc, char **argv) {
         pid_t kid;
 
         test_init(argc, argv);
+#ifdef LARGE
+        char *large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        CHECK(large != MAP_FAILED, "mmap: %m");
+        for (size_t i = 0; i < LARGE; i += PAGE)
+                fill(large + i, 64, i);
+#endif
         for (size_t i = 0; i < ELEMENTS(table); i++) {
                 p[i] = mmap(NULL, N * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
                 CHECK(p[i] != MAP_FAILED, "mmap: %m");

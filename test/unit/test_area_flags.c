@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Flags of memory areas by the BPF iterator: what is learnt, and that it tells what smaps tells. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "kernel/area_flags.h"
+#include "macro.h"
+
+static void test_learn(void **state) {
+        const struct area_sample samples[] = {
+                { 0x01, PROC_VMF_RD | PROC_VMF_MR },
+                { 0x03, PROC_VMF_RD | PROC_VMF_WR | PROC_VMF_MR },
+                { 0x00, PROC_VMF_MR },
+                { 0x34, PROC_VMF_IO | PROC_VMF_PF | PROC_VMF_DE | PROC_VMF_MR },
+                { 0x300, PROC_VMF_HG | PROC_VMF_MR },
+                { 0x400, PROC_VMF_MR },
+                { 0x800, PROC_VMF_UNKNOWN | PROC_VMF_MR },
+        };
+        struct area_code code;
+        uint64_t flags = 7;
+
+        area_code_learn(samples, ELEMENTSOF(samples), &code);
+        assert_int_equal(area_code_translate(&code, 0x03, &flags), 0);
+        assert_int_equal(flags, PROC_VMF_RD | PROC_VMF_WR);
+        assert_int_equal(area_code_translate(&code, 0, &flags), 0);
+        assert_int_equal(flags, 0);
+        /* Three that come together are told apart by nobody, but together they are these three. */
+        assert_int_equal(area_code_translate(&code, 0x35, &flags), 0);
+        assert_int_equal(flags, PROC_VMF_RD | PROC_VMF_IO | PROC_VMF_PF | PROC_VMF_DE);
+        flags = 7;
+        assert_int_equal(area_code_translate(&code, 0x04, &flags), -ENODATA);
+        assert_int_equal(area_code_translate(&code, 0x30, &flags), -ENODATA);
+        /* Two bits and one name; a bit without a name; one with a name that nobody knows; one that never came. */
+        assert_int_equal(area_code_translate(&code, 0x300, &flags), -ENODATA);
+        assert_int_equal(area_code_translate(&code, 0x400, &flags), -ENODATA);
+        assert_int_equal(area_code_translate(&code, 0x800, &flags), -ENODATA);
+        assert_int_equal(area_code_translate(&code, 1ULL << 63, &flags), -ENODATA);
+        assert_int_equal(flags, 7);
+
+        area_code_learn(NULL, 0, &code);
+        assert_int_equal(area_code_translate(&code, 1, &flags), -ENODATA);
+}
+
+/* As in the life of a kernel: all 64 bits, each on its own and with others. */
+static void test_learn_all(void **state) {
+        struct area_sample samples[600];
+        struct area_code code;
+
+        for (size_t i = 0; i < ELEMENTSOF(samples); i++) {
+                uint64_t raw = 1ULL << i % 64 | (i < 64 ? 0 : 1ULL << i * 7 % 64);
+
+                samples[i] = (struct area_sample){ raw, (raw << 1 | raw >> 63) & ~PROC_VMF_UNKNOWN };
+        }
+        area_code_learn(samples, ELEMENTSOF(samples), &code);
+        for (size_t i = 0; i < 512; i++) {
+                uint64_t flags;
+
+                if (samples[i].raw >> 62 & 1) /* the one whose name was taken away */
+                        assert_int_equal(area_code_translate(&code, samples[i].raw, &flags), -ENODATA);
+                else {
+                        assert_int_equal(area_code_translate(&code, samples[i].raw, &flags), 0);
+                        assert_int_equal(flags, samples[i].flags);
+                }
+        }
+}
+
+/* ---- on this kernel ---- */
+
+static const int advices[] = { MADV_SEQUENTIAL, MADV_RANDOM,     MADV_DONTFORK,  MADV_DONTDUMP,
+                               MADV_HUGEPAGE,   MADV_NOHUGEPAGE, MADV_MERGEABLE, MADV_WIPEONFORK };
+
+static char *map(int prot, int flags) {
+        char *p = mmap(NULL, 3 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        assert_ptr_not_equal(p, MAP_FAILED);
+        p = mmap(p + PAGE_SIZE, PAGE_SIZE, prot, flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        assert_ptr_not_equal(p, MAP_FAILED);
+        return p;
+}
+
+static void make_areas(void) {
+        char *many = mmap(NULL, 4000 * PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        assert_ptr_not_equal(many, MAP_FAILED);
+        for (size_t i = 0; i < 4000; i += 2)
+                assert_int_equal(mprotect(many + i * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+        for (size_t i = 0; i < ELEMENTSOF(advices); i++)
+                for (size_t j = 0; j < ELEMENTSOF(advices); j++) {
+                        char *p = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+                        (void)madvise(p, PAGE_SIZE, advices[i]);
+                        (void)madvise(p, PAGE_SIZE, advices[j]);
+                }
+        map(PROT_WRITE, MAP_SHARED);
+        map(PROT_EXEC, MAP_PRIVATE | MAP_NORESERVE);
+        map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_GROWSDOWN | MAP_STACK);
+        (void)mlock(map(PROT_READ | PROT_WRITE, MAP_PRIVATE), PAGE_SIZE);
+        (void)mlock2(map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE), PAGE_SIZE, MLOCK_ONFAULT);
+}
+
+static void *sleep_long(void *arg) {
+        pause();
+        return arg;
+}
+
+/* A process with several threads and areas of every sort that stands still. */
+static pid_t start_target(void) {
+        pid_t pid;
+        int ready[2];
+        char byte;
+
+        assert_int_equal(pipe(ready), 0);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                pthread_t thread;
+
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                make_areas();
+                for (int i = 0; i < 3; i++)
+                        assert_int_equal(pthread_create(&thread, NULL, sleep_long, NULL), 0);
+                assert_int_equal(write(ready[1], "x", 1), 1);
+                pause();
+                _exit(0);
+        }
+        close(ready[1]);
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+        close(ready[0]);
+        return pid;
+}
+
+static struct area_flags *open_or_skip(void) {
+        struct area_flags *f = NULL;
+        int r = area_flags_open(&f);
+
+        if (r < 0) {
+                print_message("no BPF iterator here: %s\n", strerror(-r));
+                skip();
+        }
+        return f;
+}
+
+static void test_like_smaps(void **state) {
+        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip();
+        _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 }, slow = { 0 };
+        _cleanup_proc_buf_ struct proc_buf fast_buf = { 0 }, slow_buf = { 0 };
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        pid_t pid = start_target();
+
+        assert_int_equal(proc_open(pid, &dir), 0);
+        assert_int_equal(area_flags_read(f, &dir, &fast_buf, &fast), 0);
+        assert_int_equal(proc_smaps_read(&dir, &slow_buf, &slow), 0);
+        assert_true(slow.n > 4000);
+        assert_int_equal(fast.n, slow.n);
+        for (size_t i = 0; i < slow.n; i++) {
+                assert_int_equal(fast.v[i].vma.start, slow.v[i].vma.start);
+                assert_int_equal(fast.v[i].vma.end, slow.v[i].vma.end);
+                assert_int_equal(fast.v[i].vma.kind, slow.v[i].vma.kind);
+                assert_string_equal(fast.v[i].vma.name, slow.v[i].vma.name);
+                assert_int_equal(fast.v[i].flags, slow.v[i].flags);
+                assert_int_equal(fast.v[i].page_size, slow.v[i].page_size);
+                assert_int_equal(fast.v[i].pkey, slow.v[i].pkey);
+        }
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        /* What is gone is an error, not an empty list. */
+        assert_true(area_flags_read(f, &dir, &fast_buf, &fast) < 0);
+}
+
+/* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
+static void test_not_huge(void **state) {
+        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip();
+        _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        char *p = mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE,
+                       -1, 0);
+
+        if (p == MAP_FAILED)
+                skip();
+        assert_int_equal(proc_open(getpid(), &dir), 0);
+        assert_int_equal(area_flags_read(f, &dir, &buf, &fast), -ENODATA);
+        assert_int_equal(fast.n, 0);
+        munmap(p, 2 << 20);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_learn),
+                cmocka_unit_test(test_learn_all),
+                cmocka_unit_test(test_like_smaps),
+                cmocka_unit_test(test_not_huge),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
