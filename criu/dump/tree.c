@@ -321,7 +321,7 @@ static int open_thread(struct dump_task *t, pid_t tid, struct dump_thread *ret) 
         int r;
 
         *ret = (struct dump_thread){ .task = t, .tid = tid, .proc = PROC_DIR_INIT };
-        r = proc_open_thread(&t->proc, tid, &ret->proc);
+        r = tid == t->pid ? proc_dup(&t->proc, &ret->proc) : proc_open_thread(&t->proc, tid, &ret->proc);
         if (r == -ESRCH)
                 return 0;
         return r < 0 ? r : 1;

@@ -9,11 +9,8 @@
 
 #include "cleanup.h"
 #include "fd/kind.h"
+#include "kernel/uapi.h"
 #include "macro.h"
-
-#ifndef PIDFD_THREAD /* 6.9 */
-#define PIDFD_THREAD O_EXCL
-#endif
 
 const char *fd_probe_name(const struct fd_probe *p) {
         struct dump_task *t = p->task;
