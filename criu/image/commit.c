@@ -249,7 +249,7 @@ int image_set_commit(struct image_set *set, const Img__Inventory *inventory, str
         if (r < 0)
                 return r;
         image_records_sort(&set->records);
-        r = preflight(set, err);
+        r = set->direct ? 0 : preflight(set, err);
         if (r < 0)
                 return r;
         image_step(&set->hooks, "staged");
