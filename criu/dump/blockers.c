@@ -84,8 +84,13 @@ void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...) {
         pthread_mutex_unlock(&b->lock);
 }
 
-size_t blockers_count(const struct blockers *b) {
-        return b->list.n;
+size_t blockers_count(struct blockers *b) {
+        size_t n;
+
+        pthread_mutex_lock(&b->lock);
+        n = b->list.n;
+        pthread_mutex_unlock(&b->lock);
+        return n;
 }
 
 const char *blocker_message(const struct blockers *b, size_t i, const char **ret_hint) {

@@ -22,7 +22,8 @@ void blockers_free(struct blockers **blockers);
 void blocker_add(struct blockers *b, const char *hint, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
 
-size_t blockers_count(const struct blockers *b);
+/* Callable from any thread. */
+size_t blockers_count(struct blockers *b);
 
 /* The i-th message and its hint (NULL: none). */
 const char *blocker_message(const struct blockers *b, size_t i, const char **ret_hint);

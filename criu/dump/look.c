@@ -19,53 +19,55 @@
 enum { THREADS_PART = 64 };
 
 struct namespace_row {
-        const char *name; /* below /proc/PID/ns */
+        enum proc_ns ns;
         const char *text;
         bool per_thread; /* the kernel lets a thread of several have its own */
 };
 
 /* Later issues carry these over; until then a tree shares all of them with ckpt. Not here: IPC and time. */
 static const struct namespace_row namespace_rows[] = {
-        { "mnt", "mount", false },           { "net", "network", true }, { "pid", "pid", false },
-        { "pid_for_children", "pid", true }, { "user", "user", false },  { "uts", "UTS", true },
-        { "cgroup", "cgroup", true },
+        { PROC_NS_MNT, "mount", false },
+        { PROC_NS_NET, "network", true },
+        { PROC_NS_PID, "pid", false },
+        { PROC_NS_PID_FOR_CHILDREN, "pid", true },
+        { PROC_NS_USER, "user", false },
+        { PROC_NS_UTS, "UTS", true },
+        { PROC_NS_CGROUP, "cgroup", true },
 };
 
-/* ckpt's own, in the order of the table; 0: this kernel has no such namespace. */
-struct own_namespaces {
-        ino_t ino[ELEMENTSOF(namespace_rows)];
-};
-
-static int read_own_namespaces(struct own_namespaces *ret, struct ckpt_error *err) {
+static int read_own_namespaces(struct proc_ns_set *ret, struct ckpt_error *err) {
         _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
         int r;
 
-        *ret = (struct own_namespaces){ 0 };
         r = proc_open(getpid(), &self);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read /proc/self");
-        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++)
-                if (proc_ns_inode(&self, namespace_rows[i].name, &ret->ino[i]) < 0)
-                        ret->ino[i] = 0;
+        proc_ns_read(&self, self.pid, PROC_NS_ALL, ret);
         return 0;
 }
 
 /* Which row is another namespace than ckpt's, from number `from` on; the number of rows: none. */
-static size_t foreign_row(const struct proc_dir *dir, bool thread, const struct own_namespaces *own,
-                          size_t from) {
+static size_t foreign_row(const struct proc_ns_set *theirs, const struct proc_ns_set *own, size_t from) {
         for (size_t i = from; i < ELEMENTSOF(namespace_rows); i++) {
-                ino_t theirs;
+                enum proc_ns ns = namespace_rows[i].ns;
 
-                if (own->ino[i] != 0 && (!thread || namespace_rows[i].per_thread) &&
-                    proc_ns_inode(dir, namespace_rows[i].name, &theirs) == 0 && own->ino[i] != theirs)
+                if (own->ino[ns] != 0 && theirs->ino[ns] != 0 && own->ino[ns] != theirs->ino[ns])
                         return i;
         }
         return ELEMENTSOF(namespace_rows);
 }
 
-static void look_namespaces(struct dump_task *t, const struct proc_dir *dir,
-                            const struct own_namespaces *own) {
-        for (size_t i = 0; (i = foreign_row(dir, false, own, i)) < ELEMENTSOF(namespace_rows); i++)
+static unsigned int namespaces_of_threads(void) {
+        unsigned int which = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++)
+                if (namespace_rows[i].per_thread)
+                        which |= 1U << namespace_rows[i].ns;
+        return which;
+}
+
+static void look_namespaces(struct dump_task *t, const struct proc_ns_set *own) {
+        for (size_t i = 0; (i = foreign_row(&t->ns, own, i)) < ELEMENTSOF(namespace_rows); i++)
                 blocker_add(t->dump->blockers, "Run ckpt in the same namespaces as the tree",
                             "%s is in another %s namespace than ckpt, which is not supported yet",
                             dump_task_name(t), namespace_rows[i].text);
@@ -76,24 +78,25 @@ struct threads_part {
         struct threads_part *next;
         struct dump_task *task;
         struct proc_dir proc; /* as it was then; not owned */
-        const struct own_namespaces *own;
+        const struct proc_ns_set *own;
         size_t from, to;
         bool odd;
 };
 
 /* Adds blockers, if `name` it, and tells whether there are any. */
 static bool look_threads(const struct threads_part *p, bool name) {
+        unsigned int which = namespaces_of_threads();
         struct dump_task *t = p->task;
         bool odd = false;
 
         for (size_t i = p->from; i < p->to; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
                 pid_t tid = t->tids.v[i];
+                struct proc_ns_set theirs;
 
-                if (tid == t->pid || proc_open_thread(&p->proc, tid, &dir) < 0)
+                if (tid == t->pid)
                         continue;
-                for (size_t k = 0; (k = foreign_row(&dir, true, p->own, k)) < ELEMENTSOF(namespace_rows);
-                     k++) {
+                proc_ns_read(&p->proc, tid, which, &theirs);
+                for (size_t k = 0; (k = foreign_row(&theirs, p->own, k)) < ELEMENTSOF(namespace_rows); k++) {
                         odd = true;
                         if (name)
                                 blocker_add(t->dump->blockers, NULL,
@@ -112,7 +115,7 @@ static int look_threads_part(void *arg, struct ckpt_error *err __attribute__((un
         return 0;
 }
 
-static int add_threads_part(struct dump_task *t, const struct own_namespaces *own, size_t from,
+static int add_threads_part(struct dump_task *t, const struct proc_ns_set *own, size_t from,
                             struct threads_part **parts) {
         struct threads_part *p = calloc(1, sizeof(*p));
         size_t n = dump_tids(t)->n;
@@ -169,7 +172,7 @@ static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) 
         return 0;
 }
 
-static int look_task(struct dump_task *t, const struct own_namespaces *own, struct threads_part **parts,
+static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct threads_part **parts,
                      struct ckpt_error *err) {
         _cleanup_proc_status_ struct proc_status status = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -187,7 +190,8 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
         t->seen_status = &status;
         t->resident = status.vm_rss;
         tree_find_living(t);
-        look_namespaces(t, dump_living(t), own);
+        proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &t->ns);
+        look_namespaces(t, own);
         for (size_t i = 0; r == 0 && dump_tids(t)->n > 1 && i < t->tids.n; i += THREADS_PART)
                 r = add_threads_part(t, own, i, parts);
         time_look(t);
@@ -205,7 +209,7 @@ static int look_task(struct dump_task *t, const struct own_namespaces *own, stru
 
 int look_tasks(struct dump *d, struct ckpt_error *err) {
         struct threads_part *parts = NULL;
-        struct own_namespaces own;
+        struct proc_ns_set own;
         int r, waited;
 
         mem_look_init(d);

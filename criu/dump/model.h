@@ -24,6 +24,7 @@
 #include "lib/arena.h"
 #include "lib/pool.h"
 #include "proc/maps.h"
+#include "proc/ns.h"
 #include "proc/proc.h"
 #include "proc/stat.h"
 #include "proc/status.h"
@@ -45,7 +46,7 @@ struct dump_thread {
         struct dump_task *task;
         pid_t tid;
         struct compel_thread stop; /* while frozen */
-        struct proc_dir proc;      /* /proc/PID/task/TID */
+        struct proc_dir proc;      /* /proc/PID/task/TID; of the leader, /proc/PID */
         struct proc_status status; /* read while frozen; cap_*, uids, sig_* */
         Img__Core *core; /* core-TID.img: made by collect, filled by the task kinds; in task->arena */
 };
@@ -58,6 +59,7 @@ struct dump_task {
         struct proc_dir proc;
         struct proc_dir other; /* of another thread, if the leader was dead when it was looked at */
         struct proc_stat stat;
+        struct proc_ns_set ns; /* look stage */
         char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;

@@ -68,58 +68,202 @@ const char *dump_task_name(struct dump_task *t) {
         return arena_printf(&t->arena, "pid %d (%s)", t->pid, t->stat.comm);
 }
 
-/* 1: added. 0: it is gone already. */
-static int add_task(struct dump *d, pid_t pid, struct dump_task *parent, struct ckpt_error *err) {
-        struct dump_task *t = calloc(1, sizeof(*t));
-        struct dump_task **tasks = reallocarray(d->tasks, d->nr_tasks + 1, sizeof(*tasks));
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        int r;
+/* ---- what is asked of many tasks: by two threads ---- */
 
-        ckpt_assert(t && tasks);
-        d->tasks = tasks;
-        *t = (struct dump_task){
-                .dump = d, .parent = parent, .pid = pid, .proc = PROC_DIR_INIT, .other = PROC_DIR_INIT
-        };
-        r = proc_open(pid, &t->proc);
-        if (r == 0)
-                r = proc_stat_read(&t->proc, &buf, &t->stat);
-        if (r < 0) {
-                free_task(t);
-                if (r == -ESRCH)
-                        return 0;
-                return ckpt_error_errno(err, r, "cannot read /proc/%d", pid);
+enum { SPREAD_MIN = 16 };
+
+/* One of many, and the answer. */
+struct asked {
+        pid_t pid;
+        struct dump_task *parent, *task;
+        struct pid_vec children;
+        struct proc_stat stat;
+        int r;
+};
+
+DEFINE_VEC(asked_vec, struct asked);
+
+static void asked_done(struct asked_vec *vec) {
+        for (size_t i = 0; i < vec->n; i++) {
+                pid_vec_done(&vec->v[i].children);
+                if (vec->v[i].task && vec->v[i].pid > 0)
+                        free_task(vec->v[i].task);
         }
-        t->state = t->stat.state;
-        d->tasks[d->nr_tasks++] = t;
-        return 1;
+        asked_vec_done(vec);
 }
 
-/* Children that are not in the list yet. Returns how many were added; *ret_gone: some were listed, but not there. */
-static int add_children(struct dump *d, struct dump_task *t, bool *ret_gone, struct ckpt_error *err) {
-        _cleanup_(pid_vec_done) struct pid_vec children = { 0 };
-        int r, added = 0;
+static void spread(struct dump *d, struct asked_vec *vec, void (*fn)(void *ctx, size_t from, size_t to)) {
+        for (size_t i = 0; i < vec->n; i++)
+                vec->v[i].r = -ENOMEM;
+        if (vec->n < SPREAD_MIN || !d->aside)
+                fn(vec->v, 0, vec->n);
+        else
+                (void)pool_spread(d->aside, vec->n, fn, vec->v);
+}
 
-        r = proc_children(&t->proc, &children);
-        if (r == -ESRCH)
-                return 0;
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot list its children", dump_task_name(t));
-        for (size_t i = 0; i < children.n; i++) {
-                if (children.v[i] == getpid()) {
-                        ckpt_error(err, -EINVAL,
-                                   "the tree contains ckpt itself (pid %d, below %s); nothing was changed",
-                                   getpid(), dump_task_name(t));
-                        return ckpt_error_hint(err, "Run ckpt from outside the tree that it is to dump");
-                }
-                if (dump_find_task(d, children.v[i]))
+/* Elements for tasks [from, to); they stay the tree's. */
+static struct asked_vec ask_of_tasks(struct dump *d, size_t from, size_t to) {
+        struct asked_vec vec = { 0 };
+
+        for (size_t i = from; i < to; i++)
+                ckpt_assert(asked_vec_push(&vec, (struct asked){ .task = d->tasks[i] }) == 0);
+        return vec;
+}
+
+/* ---- the tasks of the tree ---- */
+
+static int open_task(struct dump_task *t) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        int r = proc_open(t->pid, &t->proc);
+
+        return r < 0 ? r : proc_stat_read(&t->proc, &buf, &t->stat);
+}
+
+static void make_tasks(void *ctx, size_t from, size_t to) {
+        struct asked *asked = ctx;
+
+        for (size_t i = from; i < to; i++) {
+                struct dump_task *t = calloc(1, sizeof(*t));
+
+                ckpt_assert(t);
+                *t = (struct dump_task){
+                        .parent = asked[i].parent, .pid = asked[i].pid, .proc = PROC_DIR_INIT, .other = PROC_DIR_INIT
+                };
+                asked[i].task = t;
+                asked[i].r = open_task(t);
+        }
+}
+
+/* All that are there. Returns how many; *ret_gone: some were not. */
+static int add_tasks(struct dump *d, struct asked_vec *vec, bool *ret_gone, struct ckpt_error *err) {
+        struct dump_task **tasks = reallocarray(d->tasks, d->nr_tasks + vec->n + 1, sizeof(*tasks));
+        int added = 0;
+
+        ckpt_assert(tasks);
+        d->tasks = tasks;
+        spread(d, vec, make_tasks);
+        for (size_t i = 0; i < vec->n; i++) {
+                struct asked *a = &vec->v[i];
+
+                *ret_gone |= a->r == -ESRCH;
+                if (a->r == -ESRCH)
                         continue;
-                r = add_task(d, children.v[i], t, err);
-                if (r < 0)
-                        return r;
-                *ret_gone |= r == 0;
-                added += r;
+                if (a->r < 0)
+                        return ckpt_error_errno(err, a->r, "cannot read /proc/%d", a->pid);
+                a->task->dump = d;
+                a->task->state = a->task->stat.state;
+                d->tasks[d->nr_tasks++] = TAKE_PTR(a->task);
+                added++;
         }
         return added;
+}
+
+static void list_children(void *ctx, size_t from, size_t to) {
+        struct asked *asked = ctx;
+
+        for (size_t i = from; i < to; i++)
+                asked[i].r = proc_children(&asked[i].task->proc, &asked[i].children);
+}
+
+/* Numbers that have been seen; a table with open addressing. */
+struct pid_set {
+        pid_t *v; /* 0: free */
+        size_t size;
+};
+
+static void pid_set_done(struct pid_set *set) {
+        free(set->v);
+}
+
+/* False: it was there already. */
+static bool pid_set_add(struct pid_set *set, pid_t pid) {
+        size_t i = (size_t)pid * 0x9e3779b1U % set->size;
+
+        while (set->v[i] != 0 && set->v[i] != pid)
+                i = (i + 1) % set->size;
+        if (set->v[i] == pid)
+                return false;
+        set->v[i] = pid;
+        return true;
+}
+
+static struct pid_set pids_of_tree(const struct dump *d, size_t more) {
+        struct pid_set set = { .size = 2 * (d->nr_tasks + more) + 1 };
+
+        set.v = calloc(set.size, sizeof(*set.v));
+        ckpt_assert(set.v);
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                (void)pid_set_add(&set, d->tasks[i]->pid);
+        return set;
+}
+
+static int note_new(struct dump_task *t, const struct pid_vec *children, struct pid_set *known,
+                    struct asked_vec *ret, struct ckpt_error *err) {
+        pid_t self = getpid();
+
+        for (size_t i = 0; i < children->n; i++) {
+                pid_t pid = children->v[i];
+
+                if (pid == self) {
+                        ckpt_error(err, -EINVAL,
+                                   "the tree contains ckpt itself (pid %d, below %s); nothing was changed",
+                                   self, dump_task_name(t));
+                        return ckpt_error_hint(err, "Run ckpt from outside the tree that it is to dump");
+                }
+                if (pid_set_add(known, pid))
+                        ckpt_assert(asked_vec_push(ret, (struct asked){ .pid = pid, .parent = t }) == 0);
+        }
+        return 0;
+}
+
+/*
+ * Children of tasks [from, to) that are not in the list yet. Returns how many were added; *ret_gone: some were listed, but
+ * not there.
+ */
+static int add_children(struct dump *d, size_t from, size_t to, bool *ret_gone, struct ckpt_error *err) {
+        _cleanup_(asked_done) struct asked_vec parents = ask_of_tasks(d, from, to), added = { 0 };
+        _cleanup_(pid_set_done) struct pid_set known = { 0 };
+        size_t n = 0;
+        int r = 0;
+
+        spread(d, &parents, list_children);
+        for (size_t i = 0; i < parents.n; i++)
+                n += parents.v[i].children.n;
+        known = pids_of_tree(d, n);
+        for (size_t i = 0; r == 0 && i < parents.n; i++) {
+                struct dump_task *t = parents.v[i].task;
+
+                r = parents.v[i].r;
+                if (r == -ESRCH)
+                        r = 0;
+                else if (r < 0)
+                        r = ckpt_error_errno(err, r, "%s: cannot list its children", dump_task_name(t));
+                else
+                        r = note_new(t, &parents.v[i].children, &known, &added, err);
+        }
+        return r < 0 ? r : add_tasks(d, &added, ret_gone, err);
+}
+
+/* And theirs, and so on. Returns how many were added. */
+static int add_descendants(struct dump *d, bool *ret_gone, struct ckpt_error *err) {
+        size_t from = 0, before = d->nr_tasks;
+        int r = 0;
+
+        while (r >= 0 && from < d->nr_tasks) {
+                size_t to = d->nr_tasks;
+
+                r = add_children(d, from, to, ret_gone, err);
+                from = to;
+        }
+        return r < 0 ? r : (int)(d->nr_tasks - before);
+}
+
+static int add_root(struct dump *d, pid_t root, struct ckpt_error *err) {
+        _cleanup_(asked_done) struct asked_vec vec = { 0 };
+        bool gone = false;
+
+        ckpt_assert(asked_vec_push(&vec, (struct asked){ .pid = root }) == 0);
+        return add_tasks(d, &vec, &gone, err);
 }
 
 int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
@@ -132,7 +276,7 @@ int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
                                   "dumped from inside. Nothing was changed");
         if (root == getpid())
                 return ckpt_error(err, -EINVAL, "pid %d is ckpt itself; nothing was changed", root);
-        r = add_task(d, root, NULL, err);
+        r = add_root(d, root, err);
         if (r == 0)
                 return ckpt_error(err, -ESRCH, "there is no process with pid %d", root);
         if (r < 0)
@@ -146,12 +290,7 @@ int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
                         err, -ESRCH,
                         "%s is a zombie: it has exited, and only its status is left for its parent, pid %d",
                         dump_task_name(d->tasks[0]), d->tasks[0]->stat.ppid);
-        for (size_t i = 0; i < d->nr_tasks; i++) {
-                r = add_children(d, d->tasks[i], &gone, err);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        return MIN(add_descendants(d, &gone, err), 0);
 }
 
 /* Tasks that ended and were reaped before they could be stopped; the root must not be among them. Sets *changed. */
@@ -192,28 +331,47 @@ static void remove_stray(struct dump *d, size_t i) {
         free_task(t);
 }
 
-/* Who is whose parent may have changed: orphans go to a subreaper. Sets *changed. -ESRCH: somebody is gone. */
-static int reread_parents(struct dump *d, bool *changed, struct ckpt_error *err) {
+static void read_stats(void *ctx, size_t from, size_t to) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct asked *asked = ctx;
 
-        for (size_t i = 0; i < d->nr_tasks; i++) {
-                struct dump_task *t = d->tasks[i], *parent = t->parent;
-                int r = proc_stat_read(&t->proc, &buf, &t->stat);
+        for (size_t i = from; i < to; i++)
+                asked[i].r = proc_stat_read(&asked[i].task->proc, &buf, &asked[i].stat);
+}
 
-                if (r == -ESRCH)
-                        return r;
-                if (r < 0)
-                        return ckpt_error_errno(err, r, "pid %d: cannot read its state", t->pid);
+/* 1: the tree is another one now, ask again. */
+static int take_stats(struct dump *d, struct asked_vec *vec, bool *changed, struct ckpt_error *err) {
+        for (size_t i = 0; i < vec->n; i++) {
+                struct dump_task *t = vec->v[i].task, *parent = t->parent;
+
+                if (vec->v[i].r == -ESRCH)
+                        return -ESRCH;
+                if (vec->v[i].r < 0)
+                        return ckpt_error_errno(err, vec->v[i].r, "pid %d: cannot read its state", t->pid);
+                t->stat = vec->v[i].stat;
                 if (i == 0)
                         continue;
                 t->parent = dump_find_task(d, t->stat.ppid);
                 *changed |= t->parent != parent;
                 if (!t->parent) {
                         remove_stray(d, i);
-                        i = 0; /* those below it go with it */
+                        return 1; /* those below it go with it */
                 }
         }
         return 0;
+}
+
+/* Who is whose parent may have changed: orphans go to a subreaper. Sets *changed. -ESRCH: somebody is gone. */
+static int reread_parents(struct dump *d, bool *changed, struct ckpt_error *err) {
+        int r;
+
+        do {
+                _cleanup_(asked_done) struct asked_vec vec = ask_of_tasks(d, 0, d->nr_tasks);
+
+                spread(d, &vec, read_stats);
+                r = take_stats(d, &vec, changed, err);
+        } while (r > 0);
+        return r;
 }
 
 /* Parents before children, in a stable order. */
@@ -250,20 +408,8 @@ static bool in_order(const struct dump *d) {
         return true;
 }
 
-/* New children of those that are there; their number is added to *added. */
-static int find_new_tasks(struct dump *d, int *added, bool *changed, struct ckpt_error *err) {
-        for (size_t i = 0; i < d->nr_tasks; i++) {
-                int r = add_children(d, d->tasks[i], changed, err);
-
-                if (r < 0)
-                        return r;
-                *added += r;
-        }
-        return 0;
-}
-
 int tree_refresh(struct dump *d, struct ckpt_error *err) {
-        int r, added = 0;
+        int r = 0, added = 0;
         bool changed;
 
         /*
@@ -272,11 +418,12 @@ int tree_refresh(struct dump *d, struct ckpt_error *err) {
          */
         do {
                 changed = false;
-                r = drop_vanished(d, &changed, err);
+                r = r == -ESRCH ? drop_vanished(d, &changed, err) : 0;
                 if (r == 0)
-                        r = find_new_tasks(d, &added, &changed, err);
+                        r = add_descendants(d, &changed, err);
                 if (r < 0)
                         return r;
+                added += r;
                 r = reread_parents(d, &changed, err);
         } while (r == -ESRCH || (r == 0 && changed));
         if (r < 0)
@@ -321,7 +468,7 @@ static int open_thread(struct dump_task *t, pid_t tid, struct dump_thread *ret) 
         int r;
 
         *ret = (struct dump_thread){ .task = t, .tid = tid, .proc = PROC_DIR_INIT };
-        r = proc_open_thread(&t->proc, tid, &ret->proc);
+        r = tid == t->pid ? proc_dup(&t->proc, &ret->proc) : proc_open_thread(&t->proc, tid, &ret->proc);
         if (r == -ESRCH)
                 return 0;
         return r < 0 ? r : 1;

@@ -134,6 +134,7 @@ struct dump_files {
         unsigned int lock_questions;     /* that fdinfo answered, see lock.c */
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
+        struct same_fds *same;           /* same.h; in the arena; NULL: none yet */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */
         struct dump_ghosts *ghosts;      /* deleted files; in the arena */
         struct dump_links *links;        /* those that have other links; in the arena */
@@ -189,8 +190,10 @@ int fd_probe_info(struct fd_probe *p);
 /* The f_type of the filesystem it is on; 0: not known. */
 long fd_probe_fs_type(const struct fd_probe *p);
 
-/* Fill link and st by `where`. */
+/* Fill link and st by `where`; or one of them. */
 int fd_probe_path(struct fd_probe *p);
+int fd_probe_link(struct fd_probe *p);
+int fd_probe_stat(struct fd_probe *p);
 void fd_probe_done(struct fd_probe *p);
 #define _cleanup_fd_probe_ _cleanup_(fd_probe_done)
 

@@ -9,11 +9,8 @@
 
 #include "cleanup.h"
 #include "fd/kind.h"
+#include "kernel/uapi.h"
 #include "macro.h"
-
-#ifndef PIDFD_THREAD /* 6.9 */
-#define PIDFD_THREAD O_EXCL
-#endif
 
 const char *fd_probe_name(const struct fd_probe *p) {
         struct dump_task *t = p->task;
@@ -23,16 +20,26 @@ const char *fd_probe_name(const struct fd_probe *p) {
         return arena_printf(&t->arena, "%s: fd %d", dump_task_name(t), p->fd);
 }
 
-int fd_probe_path(struct fd_probe *p) {
+int fd_probe_link(struct fd_probe *p) {
         ssize_t n = readlinkat(p->proc->fd, p->where, p->link_buf, PATH_MAX - 1);
 
         if (n < 0)
                 return -errno;
         p->link_buf[n] = 0;
         p->link = p->link_buf;
+        return 0;
+}
+
+int fd_probe_stat(struct fd_probe *p) {
         if (statx(p->proc->fd, p->where, AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &p->st) < 0)
                 return -errno;
         return 0;
+}
+
+int fd_probe_path(struct fd_probe *p) {
+        int r = fd_probe_link(p);
+
+        return r < 0 ? r : fd_probe_stat(p);
 }
 
 int fd_probe_info(struct fd_probe *p) {

@@ -10,6 +10,7 @@
 
 #include "cleanup.h"
 #include "fd/prefetch.h"
+#include "fd/same.h"
 #include "images/fs.pb-c.h"
 #include "lib/fault.h"
 #include "macro.h"
@@ -18,10 +19,10 @@ enum { FLAG_LARGEFILE = 0100000 };
 
 static const struct {
         const char *where, *what;
-} fs_rows[] = {
-        { "cwd", "its working directory" },
-        { "root", "its root directory" },
-        { "exe", "its program" },
+} fs_rows[SAME_PLACES_MAX] = {
+        [SAME_CWD] = { "cwd", "its working directory" },
+        [SAME_ROOT] = { "root", "its root directory" },
+        [SAME_EXE] = { "exe", "its program" },
 };
 
 /* Everything that is the same for all probes of a task. */
@@ -56,8 +57,8 @@ static void walk_done(struct walk *w) {
 
 /* ---- look ---- */
 
-/* What spares work in the freeze: a path, if it still leads to that inode then. */
-static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_kind *kind) {
+/* What spares work in the freeze: a path, if it still leads to that inode then. `clear`: nothing stands against it. */
+static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_kind *kind, bool clear) {
         struct seen_fd *s = &w->fds->seen[w->fds->nr_seen++];
 
         *s = (struct seen_fd){ .fd = p->fd };
@@ -69,14 +70,21 @@ static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_
         s->ino = p->st.stx_ino;
         s->mnt_id = p->st.stx_mnt_id;
         s->link = arena_strdup(&w->task->arena, p->link);
+        if (kind == &fd_kind_reg && clear)
+                same_note_looked(dump_files(w->task->dump), w->proc->pid, s);
 }
 
 /* `raw` may be NULL. */
 static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
         _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
         const struct fd_kind *kind;
+        size_t before;
         int r;
 
+        if (!raw && same_looked(dump_files(w->task->dump), w->proc->pid, fd, &w->fds->seen[w->fds->nr_seen])) {
+                w->fds->nr_seen++;
+                return;
+        }
         if (raw) {
                 p.link = raw->link;
                 p.st = raw->st;
@@ -93,20 +101,34 @@ static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
         if (r < 0)
                 return;
         kind = p.clear ? raw->kind : fd_kind_of(&p);
+        before = blockers_count(w->blockers);
         fd_kind_look(kind, &p, w->blockers);
-        note_seen(w, &p, kind);
+        note_seen(w, &p, kind, blockers_count(w->blockers) == before);
+}
+
+static struct fd_probe place_probe(struct walk *w, enum same_place place) {
+        struct fd_probe p = probe_of(w, -1);
+
+        p.where = fs_rows[place].where;
+        p.what = fs_rows[place].what;
+        return p;
+}
+
+static void look_place(struct walk *w, enum same_place place) {
+        _cleanup_fd_probe_ struct fd_probe p = place_probe(w, place);
+        size_t before = blockers_count(w->blockers);
+
+        if (fd_probe_stat(&p) < 0 || same_place_looked(&p, place) || fd_probe_link(&p) < 0 ||
+            same_place_looked(&p, place))
+                return;
+        fd_kind_look(fd_kind_of(&p), &p, w->blockers);
+        if (blockers_count(w->blockers) == before)
+                same_note_place_looked(&p, place);
 }
 
 static void look_fs(struct walk *w) {
-        for (size_t i = 0; i < ELEMENTSOF(fs_rows); i++) {
-                _cleanup_fd_probe_ struct fd_probe p = probe_of(w, -1);
-
-                p.where = fs_rows[i].where;
-                p.what = fs_rows[i].what;
-                if (fd_probe_path(&p) < 0)
-                        continue;
-                fd_kind_look(fd_kind_of(&p), &p, w->blockers);
-        }
+        for (int i = 0; i < SAME_PLACES_MAX; i++)
+                look_place(w, (enum same_place)i);
 }
 
 /* An exiting thread has lost its files already. */
@@ -140,15 +162,48 @@ static void look_threads(struct dump_task *t, const struct proc_dir *living) {
         }
 }
 
-void fd_look(struct dump_task *t) {
-        _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
+/* All that it has are known of others. So not even a list is needed, which would be slow to read. */
+static bool look_at_same(struct walk *w) {
+        size_t n;
+
+        if (proc_fds_count(w->proc, &n) < 0 || n > SAME_MAX)
+                return false;
+        w->fds->seen = arena_new_array(&w->task->arena, struct seen_fd, n);
+        if (!same_looked_all(dump_files(w->task->dump), w->proc->pid, n, w->fds->seen))
+                return false;
+        w->fds->nr_seen = n;
+        return true;
+}
+
+static int look_at_list(struct walk *w) {
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
-        const struct proc_dir *living = dump_living(t);
-        struct fd_probe any = probe_of(&w, -1);
+        struct fd_probe any = probe_of(w, -1);
+        struct dump_task *t = w->task;
         struct look_raw *raw = NULL;
         int r;
 
-        r = proc_fds(living, &list);
+        r = proc_fds(w->proc, &list);
+        if (r < 0)
+                return r;
+        w->fds->seen = arena_new_array(&t->arena, struct seen_fd, list.n);
+        lock_look_many(t->dump, list.n);
+        if (list.n >= PREFETCH_MIN)
+                raw = prefetch_look(t->dump, w->proc, fd_probe_pidfd(&any), list.v, list.n);
+        for (size_t i = 0; i < list.n; i++)
+                look_fd(w, list.v[i], raw ? &raw[i] : NULL);
+        look_raw_free(raw, list.n);
+        return 0;
+}
+
+void fd_look(struct dump_task *t) {
+        _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
+        const struct proc_dir *living = dump_living(t);
+        int r;
+
+        w.proc = living;
+        w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
+        *w.fds = (struct dump_fds){ .task = t };
+        r = look_at_same(&w) ? 0 : look_at_list(&w);
         if (r == -ESRCH)
                 return;
         if (r < 0) {
@@ -156,15 +211,6 @@ void fd_look(struct dump_task *t) {
                             dump_task_name(t), strerror(-r));
                 return;
         }
-        w.proc = any.proc = living;
-        w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
-        *w.fds = (struct dump_fds){ .task = t, .seen = arena_new_array(&t->arena, struct seen_fd, list.n) };
-        lock_look_many(t->dump, list.n);
-        if (list.n >= PREFETCH_MIN)
-                raw = prefetch_look(t->dump, living, fd_probe_pidfd(&any), list.v, list.n);
-        for (size_t i = 0; i < list.n; i++)
-                look_fd(&w, list.v[i], raw ? &raw[i] : NULL);
-        look_raw_free(raw, list.n);
         look_fs(&w);
         look_threads(t, living);
 }
@@ -221,6 +267,11 @@ static int take_raw(struct fd_probe *p, struct collect_raw *raw, bool *ret_there
         return 0;
 }
 
+static void add_fd(struct walk *w, const struct fd_probe *p, struct dump_file *file) {
+        w->fds->v[w->fds->n++] =
+                (struct dump_fd){ .fd = p->fd, .cloexec = (p->info.flags & O_CLOEXEC) != 0, .file = file };
+}
+
 /* `raw` may be NULL. */
 static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ckpt_error *err) {
         _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
@@ -235,6 +286,12 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
                 r = take_raw(&p, raw, &there);
         } else {
                 r = fd_probe_info(&p);
+                if (r == 0 && p.info.locks.n == 0)
+                        file = same_collected(files, p.proc->pid, fd);
+                if (file) {
+                        add_fd(w, &p, file);
+                        return 0;
+                }
                 there = r == 0 && is_as_seen(seen, &p.info, &p.st);
         }
         if (there) {
@@ -256,26 +313,32 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
                 return 0;
         pthread_mutex_lock(&files->lock);
         r = find_file(w, &p, kind, &file, err);
+        if (r == 0)
+                same_note_collected(files, fd, file);
         pthread_mutex_unlock(&files->lock);
         if (r < 0)
                 return r;
         if (p.info.locks.n > 0)
                 lock_collect(w->fds, file, &p);
-        w->fds->v[w->fds->n++] =
-                (struct dump_fd){ .fd = fd, .cloexec = (p.info.flags & O_CLOEXEC) != 0, .file = file };
+        add_fd(w, &p, file);
         return 0;
 }
 
-static int collect_directory(struct walk *w, size_t row, uint32_t *ret, struct ckpt_error *err) {
-        _cleanup_fd_probe_ struct fd_probe p = probe_of(w, -1);
+static int collect_directory(struct walk *w, enum same_place place, uint32_t *ret, struct ckpt_error *err) {
+        _cleanup_fd_probe_ struct fd_probe p = place_probe(w, place);
         int r;
 
-        p.where = fs_rows[row].where;
-        p.what = fs_rows[row].what;
-        r = fd_probe_path(&p);
+        r = fd_probe_stat(&p);
+        if (r == 0 && same_place_collected(&p, place, ret))
+                return 0;
+        if (r == 0)
+                r = fd_probe_link(&p);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s cannot be read", fd_probe_name(&p));
-        return dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret, err);
+        r = dump_path_id(&p, O_RDONLY | O_DIRECTORY | FLAG_LARGEFILE, w->blockers, ret, err);
+        if (r == 0 && blockers_count(w->blockers) == 0)
+                same_note_place_collected(&p, place, *ret);
+        return r;
 }
 
 static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err) {
@@ -301,9 +364,9 @@ static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err
 static int collect_fs(struct walk *w, struct ckpt_error *err) {
         int r;
 
-        r = collect_directory(w, 0, &w->fds->cwd_id, err);
+        r = collect_directory(w, SAME_CWD, &w->fds->cwd_id, err);
         if (r == 0)
-                r = collect_directory(w, 1, &w->fds->root_id, err);
+                r = collect_directory(w, SAME_ROOT, &w->fds->root_id, err);
         return r < 0 ? r : read_umask(w->task, &w->fds->umask, err);
 }
 

@@ -6,7 +6,10 @@
  * any point and taken up again by anyone, because what is still to be done can be seen from what is in
  * .ckpt-commit: checksums.img leaves it after all others, inventory.img last. While it exists, files in
  * the directory that the new set does not list are old, and listed ones are either new or about to be
- * replaced. /
+ * replaced.
+ *
+ * Where there is no image at all to begin with, there is nothing that could be lost, and moving thousands of files takes
+ * long: they are made in place, and the rename of inventory.img decides.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -166,10 +169,13 @@ static int sync_set(const struct image_set *set, struct ckpt_error *err) {
                  */
                 r = syncfs(set->stagefd) < 0 ? -errno : 0;
         } else {
-                for (size_t i = 0; r >= 0 && i < set->records.n; i++)
-                        r = fsync_file(set->stagefd, set->records.v[i].name);
+                for (size_t i = 0; r >= 0 && i < set->records.n; i++) {
+                        const char *name = set->records.v[i].name;
+
+                        r = fsync_file(image_set_place(set, image_kind_of(name, NULL)), name);
+                }
         }
-        if (r >= 0 && fsync(set->stagefd) < 0)
+        if (r >= 0 && (fsync(set->stagefd) < 0 || (set->direct && fsync(set->dirfd) < 0)))
                 r = -errno;
         return r < 0 ? image_write_error(set, "the images", r, err) : 0;
 }
@@ -214,6 +220,26 @@ static int commit_failed(struct image_set *set, int code, bool changed, struct c
         return ckpt_error_hint(err, "The next ckpt command that reads this directory finishes the move");
 }
 
+/* All files are in their places. Without the inventory they are no checkpoint, with it they are. */
+static int commit_in_place(struct image_set *set, struct ckpt_error *err) {
+        int r;
+
+        if (renameat(set->stagefd, INVENTORY, set->dirfd, INVENTORY) < 0)
+                return image_write_error(set, "the images", -errno, err);
+        image_step(&set->hooks, "committed");
+        if (fsync(set->dirfd) < 0) {
+                r = -errno;
+                set->committed = renameat(set->dirfd, INVENTORY, set->stagefd, INVENTORY) < 0;
+                return image_write_error(set, "the images", r, err);
+        }
+        set->committed = true;
+        image_step(&set->hooks, "inventory-moved");
+        if (unlinkat(set->dirfd, IMAGE_STAGING_DIR, AT_REMOVEDIR) < 0)
+                log_warn("cannot remove " IMAGE_STAGING_DIR ": %s", strerror(errno));
+        image_step(&set->hooks, "done");
+        return 0;
+}
+
 int image_set_commit(struct image_set *set, const Img__Inventory *inventory, struct ckpt_error *err) {
         bool changed = false;
         int r;
@@ -223,7 +249,7 @@ int image_set_commit(struct image_set *set, const Img__Inventory *inventory, str
         if (r < 0)
                 return r;
         image_records_sort(&set->records);
-        r = preflight(set, err);
+        r = set->direct ? 0 : preflight(set, err);
         if (r < 0)
                 return r;
         image_step(&set->hooks, "staged");
@@ -231,6 +257,8 @@ int image_set_commit(struct image_set *set, const Img__Inventory *inventory, str
         if (r < 0)
                 return r;
         image_step(&set->hooks, "synced");
+        if (set->direct)
+                return commit_in_place(set, err);
         if (renameat(set->dirfd, IMAGE_STAGING_DIR, set->dirfd, IMAGE_COMMIT_DIR) < 0)
                 return image_write_error(set, "the images", -errno, err);
         image_step(&set->hooks, "committed");

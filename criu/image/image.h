@@ -106,7 +106,8 @@ struct image_digest image_data_digest(const void *data, size_t len);
 /*
  * Called at each step of a commit or a recovery, for tests and fault points. Steps, in order: "staged" (all
  * files written), "synced", "committed" (after the rename that decides), "old-inventory-gone",
- * "old-files-gone", "moved" (after each file), "inventory-moved", "done". A hook that does not return
+ * "old-files-gone", "moved" (after each file), "inventory-moved", "done"; without those in between where there was no
+ * image before. A hook that does not return
  * stands for a kill at that step.
  */
 struct image_hooks {
@@ -123,6 +124,7 @@ struct image_file;
  * Begin a set in the directory `dirfd` (duplicated; any kind of descriptor of a directory). Finishes an
  * interrupted commit and removes what a dead dump left. `hooks` may be NULL, its contents are copied.
  * -EBUSY: another ckpt is writing into this directory; found by flock(2) on the staging directory.
+ * A directory without images gets them in place, but no inventory.img before the commit.
  */
 int image_set_create(int dirfd, const struct image_hooks *hooks, struct image_set **ret,
                      struct ckpt_error *err);

@@ -36,6 +36,7 @@ DEFINE_VEC(image_chunk_vec, struct image_chunk);
 struct image_set {
         int dirfd;
         int stagefd; /* .ckpt-staging, later .ckpt-commit; carries the lock */
+        bool direct; /* there is nothing to replace: files are made where they belong, all but the inventory */
         struct image_hooks hooks;
         pthread_mutex_t lock; /* for what follows */
         struct image_record_vec records;
@@ -72,6 +73,11 @@ struct image_dir {
         Img__Inventory *inventory;
         struct image_record_vec records;
 };
+
+/* Where a file of this kind is being made. */
+static inline int image_set_place(const struct image_set *set, enum image_kind kind) {
+        return set->direct && kind != IMAGE_INVENTORY ? set->dirfd : set->stagefd;
+}
 
 /* The path of an open directory, for messages. Always gives a string. */
 const char *image_dir_path(int dirfd, char buf[PATH_MAX]);

@@ -200,11 +200,27 @@ static int empty_dir(int dirfd, int stagefd, struct ckpt_error *err) {
         return 0;
 }
 
+static bool want_image(const char *name, const void *unused __attribute__((unused))) {
+        return image_kind_of(name, NULL) != IMAGE_KIND_INVALID;
+}
+
+/* No checkpoint, nor anything left of one. */
+static int is_fresh(int dirfd, struct ckpt_error *err) {
+        _cleanup_(image_names_done) struct image_name_vec names = { 0 };
+        char path[PATH_MAX];
+        int r;
+
+        r = image_list_dir(dirfd, want_image, NULL, &names);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot list %s", image_dir_path(dirfd, path));
+        return names.n == 0;
+}
+
 int image_set_create(int dirfd, const struct image_hooks *hooks, struct image_set **ret,
                      struct ckpt_error *err) {
         _cleanup_close_ int dir = -EBADF, stage = -EBADF;
         struct image_set *set;
-        int r;
+        int r, fresh;
 
         dir = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dir < 0)
@@ -216,8 +232,9 @@ int image_set_create(int dirfd, const struct image_hooks *hooks, struct image_se
         if (r < 0)
                 return r;
         r = empty_dir(dir, stage, err);
-        if (r < 0)
-                return r;
+        fresh = r < 0 ? r : is_fresh(dir, err);
+        if (fresh < 0)
+                return fresh;
         set = calloc(1, sizeof(*set));
         if (!set)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
@@ -226,6 +243,7 @@ int image_set_create(int dirfd, const struct image_hooks *hooks, struct image_se
         pthread_mutex_init(&set->lock, NULL);
         set->dirfd = TAKE_FD(dir);
         set->stagefd = TAKE_FD(stage);
+        set->direct = fresh;
         *ret = set;
         return 0;
 }
@@ -238,6 +256,8 @@ void image_set_abort(struct image_set *set) {
                 _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
                 /* What stays behind after an error here is removed by the next dump. */
+                for (size_t i = 0; set->direct && i < set->records.n; i++)
+                        (void)unlinkat(set->dirfd, set->records.v[i].name, 0);
                 if (empty_dir(set->dirfd, set->stagefd, &err) < 0)
                         log_warn("%s", ckpt_error_message(&err));
                 else if (unlinkat(set->dirfd, IMAGE_STAGING_DIR, AT_REMOVEDIR) < 0)

@@ -32,7 +32,7 @@ static int file_create(struct image_set *set, enum image_kind kind, unsigned lon
         file->dirfd = set->dirfd;
         file->pages = pages;
         image_name(kind, id, file->name);
-        file->fd = openat(set->stagefd, file->name,
+        file->fd = openat(image_set_place(set, kind), file->name,
                           (pages ? O_RDWR : O_WRONLY) | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (file->fd < 0) {
                 r = image_write_error(set, file->name, -errno, err);
@@ -315,7 +315,7 @@ void image_discard(struct image_file *file) {
         if (!file)
                 return;
         if (file->set)
-                (void)unlinkat(file->set->stagefd, file->name, 0); /* else the set's end removes it */
+                (void)unlinkat(image_set_place(file->set, file->kind), file->name, 0); /* else the set's end removes it */
         file_free(file);
 }
 

@@ -80,6 +80,23 @@ struct ptrace_sud_config {
 };
 #endif
 
+#ifndef PIDFD_THREAD /* 6.9 */
+#define PIDFD_THREAD O_EXCL
+#endif
+
+#ifndef PIDFD_GET_CGROUP_NAMESPACE /* 6.11 */
+#define PIDFD_GET_CGROUP_NAMESPACE            _IO(0xff, 1)
+#define PIDFD_GET_IPC_NAMESPACE               _IO(0xff, 2)
+#define PIDFD_GET_MNT_NAMESPACE               _IO(0xff, 3)
+#define PIDFD_GET_NET_NAMESPACE               _IO(0xff, 4)
+#define PIDFD_GET_PID_NAMESPACE               _IO(0xff, 5)
+#define PIDFD_GET_PID_FOR_CHILDREN_NAMESPACE  _IO(0xff, 6)
+#define PIDFD_GET_TIME_NAMESPACE              _IO(0xff, 7)
+#define PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE _IO(0xff, 8)
+#define PIDFD_GET_USER_NAMESPACE              _IO(0xff, 9)
+#define PIDFD_GET_UTS_NAMESPACE               _IO(0xff, 10)
+#endif
+
 #ifndef ARCH_MAP_VDSO_64
 #define ARCH_MAP_VDSO_64 0x2003
 #endif

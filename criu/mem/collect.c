@@ -314,6 +314,7 @@ void mem_dump_free(struct dump_mem **mem) {
         if (m->tree) {
                 mem_object_vec_done(&m->tree->objects);
                 mem_known_file_vec_done(&m->tree->files);
+                mem_clear_files_done(&m->tree->clear);
                 pthread_mutex_destroy(&m->tree->lock);
                 area_flags_free(&m->tree->area_flags);
                 free(m->tree);

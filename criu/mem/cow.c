@@ -12,7 +12,10 @@
 #include "macro.h"
 #include "mem/dump.h"
 
-enum { WINDOW = 1024 }; /* pages */
+enum {
+        WINDOW = 1024, /* pages */
+        AHEAD = 64,    /* are read at least: the areas of a library follow each other */
+};
 
 /* Words of pagemap around a place that is read from front to back. */
 struct window {
@@ -39,7 +42,10 @@ static int window_at(struct window *w, uint64_t at, uint64_t end, const uint64_t
         int r;
 
         if (at < w->start || at >= stop) {
-                size_t n = MIN((end - at) / PAGE_SIZE, (uint64_t)WINDOW);
+                uint64_t wanted = MAX((end - at) / PAGE_SIZE, (uint64_t)AHEAD), left = (MEM_END - at) / PAGE_SIZE;
+                size_t n = (size_t)MIN(wanted, left);
+
+                n = MIN(n, (size_t)WINDOW);
 
                 r = proc_pagemap_words(&w->pm, at, n, w->words);
                 if (r < 0)

@@ -35,11 +35,20 @@ struct mem_known_file {
 };
 DEFINE_VEC(mem_known_file_vec, struct mem_known_file);
 
+/* A mapped file that nothing stands against, as the look stage has found out. */
+struct mem_clear_file {
+        uint64_t ino;
+        uint32_t dev_major, dev_minor;
+        char *name;
+};
+DEFINE_VEC(mem_clear_file_vec, struct mem_clear_file);
+
 /* What the tree has once; hangs off the root's memory. */
 struct mem_tree {
         pthread_mutex_t lock; /* of objects and files while tasks are collected */
         struct mem_object_vec objects;
         struct mem_known_file_vec files; /* sorted */
+        struct mem_clear_file_vec clear; /* sorted */
         uint32_t last_pages_id;
         struct area_flags *area_flags; /* for large processes; NULL: not needed yet, or not to be had */
         bool area_flags_tried;
@@ -104,6 +113,14 @@ int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, str
 /* Number of a mapped file in files.img, registering it at the first call. */
 int mem_file_id(struct dump_task *t, const struct proc_vma *vma, uint32_t flags, uint32_t *ret,
                 struct ckpt_error *err);
+
+/*
+ * Before the freeze: the processes of a tree map the same files. Has one been looked at under the name that maps shows,
+ * and nothing stood against it? To be looked at again when it is registered.
+ */
+bool mem_file_is_clear(struct mem_tree *tree, const struct proc_vma *vma);
+void mem_file_note_clear(struct mem_tree *tree, const struct proc_vma *vma);
+void mem_clear_files_done(struct mem_clear_file_vec *files);
 
 /* "map_files/START-END" */
 void mem_map_files_link(const struct proc_vma *vma, char ret[48]);

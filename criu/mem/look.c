@@ -139,17 +139,17 @@ static void look_shm(const struct look *l, const char *link) {
                 block(l, NULL, "a private mapping of shared anonymous memory");
 }
 
-/* Does the path that the kernel shows still lead to the file? */
-static bool name_leads_there(const struct look *l, const char *link, const struct stat *st) {
+/* Does the path that the kernel shows still lead to the file? 0: no. Negative: it is gone meanwhile. */
+static int name_leads_there(const struct look *l, const char *link, const struct stat *st) {
         _cleanup_free_ char *path = NULL;
         struct stat there;
 
         int r = proc_readlink(&l->t->proc, link, &path);
 
         if (r == -ENOENT || r == -ESRCH)
-                return true; /* it is gone meanwhile */
+                return r;
         if (r < 0)
-                return false;
+                return 0;
         return path[0] == '/' && stat(path, &there) == 0 && there.st_dev == st->st_dev &&
                there.st_ino == st->st_ino;
 }
@@ -170,9 +170,13 @@ static void look_huge(const struct look *l, const char *link, const struct stat 
 
 static void look_file(const struct look *l) {
         const struct name_row *row = find_name(l->vma->name);
+        struct mem_tree *tree = mem_tree_of(l->t->dump);
+        bool huge = l->smap->flags & PROC_VMF_HT;
         char link[48];
         struct stat st;
 
+        if (!huge && mem_file_is_clear(tree, l->vma))
+                return;
         mem_map_files_link(l->vma, link);
         if (fstatat(l->t->proc.fd, link, &st, 0) < 0) {
                 if (errno != ENOENT && errno != ESRCH) /* it is gone meanwhile */
@@ -182,9 +186,9 @@ static void look_file(const struct look *l) {
         }
         if (aio_is_ring(l->vma) && (st.st_mode & S_IFMT) == 0) /* what no filesystem has */
                 return;
-        if (st.st_dev == mem_tree_of(l->t->dump)->shm_dev)
+        if (st.st_dev == tree->shm_dev)
                 return look_shm(l, link);
-        if (l->smap->flags & PROC_VMF_HT)
+        if (huge)
                 return look_huge(l, link, &st);
         if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 5) && !l->vma->shared)
                 return;
@@ -193,8 +197,13 @@ static void look_file(const struct look *l) {
                         block(l, row->hint, "%s", row->what);
                 else
                         block(l, NULL, "of the special file %s", l->vma->name);
-        } else if (st.st_nlink == 0 || !name_leads_there(l, link, &st)) {
-                files_look_path(l->t, link, l->b);
+        } else {
+                int there = st.st_nlink == 0 ? 0 : name_leads_there(l, link, &st);
+
+                if (there == 0)
+                        files_look_path(l->t, link, l->b);
+                else if (there > 0)
+                        mem_file_note_clear(tree, l->vma);
         }
 }
 

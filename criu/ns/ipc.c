@@ -148,9 +148,9 @@ static void look_root(struct dump *d, ino_t theirs) {
 
 void ipc_look(struct dump_task *t) {
         struct dump *d = t->dump;
-        ino_t theirs;
+        ino_t theirs = t->ns.ino[PROC_NS_IPC];
 
-        if (proc_ns_inode(dump_living(t), "ipc", &theirs) < 0)
+        if (theirs == 0)
                 return; /* it is gone, or dead */
         if (t == d->tasks[0])
                 return look_root(d, theirs);
@@ -165,10 +165,12 @@ void ipc_look(struct dump_task *t) {
 static int check_threads(struct dump *d, struct ckpt_error *err) {
         for (size_t i = 0; i < d->nr_tasks; i++)
                 for (size_t j = 0; j < d->tasks[i]->nr_threads; j++) {
-                        struct dump_thread *th = &d->tasks[i]->threads[j];
-                        ino_t theirs;
+                        const struct dump_task *t = d->tasks[i];
+                        const struct dump_thread *th = &t->threads[j];
+                        struct proc_ns_set theirs;
 
-                        if (proc_ns_inode(&th->proc, "ipc", &theirs) == 0 && theirs != d->ipc->ino)
+                        proc_ns_read(t->leader_dead ? &th->proc : &t->proc, th->tid, 1U << PROC_NS_IPC, &theirs);
+                        if (theirs.ino[PROC_NS_IPC] != 0 && theirs.ino[PROC_NS_IPC] != d->ipc->ino)
                                 return ckpt_error(
                                         err, -ENOTSUP,
                                         "%s: thread %d is in another IPC namespace than the root of the "

@@ -17,7 +17,7 @@
 
 /*
  * A task of the tree, not stopped: everybody has to be in one IPC namespace, ckpt's or the tree's own. The first call
- * is for the root of the tree. Adds blockers; a namespace of the tree's own is looked into.
+ * is for the root of the tree, t->ns is filled. Adds blockers; a namespace of the tree's own is looked into.
  */
 void ipc_look(struct dump_task *t);
 

@@ -36,10 +36,9 @@ static int64_t now_ns(clockid_t clock) {
 
 void time_look(struct dump_task *t) {
         struct dump *d = t->dump;
-        ino_t own, children;
+        ino_t own = t->ns.ino[PROC_NS_TIME], children = t->ns.ino[PROC_NS_TIME_FOR_CHILDREN];
 
-        if (proc_ns_inode(dump_living(t), "time", &own) < 0 ||
-            proc_ns_inode(dump_living(t), "time_for_children", &children) < 0)
+        if (own == 0 || children == 0)
                 return;
         if (t == d->tasks[0])
                 d->time_ns = own;

@@ -10,7 +10,7 @@
 #include "dump/model.h"
 #include "restore/model.h"
 
-/* The whole tree has to be in one time namespace, ckpt's or another. Adds a blocker otherwise. */
+/* The whole tree has to be in one time namespace, ckpt's or another. Adds a blocker otherwise. t->ns is filled. */
 void time_look(struct dump_task *t);
 
 /* Write what the clocks say to the tree: timens-ID.img. */

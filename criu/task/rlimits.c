@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Resource limits. They are read from /proc, because prlimit(2) on the task of another user needs
+ * Resource limits. They are read from /proc where prlimit(2), which is faster, on the task of another user needs
  * CAP_SYS_RESOURCE, and set by the task itself: hard limits are raised, where ckpt can, while it is still
  * privileged; everything else comes last, as ckpt and the agent need room.
  */
@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "proc/limits.h"
 #include "task/internal.h"
@@ -32,14 +33,22 @@ static const char *const names[PROC_LIMITS] = {
         [RLIMIT_RTTIME] = "real-time CPU time",
 };
 
-static int limits_read(struct dump_thread *t, struct ckpt_error *err) {
+static int get_limits(const struct dump_thread *t, struct proc_limits *ret) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        for (int i = 0; i < PROC_LIMITS; i++)
+                if (syscall(SYS_prlimit64, t->tid, i, NULL, &ret->v[i]) < 0)
+                        return proc_limits_read(&t->task->proc, &buf, ret);
+        return 0;
+}
+
+static int limits_read(struct dump_thread *t, struct ckpt_error *err) {
         struct arena *a = &t->task->arena;
         struct proc_limits limits;
         Img__TaskRlimits *image;
         int r;
 
-        r = proc_limits_read(&t->task->proc, &buf, &limits);
+        r = get_limits(t, &limits);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its resource limits",
                                         dump_task_name(t->task));

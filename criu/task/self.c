@@ -41,16 +41,14 @@ bool task_cpus_equal(const struct task_cpus *a, const struct task_cpus *b) {
         return true;
 }
 
-void task_read_label(pid_t pid, char *buf, size_t size) {
-        _cleanup_close_ int fd = -EBADF;
-        char path[64];
-        ssize_t n;
+int task_read_label(const struct proc_dir *dir, char *buf, size_t size) {
+        _cleanup_close_ int fd = proc_openat(dir, "attr/current", O_RDONLY);
+        ssize_t n = fd < 0 ? 0 : read(fd, buf, size - 1);
+        int r = n < 0 && errno == EINVAL ? -EINVAL : 0;
 
-        snprintf(path, sizeof(path), "/proc/%d/attr/current", pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        n = fd < 0 ? -1 : read(fd, buf, size - 1);
         buf[n > 0 ? n : 0] = '\0';
         buf[strcspn(buf, "\n")] = '\0';
+        return r;
 }
 
 static void read_status(const struct proc_dir *dir, struct proc_buf *buf, struct task_self *self) {
@@ -108,6 +106,7 @@ static void read_self(struct task_self *self) {
                 self->has_loginuid = proc_loginuid_read(&dir, &buf, &uid) == 0;
                 if (self->has_loginuid)
                         self->loginuid = uid;
+                self->no_labels = task_read_label(&dir, self->label, sizeof(self->label)) == -EINVAL;
         }
         self->personality = (uint32_t)personality(0xffffffff);
         self->timerslack_ns = (uint64_t)prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
@@ -116,7 +115,6 @@ static void read_self(struct task_self *self) {
         read_policy(self);
         task_read_cpus(0, &self->affinity);
         task_read_cpus(1, &self->machine);
-        task_read_label(getpid(), self->label, sizeof(self->label));
         xstate_layout_read(&self->xstate);
 }
 

@@ -53,6 +53,7 @@ struct task_self {
         struct task_cpus affinity;
         struct task_cpus machine; /* where tasks run by default: that of pid 1 */
         char label[256];          /* /proc/self/attr/current, "" without a security module */
+        bool no_labels;           /* no security module of this kernel gives any */
         struct xstate_layout xstate;
 };
 
@@ -66,5 +67,8 @@ void task_read_cpus(pid_t tid, struct task_cpus *ret);
 /* Are these the same CPUs, whatever the sizes? */
 bool task_cpus_equal(const struct task_cpus *a, const struct task_cpus *b);
 
-/* /proc/PID/attr/current without the newline, "" if there is none or it cannot be read. */
-void task_read_label(pid_t pid, char *buf, size_t size);
+/*
+ * /proc/PID/attr/current without the newline, "" if there is none or it cannot be read. Returns -EINVAL if no security
+ * module has labels, 0 otherwise.
+ */
+int task_read_label(const struct proc_dir *dir, char *buf, size_t size);

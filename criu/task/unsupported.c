@@ -62,10 +62,13 @@ static void look_threads(struct dump_task *t) {
 }
 
 static void look_label(struct dump_task *t) {
+        const struct task_self *self = task_self_of_dump(t->dump);
         char label[256];
 
-        task_read_label(t->pid, label, sizeof(label));
-        if (strcmp(label, task_self_of_dump(t->dump)->label) != 0)
+        if (self->no_labels)
+                return;
+        (void)task_read_label(&t->proc, label, sizeof(label));
+        if (strcmp(label, self->label) != 0)
                 blocker_add(t->dump->blockers,
                             "Run it without a profile of its own, or ckpt under the same one",
                             "%s is confined by the security module as '%s', which is not supported yet",

@@ -75,16 +75,20 @@ static void make_old(int dirfd) {
         test_write_at(dirfd, "core-7.img", "stale", 5); /* of an even older set */
 }
 
-static void assert_whole(int dirfd, uint32_t pid) {
+static void assert_whole_but_log(int dirfd, uint32_t pid) {
         char name[64];
 
         assert_int_equal(test_checkpoint_pid(dirfd), pid);
         assert_true(test_exists(dirfd, "notes.txt"));
-        assert_true(test_exists(dirfd, "dump.log"));
         snprintf(name, sizeof(name), "pages-%u.img", pid == NEW_PID ? OLD_PID : NEW_PID);
         assert_false(test_exists(dirfd, name));
         assert_false(test_exists(dirfd, IMAGE_COMMIT_DIR));
         assert_int_equal(test_exists(dirfd, "core-7.img"), pid == OLD_PID);
+}
+
+static void assert_whole(int dirfd, uint32_t pid) {
+        assert_whole_but_log(dirfd, pid);
+        assert_true(test_exists(dirfd, "dump.log"));
 }
 
 static void test_replace(void **state __attribute__((unused))) {
@@ -129,6 +133,79 @@ static void test_killed_at_every_step(void **state __attribute__((unused))) {
         }
         assert_int_equal(status, 0);
         assert_true(steps > 8);
+}
+
+/* Nothing of a set is there, and nothing that stands in the way of the next one. */
+static void assert_fresh(int dirfd) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        assert_int_equal(test_checkpoint_pid(dirfd), 0);
+        assert_true(test_exists(dirfd, "notes.txt"));
+        assert_ok(commit_new(dirfd, NULL, &err), &err);
+        assert_whole_but_log(dirfd, NEW_PID);
+}
+
+/* Without a checkpoint to replace, files are made in place. */
+static void test_fresh_killed_at_every_step(void **state __attribute__((unused))) {
+        int status = KILLED, steps;
+
+        for (steps = 0; status == KILLED; steps++) {
+                _cleanup_dir_ struct test_dir tmp = test_dir_make();
+                bool committed;
+
+                test_write_at(tmp.fd, "notes.txt", "keep", 4);
+                status = run_until(steps, commit_new, tmp.fd, &committed);
+                if (committed)
+                        assert_whole_but_log(tmp.fd, NEW_PID);
+                else
+                        assert_fresh(tmp.fd);
+                make_old(tmp.fd);
+                assert_whole(tmp.fd, OLD_PID);
+                assert_false(test_exists(tmp.fd, IMAGE_STAGING_DIR));
+        }
+        assert_int_equal(status, 0);
+        assert_true(steps > 4);
+}
+
+static size_t count_entries(int dirfd) {
+        _cleanup_closedir_ DIR *dir = fdopendir(openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        size_t n = 0;
+
+        assert_non_null(dir);
+        while (readdir(dir))
+                n++;
+        return n;
+}
+
+static void test_fresh_abort(void **state __attribute__((unused))) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make();
+        struct image_file *file;
+        struct image_set *set;
+
+        test_write_at(tmp.fd, "notes.txt", "keep", 4);
+        assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
+        assert_ok(test_store_process(set, NEW_PID, 10000, &err), &err);
+        assert_true(test_exists(tmp.fd, "core-200.img"));
+        assert_ok(image_open_write(set, IMAGE_TTY_DATA, 0, &file, &err), &err);
+        image_discard(file);
+        image_set_abort(set);
+        assert_int_equal(count_entries(tmp.fd), 3); /* with . and .. */
+        assert_fresh(tmp.fd);
+}
+
+/* Somebody else's file of that name is neither overwritten nor removed. */
+static void test_fresh_in_the_way(void **state __attribute__((unused))) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make();
+        struct image_set *set;
+
+        assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
+        test_write_at(tmp.fd, "core-200.img", "theirs", 6);
+        assert_true(test_store_process(set, NEW_PID, 10000, &err) < 0);
+        image_set_abort(set);
+        assert_true(test_exists(tmp.fd, "core-200.img"));
+        assert_int_equal(count_entries(tmp.fd), 3);
 }
 
 /* Until the recovery, no other reader may take the mixture for a checkpoint. */
@@ -336,6 +413,9 @@ int main(void) {
                 cmocka_unit_test(test_replace),
                 cmocka_unit_test(test_abort),
                 cmocka_unit_test(test_killed_at_every_step),
+                cmocka_unit_test(test_fresh_killed_at_every_step),
+                cmocka_unit_test(test_fresh_abort),
+                cmocka_unit_test(test_fresh_in_the_way),
                 cmocka_unit_test(test_no_inventory_in_between),
                 cmocka_unit_test(test_recovery_killed_at_every_step),
                 cmocka_unit_test(test_two_at_once),

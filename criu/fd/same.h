@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Descriptors that processes have in common, as they do after fork(2): under the same number the same open file
+ * description. kcmp(2) tells in a microsecond, so what was found out about the one need not be asked of the other.
+ * What is remembered is that of the last process that had a low number otherwise than those before it.
+ */
+#pragma once
+
+#include "fd/kind.h"
+
+enum { SAME_MAX = 64 }; /* numbers below */
+
+/* What a task has besides descriptors. */
+enum same_place {
+        SAME_CWD,
+        SAME_ROOT,
+        SAME_EXE,
+        SAME_PLACES_MAX,
+        _SAME_PLACES_INVALID = -EINVAL,
+};
+
+struct same_inode {
+        uint64_t dev, ino, mnt_id;
+        const char *link;
+        uint32_t id;
+        bool there;
+};
+
+struct same_fds {
+        struct {
+                pid_t tid; /* whose it was; 0: nobody's */
+                struct seen_fd seen;
+        } looked[SAME_MAX];
+        struct dump_file *collected[SAME_MAX];
+        struct same_inode places_looked[SAME_PLACES_MAX], places_collected[SAME_PLACES_MAX];
+};
+
+/* Before the freeze: nothing stands against this descriptor of `tid`, nor will against the same one of others. */
+void same_note_looked(struct dump_files *files, pid_t tid, const struct seen_fd *seen);
+
+/* Has `tid` such a one under this number? */
+bool same_looked(struct dump_files *files, pid_t tid, int fd, struct seen_fd *ret);
+
+/* Is all of its `n` descriptors that? Then ret[0] to ret[n - 1] are filled, by number. */
+bool same_looked_all(struct dump_files *files, pid_t tid, size_t n, struct seen_fd *ret);
+
+/* Frozen: a description that was found under this number. `files` is locked. */
+void same_note_collected(struct dump_files *files, int fd, struct dump_file *file);
+
+/* What `tid` has under this number, if that is the one noted, and its kind has nothing more to ask. Else NULL. */
+struct dump_file *same_collected(struct dump_files *files, pid_t tid, int fd);
+
+/*
+ * Likewise where a task works, and what it runs: does p->st, or p->st with p->link if that is known, say that it is the
+ * same place as that of the task before? A directory has one name in each mount, other files may have several.
+ */
+bool same_place_looked(const struct fd_probe *p, enum same_place place);
+void same_note_place_looked(const struct fd_probe *p, enum same_place place);
+
+/* Frozen, of directories: its id in files.img. */
+bool same_place_collected(const struct fd_probe *p, enum same_place place, uint32_t *ret_id);
+void same_note_place_collected(const struct fd_probe *p, enum same_place place, uint32_t id);
