@@ -54,6 +54,8 @@ static int freeze_and_collect(struct dump *d, struct ckpt_error *err) {
         d->stats.freezing_time = clock_us(CLOCK_MONOTONIC) - start;
         log_debug("frozen");
         if (r == 0)
+                r = sock_prepare(d, err);
+        if (r == 0)
                 r = collect(d, err);
         if (r == 0)
                 r = ipc_save(d, err);

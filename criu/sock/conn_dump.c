@@ -188,6 +188,16 @@ static const char *lock_note(const struct dump *d, char note[static NOTE_MAX]) {
         return note;
 }
 
+static int arm_guard(struct dump *d, struct ckpt_error *err) {
+        struct sock_guard *guard = &d->socks->guard;
+
+        return guard->pid > 0 ? 0 : sock_guard_arm(d->opts->tree_pid, guard, err);
+}
+
+int sock_prepare(struct dump *d, struct ckpt_error *err) {
+        return d->socks && d->socks->connections && !d->opts->tcp_close ? arm_guard(d, err) : 0;
+}
+
 static int lock_network(struct dump *d, struct ckpt_error *err) {
         _cleanup_(sock_tuple_vec_done) struct sock_tuple_vec outside = { 0 };
         struct dump_socks *s = d->socks;
@@ -202,7 +212,9 @@ static int lock_network(struct dump *d, struct ckpt_error *err) {
         netlock_new_name(held);
         netlock_new_name(lock);
         /* Armed first: nothing that it would have to undo may be there without it. */
-        r = sock_guard_arm(d->opts->tree_pid, wanted ? locks : NULL, &s->guard, err);
+        r = arm_guard(d, err);
+        if (r == 0 && wanted)
+                r = sock_guard_locks(&s->guard, locks, err);
         if (r == 0)
                 r = action_run(d->run, ACTION_NETWORK_LOCK, d->opts->tree_pid, err);
         s->told = r == 0;
@@ -266,15 +278,39 @@ static size_t room_of(const struct inet_conn *c) {
         return room;
 }
 
+/* As much, where all is known. */
+static size_t told_room(const struct inet_conn *c) {
+        size_t bytes = (size_t)c->told.rqueue + c->told.wqueue;
+
+        return bytes > 0 ? 2 * (size_t)TCP_SEGMENT_MAX + 2 * bytes : 0;
+}
+
+enum { PARTS = 4 };
+
 struct batch {
         struct dump *dump;
+        bool quiet;                              /* see tcp_read_quiet() */
         struct inet_conn *conns[GUARD_JOBS_MAX]; /* both ends of a connection next to each other */
         struct guard_job *jobs;                  /* as many */
         size_t n, room;
+        struct part { /* for each thread to write */
+                const struct batch *batch;
+                size_t from, to;
+        } parts[PARTS];
 };
 
+static bool may_be_quiet(const struct inet_conn *c) {
+        return c->told.known && c->isk->state == TCP_ESTABLISHED;
+}
+
+static bool is_for_batch(const struct batch *b, const struct inet_conn *c) {
+        return c->isk->state != TCP_LISTEN && !c->saved &&
+               (!b->quiet || (may_be_quiet(c) && (!c->peer || may_be_quiet(c->peer))));
+}
+
 static bool add_to_batch(struct batch *b, struct inet_conn *c) {
-        size_t ends = c->peer ? 2 : 1, room = room_of(c) + (c->peer ? room_of(c->peer) : 0);
+        size_t (*room_for)(const struct inet_conn *c) = b->quiet ? told_room : room_of;
+        size_t ends = c->peer ? 2 : 1, room = room_for(c) + (c->peer ? room_for(c->peer) : 0);
 
         if (b->n + ends > GUARD_JOBS_MAX || (b->n > 0 && b->room + room > GUARD_ROOM))
                 return false;
@@ -300,51 +336,92 @@ static int await_batch(struct dump_socks *s, const struct batch *b, struct ckpt_
 }
 
 /* In the pool. */
-static int write_batch(void *arg, struct ckpt_error *err) {
-        const struct batch *b = arg;
+static int write_part(void *arg, struct ckpt_error *err) {
+        const struct part *p = arg;
+        const struct batch *b = p->batch;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < b->n; i++)
-                r = save_stream(b->dump, b->conns[i], &b->jobs[i].q, err);
+        for (size_t i = p->from; r == 0 && i < p->to; i++)
+                if (b->conns[i]->saved)
+                        r = save_stream(b->dump, b->conns[i], &b->jobs[i].q, err);
         return r;
+}
+
+static int write_batch(struct batch *b, struct ckpt_error *err) {
+        size_t step = (b->n + PARTS - 1) / PARTS;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < PARTS && i * step < b->n; i++) {
+                b->parts[i] = (struct part){ b, i * step, MIN((i + 1) * step, b->n) };
+                r = pool_add(b->dump->pool, write_part, &b->parts[i]);
+        }
+        return r < 0 ? ckpt_error_errno(err, r, "cannot go on with the connections") : 0;
 }
 
 /* The next connections, from `*at` on. */
 static void fill_batch(struct dump_socks *s, struct batch *b, size_t *at) {
         b->n = b->room = 0;
-        for (; *at < s->conns.n; (*at)++) {
-                struct inet_conn *c = s->conns.v[*at];
-
-                if (c->isk->state != TCP_LISTEN && !c->saved && !add_to_batch(b, c))
+        for (; *at < s->conns.n; (*at)++)
+                if (is_for_batch(b, s->conns.v[*at]) && !add_to_batch(b, s->conns.v[*at]))
                         break;
-        }
 }
 
 /* All sending halves first: tcp.h says why. The guard is at it; meanwhile `next` is filled. */
-static int read_streams(struct dump *d, struct batch *b, bool all_room, struct batch *next, size_t *at,
-                        struct ckpt_error *err) {
+static int read_halves(struct dump *d, struct batch *b, struct batch *next, size_t *at,
+                       struct ckpt_error *err) {
         struct sock_guard *guard = &d->socks->guard;
-        struct guard_job *jobs = sock_guard_begin(guard, all_room);
         int r;
 
-        b->jobs = jobs;
-        for (size_t i = 0; i < b->n; i++)
-                jobs[i] = (struct guard_job){ .fd = b->conns[i]->fd,
-                                              .reuse = b->conns[i]->isk->opts->reuseaddr };
         sock_guard_order(guard, GUARD_SENT, b->n);
         r = await_batch(d->socks, b, err);
         if (r < 0)
                 return r;
         sock_guard_order(guard, GUARD_RECEIVED, b->n);
         fill_batch(d->socks, next, at);
-        r = await_batch(d->socks, b, err);
+        return await_batch(d->socks, b, err);
+}
+
+/* What was not quiet, and the other ends of that, are not saved. */
+static int read_quiet(struct dump *d, struct batch *b, struct batch *next, size_t *at,
+                      struct ckpt_error *err) {
+        int r;
+
+        sock_guard_order(&d->socks->guard, GUARD_QUIET, b->n);
+        fill_batch(d->socks, next, at);
+        r = sock_guard_await(&d->socks->guard, err);
+        for (size_t i = 0; r == 0 && i < b->n; i++)
+                if (b->jobs[i].result < 0) {
+                        b->conns[i]->saved = b->conns[i]->told.known = false;
+                        if (b->conns[i]->peer)
+                                b->conns[i]->peer->saved = false;
+                }
+        return r;
+}
+
+static int read_streams(struct dump *d, struct batch *b, bool all_room, struct batch *next, size_t *at,
+                        struct ckpt_error *err) {
+        struct guard_job *jobs = sock_guard_begin(&d->socks->guard, all_room);
+        int r;
+
+        b->jobs = jobs;
+        for (size_t i = 0; i < b->n; i++) {
+                const Img__SkOpts *opts = b->conns[i]->isk->opts;
+
+                jobs[i] = (struct guard_job){
+                        .fd = b->conns[i]->fd,
+                        .kept = { opts->reuseaddr, sock_opts_number(opts, SOL_SOCKET, SO_PEEK_OFF, -1) },
+                        .told = b->conns[i]->told,
+                };
+        }
+        r = b->quiet ? read_quiet(d, b, next, at, err) : read_halves(d, b, next, at, err);
         for (size_t i = 0; r == 0 && i + 1 < b->n; i++)
                 if (b->conns[i]->peer == b->conns[i + 1]) {
                         tcp_match_peer(&jobs[i].q, &jobs[i + 1].q);
                         tcp_match_peer(&jobs[i + 1].q, &jobs[i].q);
                 }
         for (size_t i = 0; r == 0 && i < b->n; i++)
-                complete_stream(b->conns[i], &jobs[i].q);
+                if (b->conns[i]->saved)
+                        complete_stream(b->conns[i], &jobs[i].q);
         return r;
 }
 
@@ -361,24 +438,37 @@ static int dump_batch(struct dump *d, struct batch *b, struct batch *next, size_
         waited = pool_wait(d->pool, err);
         if (r == 0)
                 r = waited;
-        if (r == 0 && pool_add(d->pool, write_batch, b) < 0)
-                r = ckpt_error_errno(err, -ENOMEM, "cannot go on with the connections");
+        if (r == 0)
+                r = write_batch(b, err);
         return r == 0 && large ? pool_wait(d->pool, err) : r;
 }
 
-static int dump_streams(struct dump *d, struct ckpt_error *err) {
+static int dump_streams(struct dump *d, struct batch *b, bool quiet, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
-        struct batch *b = arena_new_array(&s->arena, struct batch, 3);
         size_t at = 0;
         int r = 0, waited;
 
         for (int i = 0; i < 3; i++)
-                b[i].dump = d;
+                b[i] = (struct batch){ .dump = d, .quiet = quiet };
         fill_batch(s, &b[0], &at);
         for (int i = 0; r == 0 && b[i % 3].n > 0; i++)
                 r = dump_batch(d, &b[i % 3], &b[(i + 1) % 3], &at, err);
         waited = pool_wait(d->pool, err);
         return r < 0 ? r : waited;
+}
+
+/* Most are quiet while their tasks stand still. */
+static int dump_all_streams(struct dump *d, struct ckpt_error *err) {
+        struct batch *b = arena_new_array(&d->socks->arena, struct batch, 3);
+        const struct inet_conn_vec *conns = &d->socks->conns;
+        size_t quiet = 0;
+        int r;
+
+        r = fault_point(FAULT_DUMP_SOCKET_QUIET) < 0 ? 0 : dump_streams(d, b, true, err);
+        for (size_t i = 0; i < conns->n; i++)
+                quiet += conns->v[i]->saved;
+        log_debug("%zu connections were quiet", quiet);
+        return r < 0 ? r : dump_streams(d, b, false, err);
 }
 
 /* ---- datagrams ---- */
@@ -387,8 +477,8 @@ static int dump_datagrams(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
         int r = 0;
 
-        if (s->unread.n > 0 && s->guard.pid == 0)
-                r = sock_guard_arm(d->opts->tree_pid, NULL, &s->guard, err);
+        if (s->unread.n > 0)
+                r = arm_guard(d, err);
         for (size_t i = 0; r == 0 && i < s->unread.n; i++) {
                 struct guard_job *job = sock_guard_begin(&s->guard, true);
                 struct inet_conn *c = s->unread.v[i];
@@ -416,7 +506,7 @@ static int dump_connections(struct dump *d, struct ckpt_error *err) {
                 return r;
         find_pairs(s);
         r = lock_network(d, err);
-        return r < 0 ? r : dump_streams(d, err);
+        return r < 0 ? r : dump_all_streams(d, err);
 }
 
 int sock_collect(struct dump *d, struct ckpt_error *err) {

@@ -231,19 +231,19 @@ static struct sock_tuple diag_tuple(const struct sock_diag *s) {
 
 /*
  * The port of a listener without SO_REUSEADDR cannot be bound while a connection that it has accepted is in
- * TIME_WAIT. It had the port before that.
+ * TIME_WAIT. It had the port before that. Returned is a byte for each port, set for those of such listeners; owned.
  */
-static bool blocks_listener(const struct inet_state *s, const struct sock_diag *dying) {
-        if (dying->state != TCP_TIME_WAIT)
-                return false;
+static bool *ports_of_listeners(const struct inet_state *s) {
+        bool *ports = calloc(UINT16_MAX + 1, sizeof(*ports));
+
+        ckpt_assert(ports);
         for (size_t i = 0; i < s->n; i++) {
                 const Img__InetSk *isk = s->v[i].isk;
 
-                if (isk->type == SOCK_STREAM && isk->state == TCP_LISTEN && !isk->opts->reuseaddr &&
-                    isk->src_port == dying->src_port)
-                        return true;
+                if (isk->type == SOCK_STREAM && isk->state == TCP_LISTEN && !isk->opts->reuseaddr)
+                        ports[isk->src_port] = true;
         }
-        return false;
+        return ports;
 }
 
 /*
@@ -253,6 +253,7 @@ static bool blocks_listener(const struct inet_state *s, const struct sock_diag *
 static int forget_dying(struct inet_state *s, struct ckpt_error *err) {
         _cleanup_(sock_diag_vec_done) struct sock_diag_vec dying = { 0 };
         _cleanup_free_ struct sock_tuple *tuples = NULL;
+        _cleanup_free_ bool *blocked = NULL;
         size_t n = 0;
         int rc;
 
@@ -265,12 +266,15 @@ static int forget_dying(struct inet_state *s, struct ckpt_error *err) {
                 if (s->v[i].stream && !s->v[i].deaf)
                         tuples[n++] = s->v[i].tuple;
         qsort(tuples, n, sizeof(*tuples), compare_raw);
+        blocked = ports_of_listeners(s);
         for (size_t i = 0; i < dying.n; i++) {
-                struct sock_tuple t = diag_tuple(&dying.v[i]);
+                const struct sock_diag *one = &dying.v[i];
+                struct sock_tuple t = diag_tuple(one);
 
                 /* If that fails, so will bind(2) or connect(2), and say why. */
-                if ((bsearch(&t, tuples, n, sizeof(t), compare_raw) || blocks_listener(s, &dying.v[i])) &&
-                    sock_diag_destroy(&dying.v[i]) < 0)
+                if (((one->state == TCP_TIME_WAIT && blocked[one->src_port]) ||
+                     bsearch(&t, tuples, n, sizeof(t), compare_raw)) &&
+                    sock_diag_destroy(one) < 0)
                         log_debug("a closing connection stays in the kernel");
         }
         return 0;

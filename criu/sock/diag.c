@@ -6,11 +6,11 @@
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 
 #include "macro.h"
 #include "sock/nlmsg.h"
+#include "sock/uapi.h"
 
 static const struct {
         int family, protocol;
@@ -18,6 +18,17 @@ static const struct {
         { AF_INET, IPPROTO_TCP },  { AF_INET, IPPROTO_UDP },  { AF_INET, IPPROTO_UDPLITE },
         { AF_INET6, IPPROTO_TCP }, { AF_INET6, IPPROTO_UDP }, { AF_INET6, IPPROTO_UDPLITE },
 };
+
+static void take_info(const void *data, size_t len, struct sock_diag *ret) {
+        struct tcp_info_long info;
+
+        ret->has_segments = len >= sizeof(info);
+        if (!ret->has_segments)
+                return;
+        memcpy(&info, data, sizeof(info));
+        ret->segments_in = info.segs_in;
+        ret->segments_out = info.segs_out;
+}
 
 int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct sock_diag *ret) {
         struct inet_diag_msg msg;
@@ -49,6 +60,8 @@ int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct so
                         s.shutdown = *(const uint8_t *)attr.data;
                 } else if (attr.type == INET_DIAG_MD5SIG && attr.len > 0)
                         s.md5 = true;
+                else if (attr.type == INET_DIAG_INFO && protocol == IPPROTO_TCP)
+                        take_info(attr.data, attr.len, &s);
         }
         if (r < 0)
                 return r;

@@ -23,6 +23,8 @@ struct sock_diag {
         uint32_t src[4], dst[4];     /* network byte order; IPv4 uses the first */
         uint32_t ifindex;
         uint32_t rqueue, wqueue; /* of a listener: connections that wait, backlog */
+        bool has_segments;
+        uint32_t segments_in, segments_out; /* of TCP: that have come and gone so far; told since 4.2 */
         uint32_t cookie[2];
 };
 DEFINE_VEC(sock_diag_vec, struct sock_diag);

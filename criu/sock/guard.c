@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -31,7 +32,10 @@ struct guard_page {
         int busy;              /* 1 + the job whose socket may be in repair mode */
         int killing;           /* see sock_guard_killing() */
         pthread_mutex_t alive; /* robust, held by the tracer of the tree */
-        int batch;             /* of the two, that which is read */
+        int locked;            /* the next two are filled in */
+        char locks[GUARD_LOCKS][NETLOCK_NAME_MAX];
+        int nl;    /* a socket to remove them, -1: none */
+        int batch; /* of the two, that which is read */
         size_t n;
         struct tcp_room room;
         struct guard_job jobs[2][GUARD_JOBS_MAX];
@@ -70,9 +74,16 @@ static void read_job(struct guard_page *page, size_t i, int half) {
 
         __atomic_store_n(&page->busy, (int)i + 1, __ATOMIC_SEQ_CST);
         job->result = half == GUARD_DATAGRAMS ? datagrams_read(job->fd, &job->datagrams, &page->room)
-                      : half == GUARD_SENT    ? tcp_read_sent(job->fd, job->reuse, &job->q, &page->room)
-                                              : tcp_read_received(job->fd, job->reuse, &job->q, &page->room);
+                      : half == GUARD_QUIET
+                              ? tcp_read_quiet(job->fd, &job->kept, &job->told, &job->q, &page->room)
+                      : half == GUARD_SENT ? tcp_read_sent(job->fd, &job->kept, &job->q, &page->room)
+                                           : tcp_read_received(job->fd, &job->kept, &job->q, &page->room);
         __atomic_store_n(&page->busy, 0, __ATOMIC_SEQ_CST);
+}
+
+static void check_quiet(struct guard_job *job) {
+        if (job->result == 0)
+                job->result = tcp_was_quiet(job->fd, &job->told, &job->q);
 }
 
 /* False: ckpt is dead. */
@@ -90,22 +101,26 @@ static bool serve(const struct sock_guard *g) {
                         return false;
                 read_job(page, i, half);
         }
+        for (size_t i = 0; half == GUARD_QUIET && i < page->n; i++)
+                check_quiet(&page->jobs[page->batch][i]);
         __atomic_store_n(&page->order, 0, __ATOMIC_RELEASE);
         futex(&page->order, FUTEX_WAKE, 1, NULL);
         return true;
 }
 
-static void remove_lock(const struct sock_guard *g, const char *name) {
+static void remove_locks(const struct guard_page *page) {
         char message[NETLOCK_MESSAGE_MAX];
-        size_t size = netlock_remove_message(name, message);
 
-        if (g->nl >= 0)
-                send(g->nl, message, size, 0);
-        netlock_legacy_remove(name);
+        for (size_t i = 0; i < GUARD_LOCKS; i++) {
+                size_t size = netlock_remove_message(page->locks[i], message);
+
+                if (page->nl >= 0)
+                        send(page->nl, message, size, 0);
+                netlock_legacy_remove(page->locks[i]);
+        }
 }
 
-static void __attribute__((noreturn))
-guard(const struct sock_guard *g, const char *const locks[GUARD_LOCKS]) {
+static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         struct sched_param priority = { .sched_priority = 1 };
 
         syscall(SYS_setsid);
@@ -114,9 +129,9 @@ guard(const struct sock_guard *g, const char *const locks[GUARD_LOCKS]) {
         while (serve(g))
                 ;
         is_dead(g->self, -1);
-        if (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS))
-                for (size_t i = 0; locks && i < GUARD_LOCKS; i++)
-                        remove_lock(g, locks[i]);
+        if (__atomic_load_n(&g->page->locked, __ATOMIC_ACQUIRE) &&
+            (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS)))
+                remove_locks(g->page);
         _exit(0);
 }
 
@@ -137,17 +152,11 @@ static int hold_mutex(pthread_mutex_t *m) {
         return -r;
 }
 
-static int open_all(pid_t root, bool lock, struct sock_guard *g) {
+static int open_all(pid_t root, struct sock_guard *g) {
         g->self = (int)syscall(SYS_pidfd_open, getpid(), 0);
         g->root = (int)syscall(SYS_pidfd_open, root, 0);
         if (g->self < 0 || g->root < 0)
                 return -errno;
-        if (lock) {
-                g->nl = netlock_socket();
-                /* Without, there is no nf_tables either. */
-                if (g->nl < 0 && g->nl != -EPROTONOSUPPORT)
-                        return g->nl;
-        }
         g->size = page_size() + GUARD_ROOM;
         g->page = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                        0);
@@ -158,20 +167,19 @@ static int open_all(pid_t root, bool lock, struct sock_guard *g) {
         return hold_mutex(&g->page->alive);
 }
 
-int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,
-                   struct ckpt_error *err) {
+int sock_guard_arm(pid_t root, struct sock_guard *ret, struct ckpt_error *err) {
         struct sock_guard g = SOCK_GUARD_INIT;
         sigset_t all, saved;
         int r;
 
-        r = open_all(root, locks != NULL, &g);
+        r = open_all(root, &g);
         if (r == 0) {
                 sigfillset(&all);
                 pthread_sigmask(SIG_SETMASK, &all, &saved);
                 /* No exit signal: nobody in ckpt is told when it ends. */
                 g.pid = (pid_t)syscall(SYS_clone, CLONE_FILES, 0, 0, 0, 0);
                 if (g.pid == 0)
-                        guard(&g, locks);
+                        guard(&g);
                 r = g.pid < 0 ? -errno : 0;
                 pthread_sigmask(SIG_SETMASK, &saved, NULL);
         }
@@ -181,6 +189,21 @@ int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock
                 return ckpt_error_errno(err, r, "cannot start the process that reads the connections");
         }
         *ret = g;
+        return 0;
+}
+
+int sock_guard_locks(struct sock_guard *g, const char *const locks[GUARD_LOCKS], struct ckpt_error *err) {
+        struct guard_page *page = g->page;
+
+        ckpt_assert(g->pid > 0 && !page->locked);
+        g->nl = netlock_socket();
+        /* Without, there is no nf_tables either. */
+        if (g->nl < 0 && g->nl != -EPROTONOSUPPORT)
+                return ckpt_error_errno(err, g->nl, "cannot lock the network");
+        page->nl = g->nl;
+        for (size_t i = 0; i < GUARD_LOCKS; i++)
+                snprintf(page->locks[i], sizeof(page->locks[i]), "%s", locks[i]);
+        __atomic_store_n(&page->locked, 1, __ATOMIC_RELEASE);
         return 0;
 }
 
@@ -197,10 +220,10 @@ struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room) {
 }
 
 static void end_repair(const struct guard_job *job) {
-        int reuse = job->reuse;
+        int reuse = job->kept.reuse, peek_off = job->kept.peek_off;
 
         tcp_repair(job->fd, TCP_REPAIR_OFF_NO_WP);
-        setsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &job->q.peek_off, sizeof(job->q.peek_off));
+        setsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off));
         setsockopt(job->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 }
 

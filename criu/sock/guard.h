@@ -30,7 +30,8 @@ struct sock_guard {
 /* A socket to be read, in memory of sock_guard_jobs(). */
 struct guard_job {
         int fd;
-        bool reuse; /* its SO_REUSEADDR, which repair mode clears */
+        struct tcp_kept kept;
+        struct tcp_told told;
         int result;
         struct tcp_queues q;
         struct datagrams datagrams;
@@ -41,16 +42,18 @@ enum {
         GUARD_ROOM = 1 << 30, /* bytes of queues; memory only as far as it is used */
 };
 
-enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3 };
+enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3, GUARD_QUIET = 4 };
 
 enum { GUARD_LOCKS = 2 };
 
 /*
- * Arm it. From now on ckpt's death removes the network locks `locks` (which need not be there; NULL:
- * none). `root` is the root of the tree. All calls are for one thread, the tracer of the tree.
+ * Arm it. `root` is the root of the tree. All calls are for one thread, the tracer of the tree. The guard begins as a copy of
+ * ckpt: each page that ckpt has by then is copied when ckpt writes to it next, so the earlier, the better.
  */
-int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock_guard *ret,
-                   struct ckpt_error *err);
+int sock_guard_arm(pid_t root, struct sock_guard *ret, struct ckpt_error *err);
+
+/* From now on ckpt's death removes these network locks, which need not be there. Once. */
+int sock_guard_locks(struct sock_guard *g, const char *const locks[GUARD_LOCKS], struct ckpt_error *err);
 
 /*
  * Begin a batch: its GUARD_JOBS_MAX jobs, for the caller to fill in, with half of the room for their queues, or all of
@@ -60,8 +63,9 @@ int sock_guard_arm(pid_t root, const char *const locks[GUARD_LOCKS], struct sock
 struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room);
 
 /*
- * Have that half of the first `n` jobs read, and wait until they are: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or, of
- * UDP sockets, `datagrams`. Fails only if the guard has died.
+ * Have that half of the first `n` jobs read, and wait until they are: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or all of
+ * connections that are quiet (tcp_read_quiet(), and when all are read tcp_was_quiet()); or, of UDP sockets, `datagrams`.
+ * Fails only if the guard has died.
  */
 void sock_guard_order(struct sock_guard *g, enum guard_half half, size_t n);
 int sock_guard_await(struct sock_guard *g, struct ckpt_error *err);

@@ -115,6 +115,14 @@ static bool tcp_is_clear(const struct ckpt_options *opts, int fd, int state, sho
                (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0 || !ulp[0]);
 }
 
+static int look_at_state(struct dump *d, int fd) {
+        int state = tcp_state(fd);
+
+        if (state >= 0 && tcp_is_connection((unsigned int)state))
+                __atomic_store_n(&dump_socks(d)->connections, true, __ATOMIC_RELAXED);
+        return state;
+}
+
 /* Not raw sockets and MPTCP: there are few. `ckpt check` looks closer. */
 static bool inet_clear(struct dump *d, int fd) {
         int type = sock_option(fd, SO_TYPE), protocol = sock_option(fd, SO_PROTOCOL);
@@ -122,7 +130,7 @@ static bool inet_clear(struct dump *d, int fd) {
         if (d->checking || !is_known(sock_option(fd, SO_DOMAIN), type, protocol) || type == SOCK_RAW ||
             protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
                 return false;
-        return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, tcp_state(fd), events_of(fd));
+        return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd));
 }
 
 static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
@@ -130,7 +138,7 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         Img__InetSk isk = IMG__INET_SK__INIT;
         char text[SOCK_NAME_MAX], ulp[16] = "";
         socklen_t len = sizeof(ulp) - 1;
-        int state = tcp_state(fd);
+        int state = look_at_state(p->task->dump, fd);
         bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established &&
                        !opts->tcp_close;
         bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI && !urgent_is_readable();
@@ -315,8 +323,9 @@ static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk
         return 0;
 }
 
+/* `diag` may be NULL. */
 static void add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file *file, Img__InetSk *isk,
-                     const char *name, int fd) {
+                     const struct sock_diag *diag, const char *name, int fd) {
         struct dump_socks *s = dump_socks(d);
         struct inet_conn *c = arena_new(&s->arena, struct inet_conn);
         char text[SOCK_NAME_MAX];
@@ -325,6 +334,9 @@ static void add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file
         *c = (struct inet_conn){ .isk = isk, .file = file, .fd = fd };
         c->name = arena_printf(&s->arena, "%s, %s", name, text);
         inet_tuple(isk, &c->tuple);
+        if (diag && diag->has_segments)
+                c->told = (struct tcp_told){ true, diag->segments_in, diag->segments_out, diag->rqueue,
+                                             diag->wqueue };
         ckpt_assert(inet_conn_vec_push(vec, c) == 0);
 }
 
@@ -337,7 +349,7 @@ static int add_unread(struct dump *d, struct dump_file *file, Img__InetSk *isk, 
                 log_warn("%s: packets that were not read yet are lost, as when the socket's buffer is full",
                          name);
         else
-                add_conn(d, &dump_socks(d)->unread, file, isk, name, TAKE_FD(fd));
+                add_conn(d, &dump_socks(d)->unread, file, isk, NULL, name, TAKE_FD(fd));
         return 0;
 }
 
@@ -412,6 +424,7 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         _cleanup_close_ int fd = p->asked ? fd_probe_take_copy(p) : sock_copy_take(p);
         struct dump_socks *s = dump_socks(d);
         const char *name = fd_probe_name(p);
+        const struct sock_diag *diag;
         int r = p->asked ? 0 : fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)
@@ -432,9 +445,10 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         isk->has_ns_id = true;
         isk->ns_id = sock_ns_id();
         file->msg->isk = isk;
-        r = dump_more(d, fd, sock_diag_find(&s->diag, p->st.stx_ino), isk, p->asked != NULL, name, err);
+        diag = sock_diag_find(&s->diag, p->st.stx_ino);
+        r = dump_more(d, fd, diag, isk, p->asked != NULL, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
-                add_conn(d, &s->conns, file, isk, name, TAKE_FD(fd));
+                add_conn(d, &s->conns, file, isk, diag, name, TAKE_FD(fd));
         else if (r == 0 && isk->type != SOCK_STREAM && events_of(fd) & POLLIN)
                 r = add_unread(d, file, isk, name, TAKE_FD(fd));
         return r;

@@ -30,8 +30,9 @@ struct inet_conn {
         const struct dump_file *file;
         int fd;                  /* a copy in ckpt */
         struct sock_tuple tuple; /* of a connection */
-        struct inet_conn *peer;  /* the other end, when that is in the tree too */
-        int result;              /* of silencing it */
+        struct tcp_told told;
+        struct inet_conn *peer; /* the other end, when that is in the tree too */
+        int result;             /* of silencing it */
         bool saved, in_flight;
 };
 DEFINE_VEC(inet_conn_vec, struct inet_conn *);
@@ -59,6 +60,7 @@ struct dump_socks {
         struct sock_guard guard;
         struct netlock_hold *hold;   /* the network lock until then; NULL: none */
         char lock[NETLOCK_NAME_MAX]; /* that comes when the tree is killed, and stays; "": none is needed */
+        bool connections;            /* look has seen one; atomic */
         bool left, silenced, told;   /* left: `lock` is there; told: the action scripts */
         bool killed;                 /* the tree, or it will be */
 };

@@ -366,6 +366,14 @@ static const struct row *find_row(const Img__SkOption *o) {
         return NULL;
 }
 
+int sock_opts_number(const Img__SkOpts *sk, int level, int name, int otherwise) {
+        for (size_t i = 0; i < sk->n_others; i++)
+                if (sk->others[i]->level == level && sk->others[i]->name == name &&
+                    sk->others[i]->has_number)
+                        return sk->others[i]->number;
+        return otherwise;
+}
+
 int sock_opts_check(const struct sock_opts *opts, const char **ret_why) {
         const Img__SkOpts *sk = opts->sk;
 

@@ -50,6 +50,9 @@ void sock_defaults_free(struct sock_defaults **d);
 int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_defaults *defaults,
                    struct sock_opts *ret, struct ckpt_error *err);
 
+/* A number that is recorded there, or `otherwise`. */
+int sock_opts_number(const Img__SkOpts *sk, int level, int name, int otherwise);
+
 /* Does the image make sense? -EBADMSG with a text in *ret_why (static). */
 int sock_opts_check(const struct sock_opts *opts, const char **ret_why);
 

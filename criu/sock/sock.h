@@ -8,6 +8,9 @@
 /* Dump, when all tasks were looked at: adds a blocker for each socket that has to do with one outside of the tree. */
 void sock_look_tree(struct dump *d);
 
+/* Dump, frozen, before fd_collect(): where connections were seen, start what reads them. */
+int sock_prepare(struct dump *d, struct ckpt_error *err);
+
 /*
  * Dump, frozen, after fd_collect() of all tasks: hold back the packets of connections with the world outside, then
  * read all connections and write their tcp-stream images. d->set exists.

@@ -9,11 +9,10 @@
 
 #include "cleanup.h"
 #include "macro.h"
-#include "sock/uapi.h"
+#include "sock/tcp_option.h"
 #include "sock/urgent.h"
 
 enum {
-        TRIES = 16,
         STATE_WAIT_MS = 2000,
         MAXSEG_MIN = 88, /* what TCP_MAXSEG takes */
         MAXSEG_MAX = 32767,
@@ -71,275 +70,10 @@ int tcp_repair(int fd, int how) {
         return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &how, sizeof(how)) < 0 ? -errno : 0;
 }
 
-static int get_int(int fd, int name, uint32_t *ret) {
-        socklen_t len = sizeof(*ret);
-
-        return getsockopt(fd, IPPROTO_TCP, name, ret, &len) < 0 ? -errno : 0;
-}
-
-static int set_int(int fd, int name, uint32_t value) {
-        return setsockopt(fd, IPPROTO_TCP, name, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
 static int set_seq(int fd, int queue, uint32_t seq) {
-        int r = set_int(fd, TCP_REPAIR_QUEUE, (uint32_t)queue);
+        int r = tcp_set_number(fd, TCP_REPAIR_QUEUE, (uint32_t)queue);
 
-        return r < 0 ? r : set_int(fd, TCP_QUEUE_SEQ, seq);
-}
-
-static int get_window(int fd, struct tcp_repair_window *ret) {
-        socklen_t len = sizeof(*ret);
-
-        return getsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, ret, &len) < 0 ? -errno : 0;
-}
-
-/* a - b, as numbers on a circle. */
-static int32_t distance(uint32_t a, uint32_t b) {
-        return (int32_t)(a - b);
-}
-
-/* ---- dump ---- */
-
-/*
- * Programs get errors from a socket in repair mode, and ckpt may be killed at any moment, which lets them go on. So what
- * can be asked without is asked without (the queue that was chosen stays chosen; nothing but TCP_QUEUE_SEQ shows it), and where data is copied, which takes
- * long and has the socket locked, the end of the repair is the very next thing.
- */
-static int begin_repair(int fd, uint32_t queue) {
-        const int on = TCP_REPAIR_ON;
-        int r = setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0 ? -errno : 0;
-
-        return r < 0 ? r : set_int(fd, TCP_REPAIR_QUEUE, queue);
-}
-
-/* It has set and cleared SO_REUSEADDR. */
-static int end_repair(int fd, bool reuse) {
-        const int off = TCP_REPAIR_OFF_NO_WP, value = reuse;
-        int r = setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off)) < 0 ? -errno : 0;
-
-        return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &value, sizeof(value)) < 0 && r == 0 ? -errno : r;
-}
-
-static int read_info(int fd, struct tcp_info *ret) {
-        socklen_t len = sizeof(*ret);
-
-        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len) < 0 ? -errno : 0;
-}
-
-static int read_options(int fd, const struct tcp_info *info, Img__TcpStream *msg) {
-        int r = 0;
-
-        msg->opt_mask = info->tcpi_options;
-        if (msg->opt_mask & TCP_OPT_WSCALE) {
-                msg->snd_wscale = info->tcpi_snd_wscale;
-                msg->rcv_wscale = info->tcpi_rcv_wscale;
-        }
-        msg->has_rcv_wscale = (msg->opt_mask & TCP_OPT_WSCALE) != 0;
-        if (msg->opt_mask & TCP_OPT_TIMESTAMPS) {
-                r = get_int(fd, TCP_TIMESTAMP, &msg->timestamp);
-                msg->has_timestamp = true;
-        }
-        return r;
-}
-
-struct sent {
-        struct tcp_info info;
-        uint32_t seq;
-        int state, total, unsent; /* bytes, the FIN included */
-};
-
-/* The send queue is chosen. */
-static int look_at_sent(int fd, struct sent *ret) {
-        int r;
-
-        r = read_info(fd, &ret->info);
-        if (r < 0)
-                return r;
-        ret->state = ret->info.tcpi_state;
-        r = get_int(fd, TCP_QUEUE_SEQ, &ret->seq);
-        if (r < 0)
-                return r;
-        if (ioctl(fd, SIOCOUTQ, &ret->total) < 0 || ioctl(fd, SIOCOUTQNSD, &ret->unsent) < 0)
-                return -errno;
-        if (ret->state == TCP_SYN_SENT || ret->state == TCP_CLOSE)
-                ret->total = ret->unsent = 0;
-        return 0;
-}
-
-/* The first segment may be acknowledged in part and still be there as a whole, so take the end of what comes. */
-static int peek_sent(int fd, uint32_t len, const struct tcp_room *room, uint8_t **ret) {
-        ssize_t n;
-
-        if (len == 0)
-                return 0;
-        if (room->left < (size_t)len + TCP_SEGMENT_MAX)
-                return -ENOBUFS;
-        n = recv(fd, room->at, (size_t)len + TCP_SEGMENT_MAX, MSG_PEEK | MSG_DONTWAIT);
-        if (n < 0)
-                return -errno;
-        if ((size_t)n < len)
-                return -EAGAIN;
-        *ret = room->at + ((size_t)n - len);
-        return 0;
-}
-
-static void use_room(struct tcp_room *room, const uint8_t *end) {
-        size_t used = (size_t)(end - room->at);
-
-        room->at += used;
-        room->left -= used;
-}
-
-static uint32_t fin_in_queue(const struct sent *s) {
-        return tcp_fin_sent((unsigned int)s->state) && !tcp_fin_acked((unsigned int)s->state);
-}
-
-static int sent_in_repair(int fd, struct tcp_queues *q, const struct tcp_room *room, struct sent *s) {
-        struct tcp_repair_window window = { 0 };
-        int r;
-
-        r = get_int(fd, TCP_MAXSEG, &q->msg.mss_clamp);
-        if (r == 0)
-                r = get_window(fd, &window);
-        if (r == 0)
-                r = look_at_sent(fd, s);
-        if (r < 0)
-                return r;
-        if ((uint32_t)s->total < fin_in_queue(s) || s->unsent > s->total)
-                return -EAGAIN;
-        q->msg.has_snd_wl1 = q->msg.has_snd_wnd = q->msg.has_max_window = true;
-        q->msg.snd_wl1 = window.snd_wl1;
-        q->msg.snd_wnd = window.snd_wnd;
-        q->msg.max_window = window.max_window;
-        q->out = NULL;
-        return peek_sent(fd, (uint32_t)s->total - fin_in_queue(s), room, &q->out);
-}
-
-static int try_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
-        struct sent before = { 0 }, after = { 0 };
-        uint32_t fin;
-        int r, ended;
-
-        r = begin_repair(fd, TCP_SEND_QUEUE);
-        if (r == 0)
-                r = sent_in_repair(fd, q, room, &before);
-        ended = end_repair(fd, reuse);
-        if (r == 0)
-                r = ended < 0 ? ended : look_at_sent(fd, &after);
-        if (r < 0)
-                return r;
-        if (after.seq != before.seq || after.total != before.total || after.state != before.state)
-                return -EAGAIN;
-        fin = fin_in_queue(&before);
-        q->state = (uint8_t)before.state;
-        q->msg.outq_seq = before.seq;
-        q->msg.outq_len = (uint32_t)before.total - fin;
-        q->msg.has_unsq_len = true;
-        /* The FIN is the last that is unsent. */
-        q->msg.unsq_len = (uint32_t)before.unsent > fin ? (uint32_t)before.unsent - fin : 0;
-        if (q->out)
-                use_room(room, q->out + q->msg.outq_len);
-        return q->state == TCP_CLOSE ? 0 : read_options(fd, &after.info, &q->msg);
-}
-
-int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
-        int r = -EAGAIN;
-
-        img__tcp_stream__init(&q->msg);
-        q->peek_off = -1;
-        for (int i = 0; r == -EAGAIN && i < TRIES; i++)
-                r = try_sent(fd, reuse, q, room);
-        return r;
-}
-
-/* The receive queue is chosen. */
-static int try_received(int fd, struct tcp_queues *q, struct tcp_room *room) {
-        uint32_t seq = 0, after = 0;
-        int size = 0, state, r;
-        struct urgent urgent;
-        ssize_t n;
-
-        state = tcp_state(fd);
-        if (state < 0)
-                return state;
-        r = get_int(fd, TCP_QUEUE_SEQ, &seq);
-        if (r == 0 && state != TCP_SYN_SENT && ioctl(fd, SIOCINQ, &size) < 0)
-                r = -errno;
-        if (r < 0)
-                return r;
-        n = urgent_peek(fd, size, room, &urgent);
-        if (n < 0)
-                return (int)n;
-        r = get_int(fd, TCP_QUEUE_SEQ, &after);
-        if (r < 0)
-                return r;
-        if (after != seq || tcp_state(fd) != state)
-                return -EAGAIN;
-        q->in = room->at;
-        use_room(room, room->at + n);
-        q->state = (uint8_t)state;
-        q->msg.inq_seq = seq;
-        q->msg.inq_len = (uint32_t)n;
-        q->msg.has_urgent_at = urgent.marked;
-        q->msg.urgent_at = urgent.at;
-        q->msg.has_urgent_read = q->msg.urgent_read = urgent.read;
-        return 0;
-}
-
-/* Also leaves the receive queue chosen. */
-static int read_receive_window(int fd, bool reuse, Img__TcpStream *msg) {
-        struct tcp_repair_window window = { 0 };
-        int r, ended;
-
-        r = begin_repair(fd, TCP_RECV_QUEUE);
-        if (r == 0)
-                r = get_window(fd, &window);
-        ended = end_repair(fd, reuse);
-        if (r < 0 || ended < 0)
-                return r < 0 ? r : ended;
-        msg->has_rcv_wnd = msg->has_rcv_wup = true;
-        msg->rcv_wnd = window.rcv_wnd;
-        msg->rcv_wup = window.rcv_wup;
-        return 0;
-}
-
-/*
- * What the sending half has seen stays true: a FIN whose acknowledgement came in between is sent again, and is
- * acknowledged again.
- */
-int tcp_read_received(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room) {
-        int before = q->state, none = -1, r, done = 0;
-        socklen_t len = sizeof(q->peek_off);
-
-        /* With it, MSG_PEEK would begin elsewhere and move it. */
-        if (getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &q->peek_off, &len) < 0)
-                q->peek_off = -1;
-        if (q->peek_off >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none)) < 0)
-                return -errno;
-        r = read_receive_window(fd, reuse, &q->msg);
-        if (r == 0)
-                r = -EAGAIN;
-        for (int i = 0; r == -EAGAIN && i < TRIES; i++)
-                r = try_received(fd, q, room);
-        if (q->peek_off >= 0 &&
-            setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &q->peek_off, sizeof(q->peek_off)) < 0)
-                done = -errno;
-        if (r == 0 && before == TCP_FIN_WAIT1 && q->state == TCP_FIN_WAIT2)
-                q->state = TCP_FIN_WAIT1;
-        if (r == 0 && before == TCP_SYN_SENT && q->state != TCP_SYN_SENT && q->state != TCP_CLOSE)
-                r = -EAGAIN; /* connected in between */
-        return r < 0 ? r : done;
-}
-
-void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer) {
-        uint32_t end = q->msg.outq_seq - tcp_fin_sent(q->state);
-        uint32_t has = peer->msg.inq_seq - tcp_fin_received(peer->state);
-        int32_t missing = distance(end, has);
-
-        if (q->state == TCP_CLOSE || peer->state == TCP_CLOSE)
-                return;
-        if (missing >= 0 && (uint32_t)missing < q->msg.unsq_len)
-                q->msg.unsq_len = (uint32_t)missing;
+        return r < 0 ? r : tcp_set_number(fd, TCP_QUEUE_SEQ, seq);
 }
 
 /* ---- restore ---- */
@@ -392,9 +126,9 @@ static int set_timestamp(int fd, const Img__TcpStream *msg, const char *what, st
 
         if (!(msg->opt_mask & TCP_OPT_TIMESTAMPS) || !msg->has_timestamp)
                 return 0;
-        r = set_int(fd, TCP_TIMESTAMP, usec ? msg->timestamp | 1 : msg->timestamp & ~1U);
+        r = tcp_set_number(fd, TCP_TIMESTAMP, usec ? msg->timestamp | 1 : msg->timestamp & ~1U);
         if (r == 0)
-                r = get_int(fd, TCP_TIMESTAMP, &now);
+                r = tcp_get_number(fd, TCP_TIMESTAMP, &now);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot set its timestamp", what);
         if (usec && !(now & 1))
@@ -412,11 +146,11 @@ static int set_timestamp(int fd, const Img__TcpStream *msg, const char *what, st
 static int connect_sized(int fd, const Img__TcpStream *msg, const struct sockaddr *peer, socklen_t len) {
         uint32_t mss = MIN(msg->mss_clamp, (uint32_t)MAXSEG_MAX);
 
-        if (mss >= MAXSEG_MIN && set_int(fd, TCP_MAXSEG, mss) < 0)
+        if (mss >= MAXSEG_MIN && tcp_set_number(fd, TCP_MAXSEG, mss) < 0)
                 return -errno;
         if (connect(fd, peer, len) < 0)
                 return -errno;
-        return set_int(fd, TCP_MAXSEG, 0);
+        return tcp_set_number(fd, TCP_MAXSEG, 0);
 }
 
 static void compute_size_again(int fd, const Img__TcpStream *msg) {
@@ -478,7 +212,7 @@ static int set_window(int fd, const Img__TcpStream *msg, uint32_t rcv_nxt) {
                 .rcv_wnd = msg->rcv_wnd,
                 .rcv_wup = msg->rcv_wup,
         };
-        int32_t fin = distance(window.rcv_wup, rcv_nxt);
+        int32_t fin = tcp_distance(window.rcv_wup, rcv_nxt);
 
         if (!msg->has_snd_wl1 || !msg->has_rcv_wup)
                 return 0;
@@ -499,7 +233,7 @@ static int fill_received(int fd, const Img__TcpStream *msg, unsigned int state, 
         uint32_t acked = msg->outq_seq - tcp_fin_sent(state) - msg->outq_len;
         int r;
 
-        r = set_int(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+        r = tcp_set_number(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
         if (r == 0)
                 r = send_all(fd, in, first);
         if (r == 0 && msg->has_urgent_at) {
@@ -538,7 +272,7 @@ int tcp_rebuild_sent(int fd, const Img__TcpStream *msg, unsigned int state __att
                      const uint8_t *out, const char *what, struct ckpt_error *err) {
         int r;
 
-        r = set_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+        r = tcp_set_number(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
         if (r == 0)
                 r = send_all(fd, out, msg->outq_len - msg->unsq_len);
         return r < 0 ? ckpt_error_errno(err, r, "%s: cannot fill its send queue", what) : 0;
@@ -573,7 +307,7 @@ static uint16_t scaled(uint32_t window, uint32_t scale, bool has_scale) {
 
 /* shutdown(2) with the send queue under repair: the FIN counts as sent. */
 static int send_fin(int fd, const char *what, struct ckpt_error *err) {
-        int r = set_int(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+        int r = tcp_set_number(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
 
         if (r == 0 && shutdown(fd, SHUT_WR) < 0)
                 r = -errno;
@@ -647,7 +381,7 @@ int tcp_rebuild_finish(int fd, const Img__TcpStream *msg, unsigned int state, co
 
 int tcp_speak_first(const Img__TcpStream *msg, unsigned int state, const struct sock_tuple *tuple,
                     struct packet_sender *sender, struct ckpt_error *err) {
-        int32_t left = distance(msg->rcv_wup + msg->rcv_wnd, msg->inq_seq);
+        int32_t left = tcp_distance(msg->rcv_wup + msg->rcv_wnd, msg->inq_seq);
         uint16_t window = scaled((uint32_t)MAX(left, 0), msg->rcv_wscale, msg->opt_mask & TCP_OPT_WSCALE);
 
         if (state == TCP_SYN_SENT || !msg->has_rcv_wnd)

@@ -40,7 +40,18 @@ struct tcp_queues {
         Img__TcpStream msg;
         uint8_t *in, *out; /* inq_len, outq_len bytes, in somebody else's memory */
         uint8_t state;
-        int peek_off; /* the socket's SO_PEEK_OFF, which reading the receive queue changes and puts back */
+};
+
+/* Options of the socket that reading it changes and puts back. */
+struct tcp_kept {
+        bool reuse;   /* SO_REUSEADDR */
+        int peek_off; /* SO_PEEK_OFF, -1: none */
+};
+
+/* What sock_diag(7) has told of a connection: diag.h. That the send queue is empty can be relied on, together with the rest. */
+struct tcp_told {
+        bool known;
+        uint32_t segments_in, segments_out, rqueue, wqueue;
 };
 
 /* Memory to read queues into; what is used is taken off its beginning. */
@@ -54,15 +65,24 @@ enum { TCP_SEGMENT_MAX = 128 << 10 };
 
 /*
  * Read what is to be sent: outq_*, unsq_len, snd_*, max_window, mss_clamp, options, timestamp; and, later, what was
- * received: inq_*, rcv_*. Both put it into
- * repair mode for moments, and out of it whatever happens; `reuse` is its SO_REUSEADDR, which that clears. Where two ends of a
+ * received: inq_*, rcv_*. Both put it into repair mode for moments, and out of it whatever happens. Where two ends of a
  * connection are read and packets still pass between them, the sending half of each must be read before the
  * receiving half of the other: what was acknowledged meanwhile is then in both, never in none.
  * -EAGAIN: it changes faster than it can be read; -ENOBUFS: `room` is too small (the length of the queue, and
  * TCP_SEGMENT_MAX for one that is sent). System calls only.
  */
-int tcp_read_sent(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room);
-int tcp_read_received(int fd, bool reuse, struct tcp_queues *q, struct tcp_room *room);
+int tcp_read_sent(int fd, const struct tcp_kept *kept, struct tcp_queues *q, struct tcp_room *room);
+int tcp_read_received(int fd, const struct tcp_kept *kept, struct tcp_queues *q, struct tcp_room *room);
+
+/*
+ * Read an ESTABLISHED connection over which nothing has passed since sock_diag(7) told of it, with fewer questions: all of
+ * it, then, when all that depend on each other are read, ask whether that was so. -EAGAIN: it was not, or cannot be told;
+ * what was read is to be forgotten. A connection on which no segment has come or gone and in whose queues nothing has
+ * been put is the same throughout, so it does not matter in which order its ends are read. System calls only.
+ */
+int tcp_read_quiet(int fd, const struct tcp_kept *kept, const struct tcp_told *told, struct tcp_queues *q,
+                   struct tcp_room *room);
+int tcp_was_quiet(int fd, const struct tcp_told *told, struct tcp_queues *q);
 
 /* The peer may have received more than was sent when we looked: move the mark between sent and unsent. */
 void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer);

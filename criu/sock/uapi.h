@@ -4,6 +4,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #ifndef IPPROTO_MPTCP
@@ -121,3 +122,11 @@ enum {
         TCP_OPT_USEC_TS = 64, /* 6.7: timestamps count microseconds */
 };
 enum { TCP_WSCALE_MAX = 14 };
+
+/* TCP_INFO with what came after glibc's structure ends: numbers of segments (4.2), bytes not sent yet (4.6). */
+struct tcp_info_long {
+        struct tcp_info head;
+        uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
+        uint32_t segs_out, segs_in, notsent_bytes;
+};
+_Static_assert(sizeof(struct tcp_info) == 104, "the rest follows there");

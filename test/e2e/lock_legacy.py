@@ -13,7 +13,7 @@ from _net import Counts, OtherMachine, check_on_terminal, counter, iptables, leg
 from _scenario import Sandbox, check, read
 
 LEGACY = 'network-nftables=fail'
-FAULTS = ['dump-network-locked=kill', 'dump-network-locked=fail', 'dump-socket-repair:2=kill', 'dump-before-commit=kill',
+FAULTS = ['dump-network-locked=kill', 'dump-network-locked=fail', 'dump-socket-repair=kill', 'dump-before-commit=kill',
           'dump-before-commit=fail', 'dump-committed=kill']
 N = 2
 KILOBYTES = 256 << 10

@@ -11,9 +11,12 @@ from _scenario import Sandbox, check, number, read
 
 MEGABYTE = 1 << 20
 N = 4
-DUMP = [f'{point}={action}' for point in ('dump-network-locked', 'dump-socket-repair', 'dump-socket-repair:2',
-                                          'dump-memory', 'dump-before-commit', 'dump-committed')
-        for action in ('kill', 'fail')] + 4 * ['dump-socket-repair=kill', 'dump-socket-repair:2=kill']
+BUSY = 'dump-socket-quiet=fail,'
+DUMP = [f'{point}={action}' for point in ('dump-network-locked', 'dump-socket-repair', BUSY + 'dump-socket-repair',
+                                          BUSY + 'dump-socket-repair:2', 'dump-memory', 'dump-before-commit',
+                                          'dump-committed')
+        for action in ('kill', 'fail')] + 4 * [where + '=kill' for where in (
+            'dump-socket-repair', BUSY + 'dump-socket-repair', BUSY + 'dump-socket-repair:2')]
 RESTORE = ['restore-loaded=kill', 'restore-files=kill', 'restore-sockets=kill', 'restore-sockets=fail',
            'restore-finished=kill', 'restore-finished=fail']
 

@@ -22,6 +22,7 @@
 #include "sock/inet.h"
 #include "sock/raw.h"
 #include "sock/restore.h"
+#include "sock/uapi.h"
 
 /* Recorded on Linux 6.18. */
 static const char igmp_text[] = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n"
@@ -152,6 +153,26 @@ static void test_diag_parse(void **state) {
         assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), -EBADMSG);
         m.attr.rta_len = 1;
         assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), -EBADMSG);
+}
+
+static void test_diag_info(void **state) {
+        struct {
+                struct inet_diag_msg msg;
+                struct rtattr attr;
+                uint8_t info[sizeof(struct tcp_info_long)];
+        } m = { .attr = { .rta_len = sizeof(struct rtattr) + sizeof(struct tcp_info_long),
+                          .rta_type = INET_DIAG_INFO } };
+        struct tcp_info_long info = { .segs_in = 3, .segs_out = 4 };
+        struct sock_diag s;
+
+        memcpy(m.info, &info, sizeof(info));
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), 0);
+        assert_true(s.has_segments && s.segments_in == 3 && s.segments_out == 4);
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_UDP, &s), 0);
+        assert_false(s.has_segments);
+        m.attr.rta_len--; /* of an old kernel */
+        assert_int_equal(sock_diag_parse(&m, sizeof(m), IPPROTO_TCP, &s), 0);
+        assert_false(s.has_segments);
 }
 
 static void test_diag_query(void **state) {
@@ -394,17 +415,12 @@ static void test_datagrams_check(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_igmp),
-                cmocka_unit_test(test_igmp_hostile),
-                cmocka_unit_test(test_diag_parse),
-                cmocka_unit_test(test_diag_query),
-                cmocka_unit_test(test_lock_names),
-                cmocka_unit_test(test_lock),
-                cmocka_unit_test(test_stream_check),
-                cmocka_unit_test(test_match_peer),
-                cmocka_unit_test(test_opts_check),
-                cmocka_unit_test(test_raw_list),
-                cmocka_unit_test(test_datagrams_check),
+                cmocka_unit_test(test_igmp),       cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse), cmocka_unit_test(test_diag_info),
+                cmocka_unit_test(test_diag_query), cmocka_unit_test(test_lock_names),
+                cmocka_unit_test(test_lock),       cmocka_unit_test(test_stream_check),
+                cmocka_unit_test(test_match_peer), cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_raw_list),   cmocka_unit_test(test_datagrams_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
