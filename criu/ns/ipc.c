@@ -226,6 +226,13 @@ const struct ipc_sem_list *ipc_list_sems(struct dump *d) {
         return &d->ipc->sems;
 }
 
+void ipc_ask_last(struct dump *d) {
+        _cleanup_(end_visit) struct visit v = { 0 };
+
+        if (begin_visit(d, &v) == 0)
+                ipc_sem_ask_last(d, &d->ipc->sems);
+}
+
 void ipc_dump_free(struct dump *d) {
         if (!d->ipc)
                 return;

@@ -42,10 +42,14 @@ struct ipc_sem_list {
                 int id;
                 size_t nsems;
                 uint16_t *values;
+                pid_t *last; /* who was the last to change each; NULL: not asked yet */
         } * v;
         size_t n;
 };
 const struct ipc_sem_list *ipc_list_sems(struct dump *d);
+
+/* Fill in `last` of all sets. */
+void ipc_ask_last(struct dump *d);
 
 void ipc_dump_free(struct dump *d);
 

@@ -104,6 +104,7 @@ void ipc_shm_detach(struct restore_ipc *ipc);
 void ipc_shm_free(struct restore_ipc *ipc);
 
 void ipc_sem_list(struct dump *d, struct ipc_sem_list *ret);
+void ipc_sem_ask_last(struct dump *d, struct ipc_sem_list *list);
 int ipc_sem_save(struct dump *d, struct ckpt_error *err);
 int ipc_sem_load(struct restore *r, struct ckpt_error *err);
 int ipc_sem_check_undos(const struct restore *r, struct ckpt_error *err);

@@ -52,6 +52,17 @@ void ipc_sem_list(struct dump *d, struct ipc_sem_list *ret) {
         }
 }
 
+void ipc_sem_ask_last(struct dump *d, struct ipc_sem_list *list) {
+        for (size_t i = 0; i < list->n; i++) {
+                struct ipc_sem_set *set = &list->v[i];
+
+                if (!set->last)
+                        set->last = arena_new_array(&d->ipc->arena, pid_t, set->nsems);
+                for (size_t j = 0; j < set->nsems; j++)
+                        set->last[j] = semctl(set->id, (int)j, GETPID);
+        }
+}
+
 static int save_set(struct dump *d, int id, const struct semid_ds *ds, struct image_file *file,
                     struct ckpt_error *err) {
         _cleanup_free_ uint16_t *values = calloc(1, padded(ds->sem_nsems));

@@ -102,17 +102,18 @@ struct unix_sock {
         struct unix_sock
                 *listener; /* of one that was accepted: whose address it has; or itself, a stand-in */
         struct unix_packet *first, *last;
-        size_t bytes;      /* in its queue */
-        size_t most_bytes; /* in a queue of others that it may have to fill */
-        int fd;            /* until it is open: then it is the file's */
-        int node;          /* O_PATH, of the path that it is bound to; -EBADF */
-        int ghost;         /* the other end, when the peer has closed: until the queue is full; -EBADF */
-        bool joined;       /* a datagram socket that is connected to what it should be */
-        bool waits;        /* a client that nobody has accepted */
-        bool accepted;     /* came from accept(2) */
-        bool stand_in;     /* has no file: listens for those whose listener is gone */
-        bool bound;        /* a path was made, which goes if the restore fails */
-        bool listens;      /* for the time being, ... */
+        size_t bytes;       /* in its queue */
+        size_t most_bytes;  /* in a queue of others that it may have to fill */
+        int fd;             /* until it is open: then it is the file's */
+        int node;           /* O_PATH, of the path that it is bound to; -EBADF */
+        int ghost;          /* the other end, when the peer has closed: until the queue is full; -EBADF */
+        bool joined;        /* a datagram socket that is connected to what it should be */
+        bool waits;         /* a client that nobody has accepted */
+        bool accepted;      /* came from accept(2) */
+        bool stand_in;      /* has no file: listens for those whose listener is gone */
+        bool bound;         /* a path was made, which goes if the restore fails */
+        size_t turned_away; /* who connected too early */
+        bool listens;       /* for the time being, ... */
         const Img__UnixCred *listened; /* ... as this one */
 };
 
@@ -158,13 +159,16 @@ void unix_unbind(const struct unix_sock *s);
 
 /* ---- who makes it: the ids that SO_PEERCRED tells are those of who called ---- */
 
+/* The pid of who makes what is made with `cred`: SO_PEERCRED of the other end will tell it. */
+pid_t unix_maker(struct restore *r, const Img__UnixCred *cred);
+
 /* `n` pairs in *ret; made by that process if it is one of the tree. `cred` may be NULL. */
 int unix_make_pairs(struct restore *r, const Img__UnixCred *cred, uint32_t type, size_t n, int (*ret)[2],
                     struct ckpt_error *err);
 int unix_make_listen(struct restore *r, const Img__UnixCred *cred, int fd, uint32_t backlog,
                      struct ckpt_error *err);
 
-/* Connect to a path by its node, or (node < 0) to a name. */
+/* Connect to a path by its node, or (node < 0) to a name. -EAGAIN: too many wait there to be accepted. */
 int unix_make_connect(struct restore *r, const Img__UnixCred *cred, int fd, int node, const void *name,
                       size_t len, struct ckpt_error *err);
 

@@ -98,6 +98,12 @@ static struct restore_task *find_maker(struct restore *r, const Img__UnixCred *c
         return t && t->kind == RESTORE_TASK_LIVE ? t : NULL;
 }
 
+pid_t unix_maker(struct restore *r, const Img__UnixCred *cred) {
+        const struct restore_task *t = find_maker(r, cred);
+
+        return t ? t->pid : getpid();
+}
+
 static void empty_table(struct restore_task *t, struct compel_batch *b) {
         compel_call(b, "empty its descriptor table", SYS_close_range, 0,
                     (uint64_t)t->restore->inherit_base - 1, 0);
@@ -236,6 +242,8 @@ int unix_make_connect(struct restore *r, const Img__UnixCred *cred, int fd, int 
         compare_ids(cred, &own);
         if (t) {
                 struct compel_batch *b = task_lane(t);
+                struct compel_op *op;
+                uint32_t index;
 
                 empty_table(t, b);
                 rc = restore_send_fds(t, b, fds, node >= 0 ? 2 : 1, err);
@@ -243,10 +251,24 @@ int unix_make_connect(struct restore *r, const Img__UnixCred *cred, int fd, int 
                         return rc;
                 size = connect_address(node >= 0 ? 1 : -1, name, len, &a);
                 add_enter(t, cred, &own);
-                compel_call(b, "connect a unix socket", SYS_connect, 0, compel_copy(b, &a, sizeof(a)), size);
+                compel_room(b, 12, sizeof(a) + own.nr_groups * sizeof(gid_t) + 64);
+                op = compel_call(b, "connect a unix socket", SYS_connect, 0, compel_copy(b, &a, sizeof(a)),
+                                 size);
+                op->check = COMPEL_CHECK_NOTHING;
+                index = compel_index(b, op);
                 add_leave(b, &own);
                 compel_call(b, "close its copies of sockets", SYS_close_range, 0, node >= 0 ? 1 : 0, 0);
-                return compel_run(b, err);
+                rc = b->error;
+                if (rc == 0)
+                        compel_start(b);
+                rc = rc < 0 ? compel_run(b, err) : compel_wait(b, err);
+                if (rc < 0)
+                        return rc;
+                rc = (int)b->ops[index].ret;
+                compel_reset(b);
+                return rc < 0 ? ckpt_error_errno(err, rc, "%s: cannot connect a unix socket again",
+                                                 restore_task_name(t))
+                              : 0;
         }
         size = connect_address(node, name, len, &a);
         rc = enter_here(cred, &own);

@@ -21,7 +21,11 @@
 #include "sock/sock.h"
 #include "sock/unix.h"
 
-enum { BACKLOG_MOST = 4096 };
+enum {
+        BACKLOG_FEW = 256,   /* while connections are made and accepted one by one: room beside strangers */
+        BACKLOG_MOST = 4096, /* for those that stay */
+        CONNECT_TRIES = 1000,
+};
 
 static bool is_stream(const struct unix_sock *u) {
         return u->m->type != SOCK_DGRAM;
@@ -293,33 +297,60 @@ static int bind_all(struct unix_state *s, struct ckpt_error *err) {
 
 /* ---- connecting them ---- */
 
-static int accept_one(const struct unix_sock *listener, int *ret, struct ckpt_error *err) {
-        struct sockaddr_un unused;
-        socklen_t len = sizeof(unused);
-        int fd = accept4(listener->fd, (struct sockaddr *)&unused, &len, SOCK_CLOEXEC);
-        char text[UNIX_TEXT_MAX];
+static pid_t peer_pid(int fd) {
+        struct ucred cred = { 0 };
+        socklen_t len = sizeof(cred);
 
-        if (fd >= 0) {
-                *ret = fd;
-                return 0;
-        }
-        describe(listener, text);
-        return ckpt_error_errno(err, -errno, "cannot accept a connection of %s again", text);
+        return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ? -1 : cred.pid;
 }
 
-static int connect_over(struct restore *r, const Img__UnixCred *cred, int fd,
-                        const struct unix_sock *listener, struct ckpt_error *err) {
-        return unix_make_connect(r, cred, fd, listener->node, listener->m->name.data, listener->m->name.len,
-                                 err);
+/*
+ * As soon as a name is there and listens, anybody may connect. Who has come between is turned away, as by a server that is
+ * being started again: in *ret the connection that process `maker` has made, with maker 0 none is left.
+ */
+static int accept_one(struct unix_sock *listener, pid_t maker, int *ret, struct ckpt_error *err) {
+        char text[UNIX_TEXT_MAX];
+
+        for (;;) {
+                _cleanup_close_ int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+
+                if (fd < 0 && errno == EAGAIN && maker == 0)
+                        return 0;
+                if (fd < 0) {
+                        describe(listener, text);
+                        return ckpt_error_errno(err, -errno, "cannot accept a connection of %s again", text);
+                }
+                if (maker != 0 && peer_pid(fd) == maker) {
+                        *ret = TAKE_FD(fd);
+                        return 0;
+                }
+                listener->turned_away++;
+        }
+}
+
+/* `first`: nobody of the tree waits there yet. */
+static int connect_over(struct restore *r, const Img__UnixCred *cred, int fd, struct unix_sock *listener,
+                        bool first, struct ckpt_error *err) {
+        for (int i = 1;; i++) {
+                int rc = unix_make_connect(r, cred, fd, listener->node, listener->m->name.data,
+                                           listener->m->name.len, err);
+
+                if (rc != -EAGAIN || !first || i == CONNECT_TRIES)
+                        return rc;
+                ckpt_error_clear(err);
+                rc = accept_one(listener, 0, NULL, err);
+                if (rc < 0)
+                        return rc;
+        }
 }
 
 static int listen_as(struct restore *r, const Img__UnixCred *cred, struct unix_sock *listener,
-                     struct ckpt_error *err) {
+                     uint32_t backlog, struct ckpt_error *err) {
         int rc;
 
         if (listener->listens && same_cred(listener->listened, cred))
                 return 0;
-        rc = unix_make_listen(r, cred, listener->fd, BACKLOG_MOST, err);
+        rc = unix_make_listen(r, cred, listener->fd, backlog, err);
         listener->listens = rc == 0;
         listener->listened = cred;
         return rc;
@@ -336,11 +367,11 @@ static int connect_pair(struct restore *r, struct unix_state *s, struct unix_soc
                 if (client < 0)
                         return ckpt_error_errno(err, -errno, "cannot make a unix socket");
         }
-        rc = listen_as(r, listened, u->listener, err);
+        rc = listen_as(r, listened, u->listener, BACKLOG_FEW, err);
         if (rc == 0)
-                rc = connect_over(r, u->m->peer_cred, client, u->listener, err);
+                rc = connect_over(r, u->m->peer_cred, client, u->listener, true, err);
         if (rc == 0)
-                rc = accept_one(u->listener, &u->fd, err);
+                rc = accept_one(u->listener, unix_maker(r, u->m->peer_cred), &u->fd, err);
         return rc < 0 ? rc : prepare(s, u, err);
 }
 
@@ -348,12 +379,13 @@ static int connect_waiting(struct restore *r, struct unix_state *s, struct unix_
                            struct ckpt_error *err) {
         int rc = 0;
 
+        listener->listens = false; /* not with so much room */
         for (size_t i = 0; rc == 0 && i < listener->m->n_waiting; i++) {
                 struct unix_sock *client = unix_by_ino(s, listener->m->waiting[i]);
 
-                rc = listen_as(r, client->m->peer_cred, listener, err);
+                rc = listen_as(r, client->m->peer_cred, listener, BACKLOG_MOST, err);
                 if (rc == 0)
-                        rc = connect_over(r, client->m->cred, client->fd, listener, err);
+                        rc = connect_over(r, client->m->cred, client->fd, listener, i == 0, err);
         }
         return rc;
 }
@@ -391,6 +423,24 @@ static int connect_all(struct restore *r, struct unix_state *s, struct ckpt_erro
         return rc;
 }
 
+static size_t turned_away(const struct unix_sock *v, size_t n) {
+        size_t sum = 0;
+
+        for (size_t i = 0; i < n; i++)
+                sum += v[i].turned_away;
+        return sum;
+}
+
+static void tell_strangers(const struct unix_state *s) {
+        size_t n = turned_away(s->v, s->n) + turned_away(s->stand_ins, s->nr_stand_ins);
+
+        if (n > 0)
+                log_info(
+                        "%zu connections by others to unix sockets of the tree came before these were restored, and "
+                        "were turned away",
+                        n);
+}
+
 static void warn_creds(struct restore *r, const struct unix_state *s) {
         size_t n = 0;
 
@@ -419,7 +469,10 @@ int unix_build(struct restore *r, struct ckpt_error *err) {
                 rc = make_singles(s, err);
         if (rc == 0)
                 rc = bind_all(s, err);
-        return rc < 0 ? rc : connect_all(r, s, err);
+        if (rc == 0)
+                rc = connect_all(r, s, err);
+        tell_strangers(s);
+        return rc;
 }
 
 /* ---- handing them out ---- */

@@ -26,9 +26,10 @@ enum {
 
 /* An adjustment that is being found out. */
 struct sought {
-        int id;
-        uint16_t num, value;
+        const struct ipc_sem_set *set;
+        uint16_t num;
         bool first_done, known;
+        bool forbidden;    /* the task has no right to it, so that nothing can be tried */
         int low, high;     /* it is within these */
         uint32_t index[2]; /* of the attempts in the batch */
         int tried;
@@ -72,10 +73,10 @@ static size_t make_impossible(uint16_t num, struct sembuf *ops) {
 
 static uint32_t ask_attempt(const struct sought *s, struct compel_batch *b, int amount) {
         struct sembuf ops[SOPS_MAX];
-        size_t n = make_ops(s->num, s->value, amount, ops);
+        size_t n = make_ops(s->num, s->set->values[s->num], amount, ops);
 
         n += make_impossible(s->num, ops + n);
-        return task_ask(b, "try a semaphore", SYS_semop, (uint64_t)s->id,
+        return task_ask(b, "try a semaphore", SYS_semop, (uint64_t)s->set->id,
                         compel_copy(b, ops, n * sizeof(*ops)), (uint64_t)n);
 }
 
@@ -107,11 +108,9 @@ static struct sem_undo *make_state(struct dump_task *t, const struct ipc_sem_lis
         u->v = arena_new_array(&t->arena, struct sought, u->n + 1);
         for (size_t i = 0; i < list->n; i++)
                 for (size_t j = 0; j < list->v[i].nsems; j++)
-                        u->v[k++] = (struct sought){ .id = list->v[i].id,
-                                                     .num = (uint16_t)j,
-                                                     .value = list->v[i].values[j],
-                                                     .low = ADJUST_MIN,
-                                                     .high = ADJUST_MAX };
+                        u->v[k++] = (struct sought){
+                                .set = &list->v[i], .num = (uint16_t)j, .low = ADJUST_MIN, .high = ADJUST_MAX
+                        };
         return u;
 }
 
@@ -211,6 +210,31 @@ static int check_sharing(struct dump_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
+/*
+ * It may have had the right before, and adjustments from then. Every thread has a list, so having one says nothing; that it was
+ * the last to change the semaphore does.
+ */
+static int check_forbidden(struct dump_thread *t, const struct sem_undo *u, struct ckpt_error *err) {
+        for (size_t i = 0; i < u->n; i++) {
+                const struct sought *s = &u->v[i];
+
+                if (!s->forbidden)
+                        continue;
+                if (!s->set->last)
+                        ipc_ask_last(t->task->dump);
+                if (!s->set->last || s->set->last[s->num] != t->task->pid)
+                        continue;
+                ckpt_error(
+                        err, -ENOTSUP,
+                        "%s has changed a System V semaphore (id %d, number %u) that it may not use any more: "
+                        "whether it is changed back at its end (SEM_UNDO) cannot be found out; the tree runs on",
+                        dump_task_name(t->task), s->set->id, s->num);
+                return ckpt_error_hint(err,
+                                       "Give the program's user the right to change it (semctl, IPC_SET)");
+        }
+        return 0;
+}
+
 static int store(struct dump_thread *t, const struct sem_undo *u, struct ckpt_error *err) {
         struct arena *a = &t->task->arena;
         Img__TaskCore *tc = dump_task_core(t);
@@ -223,7 +247,7 @@ static int store(struct dump_thread *t, const struct sem_undo *u, struct ckpt_er
                 if (u->v[i].low == 0)
                         continue;
                 msg = arena_message(a, Img__SemUndo, img__sem_undo__init);
-                msg->semid = (uint32_t)u->v[i].id;
+                msg->semid = (uint32_t)u->v[i].set->id;
                 msg->num = u->v[i].num;
                 msg->adjust = u->v[i].low;
                 tc->sem_undos[tc->n_sem_undos++] = msg;
@@ -263,6 +287,7 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked, st
                                 err);
                 if (r < 0) {
                         /* Removed meanwhile (in a namespace that others use), or of somebody else. */
+                        s->forbidden = r == -EACCES;
                         s->low = s->high = 0;
                         s->known = true;
                 }
@@ -273,6 +298,8 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked, st
         if (u->done < u->n)
                 return 1;
         r = check_sharing(t, err);
+        if (r == 0)
+                r = check_forbidden(t, u, err);
         return r < 0 ? r : store(t, u, err);
 }
 

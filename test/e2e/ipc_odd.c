@@ -46,6 +46,32 @@ static void check_undo(void) {
         SYS(semctl(id, 0, IPC_RMID));
 }
 
+/* It keeps what it has taken, and loses its right to it. */
+static int without_right(void) {
+        SYS(semop(id, &(struct sembuf){ 1, -1, SEM_UNDO }, 1));
+        SYS(setresuid(65534, 65534, 65534));
+        gate_open(&ready, 1);
+        gate_pass(&go, 1);
+        return 3;
+}
+
+static void set_up_lost(void) {
+        leave();
+        id = SYS(semget(IPC_PRIVATE, 2, 0600));
+        SYS(semop(id, &(struct sembuf){ 1, 300, 0 }, 1));
+        kid = xfork();
+        if (kid == 0)
+                _exit(without_right());
+        gate_pass(&ready, 1);
+}
+
+static void check_lost(void) {
+        CHECK_EQ(semctl(id, 1, GETVAL), 299);
+        gate_open(&go, 1);
+        xwait(kid, 3);
+        CHECK_EQ(semctl(id, 1, GETVAL), 300);
+}
+
 static void set_up_mqueue(void) {
         mqd_t mq;
 
@@ -147,13 +173,10 @@ static const struct {
         const char *name;
         void (*set_up)(void), (*check)(void);
 } kinds[] = {
-        { "undo", set_up_undo, check_undo },
-        { "mqueue", set_up_mqueue, check_mqueue },
-        { "large", set_up_large, check_large },
-        { "foreign", set_up_foreign, check_attached },
-        { "attached", set_up_attached, check_attached },
-        { "forced", set_up_forced, check_forced },
-        { "mixed", set_up_mixed, check_mixed },
+        { "undo", set_up_undo, check_undo },           { "lost", set_up_lost, check_lost },
+        { "mqueue", set_up_mqueue, check_mqueue },     { "large", set_up_large, check_large },
+        { "foreign", set_up_foreign, check_attached }, { "attached", set_up_attached, check_attached },
+        { "forced", set_up_forced, check_forced },     { "mixed", set_up_mixed, check_mixed },
         { "thread", set_up_thread, check_thread },
 };
 

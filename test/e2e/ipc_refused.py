@@ -12,6 +12,7 @@ from _scenario import Program, Sandbox, check, one_clear_line, read
 # What the message says; whether `check -t`, which stops nothing, knows it already.
 KINDS = {
     'undo': (r'semaphores .*ckpt.s own IPC namespace.*SEM_UNDO.*unshare --ipc', False),
+    'lost': (r'semaphore \(id \d+, number 1\) that it may not use any more.*SEM_UNDO', False),
     'mqueue': (r'POSIX message queue /odd', True),
     'large': (r'message 0 of the message queue.*larger than kernel.msgmax', False),
     'foreign': (r'System V shared memory.*another IPC', False),
