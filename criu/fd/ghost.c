@@ -77,8 +77,8 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
         }
         if (S_ISREG(p->st.stx_mode) && size > limit) {
                 blocker_add(b, "Use --ghost-limit SIZE to save larger ones, or restart the program",
-                            "%s is the deleted file %.*s, whose %llu bytes are more than the limit of %llu",
-                            fd_probe_name(p), (int)(strlen(p->link) - (sizeof(suffix) - 1)), p->link,
+                            "%s has the deleted file %.*s open, whose %llu bytes are more than the limit of %llu",
+                            dump_task_name(p->task), (int)(strlen(p->link) - (sizeof(suffix) - 1)), p->link,
                             (unsigned long long)size, (unsigned long long)limit);
                 return false;
         }

@@ -94,6 +94,12 @@ static bool look_process(const struct fd_probe *p, pid_t pid, const char *rest, 
                             fd_probe_name(p), p->link);
                 return false;
         }
+        if (strstr(rest, "/fdinfo/")) {
+                blocker_add(b, "Try again when the program has closed it",
+                            "%s is %s, which cannot be opened again before that descriptor is there",
+                            fd_probe_name(p), p->link);
+                return false;
+        }
         return true;
 }
 

@@ -224,6 +224,10 @@ static void print_unix(FILE *out, const struct inspect *in __attribute__((unused
                 fputc(' ', out);
                 print_bytes(out, sk->name.data, n);
         }
+        if (sk->moved_to) {
+                fputs(", moved to ", out);
+                print_bytes(out, (const uint8_t *)sk->moved_to, strlen(sk->moved_to));
+        }
         if (sk->state == TCP_LISTEN)
                 fputs(", listening", out);
         if (sk->n_waiting > 0)
@@ -249,6 +253,7 @@ static void json_unix(struct json *j, const void *message) {
         json_string(j, "socket_type", NAME_OF(socket_types, sk->type));
         json_string(j, "state", NAME_OF(tcp_states, sk->state));
         json_bytes(j, "path", n > 0 ? sk->name.data : NULL, n);
+        json_bytes(j, "moved_to", sk->moved_to, sk->moved_to ? strlen(sk->moved_to) : 0);
         json_uint(j, "inode", sk->ino);
         json_optional(j, "peer_inode", sk->peer != 0, sk->peer);
         json_bytes(j, "outside", sk->has_outside ? sk->outside.data : NULL, sk->outside.len);

@@ -63,6 +63,17 @@ static bool joins(const struct restore_area *a, const struct restore_area *b) {
                !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0 && same_huge_file(a, b);
 }
 
+/*
+ * A heap may have grown in steps to more than the machine has of memory. In one step, the kernel would not give so much
+ * (vm.overcommit_memory=0 looks at each call by itself); it makes one area of the steps again.
+ */
+#define STEP_MAX (1ULL << 30)
+
+static bool goes_in_steps(const struct restore_area *area) {
+        return area->kind == MEM_ANON && mem_huge_flags(area->msg->flags) == 0 &&
+               !(area->msg->flags & (MAP_GROWSDOWN | MAP_NORESERVE)) && (area->map_prot & PROT_WRITE);
+}
+
 static void add_mmap(struct compel_batch *b, const struct restore_area *area, uint64_t start, uint64_t end) {
         uint64_t pgoff = area->kind == MEM_ANON || area->kind == MEM_AIO
                                  ? 0
@@ -91,8 +102,11 @@ void mem_add_areas(struct restore_task *t, struct compel_batch *b) {
                 if (area->kept_end > 0 && area->map_prot != area->msg->prot)
                         compel_call(b, "make an area writable", SYS_mprotect, area->kept_start,
                                     area->kept_end - area->kept_start, area->map_prot);
-                if (start < end)
-                        add_mmap(b, area, start, end);
+                for (uint64_t step = end - start; start < end; start += step) {
+                        if (goes_in_steps(area))
+                                step = MIN(end - start, STEP_MAX);
+                        add_mmap(b, area, start, start + step);
+                }
         }
 }
 

@@ -161,7 +161,7 @@ static int check_in_flight(struct dump *d, struct ckpt_error *err) {
                         log_warn("%s: %u connections that nobody has accepted yet are left out", c->name, n);
                 else if (n > 0)
                         blocker_add(b, INET_IN_FLIGHT_HINT,
-                                    "%s: %u connections wait in it that nobody has accepted yet", c->name,
+                                    "%s: connections that nobody has accepted yet wait in it: %u", c->name,
                                     n);
         }
         r = blockers_to_error(b, "the tree runs on as before", err);

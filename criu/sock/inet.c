@@ -236,7 +236,7 @@ static void look_closer(int fd, struct fd_probe *p, struct blockers *b) {
                           : 0;
         if (waiting > 0)
                 blocker_add(b, INET_IN_FLIGHT_HINT,
-                            "%s, %s: %u connections wait in it that nobody has accepted yet", name, text,
+                            "%s, %s: connections that nobody has accepted yet wait in it: %u", name, text,
                             waiting);
         if (isk.type == SOCK_DGRAM && ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0)
                 blocker_add(b, "Try again when it was sent", "%s: %s", name, cork);

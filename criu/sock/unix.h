@@ -48,7 +48,7 @@ DEFINE_VEC(unix_fd_vec, int);
 struct unix_place {
         uint32_t dev, ino;
         bool deleted;
-        const char *dir, *root;
+        const char *dir, *root, *moved_to;
         Img__FilePerms *perms;
 };
 DEFINE_VEC(unix_place_vec, struct unix_place);

@@ -370,6 +370,27 @@ static const char *find_directory(struct fd_probe *p, const char *path, const ch
         return arena_strdup(arena, cwd);
 }
 
+/*
+ * Bound under a name of its own for the moment and then renamed, so that clients find either the old socket or the new one.
+ * It is bound under that name again and moved: where from follows from the name and the root directory, or is any place if
+ * the name has no directory.
+ */
+static bool find_moved(struct fd_probe *p, const char *name, const char *path, const struct stat *st,
+                       struct arena *arena, struct unix_place *place) {
+        char root[PATH_MAX];
+        ssize_t n = readlinkat(p->proc->fd, "root", root, sizeof(root) - 1);
+
+        if (n <= 0 || !leads_there(AT_FDCWD, path, st) || (name[0] != '/' && strchr(name, '/')))
+                return false;
+        root[n] = 0;
+        if (name[0] != '/')
+                place->dir = strip_name(path, strrchr(path, '/') + 1, arena);
+        else if (strcmp(root, "/") != 0)
+                place->root = arena_strdup(arena, root);
+        place->moved_to = arena_strdup(arena, path);
+        return true;
+}
+
 static int read_place(struct dump *d, struct fd_probe *p, int fd, const char *name, struct unix_place *place,
                       struct ckpt_error *err) {
         struct arena *arena = &dump_files(d)->arena;
@@ -400,6 +421,8 @@ static int read_place(struct dump *d, struct fd_probe *p, int fd, const char *na
                 if (place->dir)
                         return 0;
         }
+        if (find_moved(p, name, path, &st, arena, place))
+                return 0;
         ckpt_error(err, -ENOTSUP, "%s is a unix socket bound to %s, which has been moved to %s since",
                    fd_probe_name(p), name, path);
         return ckpt_error_hint(err, "Have the program bind the socket under the name that it is to have");
@@ -431,6 +454,7 @@ int unix_dump_path(struct dump *d, struct fd_probe *p, int fd, const struct unix
         msg->deleted = place->deleted;
         msg->name_dir = (char *)place->dir;
         msg->name_root = (char *)place->root;
+        msg->moved_to = (char *)place->moved_to;
         return 0;
 }
 

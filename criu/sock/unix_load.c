@@ -36,6 +36,11 @@ static const char *check_cred(const Img__UnixCred *cred) {
         return cred && (cred->pid < 0 || cred->n_groups > GROUPS_MAX) ? "names an impossible process" : NULL;
 }
 
+/* Has it a path that will be made when it is bound, and stay? */
+static bool binds_path(const Img__UnixSk *m) {
+        return is_path(&m->name) && !(m->has_deleted && m->deleted);
+}
+
 static const char *check_message(const Img__UnixSk *m) {
         struct sock_opts opts = { m->opts, NULL, NULL };
         const char *why;
@@ -62,17 +67,14 @@ static const char *check_message(const Img__UnixSk *m) {
                 return "has a path that was no socket";
         if ((m->name_dir && m->name_dir[0] != '/') || (m->name_root && m->name_root[0] != '/'))
                 return "has a directory that is none";
+        if (m->moved_to && (m->moved_to[0] != '/' || strlen(m->moved_to) >= PATH_MAX || !binds_path(m)))
+                return "was moved to a path that is none";
         why = check_cred(m->peer_cred);
         if (!why)
                 why = check_cred(m->cred);
         if (why)
                 return why;
         return sock_opts_check(&opts, &why) < 0 ? why : NULL;
-}
-
-/* Has it a path that will be made when it is bound, and stay? */
-static bool binds_path(const Img__UnixSk *m) {
-        return is_path(&m->name) && !(m->has_deleted && m->deleted);
 }
 
 /*

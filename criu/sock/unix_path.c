@@ -37,6 +37,12 @@ static int full_path(const Img__UnixSk *m, char ret[static PATH_MAX]) {
         return n < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+/* Where it is to be in the end: many servers bind a path and move it over another then, so that none is ever missing. */
+static int final_path(const Img__UnixSk *m, char ret[static PATH_MAX]) {
+        return m->moved_to ? (snprintf(ret, PATH_MAX, "%s", m->moved_to) < PATH_MAX ? 0 : -ENAMETOOLONG) :
+                             full_path(m, ret);
+}
+
 static int connect_node(int fd, int node) {
         union unix_address a;
         char link[32];
@@ -65,17 +71,13 @@ static int find_leftover(int dirfd, const char *path, const Img__UnixSk *m) {
         return connect_node(fd, node) == -ECONNREFUSED ? 1 : -EADDRINUSE;
 }
 
-void unix_check_path(const Img__UnixSk *m, struct blockers *b) {
-        char path[PATH_MAX], dir[PATH_MAX], text[UNIX_TEXT_MAX];
+/* One of its paths: that it was bound to, and that to which it was moved. */
+static void check_one_path(const Img__UnixSk *m, const char *path, const char *text, struct blockers *b) {
+        char dir[PATH_MAX];
         char *slash;
         int r;
 
-        unix_describe(m->type, m->name.data, m->name.len, text);
-        if (full_path(m, path) < 0) {
-                blocker_add(b, NULL, "the path of %s is too long", text);
-                return;
-        }
-        memcpy(dir, path, sizeof(dir));
+        snprintf(dir, sizeof(dir), "%s", path);
         slash = strrchr(dir, '/');
         slash[slash == dir] = 0;
         if (access(dir, F_OK) < 0) {
@@ -91,6 +93,19 @@ void unix_check_path(const Img__UnixSk *m, struct blockers *b) {
         else if (r < 0)
                 blocker_add(b, NULL, "the path of %s, %s, cannot be looked at: %s", text, path,
                             strerror(-r));
+}
+
+void unix_check_path(const Img__UnixSk *m, struct blockers *b) {
+        char path[PATH_MAX], text[UNIX_TEXT_MAX];
+
+        unix_describe(m->type, m->name.data, m->name.len, text);
+        if (full_path(m, path) < 0) {
+                blocker_add(b, NULL, "the path of %s is too long", text);
+                return;
+        }
+        check_one_path(m, path, text, b);
+        if (m->moved_to && final_path(m, path) == 0)
+                check_one_path(m, path, text, b);
 }
 
 /* ---- where it is bound ---- */
@@ -176,6 +191,23 @@ static int set_perms(int node, const Img__FilePerms *perms) {
         return chmod(link, perms->mode & 07777) < 0 ? -errno : 0;
 }
 
+/* What is dead there goes; anything else is not overwritten. */
+static int move_there(const struct unix_sock *s) {
+        char from[PATH_MAX], to[PATH_MAX];
+        int r = full_path(s->m, from);
+
+        if (r == 0)
+                r = final_path(s->m, to);
+        if (r < 0)
+                return r;
+        r = find_leftover(AT_FDCWD, to, s->m);
+        if (r >= 0)
+                r = rename(from, to) < 0 ? -errno : 0;
+        if (r < 0)
+                unlink(from);
+        return r;
+}
+
 /* Where it was. */
 static int bind_there(struct unix_state *state, struct unix_sock *s) {
         _cleanup_close_ int dir = -EBADF, root = -EBADF;
@@ -206,7 +238,7 @@ static int bind_there(struct unix_state *state, struct unix_sock *s) {
         }
         s->bound = r == 0;
         leave(&place);
-        return r;
+        return r == 0 && s->m->moved_to ? move_there(s) : r;
 }
 
 /* ---- where nobody sees it ---- */
@@ -315,7 +347,7 @@ void unix_unbind(const struct unix_sock *s) {
         char path[PATH_MAX];
         struct stat own, there;
 
-        if (s->node >= 0 && full_path(s->m, path) == 0 && fstat(s->node, &own) == 0 &&
+        if (s->node >= 0 && final_path(s->m, path) == 0 && fstat(s->node, &own) == 0 &&
             lstat(path, &there) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino)
                 unlink(path);
 }

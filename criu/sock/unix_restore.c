@@ -289,9 +289,12 @@ static int bind_all(struct unix_state *s, struct ckpt_error *err) {
 
         for (size_t i = 0; r == 0 && i < s->nr_stand_ins; i++)
                 r = unix_bind(s, &s->stand_ins[i], err);
-        for (size_t i = 0; r == 0 && i < s->n; i++)
-                if (!s->v[i].accepted && s->v[i].m->name.len > 0)
-                        r = unix_bind(s, &s->v[i], err);
+        /* The path that one was moved away from may be another's. */
+        for (int moved = 1; moved >= 0; moved--)
+                for (size_t i = 0; r == 0 && i < s->n; i++)
+                        if (!s->v[i].accepted && s->v[i].m->name.len > 0 &&
+                            (s->v[i].m->moved_to != NULL) == moved)
+                                r = unix_bind(s, &s->v[i], err);
         return r;
 }
 

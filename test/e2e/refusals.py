@@ -18,7 +18,7 @@ KINDS = {
     'pty': r'pty|terminal|tty|ptmx', 'deleted-linked': r'deleted.*other names',
     'deleted-large': r'deleted.*limit',
     'io_uring': r'io_uring', 'aio-inherited': r'AIO context of another', 'userfaultfd': r'userfaultfd', 'secret-memory': r'memfd_secret', 'perf': r'perf',
-    'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'device': r'device|kmsg',
+    'mqueue': r'mqueue|message queue', 'sysv-shm': r'sysv|system v', 'device': r'device|kmsg', 'fdinfo': r'fd \d+ is /proc/\d+/fdinfo/1,',
     'mntns': r'(mnt|mount).*namespace|namespace.*(mnt|mount)', 'netns': r'net.*namespace|namespace.*net',
     'netns-thread': r'thread.*network namespace', 'netns-dead-leader': r'network namespace',
     'utsns': r'uts.*namespace|namespace.*uts', 'ipcns': r'ipc.*namespace|namespace.*ipc',

@@ -256,6 +256,10 @@ static void setup_device(struct kind *k) {
         NEED((k->fd[0] = open("/dev/kmsg", O_RDONLY | O_NONBLOCK)) >= 0);
 }
 
+static void setup_fdinfo(struct kind *k) {
+        NEED((k->fd[0] = open("/proc/self/fdinfo/1", O_RDONLY)) >= 0);
+}
+
 static void setup_namespace(struct kind *k) {
         k->kid = xfork();
         if (k->kid == 0) {
@@ -444,6 +448,7 @@ static struct kind kinds[] = {
         { .name = "mqueue", .setup = setup_mqueue, .check = check_nothing },
         { .name = "sysv-shm", .setup = setup_shm, .check = check_mapping },
         { .name = "device", .setup = setup_device, .check = check_nothing },
+        { .name = "fdinfo", .setup = setup_fdinfo, .check = check_nothing },
         { .name = "mntns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWNS },
         { .name = "netns", .setup = setup_namespace, .check = check_kid, .arg = CLONE_NEWNET },
         { .name = "netns-thread", .setup = setup_thread_namespace, .check = check_kid },

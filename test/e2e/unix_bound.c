@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: timeout=60 */
 /*
- * Bound and connected sockets: paths (absolute, relative from where the program is no more, deleted, replaced), abstract
- * names, owner and mode; listeners, connections over them between processes with their SO_PEERCRED, clients that wait to
+ * Bound and connected sockets: paths (absolute, relative from where the program is no more, deleted, replaced, moved to
+ * another name since), abstract names, owner and mode; listeners, connections over them between processes with their SO_PEERCRED, clients that wait to
  * be accepted; accepted sockets whose listener is closed.
  */
 #include "e2e.h"
@@ -94,7 +94,7 @@ struct named {
         int fd, client, accepted, waiting[2];
 };
 
-static struct named path, relative, deleted, replaced, abstract, packets, gone, gone_abstract, closed, odd;
+static struct named path, relative, deleted, replaced, abstract, packets, gone, gone_abstract, closed, odd, moved, successor, moved_relative;
 static pid_t kid;
 
 static void set_up(struct named *n, int type) {
@@ -147,6 +147,18 @@ static void check_mode(const char *p, mode_t mode, uid_t uid, gid_t gid) {
               "%s: mode %o, %u:%u", p, st.st_mode, st.st_uid, st.st_gid);
 }
 
+/* The socket that has this path now. */
+static void connects_to(const char *p, int type, int listener) {
+        int more, fd;
+
+        name_path(p);
+        more = make_connected(type);
+        fd = SYS(accept(listener, NULL, NULL));
+        talk(more, fd);
+        close(more);
+        close(fd);
+}
+
 /* Another user connects, and stays. */
 static int child(void) {
         int fd;
@@ -192,6 +204,16 @@ int main(int argc, char **argv) {
         set_up(&replaced, SOCK_STREAM);
         SYS(unlink("replaced.sock"));
         close(SYS(open("replaced.sock", O_CREAT | O_WRONLY, 0600)));
+        /* As servers do that replace another: bound aside, and renamed; and the name is another's then. */
+        snprintf(text, sizeof(text), "%s/moved.tmp", start);
+        name_path(text);
+        set_up(&moved, SOCK_STREAM);
+        SYS(chmod(text, 0640));
+        SYS(rename(text, "below/moved.sock"));
+        set_up(&successor, SOCK_STREAM);
+        name_path("moved_relative.tmp");
+        set_up(&moved_relative, SOCK_SEQPACKET);
+        SYS(rename("moved_relative.tmp", "moved_relative.sock"));
         name_abstract("stream");
         set_up(&abstract, SOCK_STREAM);
         name_path("packets.sock");
@@ -247,6 +269,13 @@ int main(int argc, char **argv) {
                 SYS(stat("replaced.sock", &st));
                 CHECK(S_ISREG(st.st_mode), "replaced.sock is no file");
         }
+        check_mode("below/moved.sock", 0640, 0, 0);
+        check_listener(&moved, SOCK_STREAM, false);
+        connects_to("below/moved.sock", SOCK_STREAM, moved.fd);
+        check_listener(&successor, SOCK_STREAM, true);
+        check_listener(&moved_relative, SOCK_SEQPACKET, false);
+        connects_to("moved_relative.sock", SOCK_SEQPACKET, moved_relative.fd);
+        CHECK(access("moved_relative.tmp", F_OK) < 0, "moved_relative.tmp is there");
         check_listener(&abstract, SOCK_STREAM, true);
         check_listener(&packets, SOCK_SEQPACKET, true);
         check_name(gone.accepted, &gone.a, gone.len, false);
