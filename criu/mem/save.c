@@ -8,7 +8,8 @@
 #include "macro.h"
 #include "mem/dump.h"
 
-#define RELEASE_FROM ((uint64_t)16 << 20)
+#define RELEASE_FROM     ((uint64_t)16 << 20)
+#define RELEASE_PER_AREA ((uint64_t)256 << 10) /* the kernel flushes the TLB for each area */
 
 /* Guard ranges stand behind the real areas. */
 static void add_guards(struct dump_task *t) {
@@ -54,7 +55,7 @@ void mem_release_killed(const struct dump_task *t) {
 
         for (size_t i = 0; t->mem && i < t->mem->runs.n; i++)
                 size += t->mem->runs.v[i].end - t->mem->runs.v[i].start;
-        if (size < RELEASE_FROM)
+        if (size < RELEASE_FROM || size / RELEASE_PER_AREA < t->mem->areas.n)
                 return;
         pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
         if (pidfd >= 0)
