@@ -18,6 +18,7 @@ struct pool_item {
         struct pool_item *next;
         pool_job job;
         void *arg;
+        struct pool_offer *offer; /* whose job it is; NULL: the pool's own */
 };
 
 enum { THREADS_MAX = 64, DESCRIPTORS = 16384 };
@@ -33,8 +34,14 @@ struct pool {
         pthread_t threads[THREADS_MAX];
 };
 
-static void finish_item(struct pool *pool, int r, struct ckpt_error *err) {
-        if (r < 0 && pool->result == 0) {
+static void finish_item(struct pool *pool, struct pool_offer *offer, int r, struct ckpt_error *err) {
+        if (offer) {
+                offer->result = r;
+                offer->err = *err;
+                *err = CKPT_ERROR_INIT;
+                offer->done = true;
+                pthread_cond_broadcast(&pool->idle);
+        } else if (r < 0 && pool->result == 0) {
                 pool->result = r;
                 pool->err = *err;
                 *err = CKPT_ERROR_INIT;
@@ -45,7 +52,8 @@ static void finish_item(struct pool *pool, int r, struct ckpt_error *err) {
 
 static void run_item(struct pool *pool, struct pool_item *item) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        bool skip = pool->result < 0;
+        struct pool_offer *offer = item->offer;
+        bool skip = pool->result < 0 && !offer;
         int r = 0;
 
         pthread_mutex_unlock(&pool->lock);
@@ -53,7 +61,7 @@ static void run_item(struct pool *pool, struct pool_item *item) {
                 r = item->job(item->arg, &err);
         free(item);
         pthread_mutex_lock(&pool->lock);
-        finish_item(pool, r, &err);
+        finish_item(pool, offer, r, &err);
 }
 
 /* The next job of the queue, which is not empty. */
@@ -141,12 +149,12 @@ unsigned int pool_threads(const struct pool *pool) {
         return pool->nr_threads;
 }
 
-int pool_add(struct pool *pool, pool_job job, void *arg) {
+static int add(struct pool *pool, pool_job job, void *arg, struct pool_offer *offer) {
         struct pool_item *item = malloc(sizeof(*item));
 
         if (!item)
                 return -ENOMEM;
-        *item = (struct pool_item){ .job = job, .arg = arg };
+        *item = (struct pool_item){ .job = job, .arg = arg, .offer = offer };
         pthread_mutex_lock(&pool->lock);
         *pool->last = item;
         pool->last = &item->next;
@@ -154,6 +162,69 @@ int pool_add(struct pool *pool, pool_job job, void *arg) {
         pthread_cond_signal(&pool->work);
         pthread_mutex_unlock(&pool->lock);
         return 0;
+}
+
+int pool_add(struct pool *pool, pool_job job, void *arg) {
+        return add(pool, job, arg, NULL);
+}
+
+int pool_offer(struct pool *pool, pool_job job, void *arg, struct pool_offer *offer) {
+        int r;
+
+        *offer = (struct pool_offer){ .pool = pool, .job = job, .arg = arg, .err = CKPT_ERROR_INIT };
+        r = add(pool, job, arg, offer);
+        if (r < 0)
+                offer->pool = NULL;
+        return r;
+}
+
+/* Out of the queue. false: somebody has taken it already. */
+static bool take_back(struct pool *pool, const struct pool_offer *offer) {
+        struct pool_item **at = &pool->first, *item;
+
+        while (*at && (*at)->offer != offer)
+                at = &(*at)->next;
+        item = *at;
+        if (!item)
+                return false;
+        *at = item->next;
+        if (!item->next)
+                pool->last = at;
+        free(item);
+        if (--pool->pending == 0)
+                pthread_cond_broadcast(&pool->idle);
+        return true;
+}
+
+/* true: nobody has begun with it, and nobody will. Otherwise it is done. */
+static bool end_offer(struct pool_offer *offer) {
+        struct pool *pool = offer->pool;
+        bool mine;
+
+        pthread_mutex_lock(&pool->lock);
+        mine = take_back(pool, offer);
+        while (!mine && !offer->done)
+                pthread_cond_wait(&pool->idle, &pool->lock);
+        pthread_mutex_unlock(&pool->lock);
+        offer->pool = NULL;
+        return mine;
+}
+
+int pool_claim(struct pool_offer *offer, struct ckpt_error *err) {
+        if (end_offer(offer))
+                return offer->job(offer->arg, err);
+        if (err && ckpt_error_is_set(&offer->err)) {
+                ckpt_error_clear(err);
+                *err = offer->err;
+                offer->err = CKPT_ERROR_INIT;
+        }
+        ckpt_error_clear(&offer->err);
+        return offer->result;
+}
+
+void pool_withdraw(struct pool_offer *offer) {
+        if (offer->pool && !end_offer(offer))
+                ckpt_error_clear(&offer->err);
 }
 
 static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "error.h"
@@ -33,6 +34,28 @@ int pool_join(struct pool *pool, struct ckpt_error *err);
  * may do so at once; each then waits for all, and its caller takes part in all. -ENOMEM: perhaps not all parts were done.
  */
 int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx);
+
+/*
+ * A job that another thread may do while the caller does something else. Also from within a job, where waiting for all
+ * is not possible. The offer stays where it is until it has been claimed or withdrawn; it does not fail the pool.
+ */
+struct pool_offer {
+        struct pool *pool; /* NULL: nothing is offered */
+        pool_job job;
+        void *arg;
+        bool done;
+        int result;
+        struct ckpt_error err;
+};
+
+/* *offer is filled. -ENOMEM: nothing is offered. */
+int pool_offer(struct pool *pool, pool_job job, void *arg, struct pool_offer *offer);
+
+/* Do the job unless somebody has begun with it; then wait for its end. Returns its result, and moves its error. */
+int pool_claim(struct pool_offer *offer, struct ckpt_error *err);
+
+/* It is not needed any more: wait only if somebody is at it. Does nothing where nothing is offered. */
+void pool_withdraw(struct pool_offer *offer);
 
 /* Wait for running jobs, drop queued ones, end the threads. NULL is allowed. */
 void pool_free(struct pool **pool);
