@@ -60,7 +60,7 @@ static int read_anew(struct dump_task *t, struct ckpt_error *err) {
         struct blockers *b;
         int r;
 
-        r = proc_smaps_read(&t->proc, &t->mem->maps_buf, &t->mem->smaps);
+        r = proc_smaps_read(&t->proc, t->dump->aside, &t->mem->maps_buf, &t->mem->smaps);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));
         b = blockers_new();

@@ -295,7 +295,7 @@ static void look_at(struct dump_task *t) {
         int r;
 
         look_class(t);
-        r = proc_smaps_read(&t->proc, &t->maps_buf, &t->smaps);
+        r = proc_smaps_read(&t->proc, t->dump->aside, &t->maps_buf, &t->smaps);
         if (r < 0) {
                 if (r != -ESRCH)
                         blocker_add(t->dump->blockers, "Run ckpt as root",

@@ -34,7 +34,7 @@ static void view_of(pid_t pid, const struct built *b, struct view *v) {
 
         memset(v, 0, sizeof(*v));
         assert_int_equal(proc_open(pid, &v->dir), 0);
-        assert_int_equal(proc_smaps_read(&v->dir, &v->buf, &v->smaps), 0);
+        assert_int_equal(proc_smaps_read(&v->dir, NULL, &v->buf, &v->smaps), 0);
         for (size_t i = 0; i < v->smaps.n; i++) {
                 const struct proc_smap *s = &v->smaps.v[i];
                 raddr_t host = b ? compel_host_addr(b->r.host) : 0;

@@ -184,7 +184,7 @@ static void test_live_flags(void **state) {
         assert_int_equal(mprotect(locked, 4096, PROT_READ | PROT_WRITE), 0);
         /* mlock(3) does nothing under AddressSanitizer. */
         assert_int_equal(syscall(SYS_mlock, locked, 4096), 0);
-        assert_int_equal(proc_smaps_read(&dir, &buf, &smaps), 0);
+        assert_int_equal(proc_smaps_read(&dir, NULL, &buf, &smaps), 0);
         assert_int_equal(proc_maps_read(&dir, &buf2, &maps), 0);
         for (size_t i = 0; i <= n; i++) {
                 uint64_t at = (uint64_t)(uintptr_t)(i < n ? area + (2 * i + 1) * 4096 : locked);
@@ -213,7 +213,7 @@ static void check_same_in_smaps(const struct proc_dir *dir, const struct proc_vm
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         size_t k = 0;
 
-        assert_int_equal(proc_smaps_read(dir, &buf, &smaps), 0);
+        assert_int_equal(proc_smaps_read(dir, NULL, &buf, &smaps), 0);
         for (size_t i = 0; i < maps->n; i++) {
                 const struct proc_vma *a = &maps->v[i], *b;
 
