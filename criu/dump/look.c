@@ -26,12 +26,9 @@ struct namespace_row {
 
 /* Later issues carry these over; until then a tree shares all of them with ckpt. Not here: IPC and time. */
 static const struct namespace_row namespace_rows[] = {
-        { PROC_NS_MNT, "mount", false },
-        { PROC_NS_NET, "network", true },
-        { PROC_NS_PID, "pid", false },
-        { PROC_NS_PID_FOR_CHILDREN, "pid", true },
-        { PROC_NS_USER, "user", false },
-        { PROC_NS_UTS, "UTS", true },
+        { PROC_NS_MNT, "mount", false },    { PROC_NS_NET, "network", true },
+        { PROC_NS_PID, "pid", false },      { PROC_NS_PID_FOR_CHILDREN, "pid", true },
+        { PROC_NS_USER, "user", false },    { PROC_NS_UTS, "UTS", true },
         { PROC_NS_CGROUP, "cgroup", true },
 };
 

@@ -60,7 +60,7 @@ struct dump_task {
         struct proc_dir other; /* of another thread, if the leader was dead when it was looked at */
         struct proc_stat stat;
         struct proc_ns_set ns; /* look stage */
-        char state; /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
+        char state;            /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
         bool looked_at;         /* by the look stage */

@@ -126,9 +126,10 @@ static void make_tasks(void *ctx, size_t from, size_t to) {
                 struct dump_task *t = calloc(1, sizeof(*t));
 
                 ckpt_assert(t);
-                *t = (struct dump_task){
-                        .parent = asked[i].parent, .pid = asked[i].pid, .proc = PROC_DIR_INIT, .other = PROC_DIR_INIT
-                };
+                *t = (struct dump_task){ .parent = asked[i].parent,
+                                         .pid = asked[i].pid,
+                                         .proc = PROC_DIR_INIT,
+                                         .other = PROC_DIR_INIT };
                 asked[i].task = t;
                 asked[i].r = open_task(t);
         }

@@ -76,10 +76,11 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
                 return false;
         }
         if (S_ISREG(p->st.stx_mode) && size > limit) {
-                blocker_add(b, "Use --ghost-limit SIZE to save larger ones, or restart the program",
-                            "%s has the deleted file %.*s open, whose %llu bytes are more than the limit of %llu",
-                            dump_task_name(p->task), (int)(strlen(p->link) - (sizeof(suffix) - 1)), p->link,
-                            (unsigned long long)size, (unsigned long long)limit);
+                blocker_add(
+                        b, "Use --ghost-limit SIZE to save larger ones, or restart the program",
+                        "%s has the deleted file %.*s open, whose %llu bytes are more than the limit of %llu",
+                        dump_task_name(p->task), (int)(strlen(p->link) - (sizeof(suffix) - 1)), p->link,
+                        (unsigned long long)size, (unsigned long long)limit);
                 return false;
         }
         return true;

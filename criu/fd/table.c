@@ -81,7 +81,8 @@ static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
         size_t before;
         int r;
 
-        if (!raw && same_looked(dump_files(w->task->dump), w->proc->pid, fd, &w->fds->seen[w->fds->nr_seen])) {
+        if (!raw &&
+            same_looked(dump_files(w->task->dump), w->proc->pid, fd, &w->fds->seen[w->fds->nr_seen])) {
                 w->fds->nr_seen++;
                 return;
         }

@@ -315,7 +315,8 @@ void image_discard(struct image_file *file) {
         if (!file)
                 return;
         if (file->set)
-                (void)unlinkat(image_set_place(file->set, file->kind), file->name, 0); /* else the set's end removes it */
+                (void)unlinkat(image_set_place(file->set, file->kind), file->name,
+                               0); /* else the set's end removes it */
         file_free(file);
 }
 

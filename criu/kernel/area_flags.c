@@ -355,7 +355,7 @@ static int learn_from_self(struct area_flags *f) {
         if (r == 0)
                 r = read_records(f, getpid(), &records);
         if (r == 0)
-                r = proc_smaps_read(&self, &buf, &smaps);
+                r = proc_smaps_read(&self, NULL, &buf, &smaps);
         for (size_t i = 0; r == 0 && i < smaps.n && n < SAMPLES_MAX; i++) {
                 const struct record *record = find_record(&records, &smaps.v[i].vma);
 

@@ -18,7 +18,7 @@ struct pool_item {
         struct pool_item *next;
         pool_job job;
         void *arg;
-        bool always; /* also after a failure: it owns something */
+        struct pool_offer *offer; /* whose job it is; NULL: the pool's own */
 };
 
 enum { THREADS_MAX = 64, DESCRIPTORS = 16384 };
@@ -34,21 +34,33 @@ struct pool {
         pthread_t threads[THREADS_MAX];
 };
 
-static void finish_item(struct pool *pool, int r, struct ckpt_error *err) {
-        if (r < 0 && pool->result == 0) {
+/* Those who wait for all jobs do jobs meanwhile, or do not. */
+static void note_end(struct pool *pool) {
+        if (--pool->pending > 0)
+                return;
+        pthread_cond_broadcast(&pool->idle);
+        pthread_cond_broadcast(&pool->work);
+}
+
+static void finish_item(struct pool *pool, struct pool_offer *offer, int r, struct ckpt_error *err) {
+        if (offer) {
+                offer->result = r;
+                offer->err = *err;
+                *err = CKPT_ERROR_INIT;
+                offer->done = true;
+                pthread_cond_broadcast(&pool->idle);
+        } else if (r < 0 && pool->result == 0) {
                 pool->result = r;
                 pool->err = *err;
                 *err = CKPT_ERROR_INIT;
         }
-        if (--pool->pending == 0) {
-                pthread_cond_broadcast(&pool->idle);
-                pthread_cond_broadcast(&pool->work);
-        }
+        note_end(pool);
 }
 
 static void run_item(struct pool *pool, struct pool_item *item) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        bool skip = pool->result < 0 && !item->always;
+        struct pool_offer *offer = item->offer;
+        bool skip = pool->result < 0 && !offer;
         int r = 0;
 
         pthread_mutex_unlock(&pool->lock);
@@ -56,7 +68,7 @@ static void run_item(struct pool *pool, struct pool_item *item) {
                 r = item->job(item->arg, &err);
         free(item);
         pthread_mutex_lock(&pool->lock);
-        finish_item(pool, r, &err);
+        finish_item(pool, offer, r, &err);
 }
 
 /* The next job of the queue, which is not empty. */
@@ -144,12 +156,12 @@ unsigned int pool_threads(const struct pool *pool) {
         return pool->nr_threads;
 }
 
-static int add(struct pool *pool, pool_job job, void *arg, bool always) {
+static int add(struct pool *pool, pool_job job, void *arg, struct pool_offer *offer) {
         struct pool_item *item = malloc(sizeof(*item));
 
         if (!item)
                 return -ENOMEM;
-        *item = (struct pool_item){ .job = job, .arg = arg, .always = always };
+        *item = (struct pool_item){ .job = job, .arg = arg, .offer = offer };
         pthread_mutex_lock(&pool->lock);
         *pool->last = item;
         pool->last = &item->next;
@@ -160,7 +172,65 @@ static int add(struct pool *pool, pool_job job, void *arg, bool always) {
 }
 
 int pool_add(struct pool *pool, pool_job job, void *arg) {
-        return add(pool, job, arg, false);
+        return add(pool, job, arg, NULL);
+}
+
+int pool_offer(struct pool *pool, pool_job job, void *arg, struct pool_offer *offer) {
+        int r;
+
+        *offer = (struct pool_offer){ .pool = pool, .job = job, .arg = arg, .err = CKPT_ERROR_INIT };
+        r = add(pool, job, arg, offer);
+        if (r < 0)
+                offer->pool = NULL;
+        return r;
+}
+
+/* Out of the queue. false: somebody has taken it already. */
+static bool take_back(struct pool *pool, const struct pool_offer *offer) {
+        struct pool_item **at = &pool->first, *item;
+
+        while (*at && (*at)->offer != offer)
+                at = &(*at)->next;
+        item = *at;
+        if (!item)
+                return false;
+        *at = item->next;
+        if (!item->next)
+                pool->last = at;
+        free(item);
+        note_end(pool);
+        return true;
+}
+
+/* true: nobody has begun with it, and nobody will. Otherwise it is done. */
+static bool end_offer(struct pool_offer *offer) {
+        struct pool *pool = offer->pool;
+        bool mine;
+
+        pthread_mutex_lock(&pool->lock);
+        mine = take_back(pool, offer);
+        while (!mine && !offer->done)
+                pthread_cond_wait(&pool->idle, &pool->lock);
+        pthread_mutex_unlock(&pool->lock);
+        offer->pool = NULL;
+        return mine;
+}
+
+int pool_claim(struct pool_offer *offer, struct ckpt_error *err) {
+        if (end_offer(offer))
+                return offer->job(offer->arg, err);
+        if (err && ckpt_error_is_set(&offer->err)) {
+                ckpt_error_clear(err);
+                *err = offer->err;
+                offer->err = CKPT_ERROR_INIT;
+        }
+        ckpt_error_clear(&offer->err);
+        return offer->result;
+}
+
+void pool_withdraw(struct pool_offer *offer) {
+        if (offer->pool && !end_offer(offer))
+                ckpt_error_clear(&offer->err);
 }
 
 static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {
@@ -187,6 +257,31 @@ int pool_wait(struct pool *pool, struct ckpt_error *err) {
 
 int pool_join(struct pool *pool, struct ckpt_error *err) {
         return wait_for_all(pool, true, err);
+}
+
+struct share {
+        void (*fn)(void *ctx, bool helper);
+        void *ctx;
+};
+
+static int share_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        const struct share *s = arg;
+
+        s->fn(s->ctx, true);
+        return 0;
+}
+
+void pool_share(struct pool *pool, unsigned int helpers, void (*fn)(void *ctx, bool helper), void *ctx) {
+        struct share s = { .fn = fn, .ctx = ctx };
+        struct pool_offer offers[THREADS_MAX];
+        unsigned int n = 0;
+
+        helpers = MIN(helpers, (unsigned int)THREADS_MAX);
+        while (n < helpers && pool_offer(pool, share_job, &s, &offers[n]) == 0)
+                n++;
+        fn(ctx, false);
+        while (n > 0)
+                pool_withdraw(&offers[--n]);
 }
 
 struct spread {
@@ -220,85 +315,12 @@ int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, 
         return r < 0 ? r : waited;
 }
 
-/* Of the caller and of the helpers that are queued or at work. */
-struct share {
-        pthread_mutex_t lock;
-        pthread_cond_t left;
-        void (*fn)(void *ctx, bool helper);
-        void *ctx;
-        unsigned int refs, at_work;
-        bool closed; /* the caller is done: who comes now comes too late, and ctx may be gone */
-};
-
-static void share_unref(struct share *s, unsigned int refs) {
-        bool last;
-
-        pthread_mutex_lock(&s->lock);
-        s->refs -= refs;
-        last = s->refs == 0;
-        pthread_mutex_unlock(&s->lock);
-        if (!last)
-                return;
-        pthread_cond_destroy(&s->left);
-        pthread_mutex_destroy(&s->lock);
-        free(s);
-}
-
-static int share_job(void *arg, struct ckpt_error *err __attribute__((unused))) {
-        struct share *s = arg;
-        bool welcome;
-
-        pthread_mutex_lock(&s->lock);
-        welcome = !s->closed;
-        s->at_work += welcome;
-        pthread_mutex_unlock(&s->lock);
-        if (welcome) {
-                s->fn(s->ctx, true);
-                pthread_mutex_lock(&s->lock);
-                if (--s->at_work == 0)
-                        pthread_cond_signal(&s->left);
-                pthread_mutex_unlock(&s->lock);
-        }
-        share_unref(s, 1);
-        return 0;
-}
-
-static struct share *share_new(unsigned int helpers, void (*fn)(void *ctx, bool helper), void *ctx) {
-        struct share *s = calloc(1, sizeof(*s));
-
-        if (!s)
-                return NULL;
-        *s = (struct share){ .fn = fn, .ctx = ctx, .refs = 1 + helpers };
-        pthread_mutex_init(&s->lock, NULL);
-        pthread_cond_init(&s->left, NULL);
-        return s;
-}
-
-void pool_share(struct pool *pool, unsigned int helpers, void (*fn)(void *ctx, bool helper), void *ctx) {
-        struct share *s = helpers > 0 ? share_new(helpers, fn, ctx) : NULL;
-        unsigned int asked = 0;
-
-        while (s && asked < helpers && add(pool, share_job, s, true) == 0)
-                asked++;
-        fn(ctx, false);
-        if (!s)
-                return;
-        pthread_mutex_lock(&s->lock);
-        s->closed = true;
-        while (s->at_work > 0)
-                pthread_cond_wait(&s->left, &s->lock);
-        pthread_mutex_unlock(&s->lock);
-        share_unref(s, 1 + helpers - asked);
-}
-
 static void drop_queue(struct pool *pool) {
         while (pool->first) {
                 struct pool_item *item = pool->first;
 
                 pool->first = item->next;
                 pool->pending--;
-                if (item->always) /* what it does now is let go of what it owns */
-                        item->job(item->arg, NULL);
                 free(item);
         }
         pool->last = &pool->first;

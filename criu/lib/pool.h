@@ -36,6 +36,28 @@ int pool_join(struct pool *pool, struct ckpt_error *err);
 int pool_spread(struct pool *pool, size_t n, void (*fn)(void *ctx, size_t from, size_t to), void *ctx);
 
 /*
+ * A job that another thread may do while the caller does something else. Also from within a job, where waiting for all
+ * is not possible. The offer stays where it is until it has been claimed or withdrawn; it does not fail the pool.
+ */
+struct pool_offer {
+        struct pool *pool; /* NULL: nothing is offered */
+        pool_job job;
+        void *arg;
+        bool done;
+        int result;
+        struct ckpt_error err;
+};
+
+/* *offer is filled. -ENOMEM: nothing is offered. */
+int pool_offer(struct pool *pool, pool_job job, void *arg, struct pool_offer *offer);
+
+/* Do the job unless somebody has begun with it; then wait for its end. Returns its result, and moves its error. */
+int pool_claim(struct pool_offer *offer, struct ckpt_error *err);
+
+/* It is not needed any more: wait only if somebody is at it. Does nothing where nothing is offered. */
+void pool_withdraw(struct pool_offer *offer);
+
+/*
  * Call fn(ctx, false) here and, side by side with it, fn(ctx, true) in up to `helpers` workers: those that have time
  * before the caller's own call is over. Returns when all calls have. Callable from a job. What fn has to divide, it
  * divides itself; without memory for it, nobody helps.

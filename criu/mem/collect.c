@@ -19,7 +19,7 @@ static bool is_memfd(const struct proc_vma *vma) {
 }
 
 /* Names are enough here: look.c has seen where they lead. */
-static enum mem_kind kind_of(struct dump_task *t, const struct proc_smap *smap) {
+enum mem_kind mem_kind_of(struct dump_task *t, const struct proc_smap *smap) {
         const struct proc_vma *vma = &smap->vma;
 
         if (vma->kind == PROC_VMA_VDSO)
@@ -127,7 +127,7 @@ static int add_area(struct dump_task *t, const struct proc_smap *smap, Img__Vma 
         if (!area)
                 return ckpt_error(err, -ENOMEM, "not enough memory");
         *area = (struct mem_area){ .vma = smap->vma, .flags = smap->flags, .msg = msg };
-        area->kind = kind_of(t, smap);
+        area->kind = mem_kind_of(t, smap);
         msg->start = smap->vma.start;
         msg->end = smap->vma.end;
         msg->prot = smap->vma.prot;
@@ -261,12 +261,15 @@ static int use_living_thread(struct dump_task *t, struct ckpt_error *err) {
 
 int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         const struct proc_smap_vec *smaps;
+        _cleanup_(mem_search_done) struct mem_search ahead = { 0 };
         struct dump_mem *mem = dump_mem_of(t);
         int r;
 
         mem->mm = arena_message(&t->arena, Img__Mm, img__mm__init);
         mem->pages_id = __atomic_add_fetch(&mem_tree_of(t->dump)->last_pages_id, 1, __ATOMIC_RELAXED);
         r = use_living_thread(t, err);
+        if (r == 0)
+                mem_search_ahead(t, &ahead);
         if (r == 0)
                 r = mem_current_areas(t, &smaps, err);
         if (r == 0)
@@ -276,7 +279,7 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = aio_collect(t, err);
         if (r == 0)
-                r = mem_collect_pages(t, err);
+                r = mem_collect_pages(t, smaps, &ahead, err);
         return r;
 }
 

@@ -101,6 +101,8 @@ void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, stru
 /* The areas of the task with their flags, as proc_smaps_read() of `dir` reads them, but fast if it is large. */
 int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
                    struct proc_smap_vec *ret);
+/* Does every thread of the frozen task stand where it stood at the look? */
+bool mem_has_stood_still(const struct dump_task *t);
 
 /*
  * The areas of a frozen task with their flags: *ret has as many elements as /proc/PID/maps lines. It points
@@ -125,10 +127,31 @@ void mem_clear_files_done(struct mem_clear_file_vec *files);
 /* "map_files/START-END" */
 void mem_map_files_link(const struct proc_vma *vma, char ret[48]);
 
+/* ---- collect.c ---- */
+
+/* Of an area that is no part of the kernel's ([vsyscall]). */
+enum mem_kind mem_kind_of(struct dump_task *t, const struct proc_smap *smap);
+
 /* ---- pages.c ---- */
 
-/* Which pages to save: t->mem->runs and ->guards. */
-int mem_collect_pages(struct dump_task *t, struct ckpt_error *err);
+/*
+ * The search for the pages to be saved. Another thread may do it while it is still being found out whether the areas are
+ * those of the look stage.
+ */
+struct mem_search {
+        struct dump_task *t;
+        const struct proc_smap_vec *smaps; /* what it goes by */
+        struct page_run_vec found;
+        struct pool_offer offer;
+};
+void mem_search_done(struct mem_search *s);
+
+/* Offer it to other threads, by the areas of t->smaps, if there are many and they are likely to be true. */
+void mem_search_ahead(struct dump_task *t, struct mem_search *ret);
+
+/* Which pages to save: t->mem->runs and ->guards, now that t->mem->areas are known, which were made of `smaps`. */
+int mem_collect_pages(struct dump_task *t, const struct proc_smap_vec *smaps, struct mem_search *ahead,
+                      struct ckpt_error *err);
 
 /* ---- cow.c ---- */
 

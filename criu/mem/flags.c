@@ -40,7 +40,7 @@ int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_
 
         if (flags && area_flags_read(flags, dir, buf, ret) == 0)
                 return 0;
-        return proc_smaps_read(dir, buf, ret);
+        return proc_smaps_read(dir, t->dump->aside, buf, ret);
 }
 
 static bool is_there(const struct proc_syscall *call, const struct user_regs_struct *regs) {
@@ -50,7 +50,7 @@ static bool is_there(const struct proc_syscall *call, const struct user_regs_str
                memcmp(args, call->args, sizeof(args)) == 0;
 }
 
-static bool has_stood_still(const struct dump_task *t) {
+bool mem_has_stood_still(const struct dump_task *t) {
         if (t->nr_calls != t->nr_threads || t->nr_calls > MANY_THREADS)
                 return false;
         for (size_t i = 0; i < t->nr_threads; i++) {
@@ -104,7 +104,7 @@ int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, str
         bool same = false;
         int r = 0;
 
-        if (has_stood_still(t))
+        if (mem_has_stood_still(t))
                 r = compare_with_look(t, &same);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));

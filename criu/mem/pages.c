@@ -8,16 +8,18 @@
 #define CONTENT (PAGE_RUN_PRESENT | PAGE_RUN_SWAPPED)
 #define LARGE   ((uint64_t)2 << 20)
 
+enum { MANY_AREAS = 512 };
+
 struct sweep {
         struct dump_task *t;
+        const struct proc_smap_vec *smaps;
         struct proc_pagemap pm;
         uint32_t any_of;
-        struct page_run_vec found;
+        struct page_run_vec *found;
 };
 
 static void sweep_done(struct sweep *s) {
         proc_pagemap_close(&s->pm);
-        page_run_vec_done(&s->found);
 }
 
 /* What was found in an area: what has to be saved, and guard pages. */
@@ -30,20 +32,20 @@ static int take(struct dump_task *t, const struct page_run *run, uint64_t start,
 }
 
 /* The runs of the whole address space, cut down to the areas that have pages of their own. */
-static int take_all(struct sweep *s) {
-        const struct mem_area_vec *areas = &s->t->mem->areas;
+static int take_all(struct dump_task *t, const struct page_run_vec *found) {
+        const struct mem_area_vec *areas = &t->mem->areas;
         size_t i = 0;
         int r = 0;
 
-        for (size_t j = 0; r == 0 && j < s->found.n; j++) {
-                const struct page_run *run = &s->found.v[j];
+        for (size_t j = 0; r == 0 && j < found->n; j++) {
+                const struct page_run *run = &found->v[j];
 
                 while (i < areas->n && areas->v[i].vma.end <= run->start)
                         i++;
                 for (size_t k = i; r == 0 && k < areas->n && areas->v[k].vma.start < run->end; k++)
                         if (mem_is_private(areas->v[k].kind) ||
                             (areas->v[k].kind != MEM_VDSO && (run->categories & PAGE_RUN_GUARD)))
-                                r = take(s->t, run, areas->v[k].vma.start, areas->v[k].vma.end);
+                                r = take(t, run, areas->v[k].vma.start, areas->v[k].vma.end);
         }
         return r;
 }
@@ -51,7 +53,7 @@ static int take_all(struct sweep *s) {
 static int sweep_range(struct sweep *s, uint64_t start, uint64_t end, uint32_t none_of) {
         return proc_pagemap_runs(&s->pm, start, end, s->any_of,
                                  (PAGE_RUN_PFNZERO & s->pm.categories) | none_of,
-                                 PAGE_RUN_GUARD & s->pm.categories, &s->found);
+                                 PAGE_RUN_GUARD & s->pm.categories, s->found);
 }
 
 /*
@@ -59,14 +61,13 @@ static int sweep_range(struct sweep *s, uint64_t start, uint64_t end, uint32_t n
  * theirs is, takes three times as long to find out as all the rest.
  */
 static int sweep_all(struct sweep *s) {
-        const struct mem_area_vec *areas = &s->t->mem->areas;
         uint64_t at = 0;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < areas->n; i++) {
-                const struct proc_vma *vma = &areas->v[i].vma;
+        for (size_t i = 0; r == 0 && i < s->smaps->n; i++) {
+                const struct proc_vma *vma = &s->smaps->v[i].vma;
 
-                if (areas->v[i].kind != MEM_ANON || vma->end - vma->start < LARGE)
+                if (vma->end - vma->start < LARGE || mem_kind_of(s->t, &s->smaps->v[i]) != MEM_ANON)
                         continue;
                 if (at < vma->start)
                         r = sweep_range(s, at, vma->start, PAGE_RUN_FILE);
@@ -79,13 +80,49 @@ static int sweep_all(struct sweep *s) {
 
 /* Without the ioctl, holes between areas cost as much as pages do. */
 static int sweep_areas(struct sweep *s) {
-        const struct mem_area_vec *areas = &s->t->mem->areas;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < areas->n; i++)
-                if (areas->v[i].kind != MEM_VDSO && areas->v[i].kind != MEM_VVAR)
-                        r = sweep_range(s, areas->v[i].vma.start, areas->v[i].vma.end, PAGE_RUN_FILE);
+        for (size_t i = 0; r == 0 && i < s->smaps->n; i++) {
+                const struct proc_vma *vma = &s->smaps->v[i].vma;
+
+                if (vma->kind != PROC_VMA_VDSO && vma->kind != PROC_VMA_VVAR &&
+                    vma->kind != PROC_VMA_VVAR_VCLOCK && vma->kind != PROC_VMA_VSYSCALL)
+                        r = sweep_range(s, vma->start, vma->end, PAGE_RUN_FILE);
+        }
         return r;
+}
+
+static int search(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct mem_search *search = arg;
+        _cleanup_(sweep_done) struct sweep s = {
+                .t = search->t, .smaps = search->smaps, .pm = PROC_PAGEMAP_INIT, .found = &search->found
+        };
+        int r = proc_pagemap_open(&search->t->proc, true, &s.pm);
+
+        if (r < 0)
+                return r;
+        s.any_of = CONTENT | (PAGE_RUN_GUARD & s.pm.categories);
+        return s.pm.scan ? sweep_all(&s) : sweep_areas(&s);
+}
+
+void mem_search_done(struct mem_search *s) {
+        pool_withdraw(&s->offer);
+        page_run_vec_done(&s->found);
+}
+
+void mem_search_ahead(struct dump_task *t, struct mem_search *ret) {
+        *ret = (struct mem_search){ .t = t, .smaps = &t->smaps };
+        if (t->smaps.n >= MANY_AREAS && mem_has_stood_still(t))
+                (void)pool_offer(t->dump->aside, search, ret, &ret->offer);
+}
+
+/* What was found by areas that are not those of the task is of no use: none of the large ones need be anonymous. */
+static int finish_search(struct mem_search *s, const struct proc_smap_vec *smaps, struct ckpt_error *err) {
+        if (s->offer.pool && s->smaps == smaps)
+                return pool_claim(&s->offer, err);
+        mem_search_done(s);
+        s->smaps = smaps;
+        return search(s, err);
 }
 
 /*
@@ -121,17 +158,12 @@ static int add_whole(struct dump_task *t) {
         return r;
 }
 
-int mem_collect_pages(struct dump_task *t, struct ckpt_error *err) {
-        _cleanup_(sweep_done) struct sweep s = { .t = t, .pm = PROC_PAGEMAP_INIT };
-        int r;
+int mem_collect_pages(struct dump_task *t, const struct proc_smap_vec *smaps, struct mem_search *ahead,
+                      struct ckpt_error *err) {
+        int r = finish_search(ahead, smaps, err);
 
-        r = proc_pagemap_open(&t->proc, true, &s.pm);
-        if (r == 0) {
-                s.any_of = CONTENT | (PAGE_RUN_GUARD & s.pm.categories);
-                r = s.pm.scan ? sweep_all(&s) : sweep_areas(&s);
-        }
         if (r == 0)
-                r = take_all(&s);
+                r = take_all(t, &ahead->found);
         if (r == 0)
                 r = add_whole(t);
         if (r < 0)

@@ -150,7 +150,7 @@ static int write_piece(const struct filling *f, const struct piece *p, char *buf
                 size_t len = (size_t)MIN((uint64_t)BUFFER, p->bytes - done);
                 ssize_t n = pread_full(f->pages_fd, buf, len, (off_t)(offset_of(f, p) + done));
 
-                r = n == (ssize_t)len ? write_places(f->t->pid, buf, len, iov, nr, &first) : -EIO;
+                r = n == (ssize_t)len ? write_places(f->b->tid, buf, len, iov, nr, &first) : -EIO;
                 done += len;
         }
         return r;

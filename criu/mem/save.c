@@ -8,7 +8,10 @@
 #include "macro.h"
 #include "mem/dump.h"
 
-#define RELEASE_FROM ((uint64_t)16 << 20)
+#define RELEASE_FROM     ((uint64_t)16 << 20)
+#define RELEASE_PER_AREA ((uint64_t)256 << 10) /* the kernel flushes the TLB for each area */
+
+enum { MANY_AREAS = 2048 };
 
 /* Guard ranges stand behind the real areas. */
 static void add_guards(struct dump_task *t) {
@@ -33,19 +36,32 @@ static void add_guards(struct dump_task *t) {
         mm->n_vmas += guards->n;
 }
 
-int mem_save(struct dump_task *t, struct ckpt_error *err) {
+static int store_areas(void *arg, struct ckpt_error *err) {
+        struct dump_task *t = arg;
+
+        return image_store(t->dump->set, IMAGE_MM, (unsigned long)t->pid, &t->mem->mm->base, err);
+}
+
+static int store_pages(struct dump_task *t, struct ckpt_error *err) {
         struct mem_source source = { .task = t, .fd = -1, .name = dump_task_name(t) };
-        struct dump_mem *mem = t->mem;
-        int r;
+
+        return mem_store(t->dump, &source, IMAGE_PAGEMAP, (unsigned long)t->pid, t->mem->pages_id,
+                         &t->mem->runs, err);
+}
+
+/* Many areas take a while to encode: another worker may do that, before it helps with the pages. */
+int mem_save(struct dump_task *t, struct ckpt_error *err) {
+        _cleanup_(pool_withdraw) struct pool_offer areas = { 0 };
+        int r = 0;
 
         add_guards(t);
-        r = image_store(t->dump->set, IMAGE_MM, (unsigned long)t->pid, &mem->mm->base, err);
+        if (t->mem->mm->n_vmas < MANY_AREAS || pool_offer(t->dump->pool, store_areas, t, &areas) < 0)
+                r = store_areas(t, err);
         if (r == 0)
                 r = fault_point_error(FAULT_DUMP_MEMORY, err);
         if (r == 0)
-                r = mem_store(t->dump, &source, IMAGE_PAGEMAP, (unsigned long)t->pid, mem->pages_id,
-                              &mem->runs, err);
-        return r;
+                r = store_pages(t, err);
+        return r == 0 && areas.pool ? pool_claim(&areas, err) : r;
 }
 
 void mem_release_killed(const struct dump_task *t) {
@@ -54,7 +70,7 @@ void mem_release_killed(const struct dump_task *t) {
 
         for (size_t i = 0; t->mem && i < t->mem->runs.n; i++)
                 size += t->mem->runs.v[i].end - t->mem->runs.v[i].start;
-        if (size < RELEASE_FROM)
+        if (size < RELEASE_FROM || size / RELEASE_PER_AREA < t->mem->areas.n)
                 return;
         pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);
         if (pidfd >= 0)

@@ -169,7 +169,8 @@ static int check_threads(struct dump *d, struct ckpt_error *err) {
                         const struct dump_thread *th = &t->threads[j];
                         struct proc_ns_set theirs;
 
-                        proc_ns_read(t->leader_dead ? &th->proc : &t->proc, th->tid, 1U << PROC_NS_IPC, &theirs);
+                        proc_ns_read(t->leader_dead ? &th->proc : &t->proc, th->tid, 1U << PROC_NS_IPC,
+                                     &theirs);
                         if (theirs.ino[PROC_NS_IPC] != 0 && theirs.ino[PROC_NS_IPC] != d->ipc->ino)
                                 return ckpt_error(
                                         err, -ENOTSUP,

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "macro.h"
-#include "proc/scan.h"
+#include "proc/vma_line.h"
 
 #define ATTEMPTS 10
 
@@ -72,8 +72,7 @@ static bool scan_prot(struct scan *s, struct proc_vma *vma) {
         return true;
 }
 
-/* `line` lies in writable memory, and a newline, which becomes a NUL, follows it. */
-static int parse_vma(struct scan line, struct proc_vma *vma) {
+int proc_vma_line(struct scan line, struct proc_vma *vma) {
         char *name;
         size_t n;
 
@@ -117,7 +116,7 @@ int proc_maps_parse(char *text, size_t len, struct proc_vma_vec *ret) {
 
                 if (!vma)
                         return -ENOMEM;
-                r = parse_vma(line, vma);
+                r = proc_vma_line(line, vma);
                 if (r < 0)
                         return r;
                 overlap = overlap || vma->start < end;
@@ -156,121 +155,4 @@ const struct proc_vma *proc_vma_find(const struct proc_vma_vec *vec, uint64_t ad
                         high = mid;
         }
         return low < vec->n && vec->v[low].start <= address ? &vec->v[low] : NULL;
-}
-
-static const char vmf_names[][3] = {
-#define X(id, text) text,
-        PROC_VMF_TABLE(X)
-#undef X
-};
-_Static_assert(PROC_VMF_BIT_MAX < 63, "the last bit stands for unknown flags");
-
-const char *proc_vmf_name(enum proc_vmf_bit bit) {
-        return bit < PROC_VMF_BIT_MAX ? vmf_names[bit] : "??";
-}
-
-static bool scan_vmflags(struct scan *s, uint64_t *ret) {
-        uint64_t flags = 0;
-        struct scan word;
-
-        for (scan_blanks(s); scan_word(s, &word); scan_blanks(s)) {
-                unsigned bit;
-
-                if (scan_left(&word) != 2)
-                        return false;
-                for (bit = 0; bit < PROC_VMF_BIT_MAX; bit++)
-                        if (word.p[0] == vmf_names[bit][0] && word.p[1] == vmf_names[bit][1])
-                                break;
-                flags |= bit < PROC_VMF_BIT_MAX ? 1ULL << bit : (uint64_t)PROC_VMF_UNKNOWN;
-        }
-        *ret = flags;
-        return scan_at_end(s);
-}
-
-static const struct {
-        const char *key;
-        size_t offset;
-} smap_sizes[] = {
-        { "KernelPageSize", offsetof(struct proc_smap, page_size) },
-        { "Rss", offsetof(struct proc_smap, rss) },
-        { "Anonymous", offsetof(struct proc_smap, anonymous) },
-        { "AnonHugePages", offsetof(struct proc_smap, anon_huge) },
-        { "Swap", offsetof(struct proc_smap, swap) },
-        { "Locked", offsetof(struct proc_smap, locked) },
-};
-
-/* A line below an area's first. *last is set by the one that ends the area. */
-static int parse_smap_line(struct scan line, struct proc_smap *smap, bool *last) {
-        struct scan key;
-
-        if (!scan_until(&line, ':', &key))
-                return -EBADMSG;
-        if (scan_equal(&key, "VmFlags")) {
-                *last = true;
-                return scan_vmflags(&line, &smap->flags) ? 0 : -EBADMSG;
-        }
-        scan_blanks(&line);
-        if (scan_equal(&key, "ProtectionKey"))
-                return scan_u32(&line, &smap->pkey) && scan_at_end(&line) ? 0 : -EBADMSG;
-        for (size_t i = 0; i < ELEMENTSOF(smap_sizes); i++) {
-                uint64_t kb;
-
-                if (!scan_equal(&key, smap_sizes[i].key))
-                        continue;
-                if (!scan_u64(&line, &kb) || kb > UINT64_MAX >> 10 || !scan_lit(&line, " kB") ||
-                    !scan_at_end(&line))
-                        return -EBADMSG;
-                *(uint64_t *)((char *)smap + smap_sizes[i].offset) = kb << 10;
-                break;
-        }
-        return 0;
-}
-
-int proc_smaps_parse(char *text, size_t len, struct proc_smap_vec *ret) {
-        _cleanup_(proc_smap_vec_done) struct proc_smap_vec vec = { 0 };
-        struct scan s = scan_text(text, len), line;
-        struct proc_smap *smap = NULL;
-        bool overlap = false;
-        uint64_t end = 0;
-
-        while (scan_line(&s, &line)) {
-                bool last = false;
-                int r;
-
-                if (!smap) {
-                        smap = proc_smap_vec_add(&vec);
-                        if (!smap)
-                                return -ENOMEM;
-                        r = parse_vma(line, &smap->vma);
-                        if (r < 0)
-                                return r;
-                        overlap = overlap || smap->vma.start < end;
-                        end = smap->vma.end;
-                        continue;
-                }
-                r = parse_smap_line(line, smap, &last);
-                if (r < 0)
-                        return r;
-                if (last)
-                        smap = NULL;
-        }
-        if (smap || !scan_at_end(&s))
-                return -EBADMSG;
-        if (overlap)
-                return -EAGAIN;
-        proc_smap_vec_done(ret);
-        *ret = vec;
-        vec = (struct proc_smap_vec){ 0 };
-        return 0;
-}
-
-int proc_smaps_read(const struct proc_dir *dir, struct proc_buf *buf, struct proc_smap_vec *ret) {
-        int r = -EAGAIN;
-
-        for (unsigned i = 0; i < ATTEMPTS && r == -EAGAIN; i++) {
-                r = proc_read(dir, "smaps", buf);
-                if (r == 0)
-                        r = proc_smaps_parse(buf->data, buf->len, ret);
-        }
-        return r;
 }

@@ -131,11 +131,9 @@ const char *proc_vmf_name(enum proc_vmf_bit bit);
 
 struct proc_smap {
         struct proc_vma vma;
-        uint64_t flags; /* PROC_VMF_* */
-        /* Bytes. */
-        uint64_t page_size; /* of the kernel: larger than 4096 for hugetlb */
-        uint64_t rss, anonymous, anon_huge, swap, locked;
-        uint32_t pkey; /* memory protection key; 0 also where the CPU has none */
+        uint64_t flags;     /* PROC_VMF_* */
+        uint64_t page_size; /* of the kernel, in bytes: larger than 4096 for hugetlb */
+        uint32_t pkey;      /* memory protection key; 0 also where the CPU has none */
 };
 
 DEFINE_VEC(proc_smap_vec, struct proc_smap);
@@ -144,9 +142,12 @@ DEFINE_VEC(proc_smap_vec, struct proc_smap);
 int proc_smaps_parse(char *text, size_t len, struct proc_smap_vec *ret);
 
 /*
- * Read and parse `smaps`. The kernel walks the page tables of every area for it: about
+ * Read and parse `smaps`; with a pool, another thread may parse while the caller reads. buf gets the names
+ * only. The kernel walks the page tables of every area for it: about
  * 9 ms for 1 GiB of 4 KiB pages (0.2 ms if huge) and 50 ms for 20,000 areas (Linux 6.18; maps
  * takes 7 ms for those), and PROCMAP_QUERY tells only r, w, x and shared. So read it before
  * the freeze, and compare with maps after it.
  */
-int proc_smaps_read(const struct proc_dir *dir, struct proc_buf *buf, struct proc_smap_vec *ret);
+struct pool;
+int proc_smaps_read(const struct proc_dir *dir, struct pool *pool, struct proc_buf *buf,
+                    struct proc_smap_vec *ret);

@@ -105,6 +105,14 @@ static int buf_grow(struct proc_buf *buf) {
         return 0;
 }
 
+int proc_buf_room(struct proc_buf *buf, size_t room) {
+        int r = 0;
+
+        while (r == 0 && buf->cap - buf->len < room)
+                r = buf_grow(buf);
+        return r;
+}
+
 static int read_fd(int fd, bool once, struct proc_buf *buf) {
         buf->len = 0;
         for (;;) {

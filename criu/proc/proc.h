@@ -68,6 +68,9 @@ struct proc_buf {
 void proc_buf_done(struct proc_buf *buf);
 #define _cleanup_proc_buf_ _cleanup_(proc_buf_done)
 
+/* Room for so many bytes behind buf->len; buf->data may move. -ENOMEM, -EFBIG. */
+int proc_buf_room(struct proc_buf *buf, size_t room);
+
 /*
  * Read the whole file `path`, relative to dir, into buf. Reads until end of file, as is
  * needed for files of many records (maps, mountinfo, timers): the kernel hands those out

@@ -39,8 +39,8 @@ static int full_path(const Img__UnixSk *m, char ret[static PATH_MAX]) {
 
 /* Where it is to be in the end: many servers bind a path and move it over another then, so that none is ever missing. */
 static int final_path(const Img__UnixSk *m, char ret[static PATH_MAX]) {
-        return m->moved_to ? (snprintf(ret, PATH_MAX, "%s", m->moved_to) < PATH_MAX ? 0 : -ENAMETOOLONG) :
-                             full_path(m, ret);
+        return m->moved_to ? (snprintf(ret, PATH_MAX, "%s", m->moved_to) < PATH_MAX ? 0 : -ENAMETOOLONG)
+                           : full_path(m, ret);
 }
 
 static int connect_node(int fd, int node) {

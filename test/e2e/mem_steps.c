@@ -25,8 +25,8 @@ int main(int argc, char **argv) {
         place = m + STEP / 2;
         SYS(munmap(m, size + 2 * STEP));
         for (size_t done = 0; done < size; done += STEP)
-                if (mmap(place + done, STEP, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                         -1, 0) != place + done)
+                if (mmap(place + done, STEP, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != place + done)
                         test_skip("this machine does not give more memory than it has");
         for (int i = 0; i < FULL; i++) {
                 at[i] = i * (size - 3 * PAGE) / (FULL - 1) / PAGE * PAGE;
@@ -35,8 +35,8 @@ int main(int argc, char **argv) {
         test_ready();
         test_wait();
         /* break: place[at[1] + 5]++; */
-        CHECK(find_vma(place, &v) && v.start <= (uintptr_t)place && v.end >= (uintptr_t)place + size, "not one area: %lx-%lx",
-              (unsigned long)v.start, (unsigned long)v.end);
+        CHECK(find_vma(place, &v) && v.start <= (uintptr_t)place && v.end >= (uintptr_t)place + size,
+              "not one area: %lx-%lx", (unsigned long)v.start, (unsigned long)v.end);
         for (int i = 0; i < FULL; i++)
                 check_filled(place + at[i], 3 * PAGE, (uint64_t)i, "a part");
         CHECK(place[STEP + 7] == 0, "what was never touched is not zero");

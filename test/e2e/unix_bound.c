@@ -94,7 +94,8 @@ struct named {
         int fd, client, accepted, waiting[2];
 };
 
-static struct named path, relative, deleted, replaced, abstract, packets, gone, gone_abstract, closed, odd, moved, successor, moved_relative;
+static struct named path, relative, deleted, replaced, abstract, packets, gone, gone_abstract, closed, odd,
+        moved, successor, moved_relative;
 static pid_t kid;
 
 static void set_up(struct named *n, int type) {

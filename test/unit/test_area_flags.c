@@ -164,7 +164,7 @@ static void test_like_smaps(void **state) {
 
         assert_int_equal(proc_open(pid, &dir), 0);
         assert_int_equal(area_flags_read(f, &dir, &fast_buf, &fast), 0);
-        assert_int_equal(proc_smaps_read(&dir, &slow_buf, &slow), 0);
+        assert_int_equal(proc_smaps_read(&dir, NULL, &slow_buf, &slow), 0);
         assert_true(slow.n > 4000);
         assert_int_equal(fast.n, slow.n);
         for (size_t i = 0; i < slow.n; i++) {

@@ -168,8 +168,7 @@ static __attribute__((unused)) void dump_done(struct fd_fixture *f) {
 }
 
 /* Does one of the blockers have all of these words? */
-static __attribute__((unused)) bool blocked_by(struct blockers *b, const char *word,
-                                               const char *other) {
+static __attribute__((unused)) bool blocked_by(struct blockers *b, const char *word, const char *other) {
         for (size_t i = 0; i < blockers_count(b); i++) {
                 const char *hint, *message = blocker_message(b, i, &hint);
 

@@ -153,6 +153,73 @@ static void test_pool_share(void **state) {
         pool_free(&w.pool);
 }
 
+/* Ends when it is let go. */
+struct held {
+        unsigned int begun, go;
+};
+
+static int hold(void *arg, struct ckpt_error *err) {
+        struct held *h = arg;
+
+        (void)err;
+        __atomic_store_n(&h->begun, 1, __ATOMIC_SEQ_CST);
+        while (!__atomic_load_n(&h->go, __ATOMIC_SEQ_CST))
+                sched_yield();
+        return 0;
+}
+
+/* A job of the pool that offers another one, and claims it. */
+static int offer_within(void *arg, struct ckpt_error *err) {
+        struct counter *c = arg;
+        struct pool_offer offer;
+
+        assert_int_equal(pool_offer(c->pool, count, c, &offer), 0);
+        return pool_claim(&offer, err);
+}
+
+static void test_pool_offers(void **state) {
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        struct pool_offer offer = { 0 }, other;
+        struct held h = { 0 };
+        struct counter c = { 0 };
+
+        pool_withdraw(&offer); /* nothing is offered */
+        assert_int_equal(pool_create(1, &c.pool, &err), 0);
+
+        /* While the only worker is busy, whoever claims it does it, and nobody what was withdrawn. */
+        assert_int_equal(pool_add(c.pool, hold, &h), 0);
+        while (!__atomic_load_n(&h.begun, __ATOMIC_SEQ_CST))
+                sched_yield();
+        assert_int_equal(pool_offer(c.pool, count, &c, &offer), 0);
+        assert_int_equal(pool_offer(c.pool, count, &c, &other), 0);
+        pool_withdraw(&other);
+        assert_int_equal(pool_claim(&offer, &err), 0);
+        assert_int_equal(c.done, 1);
+        pool_withdraw(&offer);
+        __atomic_store_n(&h.go, 1, __ATOMIC_SEQ_CST);
+        assert_int_equal(pool_wait(c.pool, &err), 0);
+        assert_int_equal(c.done, 1);
+
+        /* Done by the worker, it fails whoever claims it, and not the pool. */
+        h = (struct held){ .go = 1 };
+        c.fail_at = 2;
+        assert_int_equal(pool_offer(c.pool, count, &c, &offer), 0);
+        assert_int_equal(pool_offer(c.pool, hold, &h, &other), 0);
+        while (!__atomic_load_n(&h.begun, __ATOMIC_SEQ_CST))
+                sched_yield();
+        assert_int_equal(pool_claim(&offer, &err), -EIO);
+        assert_string_equal(ckpt_error_message(&err), "job 2");
+        ckpt_error_clear(&err);
+        assert_int_equal(pool_claim(&other, &err), 0);
+        assert_int_equal(pool_wait(c.pool, &err), 0);
+
+        for (int i = 0; i < 1000; i++)
+                assert_int_equal(pool_add(c.pool, offer_within, &c), 0);
+        assert_int_equal(pool_join(c.pool, &err), 0);
+        assert_int_equal(c.done, 1002);
+        pool_free(&c.pool);
+}
+
 static pid_t start_sleeper(void) {
         pid_t pid = fork();
 
@@ -236,6 +303,7 @@ int main(void) {
                 cmocka_unit_test(test_arena),
                 cmocka_unit_test(test_pool),
                 cmocka_unit_test(test_pool_share),
+                cmocka_unit_test(test_pool_offers),
                 cmocka_unit_test(test_guard_disarmed),
                 cmocka_unit_test(test_guard_of_the_dead),
                 cmocka_unit_test(test_guard_dies_itself),

@@ -231,6 +231,7 @@ static inline void built_begin(struct built *b, const struct saved *s) {
                 t->nr_threads = 1;
                 b->tasks[i] = t;
         }
+        assert_ok(pool_create(0, &b->r.pool, &b->err), &b->err);
         assert_ok(image_dir_open(s->dir.fd, 2, &b->r.dir, &b->err), &b->err);
 }
 
@@ -296,6 +297,7 @@ static inline void built_end(struct built *b) {
         }
         compel_host_free(&b->r.host);
         image_dir_free(b->r.dir);
+        pool_free(&b->r.pool);
         for (int fd = 600; fd < b->r.inherit_next; fd++)
                 close(fd);
         kernel_features_done(&b->r.kernel);

@@ -456,7 +456,7 @@ static void test_zombie(void **state) {
         assert_false(proc_status_has(&status, PROC_STATUS_VM_SIZE));
         assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
         assert_int_equal(maps.n, 0);
-        assert_int_equal(proc_smaps_read(&dir, &buf, &smaps), 0);
+        assert_int_equal(proc_smaps_read(&dir, NULL, &buf, &smaps), 0);
         assert_int_equal(smaps.n, 0);
         assert_int_equal(proc_auxv_read(&dir, &buf, &auxv), 0);
         assert_int_equal(auxv.n, 0);
