@@ -427,21 +427,18 @@ static int describe(const struct area_flags *f, const struct proc_vma *vma, cons
         return area_code_translate(&f->code, record->raw, &ret->flags);
 }
 
-int area_flags_read(const struct area_flags *f, const struct proc_dir *dir, struct proc_buf *buf,
+int area_flags_read(const struct area_flags *f, pid_t pid, const struct proc_vma_vec *maps,
                     struct proc_smap_vec *ret) {
         _cleanup_(record_vec_done) struct record_vec records = { 0 };
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec smaps = { 0 };
-        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         size_t at = 0;
         int r;
 
-        r = read_records(f, dir->pid, &records);
-        if (r == 0)
-                r = proc_maps_read(dir, buf, &maps);
-        for (size_t i = 0; r == 0 && i < maps.n; i++) {
+        r = read_records(f, pid, &records);
+        for (size_t i = 0; r == 0 && i < maps->n; i++) {
                 struct proc_smap *smap = proc_smap_vec_add(&smaps);
 
-                r = smap ? describe(f, &maps.v[i], &records, &at, smap) : -ENOMEM;
+                r = smap ? describe(f, &maps->v[i], &records, &at, smap) : -ENOMEM;
         }
         if (r == 0 && at != records.n)
                 r = -EAGAIN;

@@ -24,10 +24,11 @@ int area_flags_open(struct area_flags **ret);
 void area_flags_free(struct area_flags **f);
 
 /*
- * As proc_smaps_read() of the process behind `dir`, from maps and the iterator. A negative errno: not this time, because the
- * areas changed in between, or have flags that only smaps can name (-ENODATA). Callable from any thread.
+ * What proc_smaps_read() tells of the process `pid`, whose areas have just been read as `maps`; names are those of `maps`. A
+ * negative errno: not this time, because the areas have changed since, or have flags that only smaps can name
+ * (-ENODATA). Callable from any thread.
  */
-int area_flags_read(const struct area_flags *f, const struct proc_dir *dir, struct proc_buf *buf,
+int area_flags_read(const struct area_flags *f, pid_t pid, const struct proc_vma_vec *maps,
                     struct proc_smap_vec *ret);
 
 /* ---- for the unit tests ---- */

@@ -15,8 +15,8 @@
 
 enum { MANY_THREADS = 64 };
 
-/* From here on smaps takes longer than it takes to do without. */
-#define LARGE ((uint64_t)64 << 20)
+/* Below that, smaps is always fast enough. */
+#define LARGE ((uint64_t)16 << 20)
 
 static const struct area_flags *area_flags_of(struct dump *d) {
         struct mem_tree *tree = mem_tree_of(d);
@@ -34,11 +34,28 @@ static const struct area_flags *area_flags_of(struct dump *d) {
         return flags;
 }
 
+/* What smaps would take, in ns, as measured on Linux 6.18: for each area, and for each page that is there. */
+static bool is_slow(const struct dump_task *t, size_t nr_areas) {
+        enum { PER_AREA = 2500, PER_PAGE = 110, WORTH_IT = 20 * 1000 * 1000 };
+
+        return nr_areas * PER_AREA + t->resident / PAGE_SIZE * PER_PAGE > WORTH_IT;
+}
+
+static int read_fast(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
+                     struct proc_smap_vec *ret) {
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
+        const struct area_flags *flags = NULL;
+        int r;
+
+        r = proc_maps_read(dir, buf, &maps);
+        if (r == 0 && is_slow(t, maps.n))
+                flags = area_flags_of(t->dump);
+        return flags ? area_flags_read(flags, dir->pid, &maps, ret) : -EOPNOTSUPP;
+}
+
 int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
                    struct proc_smap_vec *ret) {
-        const struct area_flags *flags = t->resident >= LARGE ? area_flags_of(t->dump) : NULL;
-
-        if (flags && area_flags_read(flags, dir, buf, ret) == 0)
+        if (t->resident >= LARGE && read_fast(t, dir, buf, ret) == 0)
                 return 0;
         return proc_smaps_read(dir, t->dump->aside, buf, ret);
 }

@@ -31,11 +31,13 @@ int main(int argc, char **argv) {
 
         test_init(argc, argv);
 #ifdef LARGE
-        char *large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *large = mmap(NULL, LARGE * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         CHECK(large != MAP_FAILED, "mmap: %m");
-        for (size_t i = 0; i < LARGE; i += PAGE)
-                fill(large + i, 64, i);
+        for (size_t i = 0; i < LARGE; i++) {
+                fill(large + i * PAGE, 64, i);
+                CHECK(i % 2 || mprotect(large + i * PAGE, PAGE, PROT_READ) == 0, "mprotect: %m");
+        }
 #endif
         for (size_t i = 0; i < ELEMENTS(table); i++) {
                 p[i] = mmap(NULL, N * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

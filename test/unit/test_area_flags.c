@@ -159,11 +159,13 @@ static void test_like_smaps(void **state) {
         _cleanup_(area_flags_free) struct area_flags *f = open_or_skip();
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 }, slow = { 0 };
         _cleanup_proc_buf_ struct proc_buf fast_buf = { 0 }, slow_buf = { 0 };
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         pid_t pid = start_target();
 
         assert_int_equal(proc_open(pid, &dir), 0);
-        assert_int_equal(area_flags_read(f, &dir, &fast_buf, &fast), 0);
+        assert_int_equal(proc_maps_read(&dir, &fast_buf, &maps), 0);
+        assert_int_equal(area_flags_read(f, pid, &maps, &fast), 0);
         assert_int_equal(proc_smaps_read(&dir, NULL, &slow_buf, &slow), 0);
         assert_true(slow.n > 4000);
         assert_int_equal(fast.n, slow.n);
@@ -176,10 +178,17 @@ static void test_like_smaps(void **state) {
                 assert_int_equal(fast.v[i].page_size, slow.v[i].page_size);
                 assert_int_equal(fast.v[i].pkey, slow.v[i].pkey);
         }
+        /* Areas that are not those of the list: nothing is told of either. */
+        maps.v[maps.n / 2].end += PAGE_SIZE;
+        assert_int_equal(area_flags_read(f, pid, &maps, &slow), -EAGAIN);
+        maps.v[maps.n / 2].end -= PAGE_SIZE;
+        maps.n -= 10;
+        assert_int_equal(area_flags_read(f, pid, &maps, &slow), -EAGAIN);
+        maps.n += 10;
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         /* What is gone is an error, not an empty list. */
-        assert_true(area_flags_read(f, &dir, &fast_buf, &fast) < 0);
+        assert_true(area_flags_read(f, pid, &maps, &fast) < 0);
 }
 
 /* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
@@ -187,6 +196,7 @@ static void test_not_huge(void **state) {
         _cleanup_(area_flags_free) struct area_flags *f = open_or_skip();
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         char *p = mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE,
                        -1, 0);
@@ -194,7 +204,8 @@ static void test_not_huge(void **state) {
         if (p == MAP_FAILED)
                 skip();
         assert_int_equal(proc_open(getpid(), &dir), 0);
-        assert_int_equal(area_flags_read(f, &dir, &buf, &fast), -ENODATA);
+        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
+        assert_int_equal(area_flags_read(f, getpid(), &maps, &fast), -ENODATA);
         assert_int_equal(fast.n, 0);
         munmap(p, 2 << 20);
 }
