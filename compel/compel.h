@@ -13,11 +13,14 @@
  *    out batch after batch and die with ckpt, until they are given registers of their own.
  *
  * ptrace belongs to the thread that seized: everything that takes a struct compel_thread is
- * called from that one. Batches of a host may be run by any one thread at a time.
+ * called from that one, but for compel_wait_end(). A visit belongs to the thread that traces its driver, and other
+ * threads of ckpt may send guests of their own (compel_visit_run_guest()). Batches of a host may be run by any one thread
+ * at a time.
  */
 #pragma once
 
 #include <linux/sched.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,6 +45,7 @@ struct compel_thread {
         struct compel_tracer *tracer; /* who traces it; NULL: the calling thread */
         bool seized;                  /* attached by the calling thread, or by that process */
         bool stopped;                 /* in a ptrace stop now */
+        bool plain; /* known to have neither syscall user dispatch nor a shadow stack */
         bool dies;         /* with its tracer, which may take its signals away before it resumes it */
         bool stop_pending; /* a SIGSTOP came while it was ours: released, it stops for job control */
         int stop_signal;   /* the signal of the job-control stop it is in, 0 if in none */
@@ -92,7 +96,7 @@ int compel_regset(const struct compel_thread *t, unsigned int request, uint64_t 
 int compel_peek_siginfo(const struct compel_thread *t, uint32_t flags, uint64_t off, siginfo_t *buf,
                         size_t n);
 
-/* Wait for the end of a thread that has been killed, and reap it as its tracer. */
+/* Wait for the end of a thread that has been killed, and reap it as its tracer. From any thread of ckpt. */
 void compel_wait_end(struct compel_thread *t);
 
 /*
@@ -232,6 +236,9 @@ size_t compel_capacity(const struct compel_batch *b);
 
 struct compel_visit;
 
+/* How many threads besides the driver can be in the agent at once, at the most. */
+enum { COMPEL_GUESTS_MAX = 4 };
+
 /*
  * Map the agent into the process of `threads`, all of which are stopped. The first of them becomes
  * the driver: it stays inside until the end of the visit. compel_visit_free() ends it in any
@@ -248,16 +255,37 @@ struct compel_batch *compel_visit_batch(struct compel_visit *v);
 int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err);
 
 /*
+ * For processes with many threads that several threads of ckpt trace. As compel_visit_begin(), with room for up to
+ * `guests` threads at once besides the driver; compel_visit_guests() tells for how many there is, at least one. While the
+ * driver has nothing to do, each of them, from 0 on, can be sent through a batch of its own by the thread that traces it
+ * (the first one's is compel_visit_batch()).
+ */
+int compel_visit_begin_many(struct compel_thread *threads, size_t nr_threads, unsigned int guests,
+                            struct compel_visit **ret, struct ckpt_error *err);
+unsigned int compel_visit_guests(const struct compel_visit *v);
+struct compel_batch *compel_visit_guest_batch(struct compel_visit *v, unsigned int guest);
+int compel_visit_run_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t,
+                           struct ckpt_error *err);
+
+/*
+ * What the visits that one thread of ckpt makes side by side have in common; all of them must be freed before. If several
+ * threads do so at a time, they have a mutex in common, too, which must outlive this.
+ */
+struct compel_visits;
+int compel_visits_new(pthread_mutex_t *starting, struct compel_visits **ret);
+void compel_visits_free(struct compel_visits **visits);
+
+/*
  * The same in steps, so that many processes can be visited side by side: what one of them does for its step, it does
  * while the others are sent on. The _start functions return 1 when there are steps to go; compel_visit_go() takes the
  * next one and returns 1 until it was the last, then 0. An error is the end of that operation; of compel_visit_start(),
- * of the visit. The visits must be freed before their threads, in any order.
+ * of the visit. The visits must be freed before their threads, in any order. `visits` may be NULL for the only one.
  *
  * compel_visit_start() knows one error more, also without a message. -EBUSY: there is a stub, which may be that of a
  * process under a visit right now that shares this memory; ask again when nobody is visited.
  */
-int compel_visit_start(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
-                       struct ckpt_error *err);
+int compel_visit_start(struct compel_visits *visits, struct compel_thread *threads, size_t nr_threads,
+                       struct compel_visit **ret, struct ckpt_error *err);
 int compel_visit_run_start(struct compel_visit *v, struct ckpt_error *err); /* the driver */
 int compel_visit_end_start(struct compel_visit *v, struct ckpt_error *err);
 int compel_visit_go(struct compel_visit *v, struct ckpt_error *err);

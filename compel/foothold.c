@@ -13,7 +13,7 @@
 #include "compel/internal.h"
 #include "macro.h"
 
-enum { SLOT_SIZE_MAX = 512, VDSO_SIZE_MAX = 64 * 1024 };
+enum { SLOT_SIZE_MAX = 512, VDSO_SIZE_MAX = 64 * 1024, FOOTHOLD_SLOT_MIN = FOOTHOLD_GUEST + 1 };
 
 /* struct procmap_query of linux/fs.h (Linux 6.11), for older headers. */
 struct vma_query {
@@ -34,8 +34,12 @@ static size_t code_size(void) {
         return (size_t)(compel_stub_data - compel_stub);
 }
 
-size_t foothold_size(void) {
-        return FOOTHOLD_SLOT_MAX * slot_size();
+static raddr_t slot_addr(const struct foothold *f, unsigned int slot) {
+        return f->end - (slot + 1) * slot_size();
+}
+
+raddr_t foothold_start(const struct foothold *f) {
+        return slot_addr(f, f->slots - 1);
 }
 
 static int open_in_proc(pid_t pid, const char *name, int flags) {
@@ -72,18 +76,35 @@ uint64_t compel_read_auxv(pid_t pid, uint64_t type) {
         return 0;
 }
 
-/* Are the last bytes of the page that ends at `end` unused, or full of a stub of ours? */
-static bool usable(struct foothold *f, raddr_t end, bool *ret_ours) {
+static bool is_stub(const char *slot) {
+        return memcmp(slot, compel_stub, code_size()) == 0;
+}
+
+/*
+ * Are the last bytes of the page that ends at `end` unused, or full of stubs of ours? As many slots as that is true of are
+ * taken, but not more than `room` bytes.
+ */
+static bool usable(struct foothold *f, raddr_t end, size_t room, bool *ret_ours) {
+        unsigned int slots = (unsigned int)MIN(room / slot_size(), (size_t)FOOTHOLD_SLOT_MAX), n = 0;
         char buf[FOOTHOLD_SLOT_MAX * SLOT_SIZE_MAX];
-        raddr_t addr = end - foothold_size();
+        bool ours;
 
         ckpt_assert(slot_size() <= SLOT_SIZE_MAX);
-        if (!read_mem(f, addr, buf, foothold_size()))
+        if (slots < FOOTHOLD_SLOT_MIN || !read_mem(f, end - slots * slot_size(), buf, slots * slot_size()))
                 return false;
-        *ret_ours = memcmp(buf, compel_stub, code_size()) == 0;
-        if (!*ret_ours && !all_zero(buf, foothold_size()))
+        ours = is_stub(buf + (slots - 1) * slot_size());
+        while (n < slots) {
+                const char *slot = buf + (slots - 1 - n) * slot_size();
+
+                if (!all_zero(slot, slot_size()) && !(ours && is_stub(slot)))
+                        break;
+                n++;
+        }
+        if (n < FOOTHOLD_SLOT_MIN)
                 return false;
-        f->addr = addr;
+        f->end = end;
+        f->slots = n;
+        *ret_ours = ours;
         return true;
 }
 
@@ -112,10 +133,10 @@ static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
             memcmp(ehdr.e_ident, ELFMAG, SELFMAG) != 0 || ehdr.e_shoff > VDSO_SIZE_MAX)
                 return false;
         size = ehdr.e_shoff + (uint64_t)ehdr.e_shnum * ehdr.e_shentsize;
-        if (size > VDSO_SIZE_MAX || page_align_up(size) - size < foothold_size())
+        if (size > VDSO_SIZE_MAX)
                 return false;
         return is_private_code(pid, base + page_align_up(size) - 1) &&
-               usable(f, base + page_align_up(size), ret_ours);
+               usable(f, base + page_align_up(size), page_align_up(size) - size, ret_ours);
 }
 
 /*
@@ -133,6 +154,7 @@ static bool is_code_line(const char *line, bool with_file, raddr_t *ret_end) {
         return with_file == (inode != 0 || strstr(line, "[vdso]"));
 }
 
+/* What is zero need not be unused: no more of it than it takes. */
 static bool find_in_lines(struct foothold *f, FILE *maps, bool with_file, bool *ret_ours) {
         _cleanup_free_ char *line = NULL;
         size_t cap = 0;
@@ -140,7 +162,8 @@ static bool find_in_lines(struct foothold *f, FILE *maps, bool with_file, bool *
 
         rewind(maps);
         while (getline(&line, &cap, maps) > 0)
-                if (is_code_line(line, with_file, &end) && usable(f, end, ret_ours))
+                if (is_code_line(line, with_file, &end) &&
+                    usable(f, end, FOOTHOLD_SLOT_MIN * slot_size(), ret_ours))
                         return true;
         return false;
 }
@@ -165,12 +188,12 @@ static int check_vacated(const struct foothold *f, const struct compel_thread *t
         size_t size = MIN(compel_blob_size(), sizeof(blob));
         struct stub_regs data;
 
-        if (!read_mem(f, f->addr + code_size(), &data, sizeof(data)))
+        if (!read_mem(f, slot_addr(f, FOOTHOLD_DRIVER) + code_size(), &data, sizeof(data)))
                 return -EFAULT;
         if (data.map_addr && read_mem(f, data.map_addr, blob, size) && memcmp(blob, compel_blob, size) == 0)
                 return -EAGAIN;
         for (size_t i = 0; i < nr_threads; i++)
-                if (threads[i].regs.rip - f->addr < foothold_size())
+                if (threads[i].regs.rip - foothold_start(f) < f->end - foothold_start(f))
                         return -EAGAIN;
         return 0;
 }
@@ -197,24 +220,25 @@ int foothold_write(struct foothold *f, enum foothold_slot slot, const struct com
         data.map_len = map_len;
         memcpy(buf, compel_stub, code_size());
         memcpy(buf + code_size(), &data, sizeof(data));
-        f->dirty = true;
-        return write_mem(f, f->addr + slot * slot_size(), buf, slot_size());
+        if (slot == FOOTHOLD_DRIVER)
+                f->dirty = true;
+        return write_mem(f, slot_addr(f, slot), buf, slot_size());
 }
 
 int foothold_note_mapping(struct foothold *f, raddr_t addr) {
-        return write_mem(f, f->addr + code_size() + offsetof(struct stub_regs, map_addr), &addr,
-                         sizeof(addr));
+        return write_mem(f, slot_addr(f, FOOTHOLD_DRIVER) + code_size() + offsetof(struct stub_regs, map_addr),
+                         &addr, sizeof(addr));
 }
 
 raddr_t foothold_entry(const struct foothold *f, enum foothold_slot slot, const char *label) {
-        return f->addr + slot * slot_size() + (uint64_t)(label - compel_stub);
+        return slot_addr(f, slot) + (uint64_t)(label - compel_stub);
 }
 
 void foothold_close(struct foothold *f, bool keep) {
         static const char zeroes[FOOTHOLD_SLOT_MAX * SLOT_SIZE_MAX];
 
         if (f->dirty && !keep)
-                write_mem(f, f->addr, zeroes, foothold_size());
+                write_mem(f, foothold_start(f), zeroes, (size_t)(f->end - foothold_start(f)));
         f->dirty = false;
         f->mem_fd = safe_close(f->mem_fd);
 }

@@ -10,13 +10,15 @@
 
 enum foothold_slot {
         FOOTHOLD_DRIVER,
-        FOOTHOLD_GUEST,
-        FOOTHOLD_SLOT_MAX,
+        FOOTHOLD_GUEST, /* the first; others follow */
+        FOOTHOLD_SLOT_MAX = FOOTHOLD_GUEST + COMPEL_GUESTS_MAX,
 };
 
+/* The driver's slot is the last before `end`, that of the first guest before it, and so on, so that a later ckpt finds it. */
 struct foothold {
-        int mem_fd;   /* /proc/PID/mem */
-        raddr_t addr; /* of the first slot */
+        int mem_fd;         /* /proc/PID/mem */
+        raddr_t end;        /* of the page */
+        unsigned int slots; /* for which there is room: that of the driver and at least one more */
         bool dirty;
 };
 
@@ -27,10 +29,10 @@ struct foothold {
  */
 int foothold_open(struct foothold *f, const struct compel_thread *threads, size_t nr_threads, bool alone);
 
-/* Bytes from `addr` on, all slots together. */
-size_t foothold_size(void);
+/* Where all slots together begin. */
+raddr_t foothold_start(const struct foothold *f);
 
-/* Write a slot for `t`, with what it needs to get back to what it was doing. */
+/* Write a slot for `t`, with what it needs to get back to what it was doing. That of a guest in any thread of ckpt. */
 int foothold_write(struct foothold *f, enum foothold_slot slot, const struct compel_thread *t,
                    uint64_t map_len);
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 
 enum {
         SPIN_ROUNDS = 2000,
+        YIELD_ROUNDS = 100,
         SLEEP_MIN_US = 100,
         SLEEP_MAX_US = 5000, /* how often the life of the other side is looked at */
 };
@@ -67,15 +69,17 @@ static bool answered(const struct compel_lane *lane, uint32_t command) {
         return __atomic_load_n(&lane->done, __ATOMIC_SEQ_CST) == command;
 }
 
-int compel_await(struct compel_lane *lane, uint32_t command, bool (*alive)(void *), void *arg) {
-        unsigned int sleep_us = SLEEP_MIN_US;
-        bool few = lane->few;
+int compel_await(struct compel_lane *lane, uint32_t command, bool yield, bool (*alive)(void *), void *arg) {
+        unsigned int rounds = yield ? YIELD_ROUNDS : lane->few ? SPIN_ROUNDS : 0, sleep_us = SLEEP_MIN_US;
         int r = 0;
 
-        for (unsigned int i = 0; i < SPIN_ROUNDS && few; i++) {
+        for (unsigned int i = 0; i < rounds; i++) {
                 if (answered(lane, command))
                         return 0;
-                __builtin_ia32_pause();
+                if (yield)
+                        sched_yield();
+                else
+                        __builtin_ia32_pause();
         }
         __atomic_store_n(&lane->waiting, 1, __ATOMIC_SEQ_CST);
         while (r == 0 && !answered(lane, command)) {

@@ -207,7 +207,7 @@ int compel_wait(struct compel_batch *b, struct ckpt_error *err) {
         int r;
 
         ckpt_assert(b->started);
-        r = compel_await(b->lane, b->command, task_alive, b);
+        r = compel_await(b->lane, b->command, false, task_alive, b);
         b->started = false;
         if (r < 0)
                 return ckpt_error(err, r, "pid %d died while it was being restored", b->tid);

@@ -51,8 +51,11 @@ void compel_guard_drop(struct compel_guard *guard);
 void compel_futex_wait(uint32_t *word, uint32_t value, unsigned int timeout_us);
 void compel_futex_wake(uint32_t *word);
 
-/* Spin, then sleep, until the lane's agent has answered `command`. -ESRCH when `alive` says no. */
-int compel_await(struct compel_lane *lane, uint32_t command, bool (*alive)(void *), void *arg);
+/*
+ * Spin, then sleep, until the lane's agent has answered `command`. -ESRCH when `alive` says no. `yield`: others want the
+ * CPUs, so give way rather than spin.
+ */
+int compel_await(struct compel_lane *lane, uint32_t command, bool yield, bool (*alive)(void *), void *arg);
 
 /* Is there a thread `tid`, and is it not a zombie? */
 bool compel_tid_alive(pid_t tid);

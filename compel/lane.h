@@ -66,14 +66,16 @@ struct compel_lane {
         uint64_t guard;       /* address of the guard word, as the agent sees it */
         uint64_t leave;       /* visit: where to jump when ckpt has died ... */
         uint64_t leave_arg;   /* ... with this in the first result register */
-        uint64_t inside;      /* visit: address of 32 bits, an enum compel_inside */
+        uint64_t inside;      /* visit: address of 32 bits, an enum compel_inside; of the driver: of all guests' */
         uint64_t sigmask;     /* visit: the thread's own blocked signals, as bits signo - 1 */
         uint32_t intr;        /* visit: enum compel_intr */
         uint32_t is_guest;    /* visit: not the driver */
         uint64_t map_len;     /* visit, driver: bytes mapped at leave_arg */
         uint32_t job_stopped; /* visit: its process is in a job-control stop */
         uint32_t few; /* few threads work for ckpt: waiting a little without giving up the CPU pays */
-        uint64_t reserved[3];
+        uint32_t nr_inside; /* visit, driver: guests, whose words follow each other at `inside` */
+        uint32_t reserved_;
+        uint64_t reserved[2];
 };
 
 #define COMPEL_LANE_STACK \

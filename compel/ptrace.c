@@ -372,9 +372,9 @@ const char *compel_unenterable(const struct compel_thread *t) {
                 return "it runs 32-bit code";
         if (t->regs.eflags & EFLAGS_TRAP)
                 return "it steps through its own code (trap flag)";
-        if (dispatches_syscalls(t))
+        if (!t->plain && dispatches_syscalls(t))
                 return "its system calls are intercepted (PR_SET_SYSCALL_USER_DISPATCH)";
-        if (has_shadow_stack(t))
+        if (!t->plain && has_shadow_stack(t))
                 return "it has a shadow stack";
         return NULL;
 }
@@ -440,8 +440,9 @@ void compel_release(struct compel_thread *t) {
 void compel_wait_end(struct compel_thread *t) {
         int status;
 
-        while (take_state(t, __WALL, &status) >= 0 && !WIFEXITED(status) && !WIFSIGNALED(status))
-                ;
+        while (t->seized && take_state(t, __WALL, &status) >= 0)
+                t->seized = !WIFEXITED(status) && !WIFSIGNALED(status);
+        t->seized = t->stopped = false;
 }
 
 int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6],

@@ -12,8 +12,8 @@
  *   mask, registers as found             it goes on as if nothing had been
  *   clear the foothold
  *
- * Other threads go in and out one at a time, as guests, by the same kind of steps. Whoever does not come
- * back under control (it hangs in the kernel) is left to the way out that the death of ckpt would take.
+ * Other threads go in and out as guests, by the same kind of steps: one at a time, or as many as there are slots in the
+ * foothold if several threads of ckpt trace them. Whoever does not come back under control (it hangs in the kernel) is left to the way out that the death of ckpt would take.
  */
 #include <elf.h>
 #include <errno.h>
@@ -30,10 +30,12 @@
 #include "compel/foothold.h"
 #include "compel/internal.h"
 #include "compel/tracer.h"
+#include "compel/visits.h"
 #include "macro.h"
 
 enum {
         SHARED_SIZE = 128 * 1024,
+        SEAT_SIZE = 16 * 1024, /* more for each guest but the first */
         HEAD_SIZE = PAGE_SIZE,
         GUARD_ROOM = 64, /* at the end: the word of the guard */
 };
@@ -41,8 +43,8 @@ enum {
 /* The page behind the agent. */
 struct head {
         struct compel_lane driver;
-        struct compel_lane guest;
-        uint32_t inside; /* enum compel_inside */
+        struct compel_lane guest[COMPEL_GUESTS_MAX];
+        uint32_t inside[COMPEL_GUESTS_MAX]; /* enum compel_inside */
 };
 
 _Static_assert(sizeof(struct head) <= HEAD_SIZE, "the head of a visit outgrew its page");
@@ -50,20 +52,33 @@ _Static_assert(sizeof(struct head) <= HEAD_SIZE, "the head of a visit outgrew it
 struct compel_visit {
         struct compel_thread *driver;
         struct foothold foothold;
-        char *local;    /* our mapping of the shared memory, and a private page of the guard */
-        raddr_t remote; /* the target's; 0: not mapped */
+        struct compel_visits *visits; /* NULL: it is by itself */
+        unsigned int guests;          /* at once */
+        size_t size;                  /* of the shared memory */
+        char *local;                  /* our mapping of it, and a private page of the guard */
+        raddr_t remote;               /* the target's; 0: not mapped */
         struct compel_guard guard;
         bool entered; /* the driver's registers are not its own */
         bool lost;    /* a thread in the agent or the stub is out of control */
         /* What is left to do of what has been started: its next step, for compel_visit_go(). NULL: nothing. */
         int (*next)(struct compel_visit *v, struct ckpt_error *err);
-        struct compel_batch batch;
+        struct compel_batch batch;                       /* of the driver and of the first guest */
+        struct compel_batch others[COMPEL_GUESTS_MAX - 1]; /* of the other guests */
+};
+
+/* Who is sent through the agent, by what. */
+struct passage {
+        struct compel_thread *t;
+        struct compel_batch *batch;
+        struct compel_lane *lane;
+        size_t stack; /* its end in the shared memory */
+        bool yield;   /* others want the CPUs */
 };
 
 /*
- * Layout of the shared memory: agent, head, stack of the guest, batch, which ends with the stack of
- * the driver, guard. The agent comes first, because of targets that must have no memory both
- * writable and executable.
+ * Layout of the shared memory: agent, head, the seats of further guests, each a batch that ends with its stack, stack of
+ * the first guest, batch, which ends with the stack of the driver, guard. The agent comes first, because of targets that
+ * must have no memory both writable and executable.
  */
 static size_t agent_room(void) {
         return page_align_up(compel_blob_size());
@@ -73,8 +88,17 @@ static struct head *head_of(const struct compel_visit *v) {
         return (struct head *)(v->local + agent_room());
 }
 
-static size_t guest_stack_end(void) {
-        return agent_room() + HEAD_SIZE + COMPEL_LANE_STACK;
+/* Of guest number 1 or more. */
+static size_t seat_of(unsigned int guest) {
+        return agent_room() + HEAD_SIZE + (guest - 1) * (size_t)SEAT_SIZE;
+}
+
+static size_t guest_stack_end(const struct compel_visit *v, unsigned int guest) {
+        return guest > 0 ? seat_of(guest + 1) : seat_of(v->guests) + COMPEL_LANE_STACK;
+}
+
+static size_t driver_stack_end(const struct compel_visit *v) {
+        return v->size - GUARD_ROOM;
 }
 
 static raddr_t remote_of(const struct compel_visit *v, const void *local) {
@@ -84,10 +108,10 @@ static raddr_t remote_of(const struct compel_visit *v, const void *local) {
 /* Whoever traces these threads in our place has to know where they are not in code of their own. */
 static void note_region(const struct compel_visit *v) {
         struct compel_region region = {
-                .stub = v->foothold.addr,
-                .stub_end = v->foothold.addr + foothold_size(),
+                .stub = foothold_start(&v->foothold),
+                .stub_end = v->foothold.end,
                 .map = v->remote,
-                .map_end = v->remote ? v->remote + SHARED_SIZE : 0,
+                .map_end = v->remote ? v->remote + v->size : 0,
         };
 
         compel_tracer_note(v->driver, &region);
@@ -124,7 +148,7 @@ static int inject(struct compel_visit *v, const char *entry, uint64_t nr, const 
 
 static int mmap_start(struct compel_visit *v, int prot) {
         const uint64_t arg[6] = {
-                0, SHARED_SIZE, (uint64_t)prot, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1, 0
+                0, v->size, (uint64_t)prot, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1, 0
         };
 
         return inject_start(v, compel_stub, SYS_mmap, arg);
@@ -157,20 +181,11 @@ static int mmap_again(struct compel_visit *v, int prot) {
 static int map_shared(struct compel_visit *v) {
         _cleanup_close_ int fd = -EBADF;
         char path[96];
-        void *p;
 
         snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", v->driver->tid,
-                 (unsigned long long)v->remote, (unsigned long long)v->remote + SHARED_SIZE);
+                 (unsigned long long)v->remote, (unsigned long long)v->remote + v->size);
         fd = open(path, O_RDWR | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        p = mmap(NULL, SHARED_SIZE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-                return -errno;
-        v->local = p;
-        if (mmap(p, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-                return -errno;
-        return 0;
+        return fd < 0 ? -errno : compel_visits_map(v->visits, fd, v->size, &v->local);
 }
 
 /*
@@ -189,7 +204,7 @@ static int map_agent(struct compel_visit *v) {
         if (r == 0)
                 r = map_shared(v);
         if (r == 0 && strict) {
-                const uint64_t arg[6] = { v->remote + agent_room(), SHARED_SIZE - agent_room(),
+                const uint64_t arg[6] = { v->remote + agent_room(), v->size - agent_room(),
                                           PROT_READ | PROT_WRITE };
 
                 r = inject(v, compel_stub_protect, SYS_mprotect, arg, &result);
@@ -197,38 +212,46 @@ static int map_agent(struct compel_visit *v) {
         return r < 0 ? r : (int)result;
 }
 
-static void init_lane(const struct compel_visit *v, struct compel_lane *lane, const char *leave,
-                      raddr_t leave_arg) {
-        bool guest = lane == &head_of(v)->guest;
+static void init_lane(const struct compel_visit *v, struct compel_lane *lane, enum foothold_slot slot,
+                      const char *leave) {
+        unsigned int guest = slot == FOOTHOLD_DRIVER ? 0 : slot - FOOTHOLD_GUEST;
+        raddr_t inside = remote_of(v, &head_of(v)->inside[guest]);
 
         *lane = (struct compel_lane){
                 .mode = COMPEL_MODE_VISIT,
                 .guard = remote_of(v, v->guard.word),
-                .leave = foothold_entry(&v->foothold, guest ? FOOTHOLD_GUEST : FOOTHOLD_DRIVER, leave),
-                .leave_arg = leave_arg,
-                .inside = remote_of(v, &head_of(v)->inside),
-                .is_guest = guest,
-                .map_len = SHARED_SIZE,
+                .leave = foothold_entry(&v->foothold, slot, leave),
+                .leave_arg = slot == FOOTHOLD_DRIVER ? v->remote : inside,
+                .inside = inside,
+                .nr_inside = v->guests,
+                .is_guest = slot != FOOTHOLD_DRIVER,
+                .map_len = v->size,
         };
 }
 
+/* The stacks are touched here, so that it is not the target's memory cgroup that has to pay for them. */
+static void init_guest(struct compel_visit *v, unsigned int guest) {
+        struct compel_batch *b = guest > 0 ? &v->others[guest - 1] : NULL;
+
+        v->local[guest_stack_end(v, guest) - 1] = 0;
+        if (b)
+                compel_batch_init(b, v->local + seat_of(guest), v->remote + seat_of(guest), SEAT_SIZE);
+        init_lane(v, &head_of(v)->guest[guest], FOOTHOLD_GUEST + guest, compel_stub_guest);
+}
+
 static int prepare_shared(struct compel_visit *v) {
-        size_t start = guest_stack_end();
+        size_t start = guest_stack_end(v, 0);
         int r;
 
         memcpy(v->local, compel_blob, compel_blob_size());
-        /*
-         * The stacks are touched here, so that it is not the target's memory cgroup that has to pay
-         * for them.
-         */
-        v->local[start - 1] = 0;
-        v->local[SHARED_SIZE - GUARD_ROOM - 1] = 0;
-        r = compel_guard_take(&v->guard, v->local + SHARED_SIZE);
+        v->local[driver_stack_end(v) - 1] = 0;
+        r = compel_guard_take(&v->guard, v->local + v->size);
         if (r < 0)
                 return r;
-        init_lane(v, &head_of(v)->driver, compel_stub_leave, v->remote);
-        init_lane(v, &head_of(v)->guest, compel_stub_guest, remote_of(v, &head_of(v)->inside));
-        compel_batch_init(&v->batch, v->local + start, v->remote + start, SHARED_SIZE - start);
+        init_lane(v, &head_of(v)->driver, FOOTHOLD_DRIVER, compel_stub_leave);
+        for (unsigned int i = 0; i < v->guests; i++)
+                init_guest(v, i);
+        compel_batch_init(&v->batch, v->local + start, v->remote + start, v->size - start);
         v->batch.tid = v->driver->tid;
         return 0;
 }
@@ -270,46 +293,72 @@ static int begin_enter(struct compel_visit *v, struct ckpt_error *err) {
         return r < 0 ? fail_begin(v, r, err) : 1;
 }
 
-static int begin(struct compel_visit *v) {
+/* How a visit is made. */
+struct manner {
+        struct compel_visits *visits;
+        bool alone;          /* nobody else is visited at this moment */
+        unsigned int guests; /* at once */
+};
+
+/*
+ * Nobody else looks for unused bytes before the stub is there. The errors of foothold_open(); *ret_result is what came of the
+ * writing.
+ */
+static int take_foothold(struct compel_visit *v, const struct compel_thread *threads, size_t nr_threads,
+                         const struct manner *how, int *ret_result) {
         int r;
 
-        note_region(v);
-        r = foothold_write(&v->foothold, FOOTHOLD_DRIVER, v->driver, SHARED_SIZE);
+        compel_visits_lock(how->visits);
+        r = foothold_open(&v->foothold, threads, nr_threads, how->alone);
+        if (r == 0) {
+                v->guests = MIN(how->guests, v->foothold.slots - FOOTHOLD_GUEST);
+                v->size = SHARED_SIZE + (v->guests - 1) * (size_t)SEAT_SIZE;
+                note_region(v);
+                *ret_result = foothold_write(&v->foothold, FOOTHOLD_DRIVER, v->driver, v->size);
+        }
+        compel_visits_unlock(how->visits);
+        return r;
+}
+
+static int begin(struct compel_visit *v, int r) {
         v->next = begin_enter;
         return r < 0 ? r : mmap_start(v, PROT_READ | PROT_WRITE | PROT_EXEC);
 }
 
-static int start(struct compel_thread *threads, size_t nr_threads, bool alone, struct compel_visit **ret,
-                 struct ckpt_error *err) {
+static int start(struct compel_thread *threads, size_t nr_threads, const struct manner *how,
+                 struct compel_visit **ret, struct ckpt_error *err) {
         _cleanup_(compel_visit_free) struct compel_visit *v = calloc(1, sizeof(*v));
         const char *reason;
-        int r;
+        int r, written = 0;
 
         if (!v)
                 return ckpt_error_errno(err, -ENOMEM, "cannot visit pid %d", threads[0].tid);
         ckpt_assert(nr_threads > 0 && threads[0].stopped);
         v->driver = &threads[0];
+        v->visits = how->visits;
         v->foothold.mem_fd = -EBADF;
         reason = compel_unenterable(v->driver);
         if (reason)
                 return refuse(v->driver, reason, err);
-        r = foothold_open(&v->foothold, threads, nr_threads, alone);
+        r = take_foothold(v, threads, nr_threads, how, &written);
         if (r == -EAGAIN || r == -EBUSY)
                 return r;
         if (r == -ENOENT)
                 return refuse(v->driver,
                               "no executable page of it has the few hundred unused bytes that takes", err);
         if (r == 0)
-                r = begin(v);
+                r = begin(v, written);
         if (r < 0)
                 return fail_begin(v, r, err);
         *ret = TAKE_PTR(v);
         return 1;
 }
 
-int compel_visit_start(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
-                       struct ckpt_error *err) {
-        return start(threads, nr_threads, false, ret, err);
+int compel_visit_start(struct compel_visits *visits, struct compel_thread *threads, size_t nr_threads,
+                       struct compel_visit **ret, struct ckpt_error *err) {
+        const struct manner how = { .visits = visits, .guests = 1 };
+
+        return start(threads, nr_threads, &how, ret, err);
 }
 
 int compel_visit_go(struct compel_visit *v, struct ckpt_error *err) {
@@ -323,12 +372,14 @@ static int finish(struct compel_visit *v, int r, struct ckpt_error *err) {
         return r;
 }
 
-int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
-                       struct ckpt_error *err) {
+int compel_visit_begin_many(struct compel_thread *threads, size_t nr_threads, unsigned int guests,
+                            struct compel_visit **ret, struct ckpt_error *err) {
         _cleanup_(compel_visit_free) struct compel_visit *v = NULL;
+        const struct manner how = { .alone = true, .guests = guests };
         int r;
 
-        r = start(threads, nr_threads, true, &v, err);
+        ckpt_assert(guests > 0 && guests <= COMPEL_GUESTS_MAX);
+        r = start(threads, nr_threads, &how, &v, err);
         if (r > 0)
                 r = finish(v, r, err);
         if (r == 0)
@@ -336,8 +387,22 @@ int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct 
         return r;
 }
 
+int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
+                       struct ckpt_error *err) {
+        return compel_visit_begin_many(threads, nr_threads, 1, ret, err);
+}
+
+unsigned int compel_visit_guests(const struct compel_visit *v) {
+        return v->guests;
+}
+
 struct compel_batch *compel_visit_batch(struct compel_visit *v) {
         return &v->batch;
+}
+
+struct compel_batch *compel_visit_guest_batch(struct compel_visit *v, unsigned int guest) {
+        ckpt_assert(guest < v->guests);
+        return guest > 0 ? &v->others[guest - 1] : &v->batch;
 }
 
 static bool still_there(void *arg) {
@@ -347,48 +412,57 @@ static bool still_there(void *arg) {
         return compel_is_running(t);
 }
 
-/* Have `t`, which stands in a ptrace stop with signals blocked, set out to run the batch in the agent. */
-static int pass_start(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane,
-                      size_t stack) {
-        struct user_regs_struct regs = t->regs;
+/* Have a thread that stands in a ptrace stop with signals blocked set out to run the batch in the agent. */
+static int pass_start(struct compel_visit *v, const struct passage *p) {
+        struct user_regs_struct regs = p->t->regs;
+        struct compel_batch *b = p->batch;
         int r;
 
-        v->batch.lane = lane;
-        v->batch.lane_remote = remote_of(v, lane);
-        v->batch.tid = t->tid;
-        lane->ops = remote_of(v, v->batch.ops);
-        lane->nr_ops = v->batch.n;
-        lane->nr_done = 0;
-        v->batch.command = lane->done + 1;
-        lane->command = v->batch.command;
-        lane->sigmask = t->sigmask;
-        lane->intr = arch_intr(&t->regs);
-        lane->job_stopped = t->stop_signal != 0 || t->stop_pending;
-        arch_set_call(&regs, v->remote, remote_of(v, lane), v->remote + stack);
-        r = compel_set_regs(t, &regs);
-        return r < 0 ? r : compel_resume(t);
+        b->lane = p->lane;
+        b->lane_remote = remote_of(v, p->lane);
+        b->tid = p->t->tid;
+        p->lane->ops = remote_of(v, b->ops);
+        p->lane->nr_ops = b->n;
+        p->lane->nr_done = 0;
+        b->command = p->lane->done + 1;
+        p->lane->command = b->command;
+        p->lane->sigmask = p->t->sigmask;
+        p->lane->intr = arch_intr(&p->t->regs);
+        p->lane->job_stopped = p->t->stop_signal != 0 || p->t->stop_pending;
+        arch_set_call(&regs, v->remote, remote_of(v, p->lane), v->remote + p->stack);
+        r = compel_set_regs(p->t, &regs);
+        return r < 0 ? r : compel_resume(p->t);
 }
 
 /* When it has, it is asked to stop inside the agent. */
-static int pass_answered(struct compel_visit *v, struct compel_thread *t) {
+static int pass_answered(const struct passage *p) {
         int r;
 
-        while (compel_await(v->batch.lane, v->batch.command, still_there, t) == -ESRCH) {
-                r = compel_go_on(t);
+        while (compel_await(p->batch->lane, p->batch->command, p->yield, still_there, p->t) == -ESRCH) {
+                r = compel_go_on(p->t);
                 if (r < 0)
                         return r;
         }
-        return compel_interrupt_later(t);
+        return compel_interrupt_later(p->t);
 }
 
-static int pass_through(struct compel_visit *v, struct compel_thread *t, struct compel_lane *lane,
-                        size_t stack) {
+static int pass_through(struct compel_visit *v, const struct passage *p) {
         int r;
 
-        r = pass_start(v, t, lane, stack);
+        r = pass_start(v, p);
         if (r == 0)
-                r = pass_answered(v, t);
-        return r < 0 ? r : compel_await_stop(t);
+                r = pass_answered(p);
+        return r < 0 ? r : compel_await_stop(p->t);
+}
+
+static struct passage driver_passage(struct compel_visit *v) {
+        return (struct passage){
+                .t = v->driver,
+                .batch = &v->batch,
+                .lane = &head_of(v)->driver,
+                .stack = driver_stack_end(v),
+                .yield = true,
+        };
 }
 
 /* Put `t`, which has its own stack pointer and flags, somewhere into the stub. */
@@ -409,105 +483,138 @@ static int put_back(struct compel_thread *t) {
         return r;
 }
 
-static void set_inside(struct compel_visit *v, enum compel_inside inside) {
-        __atomic_store_n(&head_of(v)->inside, inside, __ATOMIC_SEQ_CST);
+static void set_inside(struct compel_visit *v, unsigned int guest, enum compel_inside inside) {
+        __atomic_store_n(&head_of(v)->inside[guest], inside, __ATOMIC_SEQ_CST);
 }
 
 /* The registers of `t` lead to its own work by way of the stub at every step, as those of the driver do. */
-static int enter_guest(struct compel_visit *v, struct compel_thread *t) {
+static int enter_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
         int r;
 
-        r = foothold_write(&v->foothold, FOOTHOLD_GUEST, t, 0);
+        r = foothold_write(&v->foothold, FOOTHOLD_GUEST + guest, t, 0);
         if (r == 0)
-                r = put_in_stub(v, t, FOOTHOLD_GUEST, compel_stub_resume, 0);
+                r = put_in_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_resume, 0);
         if (r == 0)
                 r = compel_set_sigmask(t, ~0ULL);
         return r;
 }
 
-static int leave_guest(struct compel_visit *v, struct compel_thread *t) {
+static int leave_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
         int r;
 
         /* The agent said that it was in. From now on it may be out, for all that the driver can know. */
-        set_inside(v, COMPEL_INSIDE_MAYBE);
-        r = put_in_stub(v, t, FOOTHOLD_GUEST, compel_stub_guest_out, remote_of(v, &head_of(v)->inside));
+        set_inside(v, guest, COMPEL_INSIDE_MAYBE);
+        r = put_in_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_guest_out,
+                        remote_of(v, &head_of(v)->inside[guest]));
         if (r == 0)
                 r = put_back(t);
         return r;
 }
 
-static int pass_guest(struct compel_visit *v, struct compel_thread *t) {
+static int pass_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
+        const struct passage p = {
+                .t = t,
+                .batch = compel_visit_guest_batch(v, guest),
+                .lane = &head_of(v)->guest[guest],
+                .stack = guest_stack_end(v, guest),
+                .yield = true,
+        };
         int r, r2 = 0;
 
-        r = enter_guest(v, t);
+        r = enter_guest(v, guest, t);
         if (r == 0) {
-                set_inside(v, COMPEL_INSIDE_MAYBE);
-                r = pass_through(v, t, &head_of(v)->guest, guest_stack_end());
+                set_inside(v, guest, COMPEL_INSIDE_MAYBE);
+                r = pass_through(v, &p);
         }
         if (t->stopped)
-                r2 = leave_guest(v, t);
+                r2 = leave_guest(v, guest, t);
         if (t->stopped || r == -ESRCH)
-                set_inside(v, COMPEL_INSIDE_NOBODY);
+                set_inside(v, guest, COMPEL_INSIDE_NOBODY);
         return r < 0 ? r : r2;
 }
 
-/* `r` is what came of the way through the agent. */
-static int run_result(struct compel_visit *v, const struct compel_thread *t, int r, struct ckpt_error *err) {
-        v->lost |= r < 0 && r != -ESRCH && !t->stopped;
+static bool is_lost(const struct compel_visit *v) {
+        return __atomic_load_n(&v->lost, __ATOMIC_RELAXED);
+}
+
+static void set_lost(struct compel_visit *v, bool lost) {
+        if (lost)
+                __atomic_store_n(&v->lost, true, __ATOMIC_RELAXED);
+}
+
+/* `r` is what came of the way of `t` through the agent. */
+static int run_result(struct compel_visit *v, const struct compel_thread *t, const struct compel_batch *b,
+                      int r, struct ckpt_error *err) {
+        set_lost(v, r < 0 && r != -ESRCH && !t->stopped);
         if (r == -ESRCH)
                 return ckpt_error(err, r, "pid %d died while it was carrying out system calls", t->tid);
         if (r < 0)
                 return ckpt_error_errno(err, r, "pid %d: cannot have it carry out system calls", t->tid);
-        return compel_batch_result(&v->batch, err);
+        return compel_batch_result(b, err);
+}
+
+static int driver_result(struct compel_visit *v, int r, struct ckpt_error *err) {
+        return run_result(v, v->driver, &v->batch, r, err);
 }
 
 static int run_stopped(struct compel_visit *v, struct ckpt_error *err) {
         v->next = NULL;
-        return run_result(v, v->driver, compel_await_stop(v->driver), err);
+        return driver_result(v, compel_await_stop(v->driver), err);
 }
 
 static int run_answered(struct compel_visit *v, struct ckpt_error *err) {
-        int r = pass_answered(v, v->driver);
+        struct passage p = driver_passage(v);
+        int r = pass_answered(&p);
 
         v->next = r < 0 ? NULL : run_stopped;
-        return r < 0 ? run_result(v, v->driver, r, err) : 1;
+        return r < 0 ? driver_result(v, r, err) : 1;
 }
 
 int compel_visit_run_start(struct compel_visit *v, struct ckpt_error *err) {
+        struct passage p;
         int r = v->batch.error;
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", v->driver->tid);
-        if (!v->driver->stopped || v->lost)
+        if (!v->driver->stopped || is_lost(v))
                 r = -ESRCH;
-        else
-                r = pass_start(v, v->driver, &head_of(v)->driver, SHARED_SIZE - GUARD_ROOM);
+        else {
+                p = driver_passage(v);
+                r = pass_start(v, &p);
+        }
         v->next = r < 0 ? NULL : run_answered;
-        return r < 0 ? run_result(v, v->driver, r, err) : 1;
+        return r < 0 ? driver_result(v, r, err) : 1;
 }
 
-int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err) {
+int compel_visit_run_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t,
+                           struct ckpt_error *err) {
+        const struct compel_batch *b = compel_visit_guest_batch(v, guest);
         const char *reason;
-        int r = v->batch.error;
+        int r = b->error;
 
-        if (t == v->driver)
-                return finish(v, compel_visit_run_start(v, err), err);
+        ckpt_assert(t != v->driver);
         reason = compel_unenterable(t);
         if (reason)
                 return refuse(t, reason, err);
         if (r < 0)
                 return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", t->tid);
-        if (!t->stopped || !v->driver->stopped || v->lost)
+        if (!t->stopped || !v->driver->stopped || is_lost(v))
                 r = -ESRCH;
         else
-                r = pass_guest(v, t);
-        return run_result(v, t, r, err);
+                r = pass_guest(v, guest, t);
+        return run_result(v, t, b, r, err);
+}
+
+int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err) {
+        if (t == v->driver)
+                return finish(v, compel_visit_run_start(v, err), err);
+        return compel_visit_run_guest(v, 0, t, err);
 }
 
 static void free_shared(struct compel_visit *v) {
         compel_guard_drop(&v->guard);
         if (v->local)
-                munmap(v->local, SHARED_SIZE + PAGE_SIZE);
+                compel_visits_unmap(v->visits, v->local, v->size);
         v->local = NULL;
 }
 
@@ -595,6 +702,8 @@ void compel_visit_free(struct compel_visit **v) {
                 return;
         compel_visit_end(*v, NULL);
         compel_batch_done(&(*v)->batch);
+        for (size_t i = 0; i < ELEMENTSOF((*v)->others); i++)
+                compel_batch_done(&(*v)->others[i]);
         free(*v);
         *v = NULL;
 }

@@ -134,6 +134,13 @@ static void wait_for_guest(const uint32_t *inside) {
         }
 }
 
+static void wait_for_guests(const struct compel_lane *lane) {
+        const uint32_t *inside = (const uint32_t *)lane->inside;
+
+        for (uint32_t i = 0; i < lane->nr_inside; i++)
+                wait_for_guest(&inside[i]);
+}
+
 static bool handler_interrupts(const struct compel_lane *lane, uint64_t signo) {
         uint64_t action[4] = { 0 }; /* handler, flags, restorer, mask */
         uint64_t arg[6] = { signo, 0, (uint64_t)action, 8 };
@@ -186,7 +193,7 @@ static void __attribute__((noreturn)) wait_to_leave(struct compel_lane *lane) {
                 wait_for_job_stop();
         if (!lane->is_guest) {
                 keep_from_children(lane);
-                wait_for_guest((uint32_t *)lane->inside);
+                wait_for_guests(lane);
         }
         agent_leave(lane->leave, lane->leave_arg, call_ends(lane));
 }

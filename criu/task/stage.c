@@ -95,6 +95,7 @@ static int read_thread(struct dump_thread *t, struct ckpt_error *err) {
 /* compel wants the threads of a process side by side: copies, which go back when the visit ends. */
 struct visiting {
         struct dump_task *task;
+        struct compel_visits *visits; /* of the group */
         struct compel_thread *stops;
         struct compel_visit *visit;
         void **asked;
@@ -106,6 +107,7 @@ struct visiting {
 struct group {
         struct visiting v[TASK_GROUP_MAX];
         size_t n;
+        struct compel_visits *visits;
         int result;
         struct ckpt_error *err;
 };
@@ -119,6 +121,7 @@ static void group_done(struct group *g) {
                         v->task->threads[j].stop = v->stops[j];
                 free(v->stops);
         }
+        compel_visits_free(&g->visits);
 }
 
 /* Take a step of each that has one, or has not failed yet, until nobody has any more. */
@@ -177,7 +180,7 @@ static int start_visit(struct visiting *v, struct ckpt_error *err) {
         int r;
 
         prepare_visit(v);
-        r = compel_visit_start(v->stops, v->task->nr_threads, &v->visit, err);
+        r = compel_visit_start(v->visits, v->stops, v->task->nr_threads, &v->visit, err);
         if (r != -EBUSY)
                 return begin_result(v, r, err);
         v->later = true;
@@ -279,8 +282,11 @@ static int visit_alone(struct dump_task *t, struct ckpt_error *err) {
 static int visit(struct dump_task **tasks, size_t n, struct ckpt_error *err) {
         _cleanup_(group_done) struct group g = { .n = n, .err = err };
 
-        for (size_t i = 0; i < n; i++)
+        ckpt_assert(compel_visits_new(NULL, &g.visits) == 0);
+        for (size_t i = 0; i < n; i++) {
                 g.v[i].task = tasks[i];
+                g.v[i].visits = g.visits;
+        }
         visit_group(&g, false);
         for (size_t i = 0; g.result == 0 && i < n; i++)
                 if (g.v[i].later) {

@@ -361,12 +361,12 @@ static void one_start_per_memory(void **state) {
         other = t.sh->pid;
         assert_int_equal(stop_all(&a, t.pid), 0);
         assert_int_equal(stop_all(&b, other), 0);
-        assert_int_equal(compel_visit_start(a.thread, a.n, &va, &err), 1);
-        assert_int_equal(compel_visit_start(b.thread, b.n, &vb, &err), -EBUSY);
+        assert_int_equal(compel_visit_start(NULL, a.thread, a.n, &va, &err), 1);
+        assert_int_equal(compel_visit_start(NULL, b.thread, b.n, &vb, &err), -EBUSY);
         assert_null(vb);
         assert_false(ckpt_error_is_set(&err));
         compel_visit_free(&va);
-        assert_int_equal(compel_visit_start(b.thread, b.n, &vb, &err), 1);
+        assert_int_equal(compel_visit_start(NULL, b.thread, b.n, &vb, &err), 1);
         compel_visit_free(&vb);
         let_go(&a);
         let_go(&b);
@@ -411,7 +411,7 @@ static void visit_side_by_side(unsigned int steps) {
                 assert_true(lives(&s->t));
                 snapshot_take(s->t.pid, &s->before);
                 assert_int_equal(stop_all(&s->stopped, s->t.pid), 0);
-                assert_int_equal(compel_visit_start(s->stopped.thread, 1, &s->v, &err), 1);
+                assert_int_equal(compel_visit_start(NULL, s->stopped.thread, 1, &s->v, &err), 1);
         }
         for (size_t i = 0; steps <= 2 && i < steps * SIDE_BY_SIDE; i++)
                 assert_true(compel_visit_go(sides[i % SIDE_BY_SIDE].v, &err) >= 0);
