@@ -71,7 +71,7 @@ struct compel_tracer;
 int compel_tracer_start(struct compel_tracer **ret, struct ckpt_error *err);
 void compel_tracer_free(struct compel_tracer **t);
 
-/* As the kernel tells who traces a thread. NULL: ckpt itself. */
+/* As the kernel tells who traces a thread. NULL: the calling thread. */
 pid_t compel_tracer_pid(const struct compel_tracer *t);
 
 /* As compel_seize(), by that process; NULL: by ckpt. */

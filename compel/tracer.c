@@ -228,7 +228,7 @@ void compel_tracer_free(struct compel_tracer **tracer) {
 }
 
 pid_t compel_tracer_pid(const struct compel_tracer *t) {
-        return t ? t->pid : getpid();
+        return t ? t->pid : (pid_t)syscall(SYS_gettid);
 }
 
 static bool exchange_byte(int sock) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "dump/stages.h"
+#include "dump/tracers.h"
 #include "fd/fd.h"
 #include "image/wire_values.h"
 #include "lib/fault.h"
@@ -99,25 +100,28 @@ struct group {
         size_t n;
 };
 
+static int add_rest(struct dump_task *t, struct ckpt_error *err) {
+        if (pool_add(t->dump->aside, collect_rest, t) < 0)
+                return ckpt_error_errno(err, -ENOMEM, "cannot go on with pid %d (%s)", t->pid, t->stat.comm);
+        return 0;
+}
+
 static int collect_group(struct group *g, struct ckpt_error *err) {
         int r = 0;
 
         if (g->n > 0)
                 r = task_collect(g->v, g->n, err);
         for (size_t i = 0; r == 0 && i < g->n; i++)
-                if (pool_add(g->v[i]->dump->aside, collect_rest, g->v[i]) < 0)
-                        r = ckpt_error_errno(err, -ENOMEM, "cannot go on with %s", dump_task_name(g->v[i]));
+                if (!g->v[i]->visit_later)
+                        r = add_rest(g->v[i], err);
         g->n = 0;
         return r;
 }
 
 static int collect_task(struct dump_task *t, struct group *g, struct ckpt_error *err) {
-        bool alone;
+        bool alone = task_collects_alone(t);
         int r = 0;
 
-        if (t->state == 'Z')
-                return collect_zombie(t, err);
-        alone = task_collects_alone(t);
         if (alone)
                 r = collect_group(g, err);
         if (r == 0)
@@ -125,15 +129,52 @@ static int collect_task(struct dump_task *t, struct group *g, struct ckpt_error 
         return r == 0 && (alone || g->n == ELEMENTSOF(g->v)) ? collect_group(g, err) : r;
 }
 
-static int collect_tasks(struct dump *d, struct ckpt_error *err) {
+/* The processes that this tracer has alone. */
+static int collect_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
+        const struct dump *d = arg;
         struct group group = { .n = 0 };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
+                if (d->tasks[i]->state != 'Z' && !d->tasks[i]->spread && d->tasks[i]->tracer == tracer)
+                        r = collect_task(d->tasks[i], &group, err);
+        return r < 0 ? r : collect_group(&group, err);
+}
+
+static int collect_later(void *arg, unsigned int tracer __attribute__((unused)), struct ckpt_error *err) {
+        return task_visit_alone(arg, err);
+}
+
+/* Those that nobody else may be visited beside, and those that all tracers share. */
+static int collect_others(struct dump *d, struct ckpt_error *err) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
+                struct dump_task *t = d->tasks[i];
+
+                if (t->state == 'Z' || (!t->visit_later && !t->spread))
+                        continue;
+                if (t->visit_later)
+                        r = tracers_run_at(&t->threads[0], collect_later, t, err);
+                else
+                        r = task_collect_spread(t, err);
+                if (r == 0)
+                        r = add_rest(t, err);
+        }
+        return r;
+}
+
+static int collect_tasks(struct dump *d, struct ckpt_error *err) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
                 make_ids(d->tasks[i], i);
-                r = collect_task(d->tasks[i], &group, err);
+                if (d->tasks[i]->state == 'Z')
+                        r = collect_zombie(d->tasks[i], err);
         }
-        return r < 0 ? r : collect_group(&group, err);
+        if (r == 0)
+                r = tracers_run(d, collect_part, d, err);
+        return r < 0 ? r : collect_others(d, err);
 }
 
 int collect(struct dump *d, struct ckpt_error *err) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "dump/stages.h"
+#include "dump/tracers.h"
 #include "images/inventory.pb-c.h"
 #include "cleanup.h"
 #include "lib/clock.h"
@@ -107,23 +108,33 @@ static int reap_many(struct dump_task *parent) {
         return r;
 }
 
+struct reaping {
+        struct dump_task *parent;
+        pid_t child; /* one of them */
+        size_t n;
+};
+
+static int have_reaped(void *arg, unsigned int tracer __attribute__((unused)),
+                       struct ckpt_error *err __attribute__((unused))) {
+        const struct reaping *reap = arg;
+
+        return reap->n == 1 ? reap_one(reap->parent, reap->child) : reap_many(reap->parent);
+}
+
 /* A pid is free as soon as the parent, which is stopped, has been made to reap it. */
 static void reap_children(struct dump_task *parent) {
+        struct reaping reap = { .parent = parent };
         struct dump *d = parent->dump;
-        pid_t child = 0;
-        size_t n = 0;
         int r = 0;
 
         for (size_t i = 0; i < d->nr_tasks; i++)
                 if (d->tasks[i]->parent == parent) {
                         wait_threads(d->tasks[i]);
-                        child = d->tasks[i]->pid;
-                        n++;
+                        reap.child = d->tasks[i]->pid;
+                        reap.n++;
                 }
-        if (n == 1)
-                r = reap_one(parent, child);
-        else if (n > 1)
-                r = reap_many(parent);
+        if (reap.n > 0)
+                r = tracers_run_at(&parent->threads[0], have_reaped, &reap, NULL);
         if (r < 0)
                 log_debug("children of pid %d stay zombies until their new parent reaps them", parent->pid);
 }

@@ -13,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cleanup.h"
 #include "dump/stages.h"
+#include "dump/tracers.h"
 #include "fd/fd.h"
 #include "lib/clock.h"
 #include "lib/io.h"
@@ -145,6 +146,7 @@ static void release(struct dump *d) {
         fd_dump_free(d);
         ipc_dump_free(d);
         seccomp_dump_free(d);
+        tracers_free(d);
         compel_tracer_free(&d->tracer);
         tree_free(d);
         blockers_free(&d->blockers);

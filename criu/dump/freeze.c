@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "dump/blockers.h"
 #include "dump/stages.h"
+#include "dump/tracers.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "log.h"
@@ -22,7 +23,7 @@ enum {
         RETRY_PAUSE_MS = 10,
 };
 
-/* Somebody else traces the thread, or it is just dying. */
+/* Somebody else traces the thread, or it is just dying. Other threads of the process may be stopped at the same time. */
 static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_proc_status_ struct proc_status status = { 0 };
@@ -32,12 +33,12 @@ static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
                 return 0;
         if (status.tracer_pid > 0) {
                 ckpt_error(err, -EBUSY,
-                           "%s is traced by pid %d, and a task has one tracer at most; the tree runs on",
-                           dump_task_name(t->task), status.tracer_pid);
+                           "pid %d (%s) is traced by pid %d, and a task has one tracer at most; the tree runs on",
+                           t->task->pid, t->task->stat.comm, status.tracer_pid);
                 return ckpt_error_hint(err, "End the debugger or strace first");
         }
-        ckpt_error_errno(err, r, "%s: cannot stop its thread %d; the tree runs on", dump_task_name(t->task),
-                         t->tid);
+        ckpt_error_errno(err, r, "pid %d (%s): cannot stop its thread %d; the tree runs on", t->task->pid,
+                         t->task->stat.comm, t->tid);
         return ckpt_error_hint(err, "ckpt needs CAP_SYS_PTRACE over the tree: run it as root");
 }
 
@@ -76,32 +77,32 @@ static int seize(struct dump_thread *th) {
         return compel_seize_by(tracer, &th->stop, th->tid, tracer ? PTRACE_O_SUSPEND_SECCOMP : 0);
 }
 
-/* Seize threads [first, nr_threads): all are asked before the first is waited for. */
-static int seize_threads(struct dump_task *t, size_t first, struct ckpt_error *err) {
-        size_t i = first;
-        int r;
+/* Ask the threads from number `first` on that are this tracer's to stop. */
+static int seize_threads(struct dump_task *t, size_t first, unsigned int tracer, struct ckpt_error *err) {
+        int r = 0;
 
-        if (needs_tracer(t) && !t->dump->tracer) {
+        if (needs_tracer(t) && !t->dump->tracer)
                 r = compel_tracer_start(&t->dump->tracer, err);
-                if (r < 0)
-                        return r;
-        }
-        while (i < t->nr_threads) {
+        for (size_t i = first; r == 0 && i < t->nr_threads; i++) {
                 struct dump_thread *th = &t->threads[i];
 
+                if (tracers_of(th) != tracer)
+                        continue;
                 r = seize(th);
-                if (r == 0 || is_ours_already(th)) {
-                        i++;
+                if (r == 0 || is_ours_already(th))
                         r = fault_point_error(FAULT_DUMP_SEIZE_EACH, err);
-                } else {
+                else {
                         r = cannot_seize(th, r, err);
-                        if (r == 0)
-                                remove_thread(t, i);
+                        th->gone = true;
                 }
-                if (r < 0)
-                        return r;
         }
-        return 0;
+        return r;
+}
+
+static void remove_gone(struct dump_task *t, size_t first) {
+        for (size_t i = t->nr_threads; i-- > first;)
+                if (t->threads[i].gone)
+                        remove_thread(t, i);
 }
 
 static bool sleeps_uninterruptibly(struct dump_thread *th) {
@@ -121,20 +122,19 @@ static int wait_thread(struct dump_thread *th) {
         return r;
 }
 
-static int wait_threads(struct dump_task *t, size_t first) {
-        size_t i = first;
+static int wait_threads(struct dump_task *t, size_t first, unsigned int tracer) {
+        int r = 0;
 
-        while (i < t->nr_threads) {
-                int r = wait_thread(&t->threads[i]);
+        for (size_t i = first; r == 0 && i < t->nr_threads; i++) {
+                struct dump_thread *th = &t->threads[i];
 
-                if (r == -ESRCH)
-                        remove_thread(t, i);
-                else if (r < 0)
-                        return r;
-                else
-                        i++;
+                if (tracers_of(th) != tracer || th->gone)
+                        continue;
+                r = wait_thread(th);
+                th->gone = r == -ESRCH;
+                r = th->gone ? 0 : r;
         }
-        return 0;
+        return r;
 }
 
 /* Threads that have not been asked to stop yet are asked, from number *ret_first on. Returns how many. */
@@ -144,7 +144,8 @@ static int seize_new(struct dump_task *t, size_t *ret_first, struct ckpt_error *
         *ret_first = t->nr_threads;
         r = tree_refresh_threads(t, err);
         if (r > 0)
-                r = seize_threads(t, *ret_first, err);
+                r = seize_threads(t, *ret_first, t->tracer, err);
+        remove_gone(t, *ret_first);
         return r < 0 ? r : (int)(t->nr_threads - *ret_first);
 }
 
@@ -153,7 +154,8 @@ static int wait_task(struct dump_task *t, size_t first, struct ckpt_error *err) 
         int r;
 
         do {
-                r = wait_threads(t, first);
+                r = wait_threads(t, first, t->tracer);
+                remove_gone(t, first);
                 if (r == 0)
                         r = seize_new(t, &first, err);
         } while (r > 0);
@@ -161,49 +163,119 @@ static int wait_task(struct dump_task *t, size_t first, struct ckpt_error *err) 
         return r;
 }
 
-static int cannot_freeze(struct dump_task *t, int r, struct ckpt_error *err) {
+static int cannot_freeze(const struct dump_task *t, int r, struct ckpt_error *err) {
         if (r == -ETIMEDOUT)
                 return ckpt_error(err, r,
-                                  "%s sleeps in the kernel where nothing can interrupt it, and cannot "
+                                  "pid %d (%s) sleeps in the kernel where nothing can interrupt it, and cannot "
                                   "be stopped; the tree runs on",
-                                  dump_task_name(t));
-        return ckpt_error_errno(err, r, "%s: cannot stop it; the tree runs on", dump_task_name(t));
+                                  t->pid, t->stat.comm);
+        return ckpt_error_errno(err, r, "pid %d (%s): cannot stop it; the tree runs on", t->pid, t->stat.comm);
+}
+
+/* ---- one process in the hands of several tracers ---- */
+
+struct spread_freezing {
+        struct dump_task *task;
+        size_t first;
+};
+
+static int freeze_spread_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
+        const struct spread_freezing *f = arg;
+        int r;
+
+        r = seize_threads(f->task, f->first, tracer, err);
+        if (r == 0)
+                r = wait_threads(f->task, f->first, tracer);
+        return r < 0 ? cannot_freeze(f->task, r, err) : 0;
+}
+
+static int freeze_spread(struct dump_task *t, struct ckpt_error *err) {
+        struct spread_freezing f = { .task = t };
+        int r;
+
+        do {
+                f.first = t->nr_threads;
+                r = tree_refresh_threads(t, err);
+                if (r > 0) {
+                        int r2 = tracers_run(t->dump, freeze_spread_part, &f, err);
+
+                        remove_gone(t, f.first);
+                        r = r2 < 0 ? r2 : r;
+                }
+        } while (r > 0);
+        t->frozen = r == 0;
+        return r;
+}
+
+/* ---- processes ---- */
+
+/* Processes that are stopped together: none of them is the parent of another. */
+struct freezing {
+        struct dump_task **tasks;
+        size_t n;
+        size_t *first;
+};
+
+static bool is_part(const struct dump_task *t, unsigned int tracer) {
+        return !t->frozen && !t->spread && t->tracer == tracer;
+}
+
+/* All are asked to stop before the first is waited for. */
+static int freeze_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
+        const struct freezing *f = arg;
+        int r;
+
+        for (size_t i = 0; i < f->n; i++) {
+                r = is_part(f->tasks[i], tracer) ? seize_new(f->tasks[i], &f->first[i], err) : 0;
+                if (r < 0)
+                        return cannot_freeze(f->tasks[i], r, err);
+        }
+        for (size_t i = 0; i < f->n; i++) {
+                r = is_part(f->tasks[i], tracer) ? wait_task(f->tasks[i], f->first[i], err) : 0;
+                if (r < 0)
+                        return cannot_freeze(f->tasks[i], r, err);
+        }
+        return 0;
+}
+
+/* Has anybody but the main thread a part in them? */
+static bool is_shared(const struct freezing *f) {
+        for (size_t i = 0; i < f->n; i++)
+                if (f->tasks[i]->tracer != 0)
+                        return true;
+        return false;
 }
 
 /*
- * Processes from number `from` on, all of which are asked to stop before the first is waited for; up to one whose parent is
- * among them: in vfork(2), that stops only when its child has gone on. *ret_end: the number after the last.
+ * Processes from number `from` on, up to one whose parent is among them: in vfork(2), that stops only when its child has
+ * gone on. *ret_end: the number after the last.
  */
 static int freeze_some(struct dump *d, size_t from, size_t *first, size_t *ret_end, struct ckpt_error *err) {
-        size_t end;
+        struct freezing f = { .tasks = d->tasks + from, .first = first };
         int r;
 
-        for (end = from; end < d->nr_tasks; end++) {
-                struct dump_task *t = d->tasks[end];
+        for (; from + f.n < d->nr_tasks; f.n++) {
+                const struct dump_task *t = d->tasks[from + f.n];
 
-                if (t->frozen)
-                        continue;
-                if (end > from && t->parent && !t->parent->frozen)
+                if (!t->frozen && f.n > 0 && t->parent && !t->parent->frozen)
                         break;
-                r = seize_new(t, &first[end], err);
-                if (r < 0)
-                        return cannot_freeze(t, r, err);
         }
-        for (size_t i = from; i < end; i++) {
-                r = d->tasks[i]->frozen ? 0 : wait_task(d->tasks[i], first[i], err);
-                if (r < 0)
-                        return cannot_freeze(d->tasks[i], r, err);
-        }
-        *ret_end = end;
-        return 0;
+        tracers_assign(d, f.tasks, f.n);
+        r = is_shared(&f) ? tracers_run(d, freeze_part, &f, err) : freeze_part(&f, 0, err);
+        for (size_t i = 0; r == 0 && i < f.n; i++)
+                if (f.tasks[i]->spread && !f.tasks[i]->frozen)
+                        r = freeze_spread(f.tasks[i], err);
+        *ret_end = from + f.n;
+        return r;
 }
 
 static int freeze_tasks(struct dump *d, struct ckpt_error *err) {
         _cleanup_free_ size_t *first = reallocarray(NULL, d->nr_tasks + 1, sizeof(*first));
         size_t at = 0;
-        int r = 0;
+        int r;
 
         ckpt_assert(first);
+        r = tracers_start(d, err);
         while (r == 0 && at < d->nr_tasks)
                 r = freeze_some(d, at, first, &at, err);
         return r;
@@ -249,11 +321,8 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
         }
 }
 
-/* The leader last: of a process that was killed meanwhile it reports the end only after the others. */
 void thaw(struct dump *d) {
-        for (size_t i = 0; i < d->nr_tasks; i++)
-                for (size_t j = d->tasks[i]->nr_threads; j-- > 0;)
-                        compel_release(&d->tasks[i]->threads[j].stop);
+        tracers_release(d, d->tasks, d->nr_tasks);
 }
 
 /* Forget what the attempt found out; threads are read anew by the next one. */

@@ -6,9 +6,9 @@
  * While the tree is looked at and collected, one worker (`aside`) does what memory and descriptors need of a task
  * that the main thread is done with; so mem/ and fd/ see one task at a time.
  *
- * Threads: `dump`, and everything that ptrace or the agent has a part in, belongs to the main thread. From
- * the moment a task is handed to the pool (save stage), that task is its worker's; what
- * several tasks share (files, image set, statistics) has locks of its own.
+ * Threads: `dump` belongs to the main thread. Whatever ptrace or the agent has a part in is done by the tracer in whose
+ * hands the task or thread is (tracers.h), while the main thread waits. From the moment a task is handed to the pool (save
+ * stage), that task is its worker's; what several tasks share (files, image set, statistics) has locks of its own.
  */
 #pragma once
 
@@ -41,14 +41,17 @@ struct task_call;    /* task/: the system call that a thread was in before the f
 struct sem_undo;     /* task/: semaphores that a process changes by its end */
 struct dump_seccomp; /* task/: the seccomp filters of the tree */
 struct task_self;    /* task/: what ckpt itself is and has */
+struct tracers;      /* tracers.h */
 
 struct dump_thread {
         struct dump_task *task;
         pid_t tid;
         struct compel_thread stop; /* while frozen */
         struct proc_dir proc;      /* /proc/PID/task/TID; of the leader, /proc/PID */
+        bool gone;                 /* it died while it was being stopped; to be removed */
+        struct arena *arena;       /* while it is being collected: the task's, or one of its tracer's */
         struct proc_status status; /* read while frozen; cap_*, uids, sig_* */
-        Img__Core *core; /* core-TID.img: made by collect, filled by the task kinds; in task->arena */
+        Img__Core *core; /* core-TID.img: made by collect, filled by the task kinds; in `arena` */
 };
 
 struct dump_task {
@@ -65,6 +68,10 @@ struct dump_task {
         size_t nr_threads;
         bool looked_at;         /* by the look stage */
         bool frozen;            /* all its threads are stopped */
+        bool has_tracer;        /* tracers.h: the next two are decided */
+        bool spread;            /* several tracers have its threads */
+        unsigned int tracer;    /* the number of the one that has all of them */
+        bool visit_later;       /* it may share memory with one that is being visited */
         bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
         Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
@@ -107,6 +114,7 @@ struct dump {
         bool shares;              /* processes of the tree share descriptor tables or directories */
         bool trace_all; /* some task went under seccomp after it was looked at: as if all were filtered */
         struct compel_tracer *tracer; /* NULL: no task needs it */
+        struct tracers *tracers;      /* NULL: the main thread traces all */
         struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */

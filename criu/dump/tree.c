@@ -6,6 +6,7 @@
 
 #include "cleanup.h"
 #include "dump/stages.h"
+#include "dump/tracers.h"
 #include "fd/fd.h"
 #include "log.h"
 #include "macro.h"
@@ -325,8 +326,7 @@ static void remove_stray(struct dump *d, size_t i) {
 
         log_info("%s left the tree: its parent died, and it is now a child of pid %d", dump_task_name(t),
                  t->stat.ppid);
-        for (size_t j = t->nr_threads; j-- > 0;)
-                compel_release(&t->threads[j].stop);
+        tracers_release(d, &t, 1);
         memmove(&d->tasks[i], &d->tasks[i + 1], (d->nr_tasks - i - 1) * sizeof(*d->tasks));
         d->nr_tasks--;
         free_task(t);
@@ -468,7 +468,9 @@ static bool has_thread(const struct dump_task *t, pid_t tid) {
 static int open_thread(struct dump_task *t, pid_t tid, struct dump_thread *ret) {
         int r;
 
-        *ret = (struct dump_thread){ .task = t, .tid = tid, .proc = PROC_DIR_INIT };
+        *ret = (struct dump_thread){
+                .task = t, .tid = tid, .proc = PROC_DIR_INIT, .arena = &t->arena
+        };
         r = tid == t->pid ? proc_dup(&t->proc, &ret->proc) : proc_open_thread(&t->proc, tid, &ret->proc);
         if (r == -ESRCH)
                 return 0;

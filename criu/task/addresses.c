@@ -31,7 +31,7 @@ static int read_rseq(struct dump_thread *t, struct ckpt_error *err) {
         if (conf.rseq_abi_pointer == 0)
                 return 0;
         /* compel has moved the thread out of any sequence, so that there is no rseq_cs to remember. */
-        rseq = arena_message(&t->task->arena, Img__Rseq, img__rseq__init);
+        rseq = arena_message(t->arena, Img__Rseq, img__rseq__init);
         rseq->rseq_abi_pointer = conf.rseq_abi_pointer;
         rseq->rseq_abi_size = conf.rseq_abi_size;
         rseq->signature = conf.signature;
@@ -136,8 +136,8 @@ static int tls_read(struct dump_thread *t, struct ckpt_error *err) {
                 if (is_empty(&desc))
                         continue;
                 if (!info->tls)
-                        info->tls = arena_new_array(&t->task->arena, Img__UserDescT *, NR_TLS);
-                info->tls[info->n_tls++] = desc_to_image(&t->task->arena, &desc);
+                        info->tls = arena_new_array(t->arena, Img__UserDescT *, NR_TLS);
+                info->tls[info->n_tls++] = desc_to_image(t->arena, &desc);
         }
         return 0;
 }

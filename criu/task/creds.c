@@ -26,7 +26,7 @@ static uint32_t *caps_to_image(struct arena *a, uint64_t caps, size_t *ret_n) {
 /* All but the securebits, which only the thread itself can read. */
 static int creds_read(struct dump_thread *t, struct ckpt_error *err __attribute__((unused))) {
         const struct proc_status *st = &t->status;
-        struct arena *a = &t->task->arena;
+        struct arena *a = t->arena;
         Img__Creds *c = arena_message(a, Img__Creds, img__creds__init);
 
         c->uid = st->uids[0];
@@ -51,7 +51,7 @@ static int creds_read(struct dump_thread *t, struct ckpt_error *err __attribute_
 }
 
 static void *ask(struct dump_thread *t, struct compel_batch *b) {
-        uint32_t *index = arena_new(&t->task->arena, uint32_t);
+        uint32_t *index = arena_new(t->arena, uint32_t);
 
         *index = task_ask(b, "read its securebits", SYS_prctl, PR_GET_SECUREBITS);
         return index;

@@ -17,6 +17,9 @@
  *            (or done by ckpt itself, where it does not matter what of the batch has been carried out)
  *   outside  what ckpt does itself once the batches of all phases have run (setpriority ...)
  *
+ * Threads of one process may be read, asked and answered for by several tracers at a time, after the first one has been
+ * asked: what a kind that is per_thread makes is in t->arena, and it changes nothing of the task's.
+ *
  * For kinds that are not per_thread, `t` is the first living thread (dump) or the first thread
  * that will live (restore), and the process-wide part of the leader's core is
  * t->task->leader_core (dump) or t->task->threads[0].core (restore).
@@ -56,17 +59,23 @@ struct task_kind {
 extern const struct task_kind *const task_kinds[];
 extern const size_t nr_task_kinds;
 
-/* ---- for the stages (task/stage.c) ---- */
+/* ---- for the stages (task/stage.c, task/collect.c) ---- */
 
 /* All kinds' look(). */
 void task_look(struct dump_task *t);
 
 /*
  * read, ask, visit, answer for all threads of 1 to TASK_GROUP_MAX frozen live tasks, which are visited side by side.
- * -EAGAIN: the next attempt of the dump may succeed.
+ * -EAGAIN: the next attempt of the dump may succeed. By the tracer of these tasks, while others do the same with theirs.
+ * Those that may share memory with one that is under a visit get visit_later: task_visit_alone() does what is left, when
+ * nobody else is visited.
  */
 enum { TASK_GROUP_MAX = 16 };
 int task_collect(struct dump_task **tasks, size_t n, struct ckpt_error *err);
+int task_visit_alone(struct dump_task *t, struct ckpt_error *err);
+
+/* The same for a process whose threads several tracers have, by all of them: in the main thread. */
+int task_collect_spread(struct dump_task *t, struct ckpt_error *err);
 
 /* What of a task that has been collected needs no ptrace, in any one thread. */
 int task_collect_aside(struct dump_task *t, struct ckpt_error *err);

@@ -43,7 +43,7 @@ static void cpus_to_image(struct dump_thread *t) {
                 return;
         core->has_cpu_affinity = true;
         core->cpu_affinity.len = cpus.size;
-        core->cpu_affinity.data = arena_copy(&t->task->arena, cpus.bits, cpus.size);
+        core->cpu_affinity.data = arena_copy(t->arena, cpus.bits, cpus.size);
 }
 
 static int sched_read(struct dump_thread *t, struct ckpt_error *err) {

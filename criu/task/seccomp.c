@@ -169,7 +169,7 @@ static int seccomp_read(struct dump_thread *t, struct ckpt_error *err) {
                 return 0;
         if (!t->stop.tracer) {
                 /* It was not when it was looked at; next time it is traced by who can do that. */
-                t->task->dump->trace_all = true;
+                __atomic_store_n(&t->task->dump->trace_all, true, __ATOMIC_RELAXED);
                 return ckpt_error(err, -EAGAIN,
                                   "%s has put itself under seccomp meanwhile; the tree runs on",
                                   dump_thread_name(t));

@@ -16,7 +16,7 @@ static void *ask(struct dump_thread *t __attribute__((unused)), struct compel_ba
 
 static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((unused)), void *asked,
                   struct ckpt_error *err __attribute__((unused))) {
-        Img__ThreadSas *sas = arena_message(&t->task->arena, Img__ThreadSas, img__thread_sas__init);
+        Img__ThreadSas *sas = arena_message(t->arena, Img__ThreadSas, img__thread_sas__init);
         const stack_t ss = *(const stack_t *)asked;
 
         sas->ss_sp = compel_arg(ss.ss_sp);

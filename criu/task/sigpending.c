@@ -92,7 +92,7 @@ static bool came_later(const struct dump_thread *t, bool shared, const siginfo_t
 
 static Img__SignalQueue *queue_to_image(const struct dump_thread *t, bool shared,
                                         const struct siginfo_vec *queue) {
-        struct arena *a = &t->task->arena;
+        struct arena *a = t->arena;
         Img__SignalQueue *image = arena_message(a, Img__SignalQueue, img__signal_queue__init);
 
         image->signals = arena_new_array(a, Img__Siginfo *, queue->n);

@@ -173,7 +173,7 @@ static int syscall_read(struct dump_thread *t, struct ckpt_error *err __attribut
         default:
                 return 0;
         }
-        call = arena_message(&t->task->arena, Img__SyscallState, img__syscall_state__init);
+        call = arena_message(t->arena, Img__SyscallState, img__syscall_state__init);
         call->has_nr = call->has_result = true;
         call->nr = regs->orig_rax;
         call->result = (int64_t)regs->rax;

@@ -27,7 +27,7 @@ struct thread_data {
 /* ---- dump ---- */
 
 static void *ask(struct dump_thread *t, struct compel_batch *b) {
-        struct asked_thread *asked = arena_new(&t->task->arena, struct asked_thread);
+        struct asked_thread *asked = arena_new(t->arena, struct asked_thread);
         raddr_t at;
 
         compel_room(b, 7 + NR_SPECULATION, sizeof(struct thread_data));
@@ -49,7 +49,7 @@ static void *ask(struct dump_thread *t, struct compel_batch *b) {
 
 static void speculation_to_image(struct dump_thread *t, const struct compel_batch *b, const uint32_t *ops) {
         Img__ThreadCore *core = dump_thread_core(t);
-        struct arena *a = &t->task->arena;
+        struct arena *a = t->arena;
 
         for (uint32_t i = 0; i < NR_SPECULATION; i++) {
                 int64_t value = task_asked(b, ops[i]);
@@ -85,7 +85,7 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, s
         if (slack < 0 || data.pdeath_sig < 0 || data.pdeath_sig > NR_SIGNALS)
                 return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
                                   dump_thread_name(t));
-        core->comm = arena_printf(&t->task->arena, "%.*s", COMM_SIZE - 1, data.comm);
+        core->comm = arena_printf(t->arena, "%.*s", COMM_SIZE - 1, data.comm);
         if (t->tid == t->task->pid)
                 dump_task_core(t)->comm = core->comm;
         core->has_pdeath_sig = true;

@@ -100,8 +100,10 @@ static int read_unsupported(struct dump_thread *t, struct ckpt_error *err) {
 
         if (!what)
                 what = unsupported_stopped(&t->stop);
-        if (!what)
+        if (!what) {
+                t->stop.plain = true;
                 return 0;
+        }
         ckpt_error(err, -ENOTSUP, "%s %s; the tree runs on", dump_thread_name(t), what);
         return hint ? ckpt_error_hint(err, "%s", hint) : -ENOTSUP;
 }

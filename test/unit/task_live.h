@@ -94,7 +94,7 @@ static inline void stop_all(struct dump_task *t, pid_t pid) {
                 struct dump_thread *th = &t->threads[t->nr_threads];
                 struct proc_stat stat;
 
-                *th = (struct dump_thread){ .task = t, .tid = tids.v[i] };
+                *th = (struct dump_thread){ .task = t, .tid = tids.v[i], .arena = &t->arena };
                 assert_int_equal(proc_open_thread(&t->proc, th->tid, &th->proc), 0);
                 assert_int_equal(proc_stat_read(&th->proc, &buf, &stat), 0);
                 if (stat.state == 'Z') {
@@ -380,6 +380,7 @@ static inline void compare_again(void) {
                 struct dump_thread *th = &again.threads[i];
 
                 *th = (struct dump_thread){ .task = &again,
+                                            .arena = &again.arena,
                                             .tid = restored.threads[i + first].tid,
                                             .stop = restored.threads[i + first].stop };
                 assert_int_equal(proc_open_thread(&again.proc, th->tid, &th->proc), 0);
