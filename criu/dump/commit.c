@@ -56,10 +56,52 @@ int commit(struct dump *d, struct ckpt_error *err) {
         return r;
 }
 
-/* The tracer gets to know of each thread's end first, then the parent of the leader's. */
+/* The leader last. */
 static void wait_threads(struct dump_task *t) {
         for (size_t i = t->nr_threads; i-- > 0;)
                 compel_wait_end(&t->threads[i].stop);
+}
+
+/* Killed processes: one, or all children of one. */
+struct waiting {
+        struct dump *d;
+        const struct dump_task *one, *parent;
+};
+
+static bool is_waited_for(const struct waiting *w, const struct dump_task *t) {
+        return w->one ? t == w->one : t->parent == w->parent;
+}
+
+/* What this tracer has of them, but for the leader of a process that several share. */
+static int wait_part(void *arg, unsigned int tracer, struct ckpt_error *err __attribute__((unused))) {
+        const struct waiting *w = arg;
+
+        for (size_t i = 0; i < w->d->nr_tasks; i++) {
+                struct dump_task *t = w->d->tasks[i];
+
+                if (!is_waited_for(w, t))
+                        continue;
+                for (size_t j = t->nr_threads; t->spread && j-- > 1;)
+                        if (tracers_of(&t->threads[j]) == tracer)
+                                compel_wait_end(&t->threads[j].stop);
+                if (!t->spread && t->tracer == tracer)
+                        wait_threads(t);
+        }
+        return 0;
+}
+
+/* The tracer gets to know of each thread's end first, then the parent of the leader's. */
+static void wait_ends(struct waiting *w) {
+        bool shared = false;
+
+        for (size_t i = 0; i < w->d->nr_tasks; i++)
+                shared |= is_waited_for(w, w->d->tasks[i]) &&
+                          (w->d->tasks[i]->spread || w->d->tasks[i]->tracer != 0);
+        if (shared)
+                tracers_run(w->d, wait_part, w, NULL);
+        for (size_t i = 0; i < w->d->nr_tasks; i++)
+                if (is_waited_for(w, w->d->tasks[i]))
+                        wait_threads(w->d->tasks[i]);
 }
 
 /* One child: a single system call of the parent. */
@@ -125,16 +167,18 @@ static int have_reaped(void *arg, unsigned int tracer __attribute__((unused)),
 static void reap_children(struct dump_task *parent) {
         struct reaping reap = { .parent = parent };
         struct dump *d = parent->dump;
+        struct waiting wait = { .d = d, .parent = parent };
         int r = 0;
 
         for (size_t i = 0; i < d->nr_tasks; i++)
                 if (d->tasks[i]->parent == parent) {
-                        wait_threads(d->tasks[i]);
                         reap.child = d->tasks[i]->pid;
                         reap.n++;
                 }
-        if (reap.n > 0)
-                r = tracers_run_at(&parent->threads[0], have_reaped, &reap, NULL);
+        if (reap.n == 0)
+                return;
+        wait_ends(&wait);
+        r = tracers_run_at(&parent->threads[0], have_reaped, &reap, NULL);
         if (r < 0)
                 log_debug("children of pid %d stay zombies until their new parent reaps them", parent->pid);
 }
@@ -155,6 +199,8 @@ static int arm_guard(struct dump *d, struct kill_guard *guard, struct ckpt_error
  * been killed, and die side by side, by the time that their parent reaps them.
  */
 static int kill_tasks(struct dump *d, struct ckpt_error *err) {
+        struct waiting wait = { .d = d, .one = d->tasks[0] };
+
         for (size_t i = d->nr_tasks; i-- > 0;) {
                 struct dump_task *t = d->tasks[i];
 
@@ -173,7 +219,7 @@ static int kill_tasks(struct dump *d, struct ckpt_error *err) {
                                                 dump_task_name(t));
                 mem_release_killed(t);
         }
-        wait_threads(d->tasks[0]);
+        wait_ends(&wait);
         return 0;
 }
 

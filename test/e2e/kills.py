@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-# e2e: serial timeout=280
+# e2e: serial timeout=400
 """SIGKILL and Ctrl-C at random moments, to the command or to any other process of it. Of a dump: the tree runs on as
 it was (registers, system calls, masks, areas, descriptors), an earlier checkpoint in the directory stays whole. Of a
 restore: no process is left. A dump and a restore after all that succeed."""
@@ -12,7 +12,8 @@ import time
 from _scenario import Failure, Program, Sandbox, check, kill_tree, number, procview, snapshot
 
 # name -> whether all of it sleeps
-PROGRAMS = {'sys_blocked': True, 'regs_general': False, 'tree_sessions': True, 'sig_altstack': True}
+PROGRAMS = {'sys_blocked': True, 'regs_general': False, 'tree_sessions': True, 'sig_altstack': True, 'many': True,
+            'many_processes processes': True}
 # The kernel itself ends sigwaitinfo with EINTR when its thread is stopped: nobody is left to hide it.
 ARGS = {'sys_blocked': ['sigwaitinfo-eintr']}
 KILLS = number('KILLS', 240)      # of a dump, over all programs
@@ -83,10 +84,10 @@ def check_earlier(directory, whole):
 
 
 def kill_dumps(name, n):
-    program = Program(sb, name, *ARGS.get(name, ()), rest=PROGRAMS[name])
+    program = Program(sb, *name.split(), *ARGS.get(name, ()), rest=PROGRAMS[name])
     check(program.wait_ready(), name)
     tree = procview.tree(program.pid)
-    directory = f'dump-{name}'
+    directory = f'dump-{name}'.replace(' ', '-')
     start = time.monotonic()
     sb.dump(program.pid, directory, kill=False, decode=False)
     limit = (time.monotonic() - start) * 1.2
@@ -106,7 +107,7 @@ def kill_dumps(name, n):
             whole = check_earlier(directory, whole)
         except Failure as e:
             raise Failure(f'{what}: {e}', e.details) from e
-    fresh = f'fresh-{name}'
+    fresh = f'fresh-{name}'.replace(' ', '-')
     sb.dump(program.pid, fresh, kill=False, decode=False)
     pids = sb.dump(program.pid, directory)
     check(images(directory).keys() == images(fresh).keys(), 'left in the image directory by killed dumps: '
