@@ -167,6 +167,8 @@ static int collect_others(struct dump *d, struct ckpt_error *err) {
 static int collect_tasks(struct dump *d, struct ckpt_error *err) {
         int r = 0;
 
+        /* The main thread enters the namespace for it; all tasks want to know. */
+        ipc_list_sems(d);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
                 make_ids(d->tasks[i], i);
                 if (d->tasks[i]->state == 'Z')

@@ -217,7 +217,7 @@ struct freezing {
 };
 
 static bool is_part(const struct dump_task *t, unsigned int tracer) {
-        return !t->frozen && !t->spread && t->tracer == tracer;
+        return !t->spread && t->tracer == tracer && !t->frozen;
 }
 
 /* All are asked to stop before the first is waited for. */

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* From the model to images. Memory is the bulk and goes first. */
 #include <errno.h>
+#include <stdlib.h>
 
+#include "cleanup.h"
 #include "dump/stages.h"
 #include "fd/fd.h"
 #include "images/pstree.pb-c.h"
 #include "lib/fault.h"
+#include "macro.h"
 #include "mem/mem.h"
 #include "ns/time.h"
 #include "task/seccomp.h"
@@ -55,13 +58,15 @@ static int save_shared(void *arg, struct ckpt_error *err) {
 }
 
 static int write_pstree_entry(struct dump_task *t, struct image_file *file, struct ckpt_error *err) {
+        _cleanup_free_ uint32_t *threads = calloc(t->nr_threads + 1, sizeof(*threads)); /* the arena is a worker's */
         Img__Pstree entry = IMG__PSTREE__INIT;
 
         entry.pid = (uint32_t)t->pid;
         entry.ppid = t->parent ? (uint32_t)t->parent->pid : 0;
         entry.pgid = (uint32_t)t->stat.pgid;
         entry.sid = (uint32_t)t->stat.sid;
-        entry.threads = arena_new_array(&t->arena, uint32_t, t->nr_threads + 1);
+        ckpt_assert(threads);
+        entry.threads = threads;
         entry.threads[entry.n_threads++] = (uint32_t)t->pid;
         for (size_t i = 0; i < t->nr_threads; i++)
                 if (t->threads[i].tid != t->pid)

@@ -34,8 +34,8 @@ uint32_t ipc_image_id(const struct dump *d, uint32_t other);
 int ipc_save(struct dump *d, struct ckpt_error *err);
 
 /*
- * Frozen: the semaphore sets of the namespace that the tree is in, its own or ckpt's, with their values. Main thread
- * only, which after the first call has no semaphore adjustments, not even an empty list of them (kcmp(2), KCMP_SYSVSEM).
+ * Frozen: the semaphore sets of the namespace that the tree is in, its own or ckpt's, with their values. The first
+ * call is for the main thread, which after it has no semaphore adjustments, not even an empty list of them (kcmp(2), KCMP_SYSVSEM).
  */
 struct ipc_sem_list {
         struct ipc_sem_set {
