@@ -45,7 +45,7 @@ struct compel_thread {
         struct compel_tracer *tracer; /* who traces it; NULL: the calling thread */
         bool seized;                  /* attached by the calling thread, or by that process */
         bool stopped;                 /* in a ptrace stop now */
-        bool plain; /* known to have neither syscall user dispatch nor a shadow stack */
+        bool plain;                   /* known to have neither syscall user dispatch nor a shadow stack */
         bool dies;         /* with its tracer, which may take its signals away before it resumes it */
         bool stop_pending; /* a SIGSTOP came while it was ours: released, it stops for job control */
         int stop_signal;   /* the signal of the job-control stop it is in, 0 if in none */

@@ -226,7 +226,8 @@ int foothold_write(struct foothold *f, enum foothold_slot slot, const struct com
 }
 
 int foothold_note_mapping(struct foothold *f, raddr_t addr) {
-        return write_mem(f, slot_addr(f, FOOTHOLD_DRIVER) + code_size() + offsetof(struct stub_regs, map_addr),
+        return write_mem(f,
+                         slot_addr(f, FOOTHOLD_DRIVER) + code_size() + offsetof(struct stub_regs, map_addr),
                          &addr, sizeof(addr));
 }
 

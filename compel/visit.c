@@ -62,7 +62,7 @@ struct compel_visit {
         bool lost;    /* a thread in the agent or the stub is out of control */
         /* What is left to do of what has been started: its next step, for compel_visit_go(). NULL: nothing. */
         int (*next)(struct compel_visit *v, struct ckpt_error *err);
-        struct compel_batch batch;                       /* of the driver and of the first guest */
+        struct compel_batch batch;                         /* of the driver and of the first guest */
         struct compel_batch others[COMPEL_GUESTS_MAX - 1]; /* of the other guests */
 };
 

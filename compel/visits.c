@@ -62,7 +62,8 @@ void compel_visits_unlock(struct compel_visits *s) {
 }
 
 static char *reserve(size_t size) {
-        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *p =
+                mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         return p == MAP_FAILED ? NULL : p;
 }

@@ -32,9 +32,10 @@ static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
             status.state == 'X')
                 return 0;
         if (status.tracer_pid > 0) {
-                ckpt_error(err, -EBUSY,
-                           "pid %d (%s) is traced by pid %d, and a task has one tracer at most; the tree runs on",
-                           t->task->pid, t->task->stat.comm, status.tracer_pid);
+                ckpt_error(
+                        err, -EBUSY,
+                        "pid %d (%s) is traced by pid %d, and a task has one tracer at most; the tree runs on",
+                        t->task->pid, t->task->stat.comm, status.tracer_pid);
                 return ckpt_error_hint(err, "End the debugger or strace first");
         }
         ckpt_error_errno(err, r, "pid %d (%s): cannot stop its thread %d; the tree runs on", t->task->pid,
@@ -165,11 +166,13 @@ static int wait_task(struct dump_task *t, size_t first, struct ckpt_error *err) 
 
 static int cannot_freeze(const struct dump_task *t, int r, struct ckpt_error *err) {
         if (r == -ETIMEDOUT)
-                return ckpt_error(err, r,
-                                  "pid %d (%s) sleeps in the kernel where nothing can interrupt it, and cannot "
-                                  "be stopped; the tree runs on",
-                                  t->pid, t->stat.comm);
-        return ckpt_error_errno(err, r, "pid %d (%s): cannot stop it; the tree runs on", t->pid, t->stat.comm);
+                return ckpt_error(
+                        err, r,
+                        "pid %d (%s) sleeps in the kernel where nothing can interrupt it, and cannot "
+                        "be stopped; the tree runs on",
+                        t->pid, t->stat.comm);
+        return ckpt_error_errno(err, r, "pid %d (%s): cannot stop it; the tree runs on", t->pid,
+                                t->stat.comm);
 }
 
 /* ---- one process in the hands of several tracers ---- */

@@ -51,7 +51,7 @@ struct dump_thread {
         bool gone;                 /* it died while it was being stopped; to be removed */
         struct arena *arena;       /* while it is being collected: the task's, or one of its tracer's */
         struct proc_status status; /* read while frozen; cap_*, uids, sig_* */
-        Img__Core *core; /* core-TID.img: made by collect, filled by the task kinds; in `arena` */
+        Img__Core *core;           /* core-TID.img: made by collect, filled by the task kinds; in `arena` */
 };
 
 struct dump_task {

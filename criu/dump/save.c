@@ -58,7 +58,8 @@ static int save_shared(void *arg, struct ckpt_error *err) {
 }
 
 static int write_pstree_entry(struct dump_task *t, struct image_file *file, struct ckpt_error *err) {
-        _cleanup_free_ uint32_t *threads = calloc(t->nr_threads + 1, sizeof(*threads)); /* the arena is a worker's */
+        _cleanup_free_ uint32_t *threads =
+                calloc(t->nr_threads + 1, sizeof(*threads)); /* the arena is a worker's */
         Img__Pstree entry = IMG__PSTREE__INIT;
 
         entry.pid = (uint32_t)t->pid;

@@ -468,9 +468,7 @@ static bool has_thread(const struct dump_task *t, pid_t tid) {
 static int open_thread(struct dump_task *t, pid_t tid, struct dump_thread *ret) {
         int r;
 
-        *ret = (struct dump_thread){
-                .task = t, .tid = tid, .proc = PROC_DIR_INIT, .arena = &t->arena
-        };
+        *ret = (struct dump_thread){ .task = t, .tid = tid, .proc = PROC_DIR_INIT, .arena = &t->arena };
         r = tid == t->pid ? proc_dup(&t->proc, &ret->proc) : proc_open_thread(&t->proc, tid, &ret->proc);
         if (r == -ESRCH)
                 return 0;

@@ -403,4 +403,3 @@ int task_collect_aside(struct dump_task *t, struct ckpt_error *err) {
 bool task_collects_alone(const struct dump_task *t) {
         return t->threads[0].stop.tracer != NULL;
 }
-

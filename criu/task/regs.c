@@ -72,8 +72,8 @@ static int regs_read(struct dump_thread *t, struct ckpt_error *err) {
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its extended registers",
                                         dump_thread_name(t));
-        r = xstate_to_image(&task_self_of_dump(t->task->dump)->xstate, area, size, t->arena,
-                            info->fpregs, err);
+        r = xstate_to_image(&task_self_of_dump(t->task->dump)->xstate, area, size, t->arena, info->fpregs,
+                            err);
         return r < 0 ? ckpt_error_prefix(err, "%s", dump_thread_name(t)) : 0;
 }
 

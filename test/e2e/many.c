@@ -9,7 +9,7 @@
 
 #define N_SLEEPERS  100
 #define N_PROCESSES 40
-#define N_REGS     6 /* rbx rbp r12 r13 r14 r15 */
+#define N_REGS      6 /* rbx rbp r12 r13 r14 r15 */
 
 struct sleeper {
         int i, pipe[2];
