@@ -364,8 +364,12 @@ static int write_batch(struct batch *b, struct ckpt_error *err) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < PARTS && i * step < b->n; i++) {
-                b->parts[i] = (struct part){ b, i * step, MIN((i + 1) * step, b->n) };
-                r = pool_add(b->dump->pool, write_part, &b->parts[i]);
+                struct part *p = &b->parts[i];
+
+                p->batch = b;
+                p->from = i * step;
+                p->to = MIN(p->from + step, b->n);
+                r = pool_add(b->dump->pool, write_part, p);
         }
         return r < 0 ? ckpt_error_errno(err, r, "cannot go on with the connections") : 0;
 }
