@@ -18,6 +18,7 @@
 enum {
         PID_LIMIT = 4 * 1024 * 1024, /* PID_MAX_LIMIT of the kernel */
         THREADS_MAX = 1024 * 1024,
+        SPREAD_MIN = 64, /* threads of a process */
 };
 
 struct restore_task *restore_find_task(const struct restore *r, pid_t pid) {
@@ -183,14 +184,36 @@ static int judge_leader(struct restore_task *t, struct ckpt_error *err) {
         return 0;
 }
 
+static int load_core(struct restore_thread *th, struct ckpt_error *err) {
+        return image_load(th->task->restore->dir, IMAGE_CORE, (unsigned long)th->tid, 0,
+                          &img__core__descriptor, &th->core, err);
+}
+
+static void load_cores_part(void *ctx, size_t from, size_t to) {
+        struct restore_task *t = ctx;
+
+        for (size_t i = from; i < to; i++) {
+                _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+                (void)load_core(&t->threads[i], &err);
+        }
+}
+
+/* Those of a process with many threads, by all of ours. What goes wrong here is left to load_cores(). */
+static void load_cores_ahead(const struct restore *r) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->nr_threads >= SPREAD_MIN)
+                        (void)pool_spread(r->pool, r->tasks[i]->nr_threads, load_cores_part, r->tasks[i]);
+}
+
 static int load_cores(struct restore_task *t, struct ckpt_error *err) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < t->nr_threads; i++) {
                 struct restore_thread *th = &t->threads[i];
 
-                r = image_load(t->restore->dir, IMAGE_CORE, (unsigned long)th->tid, 0,
-                               &img__core__descriptor, &th->core, err);
+                if (!th->core)
+                        r = load_core(th, err);
                 if (r == 0 && th->core->mtype != IMG__CORE__MARCH__X86_64)
                         r = ckpt_error(err, -ENOTSUP,
                                        "core-%d.img is of another kind of processor than this x86-64 one",
@@ -268,6 +291,7 @@ static int load_task(void *arg, struct ckpt_error *err) {
 static int load_tasks(struct restore *r, struct ckpt_error *err) {
         int ret = 0, waited;
 
+        load_cores_ahead(r);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 ret = pool_add(r->pool, load_task, r->tasks[i]);
         waited = pool_wait(r->pool, err);

@@ -296,7 +296,7 @@ static int packet_dump(struct dump *d, struct fd_probe *p, struct dump_file *fil
         kind.type = (int)psk->type;
         r = sock_owner_dump(d, fd, &dump_files(d)->arena, name, &owner, err);
         if (r == 0)
-                r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
+                r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, NULL, &opts, err);
         if (r < 0)
                 return r;
         if (has_unread(fd))

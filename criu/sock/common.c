@@ -131,7 +131,7 @@ int sock_owner_dump(struct dump *d, int fd, struct arena *arena, const char *nam
         if (outside > 0)
                 return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree", name,
                                   outside);
-        *ret = (struct sock_owner){ .fown = fown, .uid = st.st_uid, .gid = st.st_gid };
+        *ret = (struct sock_owner){ .fown = fown, .uid = st.st_uid, .gid = st.st_gid, .ino = st.st_ino };
         return 0;
 }
 

@@ -32,6 +32,7 @@ bool sock_is_clear(struct dump *d, int fd);
 struct sock_owner {
         Img__Fown *fown; /* in `arena` */
         uint32_t uid, gid;
+        uint64_t ino;
 };
 
 int sock_owner_dump(struct dump *d, int fd, struct arena *arena, const char *name, struct sock_owner *ret,

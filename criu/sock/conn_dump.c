@@ -68,6 +68,7 @@ void sock_dump_free(struct dump *d) {
         safe_close(s->copy.fd);
         pthread_mutex_destroy(&s->copy_lock);
         sock_diag_done(&s->diag);
+        sock_diag_done(&s->tcp);
         netlink_table_free(&s->netlink);
         packet_table_free(&s->packets);
         unix_dump_free(&s->unix_);
@@ -126,16 +127,17 @@ static bool is_for(const Img__InetSk *listener, const struct sock_diag *request)
  */
 static unsigned int count_deferred(struct dump_socks *s, int fd, const Img__InetSk *isk) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        const struct sock_diag_table *table = s->tcp.asked ? &s->tcp : &s->diag;
         unsigned int n = 0;
         int seconds = 0;
         socklen_t len = sizeof(seconds);
 
         if (getsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) < 0 || seconds == 0)
                 return 0;
-        if (sock_diag_query(&s->diag, AF_INET, IPPROTO_TCP, &err) < 0)
+        if (table == &s->diag && sock_diag_query(&s->diag, AF_INET, IPPROTO_TCP, &err) < 0)
                 log_warn("%s", ckpt_error_message(&err));
-        for (size_t i = 0; i < s->diag.all.n; i++)
-                n += is_for(isk, &s->diag.all.v[i]);
+        for (size_t i = 0; i < table->all.n; i++)
+                n += is_for(isk, &table->all.v[i]);
         return n;
 }
 
@@ -195,7 +197,17 @@ static int arm_guard(struct dump *d, struct ckpt_error *err) {
 }
 
 int sock_prepare(struct dump *d, struct ckpt_error *err) {
-        return d->socks && d->socks->connections && !d->opts->tcp_close ? arm_guard(d, err) : 0;
+        struct dump_socks *s = d->socks;
+        int r;
+
+        if (!s || !s->connections || d->opts->tcp_close)
+                return 0;
+        r = arm_guard(d, err);
+        if (r == 0)
+                r = sock_diag_query(&s->tcp, AF_INET, IPPROTO_TCP, err);
+        if (r == 0 || r == -EOPNOTSUPP)
+                r = sock_diag_query(&s->tcp, AF_INET6, IPPROTO_TCP, err);
+        return r == -EOPNOTSUPP ? 0 : r;
 }
 
 static int lock_network(struct dump *d, struct ckpt_error *err) {
@@ -352,8 +364,12 @@ static int write_batch(struct batch *b, struct ckpt_error *err) {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < PARTS && i * step < b->n; i++) {
-                b->parts[i] = (struct part){ b, i * step, MIN((i + 1) * step, b->n) };
-                r = pool_add(b->dump->pool, write_part, &b->parts[i]);
+                struct part *p = &b->parts[i];
+
+                p->batch = b;
+                p->from = i * step;
+                p->to = MIN(p->from + step, b->n);
+                r = pool_add(b->dump->pool, write_part, p);
         }
         return r < 0 ? ckpt_error_errno(err, r, "cannot go on with the connections") : 0;
 }

@@ -19,6 +19,41 @@ static const struct {
         { AF_INET6, IPPROTO_TCP }, { AF_INET6, IPPROTO_UDP }, { AF_INET6, IPPROTO_UDPLITE },
 };
 
+static void take_number(struct sock_diag *s, enum sock_told what, int number) {
+        s->told |= 1U << what;
+        s->numbers[what] = number;
+}
+
+static void take_bits(const void *data, size_t len, struct sock_diag *ret) {
+        struct inet_diag_sockopt bits;
+
+        if (len < sizeof(bits))
+                return;
+        memcpy(&bits, data, sizeof(bits));
+        take_number(ret, SOCK_TOLD_RECVERR, bits.recverr);
+        take_number(ret, SOCK_TOLD_FREEBIND, bits.freebind);
+        take_number(ret, SOCK_TOLD_TRANSPARENT, bits.transparent);
+        take_number(ret, SOCK_TOLD_BIND_NO_PORT, bits.bind_address_no_port);
+        take_number(ret, SOCK_TOLD_RECVERR_RFC4884, bits.recverr_rfc4884);
+}
+
+static void take_memory(const void *data, size_t len, struct sock_diag *ret) {
+        uint32_t info[SK_MEMINFO_SNDBUF + 1];
+
+        if (len < sizeof(info))
+                return;
+        memcpy(info, data, sizeof(info));
+        take_number(ret, SOCK_TOLD_RCVBUF, (int)info[SK_MEMINFO_RCVBUF]);
+        take_number(ret, SOCK_TOLD_SNDBUF, (int)info[SK_MEMINFO_SNDBUF]);
+}
+
+static void take_congestion(const void *data, size_t len, struct sock_diag *ret) {
+        if (len > sizeof(ret->congestion))
+                return;
+        memcpy(ret->congestion, data, len);
+        ret->told |= 1U << SOCK_TOLD_CONGESTION;
+}
+
 static void take_info(const void *data, size_t len, struct sock_diag *ret) {
         struct tcp_info_long info;
 
@@ -28,12 +63,36 @@ static void take_info(const void *data, size_t len, struct sock_diag *ret) {
         memcpy(&info, data, sizeof(info));
         ret->segments_in = info.segs_in;
         ret->segments_out = info.segs_out;
+        ret->pacing = info.max_pacing_rate;
+        ret->told |= 1U << SOCK_TOLD_PACING;
+}
+
+static void take_option(const struct nl_attr *attr, struct sock_diag *ret) {
+        const uint8_t *byte = (const uint8_t *)attr->data;
+        uint32_t mark;
+
+        if (attr->type == INET_DIAG_INFO)
+                take_info(attr->data, attr->len, ret);
+        else if (attr->type == INET_DIAG_TOS && attr->len > 0)
+                take_number(ret, SOCK_TOLD_TOS, *byte);
+        else if (attr->type == INET_DIAG_TCLASS && attr->len > 0)
+                take_number(ret, SOCK_TOLD_TCLASS, *byte);
+        else if (attr->type == INET_DIAG_MARK && attr->len >= sizeof(mark)) {
+                memcpy(&mark, attr->data, sizeof(mark));
+                take_number(ret, SOCK_TOLD_MARK, (int)mark);
+        } else if (attr->type == INET_DIAG_SOCKOPT)
+                take_bits(attr->data, attr->len, ret);
+        else if (attr->type == INET_DIAG_SKMEMINFO)
+                take_memory(attr->data, attr->len, ret);
+        else if (attr->type == INET_DIAG_CONG)
+                take_congestion(attr->data, attr->len, ret);
 }
 
 int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct sock_diag *ret) {
         struct inet_diag_msg msg;
         struct nl_attrs attrs = nl_attrs(payload, len, sizeof(msg));
         struct nl_attr attr;
+        bool ulp = false;
         struct sock_diag s;
         int r;
 
@@ -60,11 +119,16 @@ int sock_diag_parse(const void *payload, size_t len, uint8_t protocol, struct so
                         s.shutdown = *(const uint8_t *)attr.data;
                 } else if (attr.type == INET_DIAG_MD5SIG && attr.len > 0)
                         s.md5 = true;
-                else if (attr.type == INET_DIAG_INFO && protocol == IPPROTO_TCP)
-                        take_info(attr.data, attr.len, &s);
+                else if (attr.type == INET_DIAG_ULP_INFO)
+                        ulp = true;
+                else if (protocol == IPPROTO_TCP)
+                        take_option(&attr, &s);
         }
         if (r < 0)
                 return r;
+        /* Who is told the mark (CAP_NET_ADMIN) is told of an ULP, if there is one; before 5.10, when bits came, perhaps not. */
+        if (!ulp && sock_diag_tells(&s, SOCK_TOLD_MARK) && sock_diag_tells(&s, SOCK_TOLD_RECVERR))
+                take_number(&s, SOCK_TOLD_NO_ULP, 1);
         *ret = s;
         return 0;
 }
@@ -104,7 +168,9 @@ static int query(int family, int protocol, uint32_t states, struct sock_diag_vec
                 .req = { .sdiag_family = (uint8_t)family,
                          .sdiag_protocol = (uint8_t)protocol,
                          /* Keys come with INFO only. */
-                         .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1) | 1 << (INET_DIAG_INFO - 1),
+                         .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1) | 1 << (INET_DIAG_INFO - 1) |
+                                      1 << (INET_DIAG_TOS - 1) | 1 << (INET_DIAG_TCLASS - 1) |
+                                      1 << (INET_DIAG_CONG - 1) | 1 << (INET_DIAG_SKMEMINFO - 1),
                          .idiag_states = states },
         };
         int r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, &asked);

@@ -12,6 +12,26 @@
 #include "error.h"
 #include "vec.h"
 
+/* Options that it tells, of TCP; each only since some version, or to some. */
+enum sock_told {
+        SOCK_TOLD_NOT,
+        SOCK_TOLD_TOS,
+        SOCK_TOLD_TCLASS,
+        SOCK_TOLD_MARK,
+        SOCK_TOLD_RECVERR,
+        SOCK_TOLD_RECVERR_RFC4884,
+        SOCK_TOLD_FREEBIND,
+        SOCK_TOLD_TRANSPARENT,
+        SOCK_TOLD_BIND_NO_PORT,
+        SOCK_TOLD_SNDBUF,
+        SOCK_TOLD_RCVBUF,
+        SOCK_TOLD_NO_ULP,     /* it has none */
+        SOCK_TOLD_CONGESTION, /* in a field of its own */
+        SOCK_TOLD_PACING,     /* likewise */
+        SOCK_TOLD_MAX,
+        SOCK_TOLD_INVALID = -1,
+};
+
 struct sock_diag {
         uint32_t ino; /* 0: nobody has a descriptor of it (not accepted yet, or closed) */
         uint8_t family, protocol;
@@ -26,6 +46,10 @@ struct sock_diag {
         bool has_segments;
         uint32_t segments_in, segments_out; /* of TCP: that have come and gone so far; told since 4.2 */
         uint32_t cookie[2];
+        uint32_t told; /* bits: 1 << enum sock_told */
+        int numbers[SOCK_TOLD_CONGESTION];
+        char congestion[16]; /* padded with zeros */
+        uint64_t pacing;     /* SO_MAX_PACING_RATE */
 };
 DEFINE_VEC(sock_diag_vec, struct sock_diag);
 
@@ -46,6 +70,10 @@ int sock_diag_query(struct sock_diag_table *t, int family, int protocol, struct 
 
 /* After something was appended to t->all: let it be found. */
 int sock_diag_index(struct sock_diag_table *t);
+
+static inline bool sock_diag_tells(const struct sock_diag *s, enum sock_told what) {
+        return s && s->told & 1U << what;
+}
 
 /* The socket with this inode, or NULL. Valid until the next query. */
 const struct sock_diag *sock_diag_find(const struct sock_diag_table *t, uint64_t ino);

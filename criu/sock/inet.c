@@ -105,14 +105,14 @@ static short events_of(int fd) {
 }
 
 /* Has look_tcp() nothing to say? */
-static bool tcp_is_clear(const struct ckpt_options *opts, int fd, int state, short events) {
+static bool tcp_is_clear(const struct ckpt_options *opts, int fd, int state, short events, bool no_ulp) {
         char ulp[16] = "";
         socklen_t len = sizeof(ulp) - 1;
 
         return state >= 0 &&
                (opts->tcp_established || opts->tcp_close || !tcp_is_connection((unsigned int)state)) &&
                (opts->tcp_close || !(events & POLLPRI)) &&
-               (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0 || !ulp[0]);
+               (no_ulp || getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0 || !ulp[0]);
 }
 
 static int look_at_state(struct dump *d, int fd) {
@@ -130,7 +130,7 @@ static bool inet_clear(struct dump *d, int fd) {
         if (d->checking || !is_known(sock_option(fd, SO_DOMAIN), type, protocol) || type == SOCK_RAW ||
             protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
                 return false;
-        return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd));
+        return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd), false);
 }
 
 static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
@@ -303,14 +303,15 @@ static int read_listener(int fd, Img__InetSk *isk) {
         return 0;
 }
 
-static int read_options(struct dump *d, int fd, struct arena *arena, Img__InetSk *isk,
-                        struct ckpt_error *err) {
+static int read_options(struct dump *d, int fd, const struct sock_diag *diag, struct arena *arena,
+                        Img__InetSk *isk, struct ckpt_error *err) {
         struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        struct sock_known known = { isk->type == SOCK_STREAM && tcp_is_connection(isk->state), diag };
         struct sock_opts opts;
         int v6only = 0, r;
         socklen_t len = sizeof(v6only);
 
-        r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
+        r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &known, &opts, err);
         if (r < 0)
                 return r;
         isk->opts = opts.sk;
@@ -353,38 +354,62 @@ static int add_unread(struct dump *d, struct dump_file *file, Img__InetSk *isk, 
         return 0;
 }
 
-/* In any thread; of TCP without `diag`. */
-static int read_more(struct dump *d, int fd, short events, const struct sock_diag *diag, struct arena *arena,
-                     Img__InetSk *isk, const char *name, struct ckpt_error *err) {
-        struct sock_owner owner;
+/* In any thread; `diag` may be NULL of TCP. */
+static int read_more(struct dump *d, int fd, short events, const struct sock_diag *diag,
+                     const struct sock_owner *owner, struct arena *arena, Img__InetSk *isk, const char *name,
+                     struct ckpt_error *err) {
         int r;
 
         read_shutdown(events, diag, isk);
         r = read_listener(fd, isk);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
-        r = sock_owner_dump(d, fd, arena, name, &owner, err);
-        if (r < 0)
-                return r;
-        isk->fown = owner.fown;
+        isk->fown = owner->fown;
         isk->has_uid = isk->has_gid = true;
-        isk->uid = owner.uid;
-        isk->gid = owner.gid;
-        return read_options(d, fd, arena, isk, err);
+        isk->uid = owner->uid;
+        isk->gid = owner->gid;
+        return read_options(d, fd, diag, arena, isk, err);
+}
+
+/*
+ * What read_identity() asks, of a connection that sock_diag has told of; false: it has to ask. It does not tell of which
+ * device a link-local address is.
+ */
+static bool take_identity(const struct sock_diag *diag, struct arena *arena, Img__InetSk *isk) {
+        size_t words = diag && diag->family == AF_INET6 ? 4 : 1;
+
+        if (!diag || diag->state != TCP_ESTABLISHED || diag->dst_port == 0 ||
+            (words == 4 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)diag->src)))
+                return false;
+        isk->family = diag->family;
+        isk->type = SOCK_STREAM;
+        isk->proto = IPPROTO_TCP;
+        isk->state = TCP_ESTABLISHED;
+        isk->n_src_addr = isk->n_dst_addr = words;
+        isk->src_addr = arena_copy(arena, diag->src, words * sizeof(*diag->src));
+        isk->dst_addr = arena_copy(arena, diag->dst, words * sizeof(*diag->dst));
+        isk->src_port = diag->src_port;
+        isk->dst_port = diag->dst_port;
+        return true;
 }
 
 static void *inet_ask(struct dump *d, int fd, struct arena *arena, bool *ret_keep) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         short events = events_of(fd);
+        const struct sock_diag *diag;
+        struct sock_owner owner;
         Img__InetSk *isk;
 
-        if (sock_option(fd, SO_TYPE) != SOCK_STREAM)
+        if (sock_owner_dump(d, fd, arena, "a socket", &owner, &err) < 0)
+                return NULL;
+        diag = sock_diag_find(&dump_socks(d)->tcp, owner.ino);
+        if (!diag && sock_option(fd, SO_TYPE) != SOCK_STREAM)
                 return NULL;
         isk = arena_message(arena, Img__InetSk, img__inet_sk__init);
-        if (read_identity(fd, arena, isk) < 0 ||
+        if ((!take_identity(diag, arena, isk) && read_identity(fd, arena, isk) < 0) ||
             !is_known((int)isk->family, (int)isk->type, (int)isk->proto) || isk->proto != IPPROTO_TCP ||
-            !tcp_is_clear(d->opts, fd, (int)isk->state, events) ||
-            read_more(d, fd, events, NULL, arena, isk, "a socket", &err) < 0)
+            !tcp_is_clear(d->opts, fd, (int)isk->state, events, sock_diag_tells(diag, SOCK_TOLD_NO_ULP)) ||
+            read_more(d, fd, events, diag, &owner, arena, isk, "a socket", &err) < 0)
                 return NULL;
         *ret_keep = inet_is_connection(isk) || isk->state == TCP_LISTEN;
         return isk;
@@ -395,6 +420,7 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
                      const char *name, struct ckpt_error *err) {
         const char *hint, *why = find_obstacle(d, diag, isk, &hint);
         struct arena *arena = &dump_files(d)->arena;
+        struct sock_owner owner;
         int r = 0;
 
         if (why) {
@@ -405,8 +431,11 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
                 isk->state = diag->state == TCP_ESTABLISHED ? TCP_ESTABLISHED : TCP_CLOSE;
         if (diag && (isk->state == TCP_SYN_SENT || (isk->state == TCP_ESTABLISHED && isk->dst_port == 0)))
                 copy_diag_peer(diag, arena, isk);
-        if (!asked)
-                r = read_more(d, fd, events_of(fd), diag, arena, isk, name, err);
+        if (!asked) {
+                r = sock_owner_dump(d, fd, arena, name, &owner, err);
+                if (r == 0)
+                        r = read_more(d, fd, events_of(fd), diag, &owner, arena, isk, name, err);
+        }
         if (r < 0 || isk->type == SOCK_STREAM)
                 return r;
         r = raw_dump(fd, arena, isk);
@@ -424,14 +453,18 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         _cleanup_close_ int fd = p->asked ? fd_probe_take_copy(p) : sock_copy_take(p);
         struct dump_socks *s = dump_socks(d);
         const char *name = fd_probe_name(p);
+        const struct sock_diag_table *table = &s->diag;
         const struct sock_diag *diag;
         int r = p->asked ? 0 : fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
-        r = raw_is_kind((int)isk->type, (int)isk->proto)
-                    ? raw_query(&s->diag, (int)isk->family, isk->type != SOCK_RAW, err)
-                    : sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
+        if (isk->proto == IPPROTO_TCP && isk->type == SOCK_STREAM && s->tcp.asked)
+                table = &s->tcp;
+        else
+                r = raw_is_kind((int)isk->type, (int)isk->proto)
+                            ? raw_query(&s->diag, (int)isk->family, isk->type != SOCK_RAW, err)
+                            : sock_diag_query(&s->diag, (int)isk->family, (int)isk->proto, err);
         if (r < 0 && r != -EOPNOTSUPP)
                 return r;
         /* Of MPTCP only --tcp-close leaves a connection here. */
@@ -445,7 +478,7 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         isk->has_ns_id = true;
         isk->ns_id = sock_ns_id();
         file->msg->isk = isk;
-        diag = sock_diag_find(&s->diag, p->st.stx_ino);
+        diag = sock_diag_find(table, p->st.stx_ino);
         r = dump_more(d, fd, diag, isk, p->asked != NULL, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
                 add_conn(d, &s->conns, file, isk, diag, name, TAKE_FD(fd));

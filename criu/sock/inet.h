@@ -50,6 +50,8 @@ struct dump_socks {
         struct sock_copy copy;
         uint64_t netns; /* SO_NETNS_COOKIE of ckpt's own sockets; 0: not told (before 5.14) */
         struct sock_diag_table diag;
+        struct sock_diag_table
+                tcp; /* of all TCP sockets, made before collect and not changed: for all threads */
         struct netlink_table *netlink; /* NULL: not asked */
         struct packet_table *packets;
         struct unix_dump *unix_; /* unix.h; NULL: none */

@@ -44,7 +44,7 @@ struct row {
         int level, name;
         const char *label;
         uint16_t who;
-        uint8_t when, home;
+        uint8_t when, home, told;
         bool is_bool;        /* in its home */
         uint8_t size;        /* bytes of what is no int; 0: an int */
         uint16_t has, value; /* offsets in its home */
@@ -56,7 +56,8 @@ struct row {
         .home = HOME_IP, .has = offsetof(Img__IpOpts, has_##field), .value = offsetof(Img__IpOpts, field)
 #define IN_TCP(field) \
         .home = HOME_TCP, .has = offsetof(Img__TcpOpts, has_##field), .value = offsetof(Img__TcpOpts, field)
-#define BOOL .is_bool = true
+#define BOOL        .is_bool = true
+#define TOLD(what_) .told = SOCK_TOLD_##what_
 #define OPT(level_, name_, who_, when_, ...)                                        \
         {                                                                           \
                 .level = (level_), .name = (name_), .label = #name_, .who = (who_), \
@@ -96,14 +97,6 @@ static bool applies(const struct row *row, const struct sock_kind *k) {
                (!(row->who & FOR_RAW) || k->type == SOCK_RAW);
 }
 
-static bool is_connected(int fd) {
-        struct tcp_info info = { 0 };
-        socklen_t len = sizeof(info.tcpi_state);
-
-        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state != TCP_LISTEN &&
-               info.tcpi_state != TCP_CLOSE;
-}
-
 /* Options that a kernel does not know, or not of this socket in this state, are not there. */
 static void get_value(int fd, const struct row *row, struct value *ret) {
         socklen_t len = row->size ? row->size : sizeof(ret->number);
@@ -120,9 +113,27 @@ static void get_value(int fd, const struct row *row, struct value *ret) {
                 ret->number = *(const uint8_t *)&ret->number;
         else if (len != sizeof(ret->number))
                 ret->known = false;
-        /* Of a connection it is what was negotiated. */
         if (row->level == IPPROTO_TCP && row->name == TCP_MAXSEG)
-                ret->known = ret->number <= MAXSEG_MAX && !is_connected(fd);
+                ret->known = ret->number <= MAXSEG_MAX;
+}
+
+/* As get_value(), or what is known. */
+static void find_value(int fd, const struct row *row, const struct sock_known *known, struct value *ret) {
+        const struct sock_diag *diag = known ? known->diag : NULL;
+
+        *ret = (struct value){ .known = true };
+        if (known && known->connected && row->level == IPPROTO_TCP && row->name == TCP_MAXSEG)
+                ret->known = false; /* of a connection it is what was negotiated */
+        else if (!row->told || !sock_diag_tells(diag, row->told))
+                get_value(fd, row, ret);
+        else if (row->told == SOCK_TOLD_CONGESTION) {
+                ret->size = sizeof(diag->congestion);
+                memcpy(ret->data, diag->congestion, sizeof(diag->congestion));
+        } else if (row->told == SOCK_TOLD_PACING) {
+                ret->size = sizeof(diag->pacing);
+                memcpy(ret->data, &diag->pacing, sizeof(diag->pacing));
+        } else
+                ret->number = diag->numbers[row->told];
 }
 
 static bool same_value(const struct row *row, const struct value *a, const struct value *b) {
@@ -237,7 +248,7 @@ static Img__SkOption *make_other(const struct row *row, const struct value *v, s
 }
 
 static void read_table(int fd, struct arena *arena, const struct defaults_of *of,
-                       const struct sock_opts *o) {
+                       const struct sock_known *known, const struct sock_opts *o) {
         Img__SkOption *others[ELEMENTSOF(table)];
         size_t n = 0;
 
@@ -250,7 +261,7 @@ static void read_table(int fd, struct arena *arena, const struct defaults_of *of
                 /* What a new socket does not know, none does. */
                 if (of->known && !fresh->known)
                         continue;
-                get_value(fd, row, &v);
+                find_value(fd, row, known, &v);
                 if (!v.known)
                         continue;
                 home = home_of(row, o);
@@ -284,6 +295,13 @@ static int read_u32(int fd, int name, uint32_t *ret) {
         return getsockopt(fd, SOL_SOCKET, name, ret, &len) < 0 ? -errno : 0;
 }
 
+static int read_buffer(int fd, int name, const struct sock_diag *diag, enum sock_told told, uint32_t *ret) {
+        if (!sock_diag_tells(diag, told))
+                return read_u32(fd, name, ret);
+        *ret = (uint32_t)diag->numbers[told];
+        return 0;
+}
+
 /* The length counts instructions here, not bytes. -EACCES: it is an eBPF program, which look has refused. */
 static int read_filter(int fd, Img__SkOpts *sk, struct arena *arena) {
         uint64_t nothing = 0;
@@ -302,7 +320,7 @@ static int read_filter(int fd, Img__SkOpts *sk, struct arena *arena) {
 }
 
 /* Number for number: what the wire gives a field of another shape. */
-static int read_others(int fd, Img__SkOpts *sk, struct arena *arena) {
+static int read_others(int fd, const struct sock_diag *diag, Img__SkOpts *sk, struct arena *arena) {
         struct linger linger = { 0 };
         char device[IFNAMSIZ] = "";
         socklen_t len = sizeof(linger);
@@ -315,9 +333,9 @@ static int read_others(int fd, Img__SkOpts *sk, struct arena *arena) {
         len = sizeof(device);
         if (getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, &len) == 0 && len > 0 && device[0])
                 sk->so_bound_dev = arena_strdup(arena, device);
-        r = read_u32(fd, SO_SNDBUF, &sk->so_sndbuf);
+        r = read_buffer(fd, SO_SNDBUF, diag, SOCK_TOLD_SNDBUF, &sk->so_sndbuf);
         if (r == 0)
-                r = read_u32(fd, SO_RCVBUF, &sk->so_rcvbuf);
+                r = read_buffer(fd, SO_RCVBUF, diag, SOCK_TOLD_RCVBUF, &sk->so_rcvbuf);
         if (r == 0)
                 r = read_timeout(fd, SO_SNDTIMEO, &sk->so_snd_tmo_sec, &sk->so_snd_tmo_usec);
         if (r == 0)
@@ -327,7 +345,7 @@ static int read_others(int fd, Img__SkOpts *sk, struct arena *arena) {
 }
 
 int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_defaults *defaults,
-                   struct sock_opts *ret, struct ckpt_error *err) {
+                   const struct sock_known *known, struct sock_opts *ret, struct ckpt_error *err) {
         bool inet = kind->domain == AF_INET || kind->domain == AF_INET6;
         struct sock_opts o = { .sk = arena_message(arena, Img__SkOpts, img__sk_opts__init) };
         int r;
@@ -336,7 +354,7 @@ int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, st
                 o.ip = arena_message(arena, Img__IpOpts, img__ip_opts__init);
         if (inet && kind->type == SOCK_STREAM)
                 o.tcp = arena_message(arena, Img__TcpOpts, img__tcp_opts__init);
-        r = read_others(fd, o.sk, arena);
+        r = read_others(fd, known ? known->diag : NULL, o.sk, arena);
         if (r == 0)
                 r = read_filter(fd, o.sk, arena);
         if (r == -EACCES)
@@ -344,7 +362,7 @@ int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, st
                                   "the filter of a socket is an eBPF program, which cannot be carried over");
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read the options of a socket");
-        read_table(fd, arena, defaults_for(defaults, kind), &o);
+        read_table(fd, arena, defaults_for(defaults, kind), known, &o);
         if (o.tcp) { /* where older readers look for them */
                 o.sk->has_tcp_keepcnt = o.tcp->has_keepcnt;
                 o.sk->tcp_keepcnt = o.tcp->keepcnt;

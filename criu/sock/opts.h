@@ -15,6 +15,7 @@
 #include "images/sk-opts.pb-c.h"
 #include "images/tcp.pb-c.h"
 #include "lib/arena.h"
+#include "sock/diag.h"
 
 enum sock_when {
         SOCK_WHEN_BIND,   /* before bind(2) and connect(2) */
@@ -37,6 +38,12 @@ struct sock_kind {
         int domain, type, protocol;
 };
 
+/* What need not be asked. */
+struct sock_known {
+        bool connected;               /* it is a TCP connection */
+        const struct sock_diag *diag; /* of the frozen socket, or NULL */
+};
+
 /* What new sockets have, by kind; asked for once. For all threads. */
 struct sock_defaults;
 struct sock_defaults *sock_defaults_new(void);
@@ -45,10 +52,10 @@ void sock_defaults_free(struct sock_defaults **d);
 /*
  * Read all options of `fd` into messages made in `arena`; ret->ip and ret->tcp only for AF_INET and
  * AF_INET6 (TCP). Options that this kernel or this kind of socket does not have are left out, and those that are zero in
- * it and in every new socket. getsockopt(2).
+ * it and in every new socket. `known` may be NULL. getsockopt(2).
  */
 int sock_opts_dump(int fd, const struct sock_kind *kind, struct arena *arena, struct sock_defaults *defaults,
-                   struct sock_opts *ret, struct ckpt_error *err);
+                   const struct sock_known *known, struct sock_opts *ret, struct ckpt_error *err);
 
 /* A number that is recorded there, or `otherwise`. */
 int sock_opts_number(const Img__SkOpts *sk, int level, int name, int otherwise);

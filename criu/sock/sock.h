@@ -8,7 +8,7 @@
 /* Dump, when all tasks were looked at: adds a blocker for each socket that has to do with one outside of the tree. */
 void sock_look_tree(struct dump *d);
 
-/* Dump, frozen, before fd_collect(): where connections were seen, start what reads them. */
+/* Dump, frozen, before fd_collect(): where connections were seen, list them and start what reads them. */
 int sock_prepare(struct dump *d, struct ckpt_error *err);
 
 /*

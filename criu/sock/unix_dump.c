@@ -192,7 +192,7 @@ static int ask_rest(struct dump *d, int fd, struct arena *arena, const char *nam
 
         r = sock_owner_dump(d, fd, arena, name, &ret->owner, err);
         if (r == 0)
-                r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, &opts, err);
+                r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, NULL, &opts, err);
         if (r == 0)
                 ret->opts = opts.sk;
         return r;

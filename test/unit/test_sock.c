@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -413,14 +414,107 @@ static void test_datagrams_check(void **state) {
         assert_non_null(datagrams_check(&m));
 }
 
+/* A connection to a listener of its own; *ret_peer is the accepted end. */
+static int connected(int family, int *ret_peer) {
+        union sock_address a = { .any.sa_family = (sa_family_t)family };
+        int listener = socket(family, SOCK_STREAM, 0), fd = socket(family, SOCK_STREAM, 0);
+        socklen_t len = sizeof(a);
+
+        if (family == AF_INET)
+                a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        else
+                a.in6.sin6_addr = (struct in6_addr)IN6ADDR_LOOPBACK_INIT;
+        assert_int_equal(bind(listener, &a.any, len), 0);
+        assert_int_equal(listen(listener, 1), 0);
+        assert_int_equal(getsockname(listener, &a.any, &len), 0);
+        assert_int_equal(connect(fd, &a.any, len), 0);
+        *ret_peer = accept(listener, NULL, NULL);
+        assert_true(*ret_peer >= 0);
+        close(listener);
+        return fd;
+}
+
+/* As bytes: the same options, whether asked one by one or told by sock_diag. */
+static void check_told(int fd, int family) {
+        struct sock_kind kind = { family, SOCK_STREAM, IPPROTO_TCP };
+        struct sock_defaults *defaults = sock_defaults_new();
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        struct sock_diag_table t = { 0 };
+        struct sock_opts asked, told;
+        struct sock_known known = { .connected = true };
+        struct arena arena = { 0 };
+        uint8_t a[4096], b[4096];
+        struct stat st;
+        size_t n;
+
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(sock_diag_query(&t, family, IPPROTO_TCP, &err), 0);
+        assert_int_equal(sock_opts_dump(fd, &kind, &arena, defaults, &known, &asked, &err), 0);
+        known.diag = sock_diag_find(&t, st.st_ino);
+        assert_non_null(known.diag);
+        for (int i = SOCK_TOLD_NOT + 1; i < SOCK_TOLD_MAX; i++)
+                if (i != SOCK_TOLD_TCLASS || family == AF_INET6)
+                        assert_true(sock_diag_tells(known.diag, (enum sock_told)i));
+        assert_int_equal(sock_opts_dump(fd, &kind, &arena, defaults, &known, &told, &err), 0);
+        n = img__sk_opts__get_packed_size(told.sk);
+        assert_true(n <= sizeof(a) && n == img__sk_opts__pack(told.sk, a));
+        assert_true(n == img__sk_opts__pack(asked.sk, b) && memcmp(a, b, n) == 0);
+        n = img__ip_opts__pack(told.ip, a);
+        assert_true(n == img__ip_opts__pack(asked.ip, b) && memcmp(a, b, n) == 0);
+        sock_diag_done(&t);
+        sock_defaults_free(&defaults);
+        arena_done(&arena);
+}
+
+static void set_option(int fd, int level, int name, int value) {
+        assert_int_equal(setsockopt(fd, level, name, &value, sizeof(value)), 0);
+}
+
+static void test_diag_options(void **state) {
+        static const struct {
+                int level, name, value;
+        } sets[] = {
+                { IPPROTO_IP, IP_TOS, 16 },        { IPPROTO_IP, IP_FREEBIND, 1 },
+                { IPPROTO_IP, IP_TRANSPARENT, 1 }, { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1 },
+                { IPPROTO_IP, IP_RECVERR, 1 },     { IPPROTO_IP, IP_RECVERR_RFC4884, 1 },
+                { SOL_SOCKET, SO_MARK, -2 },       { SOL_SOCKET, SO_SNDBUF, 10000 },
+                { SOL_SOCKET, SO_RCVBUF, 20000 },  { SOL_SOCKET, SO_MAX_PACING_RATE, 1000000 },
+        };
+        static const int families[] = { AF_INET, AF_INET6 };
+
+        for (size_t f = 0; f < 2; f++) {
+                int peer, fd = connected(families[f], &peer);
+
+                check_told(fd, families[f]);
+                for (size_t i = 0; i < sizeof(sets) / sizeof(*sets); i++) {
+                        set_option(fd, sets[i].level, sets[i].name, sets[i].value);
+                        check_told(fd, families[f]);
+                }
+                if (families[f] == AF_INET6)
+                        set_option(fd, IPPROTO_IPV6, IPV6_TCLASS, 40);
+                assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4), 0);
+                check_told(fd, families[f]);
+                check_told(peer, families[f]);
+                close(fd);
+                close(peer);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_igmp),       cmocka_unit_test(test_igmp_hostile),
-                cmocka_unit_test(test_diag_parse), cmocka_unit_test(test_diag_info),
-                cmocka_unit_test(test_diag_query), cmocka_unit_test(test_lock_names),
-                cmocka_unit_test(test_lock),       cmocka_unit_test(test_stream_check),
-                cmocka_unit_test(test_match_peer), cmocka_unit_test(test_opts_check),
-                cmocka_unit_test(test_raw_list),   cmocka_unit_test(test_datagrams_check),
+                cmocka_unit_test(test_igmp),
+                cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse),
+                cmocka_unit_test(test_diag_info),
+                cmocka_unit_test(test_diag_options),
+                cmocka_unit_test(test_diag_query),
+                cmocka_unit_test(test_lock_names),
+                cmocka_unit_test(test_lock),
+                cmocka_unit_test(test_stream_check),
+                cmocka_unit_test(test_match_peer),
+                cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_raw_list),
+                cmocka_unit_test(test_datagrams_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
