@@ -43,6 +43,7 @@ const struct task_kind *const task_kinds[] = {
         &kind_itimers,
         &kind_rlimits,
         &kind_sched,
+        &kind_autogroup,
 };
 
 const size_t nr_task_kinds = ELEMENTSOF(task_kinds);
