@@ -146,10 +146,15 @@ static int copy_range(int fd, uint64_t from, uint64_t to, char *buf, struct imag
         return 0;
 }
 
-/* The next part that is no hole; false: none. Filesystems that know of none call all of it one part. */
+/*
+ * The next part that is no hole; false: none. Filesystems that know of none call all of it one part, and so is what they
+ * cannot tell about: reading it will show.
+ */
 static bool next_data(int fd, uint64_t from, uint64_t size, uint64_t *ret_from, uint64_t *ret_to) {
         off_t data = lseek(fd, (off_t)from, SEEK_DATA), hole;
 
+        if (data < 0 && errno != ENXIO)
+                data = (off_t)from;
         if (data < 0 || (uint64_t)data >= size)
                 return false;
         hole = lseek(fd, data, SEEK_HOLE);

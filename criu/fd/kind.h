@@ -414,13 +414,14 @@ void lock_look_many(struct dump *d, size_t n);
 void lock_collect(struct dump_fds *fds, struct dump_file *file, const struct fd_probe *p);
 int lock_save(struct dump *d, struct ckpt_error *err);
 
+/* The tree is known. */
 int lock_load(struct restore *r, struct ckpt_error *err);
 
 /* When the task's table is loaded: those that are the task's. */
 int lock_load_task(struct restore_task *t, struct ckpt_error *err);
 
 /* Add the taking of a task's locks to its batch: when nothing is left to close. */
-int lock_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
+void lock_restore(struct restore_task *t, struct compel_batch *b);
 void lock_free(struct restore_files *files);
 
 /* ---- sock/ ---- */

@@ -218,6 +218,7 @@ int lock_load(struct restore *r, struct ckpt_error *err) {
                 return rc == -ENOENT ? 0 : rc;
         for (;;) {
                 _cleanup_image_message_ Img__FileLock *lock = NULL;
+                const struct restore_task *holder;
 
                 rc = image_read(image, &img__file_lock__descriptor, &lock, err);
                 if (rc <= 0)
@@ -226,6 +227,10 @@ int lock_load(struct restore *r, struct ckpt_error *err) {
                         return image_damaged(image, err,
                                              "the lock of pid %d on fd %d (flag %u, type %u) makes no sense",
                                              lock->pid, lock->fd, lock->flag, lock->type);
+                holder = restore_find_task(r, lock->pid);
+                if (!holder || holder->kind != RESTORE_TASK_LIVE)
+                        return image_damaged(
+                                image, err, "a lock belongs to pid %d, which is not in the tree", lock->pid);
                 if (restore_lock_vec_push(&r->files->locks, (struct restore_lock){ .msg = lock }) < 0)
                         return ckpt_error(err, -ENOMEM, "not enough memory to read the file locks");
                 lock = NULL;
@@ -265,19 +270,12 @@ static void take(struct compel_batch *b, const Img__FileLock *l) {
                             compel_copy(b, &lock, sizeof(lock)));
 }
 
-int lock_restore(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err) {
-        struct restore_files *files = t->restore->files;
+void lock_restore(struct restore_task *t, struct compel_batch *b) {
+        const struct restore_files *files = t->restore->files;
 
-        for (size_t i = 0; i < files->locks.n; i++) {
-                if (!files->locks.v[i].owned)
-                        return ckpt_error(
-                                err, -EBADMSG,
-                                "filelocks.img: a lock belongs to pid %d, which is not in the tree",
-                                files->locks.v[i].msg->pid);
+        for (size_t i = 0; i < files->locks.n; i++)
                 if (files->locks.v[i].msg->pid == t->pid)
                         take(b, files->locks.v[i].msg);
-        }
-        return 0;
 }
 
 void lock_free(struct restore_files *files) {

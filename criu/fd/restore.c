@@ -298,7 +298,7 @@ static int fill_table(struct restore_task *t, struct ckpt_error *err) {
                 add_inherited(t, b);
                 fown_add_async(t, b);
                 restore_close_inherited(t, b);
-                r = lock_restore(t, b, err);
+                lock_restore(t, b);
         }
         arena_done(&arena);
         if (r == 0 && (sends || b->error < 0))

@@ -85,6 +85,7 @@ static struct dump_ipc *dump_ipc_of(struct dump *d) {
                 d->ipc = calloc(1, sizeof(*d->ipc));
                 ckpt_assert(d->ipc);
                 d->ipc->home = d->ipc->there = -EBADF;
+                pthread_mutex_init(&d->ipc->asking, NULL);
         }
         return d->ipc;
 }
@@ -228,10 +229,13 @@ const struct ipc_sem_list *ipc_list_sems(struct dump *d) {
 }
 
 void ipc_ask_last(struct dump *d) {
-        _cleanup_(end_visit) struct visit v = { 0 };
+        struct visit v = { 0 };
 
+        pthread_mutex_lock(&d->ipc->asking);
         if (begin_visit(d, &v) == 0)
                 ipc_sem_ask_last(d, &d->ipc->sems);
+        end_visit(&v);
+        pthread_mutex_unlock(&d->ipc->asking);
 }
 
 void ipc_dump_free(struct dump *d) {
@@ -240,6 +244,7 @@ void ipc_dump_free(struct dump *d) {
         safe_close(d->ipc->home);
         safe_close(d->ipc->there);
         arena_done(&d->ipc->arena);
+        pthread_mutex_destroy(&d->ipc->asking);
         free(d->ipc);
         d->ipc = NULL;
 }

@@ -48,7 +48,7 @@ struct ipc_sem_list {
 };
 const struct ipc_sem_list *ipc_list_sems(struct dump *d);
 
-/* Fill in `last` of all sets. */
+/* Fill in `last` of all sets. In any thread, which visits the namespace for it. */
 void ipc_ask_last(struct dump *d);
 
 void ipc_dump_free(struct dump *d);

@@ -2,6 +2,8 @@
 /* What the files of the IPC namespace share among themselves. */
 #pragma once
 
+#include <pthread.h>
+
 #include "image/image.h"
 #include "images/ipc.pb-c.h"
 #include "lib/arena.h"
@@ -21,6 +23,7 @@ struct dump_ipc {
         struct arena arena;
         struct ipc_sem_list sems; /* in the arena */
         bool sems_listed;
+        pthread_mutex_t asking; /* ipc_ask_last() */
 };
 
 /* An object of an image, and what the kernel needs besides. All of it was checked when it was loaded. */

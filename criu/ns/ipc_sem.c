@@ -56,8 +56,9 @@ void ipc_sem_ask_last(struct dump *d, struct ipc_sem_list *list) {
         for (size_t i = 0; i < list->n; i++) {
                 struct ipc_sem_set *set = &list->v[i];
 
-                if (!set->last)
-                        set->last = arena_new_array(&d->ipc->arena, pid_t, set->nsems);
+                if (set->last)
+                        continue;
+                set->last = arena_new_array(&d->ipc->arena, pid_t, set->nsems);
                 for (size_t j = 0; j < set->nsems; j++)
                         set->last[j] = semctl(set->id, (int)j, GETPID);
         }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "proc/attr.h"
 
+#include <errno.h>
+
 #include "proc/scan.h"
 
 int proc_attr_parse_dec(const char *text, size_t len, int64_t *ret) {
@@ -75,6 +77,24 @@ int proc_timerslack_read(const struct proc_dir *dir, struct proc_buf *buf, uint6
         if (r < 0)
                 return r;
         *ret = (uint64_t)v;
+        return 0;
+}
+
+int proc_autogroup_read(const struct proc_dir *dir, struct proc_buf *buf, int *ret) {
+        int r = proc_read_once(dir, "autogroup", buf);
+        struct scan s;
+        uint64_t id;
+        int64_t v;
+
+        if (r < 0)
+                return r;
+        if (buf->len == 0)
+                return -ENOENT;
+        s = scan_text(buf->data, buf->len);
+        if (!scan_lit(&s, "/autogroup-") || !scan_u64(&s, &id) || !scan_lit(&s, " nice ") ||
+            !scan_i64(&s, &v) || v < -20 || v > 19)
+                return -EBADMSG;
+        *ret = (int)v;
         return 0;
 }
 

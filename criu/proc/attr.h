@@ -33,6 +33,12 @@ int proc_loginuid_read(const struct proc_dir *dir, struct proc_buf *buf, uid_t *
 int proc_coredump_filter_read(const struct proc_dir *dir, struct proc_buf *buf, uint32_t *ret);
 
 /*
+ * The nice value of its session's autogroup, see sched(7), "/autogroup-12 nice 5": -20 to 19. -ENOENT: a kernel
+ * without, or it is in none.
+ */
+int proc_autogroup_read(const struct proc_dir *dir, struct proc_buf *buf, int *ret);
+
+/*
  * The kernel function a task sleeps in, NUL-terminated in buf, or "0" for none and where the
  * kernel does not tell.
  */

@@ -354,8 +354,11 @@ static int leave_legacy(void *own, const char *held, const char *name, const str
         return r;
 }
 
-static int end_legacy(void *own, const char *name, struct ckpt_error *err) {
-        return change(own, name, NULL, 0, err);
+/* Of both families, whatever becomes of the first. */
+static int end_legacy(void *own __attribute__((unused)), const char *name, struct ckpt_error *err) {
+        int r = netlock_legacy_remove(name);
+
+        return r < 0 ? explain(r, name, false, err) : 0;
 }
 
 /* ---- finding ---- */

@@ -69,6 +69,8 @@ static const char *check_message(const Img__UnixSk *m) {
                 return "has a directory that is none";
         if (m->moved_to && (m->moved_to[0] != '/' || strlen(m->moved_to) >= PATH_MAX || !binds_path(m)))
                 return "was moved to a path that is none";
+        if (binds_path(m) && m->name.data[0] != '/' && !m->name_dir && !m->moved_to)
+                return "has a relative path, and not the directory that it starts from";
         why = check_cred(m->peer_cred);
         if (!why)
                 why = check_cred(m->cred);
@@ -214,8 +216,8 @@ static int find_clients(struct unix_state *s, struct ckpt_error *err) {
                 for (size_t w = 0; w < m->n_waiting; w++) {
                         struct unix_sock *client = unix_by_ino(s, m->waiting[w]);
 
-                        if (!client || client->waits || client->peer || client->m->type != m->type ||
-                            client->m->state != TCP_ESTABLISHED)
+                        if (!client || client->waits || client->peer || client->m->has_outside ||
+                            client->m->type != m->type || client->m->state != TCP_ESTABLISHED)
                                 return ckpt_error(err, -EBADMSG,
                                                   "files.img: a client of the unix socket %u makes no sense",
                                                   m->ino);

@@ -16,7 +16,7 @@ extern const struct task_kind kind_thread_early, kind_thread_late;
 extern const struct task_kind kind_addresses, kind_tls, kind_sigaltstack;
 extern const struct task_kind kind_sigactions, kind_sigpending, kind_sigpending_thread;
 extern const struct task_kind kind_posix_timers, kind_posix_timers_arm, kind_itimers;
-extern const struct task_kind kind_creds, kind_sched, kind_sem_undo;
+extern const struct task_kind kind_creds, kind_sched, kind_sem_undo, kind_numa, kind_autogroup;
 
 /* ---- small helpers ---- */
 

@@ -26,6 +26,7 @@ const struct task_kind *const task_kinds[] = {
         &kind_loginuid,
         &kind_thread_early,
         &kind_tls,
+        &kind_numa,
         &kind_seccomp_thread,
 
         /* TASK_PHASE_CREDENTIALS */
@@ -42,6 +43,7 @@ const struct task_kind *const task_kinds[] = {
         &kind_itimers,
         &kind_rlimits,
         &kind_sched,
+        &kind_autogroup,
 };
 
 const size_t nr_task_kinds = ELEMENTSOF(task_kinds);

@@ -215,13 +215,16 @@ static int check_sharing(struct dump_thread *t, struct ckpt_error *err) {
  * the last to change the semaphore does.
  */
 static int check_forbidden(struct dump_thread *t, const struct sem_undo *u, struct ckpt_error *err) {
+        bool asked = false;
+
         for (size_t i = 0; i < u->n; i++) {
                 const struct sought *s = &u->v[i];
 
                 if (!s->forbidden)
                         continue;
-                if (!s->set->last)
+                if (!asked)
                         ipc_ask_last(t->task->dump);
+                asked = true;
                 if (!s->set->last || s->set->last[s->num] != t->task->pid)
                         continue;
                 ckpt_error(

@@ -430,6 +430,13 @@ static void test_lock(void **state) {
         assert_refused(-EBADMSG, "a lock on fd 9, which it has not open");
 }
 
+static void test_lock_of_nobody(void **state) {
+        (void)state;
+        has_lock = true;
+        lock.pid = 101;
+        assert_refused(-EBADMSG, "a lock belongs to pid 101, which is not in the tree");
+}
+
 static void test_lock_range(void **state) {
         (void)state;
         has_lock = true;
@@ -556,6 +563,7 @@ int main(void) {
                 TEST(test_fifo_without_path),
                 TEST(test_fifo_on_file),
                 TEST(test_lock),
+                TEST(test_lock_of_nobody),
                 TEST(test_lock_range),
                 TEST(test_shared_table),
                 TEST(test_shared_directory_differs),

@@ -592,6 +592,8 @@ static void test_attr(void **state) {
         assert_int_equal(u32, strtoul(buf.data, NULL, 16));
         r = proc_loginuid_read(&dir, &buf, &uid);
         assert_true(r == -ENOENT || (r == 0 && uid == (uid_t)strtoul(buf.data, NULL, 10)));
+        r = proc_autogroup_read(&dir, &buf, &adj);
+        assert_true(r == -ENOENT || (r == 0 && adj >= -20 && adj <= 19));
         assert_int_equal(proc_wchan_read(&dir, &buf, &wchan), 0);
         assert_true(*wchan);
         hostile_check(parse_dec, "-1000\n", 6, false);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "macro.h"
+#include "task/internal.h"
 #include "task/waits.h"
 #include "task/xstate.h"
 
@@ -306,13 +307,54 @@ static void test_cpu(void **state) {
         assert_int_equal(waits_parse_cpu("", 0, &cpu), -EBADMSG);
 }
 
+/* Policies that no kernel has, and nodes that this machine has not. */
+static void test_numa(void **state) {
+        static const struct {
+                uint32_t mode;
+                uint64_t nodes;
+                int result;
+        } cases[] = {
+                { 0, 0, 0 },
+                { 2, 1, 0 },
+                { 4, 0, 0 },
+                { 1 | 1U << 14, ~0ULL, 0 },
+                { 7, 1, -EBADMSG },
+                { 1U << 31, 1, -EBADMSG },
+                { 2 | 1U << 12, 1, -EBADMSG },
+                { 2, 1ULL << 63, -ENOTSUP },
+                { 1 | 1U << 15, 1ULL << 63, -ENOTSUP },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+                Img__ThreadCore core = IMG__THREAD_CORE__INIT;
+                Img__Core image = { .thread_core = &core };
+                struct restore_task task = { .pid = 100, .nr_threads = 1 };
+                struct restore_thread t = { .task = &task, .tid = 100, .core = &image };
+
+                core.has_mempolicy = core.has_mempolicy_nodes = true;
+                core.mempolicy = cases[i].mode;
+                core.mempolicy_nodes = cases[i].nodes;
+                task.threads = &t;
+                assert_int_equal(kind_numa.check(&t, &err), cases[i].result);
+                arena_done(&task.arena);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_this_machine),
-                cmocka_unit_test(test_other_machine),  cmocka_unit_test(test_missing_components),
-                cmocka_unit_test(test_tile_data),      cmocka_unit_test(test_odd_areas),
-                cmocka_unit_test(test_hostile_images), cmocka_unit_test(test_without_xsave),
-                cmocka_unit_test(test_sleeps),         cmocka_unit_test(test_cpu),
+                cmocka_unit_test(test_round_trips),
+                cmocka_unit_test(test_this_machine),
+                cmocka_unit_test(test_other_machine),
+                cmocka_unit_test(test_missing_components),
+                cmocka_unit_test(test_tile_data),
+                cmocka_unit_test(test_odd_areas),
+                cmocka_unit_test(test_hostile_images),
+                cmocka_unit_test(test_without_xsave),
+                cmocka_unit_test(test_numa),
+                cmocka_unit_test(test_sleeps),
+                cmocka_unit_test(test_cpu),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

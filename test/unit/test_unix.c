@@ -273,6 +273,9 @@ static void spoil_name_empty(void) {
 static void spoil_dir(void) {
         socks[0].name_dir = (char *)"relative";
 }
+static void spoil_no_dir(void) {
+        name(&socks[0], "a", 2);
+}
 static void spoil_root(void) {
         socks[0].name_root = (char *)"relative";
 }
@@ -363,14 +366,14 @@ static void spoil_two_binders(void) {
 }
 
 static void (*const spoilers[])(void) = {
-        spoil_type,         spoil_state,         spoil_listen,        spoil_nameless_listener,
-        spoil_name_long,    spoil_name_nul,      spoil_name_end,      spoil_name_empty,
-        spoil_dir,          spoil_root,          spoil_backlog,       spoil_peer,
-        spoil_peer_own,     spoil_peer_type,     spoil_same_ino,      spoil_waiting,
-        spoil_two_peers,    spoil_packet_for,    spoil_packet_length, spoil_packet_huge,
-        spoil_packet_empty, spoil_packet_lonely, spoil_scm_type,      spoil_scm_two,
-        spoil_rights,       spoil_rights_many,   spoil_cred,          spoil_peer_cred,
-        spoil_sender,       spoil_two_binders,
+        spoil_type,        spoil_state,        spoil_listen,        spoil_nameless_listener,
+        spoil_name_long,   spoil_name_nul,     spoil_name_end,      spoil_name_empty,
+        spoil_dir,         spoil_no_dir,       spoil_root,          spoil_backlog,
+        spoil_peer,        spoil_peer_own,     spoil_peer_type,     spoil_same_ino,
+        spoil_waiting,     spoil_two_peers,    spoil_packet_for,    spoil_packet_length,
+        spoil_packet_huge, spoil_packet_empty, spoil_packet_lonely, spoil_scm_type,
+        spoil_scm_two,     spoil_rights,       spoil_rights_many,   spoil_cred,
+        spoil_peer_cred,   spoil_sender,       spoil_two_binders,
 };
 
 static void test_hostile(void **state) {
