@@ -136,8 +136,9 @@ static void finish_threads_parts(struct threads_part **parts) {
         }
 }
 
+/* Once frozen, it is traced by ckpt itself. */
 static void look_tracer(struct dump_task *t, const struct proc_status *status) {
-        if (status->tracer_pid > 0)
+        if (status->tracer_pid > 0 && !t->frozen)
                 blocker_add(t->dump->blockers, "End the debugger or strace first",
                             "%s is traced by pid %d, and a task has one tracer at most", dump_task_name(t),
                             status->tracer_pid);
