@@ -227,6 +227,28 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         return r < 0 ? r : waited;
 }
 
+/* Who has left its namespaces since would come back in those that it had, and without what belongs to the others. */
+int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
+        struct proc_ns_set own;
+        int r = read_own_namespaces(&own, err);
+
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
+                struct dump_task *t = d->tasks[i];
+                struct proc_ns_set now;
+
+                if (t->nr_threads == 0)
+                        continue;
+                proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &now);
+                if (memcmp(&now, &t->ns, sizeof(now)) == 0)
+                        continue;
+                t->ns = now;
+                look_namespaces(t, &own);
+                time_look(t);
+                ipc_look(t);
+        }
+        return r;
+}
+
 int look_again(struct dump *d, struct ckpt_error *err) {
         blockers_free(&d->blockers);
         d->blockers = blockers_new();
