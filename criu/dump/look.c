@@ -147,7 +147,7 @@ static void look_tracer(struct dump_task *t, const struct proc_status *status) {
 static void look_exit_signal(struct dump_task *t) {
         if (t->parent && t->stat.exit_signal != 17)
                 blocker_add(
-                        t->dump->blockers, NULL,
+                        t->dump->blockers, "Try again when it has ended, or end it",
                         "%s was cloned with exit signal %d instead of SIGCHLD, which is not supported yet",
                         dump_task_name(t), t->stat.exit_signal);
 }

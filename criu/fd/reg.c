@@ -81,8 +81,9 @@ static bool has_moved_on(const struct fd_probe *p) {
         char link[PATH_MAX];
 
         now.link_buf = link;
-        return fd_probe_path(&now) < 0 || strcmp(now.link, p->link) != 0 || now.st.stx_ino != p->st.stx_ino ||
-               now.st.stx_nlink != p->st.stx_nlink || statx_dev(&now.st) != statx_dev(&p->st);
+        return fd_probe_path(&now) < 0 || strcmp(now.link, p->link) != 0 ||
+               now.st.stx_ino != p->st.stx_ino || now.st.stx_nlink != p->st.stx_nlink ||
+               statx_dev(&now.st) != statx_dev(&p->st);
 }
 
 bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *ret) {
