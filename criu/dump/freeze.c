@@ -382,6 +382,9 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                 if (r < 0)
                         return r;
         }
+        r = look_namespaces_again(d, err);
+        if (r < 0)
+                return r;
         look_sessions(d);
         r = blockers_to_retry(d->blockers, err);
         if (r < 0)

@@ -148,7 +148,7 @@ static void look_tracer(struct dump_task *t, const struct proc_status *status) {
 static void look_exit_signal(struct dump_task *t) {
         if (t->parent && t->stat.exit_signal != 17)
                 blocker_add(
-                        t->dump->blockers, NULL,
+                        t->dump->blockers, "Try again when it has ended, or end it",
                         "%s was cloned with exit signal %d instead of SIGCHLD, which is not supported yet",
                         dump_task_name(t), t->stat.exit_signal);
 }
@@ -226,6 +226,28 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         mem_look_tree(d);
         sock_look_tree(d);
         return r < 0 ? r : waited;
+}
+
+/* Who has left its namespaces since would come back in those that it had, and without what belongs to the others. */
+int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
+        struct proc_ns_set own;
+        int r = read_own_namespaces(&own, err);
+
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
+                struct dump_task *t = d->tasks[i];
+                struct proc_ns_set now;
+
+                if (t->nr_threads == 0)
+                        continue;
+                proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &now);
+                if (memcmp(&now, &t->ns, sizeof(now)) == 0)
+                        continue;
+                t->ns = now;
+                look_namespaces(t, &own);
+                time_look(t);
+                ipc_look(t);
+        }
+        return r;
 }
 
 int look_again(struct dump *d, struct ckpt_error *err) {

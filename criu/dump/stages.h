@@ -37,6 +37,9 @@ int look_tasks(struct dump *d, struct ckpt_error *err);
  */
 int look_again(struct dump *d, struct ckpt_error *err);
 
+/* Likewise, at the namespaces of those that changed them meanwhile. */
+int look_namespaces_again(struct dump *d, struct ckpt_error *err);
+
 /* Sessions and process groups of the whole tree. */
 void look_sessions(struct dump *d);
 

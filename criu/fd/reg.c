@@ -72,6 +72,20 @@ static const char *noun(uint32_t mode) {
         }
 }
 
+/*
+ * Does it lead somewhere else by now? While the tree is only looked at, its descriptors and directories change, and what was
+ * read of one may be of two files. It is looked at again when it has been stopped.
+ */
+static bool has_moved_on(const struct fd_probe *p) {
+        struct fd_probe now = *p;
+        char link[PATH_MAX];
+
+        now.link_buf = link;
+        return fd_probe_path(&now) < 0 || strcmp(now.link, p->link) != 0 ||
+               now.st.stx_ino != p->st.stx_ino || now.st.stx_nlink != p->st.stx_nlink ||
+               statx_dev(&now.st) != statx_dev(&p->st);
+}
+
 bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *ret) {
         static const char suffix[] = " (deleted)";
         size_t len = strlen(p->link), tail = sizeof(suffix) - 1;
@@ -105,6 +119,8 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
                 *ret = p->st;
                 return linked_look(p, b);
         }
+        if (has_moved_on(p))
+                return false;
         if (len > tail && strcmp(p->link + len - tail, suffix) == 0)
                 len -= tail;
         if (p->st.stx_nlink == 0 || len < strlen(p->link) || is_silly_renamed(p))

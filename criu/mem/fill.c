@@ -144,7 +144,8 @@ int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *
          * sets it last.
          */
         compel_call(b, "fill with small pages", SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
-        if (bytes_of(&runs) >= WORTH_HELP)
+        /* Who is not born yet has all of it in one batch, and nobody can wait for it. */
+        if (!t->fills_at_birth && bytes_of(&runs) >= WORTH_HELP)
                 r = mem_fill_pieces(t, b, &runs, err);
         else
                 add_reads(b, tree->pages_fd, &runs);

@@ -272,7 +272,7 @@ int mem_fill_huge(struct restore_task *t, struct compel_batch *b, struct mem_run
         r = split_runs(&h, runs, &bytes);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
-        if (bytes < WORTH_IT || t->mm->thp_disabled || !has_huge_pages() ||
+        if (t->fills_at_birth || bytes < WORTH_IT || t->mm->thp_disabled || !has_huge_pages() ||
             !kernel_has(&t->restore->kernel, KERNEL_UFFD_MOVE) || find_arena(&h) < 0)
                 return 0;
         r = fill_ranges(&h, err);

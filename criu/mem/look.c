@@ -80,7 +80,7 @@ static const struct name_row {
         { "anon_inode:bpf", "a BPF map", NULL },
         { "anon_inode:", "the memory of a special descriptor", NULL },
         { "socket:", "the ring buffer of a socket",
-          "Have the program read its packets without a ring (PACKET_RX_RING), or end it" },
+          "Have the program read what it receives without a mapping (PACKET_RX_RING, TCP_ZEROCOPY_RECEIVE), or end it" },
         { "[uprobes]", "the kernel's page for uprobes", "Remove the uprobes of the program" },
 };
 

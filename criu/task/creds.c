@@ -91,6 +91,18 @@ static struct caps read_caps(const Img__Creds *c, const struct task_self *self) 
         };
 }
 
+/* What it was allowed is of no use to the dead, who may have been all-powerful in a user namespace of its own. */
+static struct caps caps_of(const struct restore_thread *t, const Img__Creds *c,
+                           const struct task_self *self) {
+        struct caps caps = read_caps(c, self);
+        uint64_t can_give = self->cap_permitted & self->cap_bounding;
+
+        if (t->task->kind == RESTORE_TASK_LIVE)
+                return caps;
+        return (struct caps){ caps.inh & can_give, caps.prm & can_give, caps.eff & can_give,
+                              caps.bnd & self->cap_bounding, caps.amb & can_give };
+}
+
 static const char *cap_text(struct restore_thread *t, uint64_t caps) {
         char *name = cap_to_name(__builtin_ctzll(caps));
         const char *text = arena_printf(&t->task->arena, "%s", name ? name : "a capability");
@@ -107,7 +119,7 @@ static int creds_check(struct restore_thread *t, struct ckpt_error *err) {
         if (!c)
                 return ckpt_error(err, -EBADMSG, "%s has no credentials in its image",
                                   restore_thread_name(t));
-        caps = read_caps(c, self);
+        caps = caps_of(t, c, self);
         if (c->n_groups > GROUPS_MAX || (caps.eff & ~caps.prm) || (caps.amb & ~(caps.prm & caps.inh)))
                 return ckpt_error(err, -EBADMSG, "%s: its credentials make no sense",
                                   restore_thread_name(t));
@@ -221,7 +233,7 @@ static int creds_restore(struct restore_thread *t, struct compel_batch *b,
                          struct ckpt_error *err __attribute__((unused))) {
         const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__Creds *c = restore_thread_core(t)->creds;
-        struct caps caps = read_caps(c, self);
+        struct caps caps = caps_of(t, c, self);
 
         if (has_creds(t, c, &caps)) {
                 add_no_new_privs(c, b);

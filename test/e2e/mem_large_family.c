@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: timeout=60 */
-/* Several processes with much memory of their own, which a restore fills side by side: every page is the right one's. */
+/*
+ * Several processes with memory of their own, which a restore fills side by side, some of them while they are being cloned, and
+ * all the ways that it has for sizes: every page is the right one's.
+ */
 #include "e2e.h"
 
-#define SIZE   ((size_t)20 << 20)
-#define N_KIDS 3
+#define SIZE   ((size_t)20 << 20) /* mapped; and filled by the parent */
+#define N_KIDS 8
+
+static const size_t filled[N_KIDS + 1] = { 20, 20, 20, 9, 20, 7, 5, 3, 1 }; /* MiB */
 
 static struct gate ready, go;
 static char *mem;
 
 static void fill_all(int who) {
-        for (size_t i = 0; i < SIZE / PAGE; i++)
+        for (size_t i = 0; i < (filled[who] << 20) / PAGE; i++)
                 fill(mem + i * PAGE, PAGE, (uint64_t)who * 100000 + i);
 }
 
 static void check_all(int who) {
-        for (size_t i = 0; i < SIZE / PAGE; i++)
+        for (size_t i = 0; i < (filled[who] << 20) / PAGE; i++)
                 check_filled(mem + i * PAGE, PAGE, (uint64_t)who * 100000 + i, "page of a large process");
 }
 

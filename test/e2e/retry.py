@@ -69,6 +69,38 @@ def case_event():
     program.finish()
 
 
+LEAVES = """
+import ctypes, os, signal, time
+pid = os.fork()
+if pid == 0:
+    signal.signal(signal.SIGUSR1, lambda *a: ctypes.CDLL(None).unshare(0x04000000))
+    open('ready', 'w').write(str(os.getpid()))
+while True:
+    signal.pause()
+"""
+
+
+def case_namespace():
+    """A process leaves its namespace after it was looked at, and before it is stopped."""
+    pid = sb.start(['/usr/bin/python3', '-c', LEAVES])
+    sb.wait_for(lambda: read(sb.path('work/ready'), b''), 'the child')
+    child = int(read(sb.path('work/ready')))
+    own = os.readlink('/proc/self/ns/uts')
+    os.makedirs(sb.path('namespace'))
+    handle = sb.ckpt_start('dump', '-t', str(pid), '-D', sb.path('namespace'), env={'CKPT_FAULT': 'dump-seize-each=pause'})
+    sb.wait_for(lambda: b'fault point dump-seize-each' in read(handle.base + '.err', b''), 'the first seize')
+    os.kill(child, signal.SIGUSR1)
+    sb.wait_for(lambda: os.readlink(f'/proc/{child}/ns/uts') != own, 'the child to leave')
+    os.kill(handle.pid, signal.SIGCONT)
+    one_clear_line(sb.ckpt_wait(handle, 30), f'pid {child} .*another UTS namespace', 'nothing was stopped|runs on')
+    for p in (child, pid):
+        os.kill(p, signal.SIGKILL)
+    sb.wait_exit(pid)
+    sb.wait_gone([child])
+    sb.children.ended.clear()
+    os.unlink(sb.path('work/ready'))
+
+
 def case_left_behind():
     """Stopped for job control, a process cannot leave the visit of a ckpt that was killed."""
     program = Program(sb, 'sig_altstack')
@@ -100,7 +132,7 @@ def case_statistics():
     program.finish()
 
 
-for case in (case_again, case_event, case_left_behind, case_statistics):
+for case in (case_again, case_event, case_namespace, case_left_behind, case_statistics):
     case()
     sb.children.reap()
     sb.children.ended.clear()

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: timeout=60 */
 /* Zombies not yet waited for: exit codes, deaths by signal, one that led a session and a group with living
- * members, one of another user, one below a child. No SIGCHLD may be seen for them a second time. */
+ * members, one of another user, one that was all-powerful in a user namespace of its own, one below a child. No SIGCHLD may be seen for them a second time. */
 #include "e2e.h"
+
+#include <sched.h>
 
 static volatile sig_atomic_t sigchlds;
 
@@ -12,6 +14,7 @@ static void on_chld(int sig E2E_UNUSED) {
 
 struct zombie {
         int code, signo; /* one of them */
+        bool userns;
         uid_t uid;
         pid_t pid;
         char comm[16];
@@ -26,6 +29,7 @@ static struct zombie zombies[] = {
         { .signo = SIGSEGV },
         { .signo = 40 },
         { .code = 9, .uid = 65534 },
+        { .code = 11, .userns = true },
         { .code = 3, .comm = "dead ) leader" },
 };
 
@@ -44,6 +48,8 @@ static void make_zombie(struct zombie *z) {
                                 _exit(1);
                         }
                 }
+                if (z->userns)
+                        (void)!unshare(CLONE_NEWUSER); /* not every machine allows it */
                 if (z->uid)
                         CHECK(setresuid(z->uid, z->uid, z->uid) == 0, "setresuid: %m");
                 if (!z->signo)
