@@ -98,6 +98,9 @@ void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, stru
 
 /* ---- flags.c ---- */
 
+/* Before the first mem_read_areas() of a look: what takes some time and will be needed. */
+void mem_prepare_areas(struct dump *d);
+
 /* The areas of the task with their flags, as proc_smaps_read() of `dir` reads them, but fast if it is large. */
 int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
                    struct proc_smap_vec *ret);
