@@ -70,9 +70,9 @@ struct mem_answers {
         uint64_t brk;
         int mdwe;             /* PR_GET_MDWE; negative: not known to this kernel */
         uint32_t lock_future; /* MCL_* */
-        const char *auxv;     /* as PR_GET_AUXV gives it, in the task's arena; NULL: not known to this kernel */
-        size_t auxv_size;     /* bytes */
-        uint64_t *contexts;   /* addresses of AIO contexts that it can use; in the task's arena */
+        const char *auxv; /* as PR_GET_AUXV gives it, in the task's arena; NULL: not known to this kernel */
+        size_t auxv_size; /* bytes */
+        uint64_t *contexts; /* addresses of AIO contexts that it can use; in the task's arena */
         size_t nr_contexts;
 };
 
