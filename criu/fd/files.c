@@ -12,6 +12,7 @@
 #include "fd/ghost.h"
 #include "fd/kind.h"
 #include "fd/linked.h"
+#include "fd/same.h"
 #include "lib/fault.h"
 #include "macro.h"
 
@@ -269,18 +270,26 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
         char link[PATH_MAX];
         int pidfd = -EBADF, r;
         struct fd_probe p = path_probe(t, map_files, link, &pidfd);
+        bool exe = strcmp(map_files, "exe") == 0;
         uint32_t id = 0;
 
-        r = fd_probe_path(&p);
+        r = fd_probe_stat(&p);
+        if (r == 0 && exe && same_place_collected(&p, SAME_EXE, ret_id))
+                return 0;
+        if (r == 0)
+                r = fd_probe_link(&p);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read where %s leads", dump_task_name(t),
                                         map_files);
         r = dump_path_id(&p, (open_flags & ~(uint32_t)O_CLOEXEC) | FLAG_LARGEFILE, b, &id, err);
         if (r == 0)
                 r = blockers_to_error(b, "the tree runs on as before", err);
-        if (r == 0)
-                *ret_id = id;
-        return r;
+        if (r < 0)
+                return r;
+        if (exe)
+                same_note_place_collected(&p, SAME_EXE, id);
+        *ret_id = id;
+        return 0;
 }
 
 /* ---- files.img ---- */

@@ -76,10 +76,15 @@ struct dump_file *same_collected(struct dump_files *files, pid_t tid, int fd) {
         return file && same_description(tid, file->tid, fd, file->fd) ? file : NULL;
 }
 
+/* Of no mount has it a second name. */
+static bool has_one_name(const struct statx *st) {
+        return S_ISDIR(st->stx_mode) || (S_ISREG(st->stx_mode) && st->stx_nlink == 1);
+}
+
 static bool is_inode(const struct same_inode *known, const struct fd_probe *p) {
         return known->there && (p->st.stx_mask & STATX_MNT_ID) && known->ino == p->st.stx_ino &&
                known->dev == statx_dev(&p->st) && known->mnt_id == p->st.stx_mnt_id &&
-               (S_ISDIR(p->st.stx_mode) || (p->link && strcmp(p->link, known->link) == 0));
+               (has_one_name(&p->st) || (p->link && strcmp(p->link, known->link) == 0));
 }
 
 static void note_inode(struct dump_files *files, struct same_inode *ret, const struct fd_probe *p,
@@ -116,7 +121,7 @@ bool same_place_collected(const struct fd_probe *p, enum same_place place, uint3
         struct dump_files *files = dump_files(p->task->dump);
         bool known;
 
-        if (!S_ISDIR(p->st.stx_mode))
+        if (!has_one_name(&p->st))
                 return false;
         pthread_mutex_lock(&files->lock);
         known = files->same && is_inode(&files->same->places_collected[place], p);

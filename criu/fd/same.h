@@ -52,11 +52,11 @@ struct dump_file *same_collected(struct dump_files *files, pid_t tid, int fd);
 
 /*
  * Likewise where a task works, and what it runs: does p->st, or p->st with p->link if that is known, say that it is the
- * same place as that of the task before? A directory has one name in each mount, other files may have several.
+ * same place as that of the task before? A directory has one name in each mount, as has a file with one link.
  */
 bool same_place_looked(const struct fd_probe *p, enum same_place place);
 void same_note_place_looked(const struct fd_probe *p, enum same_place place);
 
-/* Frozen, of directories: its id in files.img. */
+/* Frozen, of what has one name: its id in files.img. */
 bool same_place_collected(const struct fd_probe *p, enum same_place place, uint32_t *ret_id);
 void same_note_place_collected(const struct fd_probe *p, enum same_place place, uint32_t id);

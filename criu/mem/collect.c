@@ -172,10 +172,13 @@ static int add_areas(struct dump_task *t, const struct proc_smap_vec *smaps, str
 static int add_auxv(struct dump_task *t, struct ckpt_error *err) {
         _cleanup_(proc_auxv_vec_done) struct proc_auxv_vec auxv = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct mem_answers *a = &t->mem->answers;
         Img__Mm *mm = t->mem->mm;
         int r;
 
-        r = proc_auxv_read(&t->proc, &buf, &auxv);
+        r = a->auxv ? proc_auxv_parse(a->auxv, a->auxv_size, &auxv) : -ENODATA;
+        if (r < 0)
+                r = proc_auxv_read(&t->proc, &buf, &auxv);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its auxiliary vector", dump_task_name(t));
         /* Readers of the format expect the ending AT_NULL. */

@@ -70,7 +70,9 @@ struct mem_answers {
         uint64_t brk;
         int mdwe;             /* PR_GET_MDWE; negative: not known to this kernel */
         uint32_t lock_future; /* MCL_* */
-        uint64_t *contexts;   /* addresses of AIO contexts that it can use; in the task's arena */
+        const char *auxv; /* as PR_GET_AUXV gives it, in the task's arena; NULL: not known to this kernel */
+        size_t auxv_size; /* bytes */
+        uint64_t *contexts; /* addresses of AIO contexts that it can use; in the task's arena */
         size_t nr_contexts;
 };
 
@@ -97,6 +99,9 @@ struct mem_tree *mem_tree_of(struct dump *d);
 void mem_look_areas(struct dump_task *t, const struct proc_smap_vec *smaps, struct blockers *b);
 
 /* ---- flags.c ---- */
+
+/* Before the first mem_read_areas() of a look: what takes some time and will be needed. */
+void mem_prepare_areas(struct dump *d);
 
 /* The areas of the task with their flags, as proc_smaps_read() of `dir` reads them, but fast if it is large. */
 int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,

@@ -13,9 +13,12 @@
 #include "mem/dump.h"
 #include "task/waits.h"
 
-enum { MANY_THREADS = 64 };
+enum {
+        MANY_THREADS = 64,
+        MANY_TASKS = 256,
+};
 
-/* Below that, smaps is always fast enough. */
+/* Below that, smaps is always fast enough, unless there are MANY_TASKS. */
 #define LARGE ((uint64_t)16 << 20)
 
 static const struct area_flags *area_flags_of(struct dump *d) {
@@ -41,6 +44,20 @@ static bool is_slow(const struct dump_task *t, size_t nr_areas) {
         return nr_areas * PER_AREA + t->resident / PAGE_SIZE * PER_PAGE > WORTH_IT;
 }
 
+static bool has_many_tasks(const struct dump *d) {
+        return d->nr_tasks >= MANY_TASKS;
+}
+
+static int open_area_flags(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        (void)area_flags_of(arg);
+        return 0;
+}
+
+void mem_prepare_areas(struct dump *d) {
+        if (has_many_tasks(d) && d->aside)
+                (void)pool_add(d->aside, open_area_flags, d); /* else who needs them first will do it */
+}
+
 static int read_fast(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
                      struct proc_smap_vec *ret) {
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
@@ -48,14 +65,14 @@ static int read_fast(struct dump_task *t, const struct proc_dir *dir, struct pro
         int r;
 
         r = proc_maps_read(dir, buf, &maps);
-        if (r == 0 && is_slow(t, maps.n))
+        if (r == 0 && (has_many_tasks(t->dump) || is_slow(t, maps.n)))
                 flags = area_flags_of(t->dump);
         return flags ? area_flags_read(flags, dir->pid, &maps, ret) : -EOPNOTSUPP;
 }
 
 int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
                    struct proc_smap_vec *ret) {
-        if (t->resident >= LARGE && read_fast(t, dir, buf, ret) == 0)
+        if ((t->resident >= LARGE || has_many_tasks(t->dump)) && read_fast(t, dir, buf, ret) == 0)
                 return 0;
         return proc_smaps_read(dir, t->dump->aside, buf, ret);
 }

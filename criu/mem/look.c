@@ -50,6 +50,7 @@ struct mem_tree *mem_tree_of(struct dump *d) {
 
 void mem_look_init(struct dump *d) {
         mem_tree_of(d);
+        mem_prepare_areas(d);
 }
 
 static const struct flag_row {

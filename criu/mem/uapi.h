@@ -11,6 +11,9 @@
 #define PR_SET_MDWE 65
 #define PR_GET_MDWE 66
 #endif
+#ifndef PR_GET_AUXV /* 6.4 */
+#define PR_GET_AUXV 0x41555856
+#endif
 #ifndef PR_SET_VMA /* 5.17 */
 #define PR_SET_VMA           0x53564d41
 #define PR_SET_VMA_ANON_NAME 0

@@ -26,6 +26,7 @@
 #include "proc/cgroup.h"
 #include "proc/limits.h"
 #include "proc/maps.h"
+#include "proc/ns.h"
 #include "proc/pagemap.h"
 #include "proc/proc.h"
 #include "proc/stat.h"
@@ -421,6 +422,70 @@ static void test_ns(void **state) {
         reap(pid);
 }
 
+struct own_utsns {
+        pid_t tid;
+        pthread_barrier_t barrier;
+};
+
+static void *leave_utsns(void *arg) {
+        struct own_utsns *o = arg;
+
+        assert_int_equal(unshare(CLONE_NEWUTS), 0);
+        o->tid = gettid();
+        pthread_barrier_wait(&o->barrier);
+        pthread_barrier_wait(&o->barrier);
+        return NULL;
+}
+
+/* All at once: of a process, of a thread of it by either's directory, of a zombie. */
+static void test_ns_set(void **state) {
+        (void)state;
+        static const struct {
+                enum proc_ns ns;
+                const char *name;
+        } rows[] = {
+                { PROC_NS_CGROUP, "cgroup" }, { PROC_NS_IPC, "ipc" },
+                { PROC_NS_MNT, "mnt" },       { PROC_NS_NET, "net" },
+                { PROC_NS_PID, "pid" },       { PROC_NS_PID_FOR_CHILDREN, "pid_for_children" },
+                { PROC_NS_TIME, "time" },     { PROC_NS_TIME_FOR_CHILDREN, "time_for_children" },
+                { PROC_NS_USER, "user" },     { PROC_NS_UTS, "uts" },
+        };
+        _cleanup_proc_dir_ struct proc_dir dir = open_dir(getpid()), thread = PROC_DIR_INIT,
+                                           zombie = PROC_DIR_INIT;
+        struct proc_ns_set own, its, by_thread;
+        struct own_utsns o = { 0 };
+        pid_t pid = fork_zombie(0);
+        pthread_t t;
+        ino_t ino;
+
+        pthread_barrier_init(&o.barrier, NULL, 2);
+        assert_int_equal(pthread_create(&t, NULL, leave_utsns, &o), 0);
+        pthread_barrier_wait(&o.barrier);
+        assert_int_equal(proc_open_thread(&dir, o.tid, &thread), 0);
+        proc_ns_read(&dir, dir.pid, PROC_NS_ALL, &own);
+        proc_ns_read(&dir, o.tid, PROC_NS_ALL, &its);
+        proc_ns_read(&thread, o.tid, PROC_NS_ALL, &by_thread);
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                assert_int_equal(proc_ns_inode(&dir, rows[i].name, &ino), 0);
+                assert_int_equal(own.ino[rows[i].ns], ino);
+                assert_int_equal(by_thread.ino[rows[i].ns], its.ino[rows[i].ns]);
+                if (rows[i].ns == PROC_NS_UTS)
+                        assert_int_not_equal(its.ino[rows[i].ns], ino);
+                else
+                        assert_int_equal(its.ino[rows[i].ns], ino);
+        }
+        proc_ns_read(&dir, dir.pid, 1U << PROC_NS_NET, &its);
+        assert_int_equal(its.ino[PROC_NS_NET], own.ino[PROC_NS_NET]);
+        assert_int_equal(its.ino[PROC_NS_UTS], 0);
+        pthread_barrier_wait(&o.barrier);
+        pthread_join(t, NULL);
+        pthread_barrier_destroy(&o.barrier);
+        zombie = open_dir(pid);
+        proc_ns_read(&zombie, pid, 1U << PROC_NS_NET, &its);
+        assert_int_equal(its.ino[PROC_NS_NET], 0);
+        reap(pid);
+}
+
 /* What is left of a process that has exited. */
 static void test_zombie(void **state) {
         (void)state;
@@ -501,6 +566,7 @@ int main(void) {
                 cmocka_unit_test(test_fds),
                 cmocka_unit_test(test_readlink),
                 cmocka_unit_test(test_ns),
+                cmocka_unit_test(test_ns_set),
                 cmocka_unit_test(test_zombie),
                 cmocka_unit_test(test_buffer),
         };
