@@ -401,13 +401,19 @@ static void test_amplification(void **state __attribute__((unused))) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_every_flipped_bit), cmocka_unit_test(test_every_truncation),
+                cmocka_unit_test(test_every_flipped_bit),
+                cmocka_unit_test(test_every_truncation),
                 cmocka_unit_test(test_large_file),
-                cmocka_unit_test(test_missing_files),     cmocka_unit_test(test_mixed_sets),
-                cmocka_unit_test(test_stranger),          cmocka_unit_test(test_foreign),
-                cmocka_unit_test(test_no_checkpoint),     cmocka_unit_test(test_framing),
-                cmocka_unit_test(test_length_limit),      cmocka_unit_test(test_wire),
-                cmocka_unit_test(test_nesting),           cmocka_unit_test(test_amplification),
+                cmocka_unit_test(test_missing_files),
+                cmocka_unit_test(test_mixed_sets),
+                cmocka_unit_test(test_stranger),
+                cmocka_unit_test(test_foreign),
+                cmocka_unit_test(test_no_checkpoint),
+                cmocka_unit_test(test_framing),
+                cmocka_unit_test(test_length_limit),
+                cmocka_unit_test(test_wire),
+                cmocka_unit_test(test_nesting),
+                cmocka_unit_test(test_amplification),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

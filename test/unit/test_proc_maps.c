@@ -209,7 +209,8 @@ static void test_live_flags(void **state) {
 }
 
 /* smaps comes in pieces; it must show the areas that maps shows, names and all. */
-static void check_same_in_smaps(const struct proc_dir *dir, struct pool *pool, const struct proc_vma_vec *maps) {
+static void check_same_in_smaps(const struct proc_dir *dir, struct pool *pool,
+                                const struct proc_vma_vec *maps) {
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec smaps = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         size_t k = 0;
