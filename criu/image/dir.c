@@ -135,7 +135,7 @@ static void warn_strangers(const struct image_dir *dir) {
                 log_warn("%s is not part of the checkpoint beside it and is ignored", names.v[i]);
 }
 
-static int load(struct image_dir *dir, unsigned verify_threads, struct ckpt_error *err) {
+static int load(struct image_dir *dir, unsigned verify_threads, bool early, struct ckpt_error *err) {
         struct inventory_bytes bytes;
         char path[PATH_MAX];
         int r;
@@ -162,10 +162,11 @@ static int load(struct image_dir *dir, unsigned verify_threads, struct ckpt_erro
         if (!dir->inventory->checksums)
                 return 0;
         warn_strangers(dir);
-        return image_verify(dir, verify_threads, err);
+        return early ? image_verify_begin(dir, verify_threads, err) : image_verify(dir, verify_threads, err);
 }
 
-int image_dir_open(int dirfd, unsigned verify_threads, struct image_dir **ret, struct ckpt_error *err) {
+static int open_dir(int dirfd, unsigned verify_threads, bool early, struct image_dir **ret,
+                    struct ckpt_error *err) {
         _cleanup_image_dir_ struct image_dir *dir = calloc(1, sizeof(*dir));
         int r;
 
@@ -174,16 +175,30 @@ int image_dir_open(int dirfd, unsigned verify_threads, struct image_dir **ret, s
         dir->fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dir->fd < 0)
                 return ckpt_error_errno(err, -errno, "cannot open the images directory");
-        r = load(dir, verify_threads, err);
+        r = load(dir, verify_threads, early, err);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(dir);
         return 0;
 }
 
+int image_dir_open(int dirfd, unsigned verify_threads, struct image_dir **ret, struct ckpt_error *err) {
+        return open_dir(dirfd, verify_threads, false, ret, err);
+}
+
+int image_dir_open_early(int dirfd, unsigned verify_threads, struct image_dir **ret,
+                         struct ckpt_error *err) {
+        return open_dir(dirfd, verify_threads, true, ret, err);
+}
+
+int image_dir_verified(struct image_dir *dir, struct ckpt_error *err) {
+        return image_verify_end(dir, err);
+}
+
 void image_dir_free(struct image_dir *dir) {
         if (!dir)
                 return;
+        image_verify_cancel(dir);
         safe_close(dir->fd);
         if (dir->inventory)
                 img__inventory__free_unpacked(dir->inventory, NULL);

@@ -213,6 +213,14 @@ struct image_dir;
  */
 int image_dir_open(int dirfd, unsigned verify_threads, struct image_dir **ret, struct ckpt_error *err);
 
+/*
+ * As image_dir_open(), but large files (of more than IMAGE_CHUNK_SIZE) are still being verified by threads when it
+ * returns: what is done meanwhile must not change anything. image_dir_verified() waits for them. -EBADMSG: one is damaged,
+ * which also explains whatever else went wrong.
+ */
+int image_dir_open_early(int dirfd, unsigned verify_threads, struct image_dir **ret, struct ckpt_error *err);
+int image_dir_verified(struct image_dir *dir, struct ckpt_error *err);
+
 /* NULL is allowed. Files opened from it must be closed first. */
 void image_dir_free(struct image_dir *dir);
 

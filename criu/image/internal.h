@@ -72,6 +72,7 @@ struct image_dir {
         int fd;
         Img__Inventory *inventory;
         struct image_record_vec records;
+        struct image_verification *late; /* of large files; NULL: none is under way */
 };
 
 /* Where a file of this kind is being made. */
@@ -113,6 +114,14 @@ int image_inventory_digest(const uint8_t *payload, size_t len, struct image_dige
 
 /* verify.c: every file of dir->records against its size and digest, or only its size. */
 int image_verify(struct image_dir *dir, unsigned threads, struct ckpt_error *err);
+
+/*
+ * The same in two steps: files of more than a chunk are only being looked at, by threads, when the first returns. Then comes
+ * the end, or the threads are sent away, also after an error.
+ */
+int image_verify_begin(struct image_dir *dir, unsigned threads, struct ckpt_error *err);
+int image_verify_end(struct image_dir *dir, struct ckpt_error *err);
+void image_verify_cancel(struct image_dir *dir);
 
 /* wire.c: would protobuf-c survive and accept this message? 0, or -EBADMSG and a reason. */
 int image_wire_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *data, size_t len,

@@ -21,8 +21,15 @@
 #define THREAD_CHUNKS 4                    /* below that a further thread costs more than it brings */
 #define KEEP_MAX      ((uint64_t)64 << 20) /* bytes of small files to keep for image_open_read() */
 
+enum which {
+        ALL,
+        SMALL, /* of one chunk at most */
+        LARGE,
+};
+
 struct verify {
         struct image_dir *dir;
+        enum which which;
         size_t *first_chunk; /* per record, and one past the end */
         struct image_digest *chunks;
         int *result; /* per record: negative errno of reading it */
@@ -30,8 +37,17 @@ struct verify {
         atomic_uint_fast64_t kept;
 };
 
-static bool is_file(const struct image_record *record) {
-        return strcmp(record->name, "inventory.img") != 0; /* checked against its message */
+/* Threads that are at it while the caller does something else. */
+struct image_verification {
+        struct verify v;
+        pthread_t helper[THREADS_MAX];
+        unsigned n;
+};
+
+/* Is it a file, and one of those to look at? The inventory is checked against its message. */
+static bool is_meant(const struct verify *v, const struct image_record *record) {
+        return (v->which == ALL || (v->which == LARGE) == (record->size > CHUNK)) &&
+               strcmp(record->name, "inventory.img") != 0;
 }
 
 static bool keep(struct verify *v, const struct image_record *record) {
@@ -70,7 +86,7 @@ static int check_size(const struct verify *v, size_t index, struct ckpt_error *e
         char path[PATH_MAX];
         struct stat st;
 
-        if (!is_file(record))
+        if (!is_meant(v, record))
                 return 0;
         if (fstatat(v->dir->fd, record->name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
             (uint64_t)st.st_size == record->size)
@@ -144,22 +160,15 @@ static int lay_out(struct verify *v, bool all, struct ckpt_error *err) {
                 v->first_chunk[i + 1] = v->first_chunk[i];
                 if (all || !is_looked_at_by_reader(record))
                         r = check_size(v, i, err);
-                if (is_file(record))
+                if (is_meant(v, record))
                         v->first_chunk[i + 1] += (size_t)((record->size + CHUNK - 1) / CHUNK);
         }
         return r;
 }
 
-/* The caller's thread takes part; no others if there is little to do. Returns the first error of any. */
-static int run(struct verify *v, unsigned threads) {
-        size_t useful = v->first_chunk[v->dir->records.n] / THREAD_CHUNKS + 1;
-        pthread_t helper[THREADS_MAX];
-        unsigned n = 0, want = MIN(threads, THREADS_MAX + 0U);
+static unsigned start_threads(struct verify *v, unsigned want, pthread_t helper[THREADS_MAX]) {
         sigset_t all, before;
-        void *result;
-        int r;
-
-        want = (unsigned)MIN((size_t)want, useful) - 1;
+        unsigned n = 0;
 
         /* Signals belong to the thread that waits for them. */
         sigfillset(&all);
@@ -167,13 +176,35 @@ static int run(struct verify *v, unsigned threads) {
         while (n < want && pthread_create(&helper[n], NULL, verify_thread, v) == 0)
                 n++;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        r = (int)(intptr_t)verify_thread(v);
+        return n;
+}
+
+static int join_threads(unsigned n, const pthread_t helper[THREADS_MAX], int r) {
+        void *result;
+
         while (n > 0) {
                 pthread_join(helper[--n], &result);
                 if (r == 0)
                         r = (int)(intptr_t)result;
         }
         return r;
+}
+
+/* Of so many threads, how many have something to do? */
+static unsigned useful_threads(const struct verify *v, unsigned threads) {
+        size_t useful = v->first_chunk[v->dir->records.n] / THREAD_CHUNKS + 1;
+
+        threads = MIN(threads, THREADS_MAX + 0U);
+        return (unsigned)MIN((size_t)threads, useful);
+}
+
+/* The caller's thread takes part; no others if there is little to do. Returns the first error of any. */
+static int run(struct verify *v, unsigned threads) {
+        pthread_t helper[THREADS_MAX];
+        unsigned n = start_threads(v, useful_threads(v, threads) - 1, helper);
+        int r = (int)(intptr_t)verify_thread(v);
+
+        return join_threads(n, helper, r);
 }
 
 static int check_digests(const struct verify *v, int result, struct ckpt_error *err) {
@@ -192,7 +223,7 @@ static int check_digests(const struct verify *v, int result, struct ckpt_error *
                 struct image_digest digest =
                         image_file_digest(v->chunks + first, v->first_chunk[i + 1] - first);
 
-                if (is_file(&records->v[i]) &&
+                if (is_meant(v, &records->v[i]) &&
                     memcmp(digest.byte, records->v[i].digest.byte, IMAGE_DIGEST_SIZE) != 0)
                         return ckpt_error(err, -EBADMSG,
                                           "%s in %s is damaged: its contents do not match their checksum",
@@ -201,25 +232,94 @@ static int check_digests(const struct verify *v, int result, struct ckpt_error *
         return 0;
 }
 
-int image_verify(struct image_dir *dir, unsigned threads, struct ckpt_error *err) {
-        _cleanup_free_ size_t *first_chunk = calloc(dir->records.n + 1, sizeof(*first_chunk));
-        _cleanup_free_ int *result = calloc(dir->records.n + 1, sizeof(*result));
-        _cleanup_free_ struct image_digest *chunks = NULL;
-        struct verify v = { .dir = dir, .first_chunk = first_chunk, .result = result };
+static void verify_done(struct verify *v) {
+        free(v->first_chunk);
+        free(v->result);
+        free(v->chunks);
+}
+
+static int no_memory(struct ckpt_error *err) {
+        return ckpt_error(err, -ENOMEM, "not enough memory to verify the images");
+}
+
+/* `threads` 0: only sizes are looked at, here. */
+static int prepare(struct verify *v, unsigned threads, struct ckpt_error *err) {
+        size_t n = v->dir->records.n;
         int r;
 
-        if (!first_chunk || !result)
-                return ckpt_error(err, -ENOMEM, "not enough memory to verify the images");
-        r = lay_out(&v, threads == 0, err);
+        v->first_chunk = calloc(n + 1, sizeof(*v->first_chunk));
+        v->result = calloc(n + 1, sizeof(*v->result));
+        if (!v->first_chunk || !v->result)
+                return no_memory(err);
+        r = lay_out(v, threads == 0, err);
+        if (r < 0)
+                return r;
+        v->chunks = calloc(v->first_chunk[n] + 1, sizeof(*v->chunks));
+        return v->chunks ? 0 : no_memory(err);
+}
+
+static int judge(struct verify *v, int r, struct ckpt_error *err) {
+        for (size_t i = 0; r < 0 && i < v->dir->records.n; i++)
+                if (check_size(v, i, err) < 0)
+                        return err->code;
+        return check_digests(v, r, err);
+}
+
+static int verify_which(struct image_dir *dir, enum which which, unsigned threads, struct ckpt_error *err) {
+        _cleanup_(verify_done) struct verify v = { .dir = dir, .which = which };
+        int r = prepare(&v, threads, err);
+
         if (r < 0 || threads == 0)
                 return r;
-        chunks = calloc(first_chunk[dir->records.n] + 1, sizeof(*chunks));
-        if (!chunks)
-                return ckpt_error(err, -ENOMEM, "not enough memory to verify the images");
-        v.chunks = chunks;
-        r = run(&v, threads);
-        for (size_t i = 0; r < 0 && i < dir->records.n; i++)
-                if (check_size(&v, i, err) < 0)
-                        return err->code;
-        return check_digests(&v, r, err);
+        return judge(&v, run(&v, threads), err);
+}
+
+int image_verify(struct image_dir *dir, unsigned threads, struct ckpt_error *err) {
+        return verify_which(dir, ALL, threads, err);
+}
+
+int image_verify_begin(struct image_dir *dir, unsigned threads, struct ckpt_error *err) {
+        struct image_verification *late;
+        int r;
+
+        if (threads == 0)
+                return image_verify(dir, 0, err);
+        late = calloc(1, sizeof(*late));
+        if (!late)
+                return no_memory(err);
+        dir->late = late;
+        late->v.dir = dir;
+        late->v.which = LARGE;
+        r = prepare(&late->v, threads, err);
+        if (r < 0)
+                return r;
+        if (late->v.first_chunk[dir->records.n] > 0)
+                late->n = start_threads(&late->v, useful_threads(&late->v, threads), late->helper);
+        return verify_which(dir, SMALL, threads, err);
+}
+
+int image_verify_end(struct image_dir *dir, struct ckpt_error *err) {
+        struct image_verification *late = dir->late;
+        int r;
+
+        if (!late)
+                return 0;
+        r = join_threads(late->n, late->helper, (int)(intptr_t)verify_thread(&late->v));
+        late->n = 0;
+        r = judge(&late->v, r, err);
+        image_verify_cancel(dir);
+        return r;
+}
+
+void image_verify_cancel(struct image_dir *dir) {
+        struct image_verification *late = dir->late;
+
+        if (!late)
+                return;
+        if (late->n > 0)
+                atomic_store(&late->v.next_chunk, late->v.first_chunk[dir->records.n]);
+        join_threads(late->n, late->helper, 0);
+        verify_done(&late->v);
+        free(late);
+        dir->late = NULL;
 }

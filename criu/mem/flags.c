@@ -107,15 +107,28 @@ static bool same_vma(const struct proc_vma *a, const struct proc_vma *b) {
                a->dev_major == b->dev_major && a->dev_minor == b->dev_minor && strcmp(a->name, b->name) == 0;
 }
 
+struct comparison {
+        const struct proc_smap_vec *smaps;
+        size_t n; /* that were the same so far */
+};
+
+/* 1: it is not. */
+static int is_next(void *arg, const struct proc_vma *vma) {
+        struct comparison *c = arg;
+
+        if (c->n == c->smaps->n || !same_vma(vma, &c->smaps->v[c->n].vma))
+                return 1;
+        c->n++;
+        return 0;
+}
+
 static int compare_with_look(struct dump_task *t, bool *ret_same) {
-        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
-        int r = proc_maps_read(&t->proc, &t->mem->maps_buf, &maps);
+        struct comparison c = { .smaps = &t->smaps };
+        int r = proc_maps_each(&t->proc, &t->mem->maps_buf, is_next, &c);
 
         if (r < 0)
                 return r;
-        *ret_same = maps.n == t->smaps.n;
-        for (size_t i = 0; *ret_same && i < maps.n; i++)
-                *ret_same = same_vma(&maps.v[i], &t->smaps.v[i].vma);
+        *ret_same = r == 0 && c.n == t->smaps.n;
         return 0;
 }
 

@@ -40,8 +40,14 @@ int mem_find_gap(struct mem_run_vec *taken, uint64_t size, uint64_t align, uint6
 }
 
 static int take(struct mem_run_vec *taken, uint64_t start, uint64_t end, bool grows_down) {
+        struct mem_run *last = taken->n > 0 ? &taken->v[taken->n - 1] : NULL;
+
         if (grows_down)
                 start -= MIN(start, STACK_GAP);
+        if (last && last->end == start) {
+                last->end = end;
+                return 0;
+        }
         return mem_run_vec_push(taken, (struct mem_run){ .start = start, .end = end });
 }
 

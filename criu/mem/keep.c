@@ -70,8 +70,10 @@ void mem_choose_kept(struct restore_task *t) {
         const struct restore_task *donor = t->donor;
         size_t cursor = 0;
 
+        /* Not written where it is so already: while there are tasks, ckpt shares its memory with them. */
         for (size_t i = 0; i < t->mem->areas.n; i++)
-                t->mem->areas.v[i].kept_start = t->mem->areas.v[i].kept_end = 0;
+                if (t->mem->areas.v[i].kept_end > 0)
+                        t->mem->areas.v[i].kept_start = t->mem->areas.v[i].kept_end = 0;
         t->mem->vdso_kept = keeps_vdso(t);
         if (!donor || donor != t->parent || donor->kind != RESTORE_TASK_LIVE || !donor->mem)
                 return;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "macro.h"
 #include "proc/vma_line.h"
@@ -139,6 +140,48 @@ int proc_maps_read(const struct proc_dir *dir, struct proc_buf *buf, struct proc
                 r = proc_read(dir, "maps", buf);
                 if (r == 0)
                         r = proc_maps_parse(buf->data, buf->len, ret);
+        }
+        return r;
+}
+
+/* The whole lines in buf; the rest stays, at the beginning. */
+static int each_in_piece(struct proc_buf *buf, int (*fn)(void *arg, const struct proc_vma *vma), void *arg) {
+        struct scan s = scan_text(buf->data, buf->len), line;
+        int r = 0;
+
+        while (r == 0 && scan_line(&s, &line)) {
+                struct proc_vma vma = { 0 };
+
+                r = proc_vma_line(line, &vma);
+                if (r == 0)
+                        r = fn(arg, &vma);
+        }
+        buf->len = scan_left(&s);
+        memmove(buf->data, s.p, buf->len);
+        return r;
+}
+
+int proc_maps_each(const struct proc_dir *dir, struct proc_buf *buf,
+                   int (*fn)(void *arg, const struct proc_vma *vma), void *arg) {
+        _cleanup_close_ int fd = proc_openat(dir, "maps", O_RDONLY);
+        int r = 0;
+
+        if (fd < 0)
+                return fd;
+        buf->len = 0;
+        while (r == 0) {
+                ssize_t n;
+
+                r = proc_buf_room(buf, PAGE_SIZE);
+                if (r < 0)
+                        return r;
+                n = read(fd, buf->data + buf->len, buf->cap - buf->len);
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                if (n == 0)
+                        return buf->len > 0 ? -EBADMSG : 0;
+                buf->len += n > 0 ? (size_t)n : 0;
+                r = each_in_piece(buf, fn, arg);
         }
         return r;
 }

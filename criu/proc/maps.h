@@ -62,6 +62,13 @@ int proc_maps_parse(char *text, size_t len, struct proc_vma_vec *ret);
  */
 int proc_maps_read(const struct proc_dir *dir, struct proc_buf *buf, struct proc_vma_vec *ret);
 
+/*
+ * Read `maps` and call fn for each area as it comes; the area is valid during the call, and what it points to. Anything
+ * but 0 that fn returns ends it and is returned; areas may overlap, if the process is not stopped. buf is for use.
+ */
+int proc_maps_each(const struct proc_dir *dir, struct proc_buf *buf,
+                   int (*fn)(void *arg, const struct proc_vma *vma), void *arg);
+
 /* The area that contains address, or NULL. */
 const struct proc_vma *proc_vma_find(const struct proc_vma_vec *vec, uint64_t address);
 

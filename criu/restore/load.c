@@ -331,12 +331,9 @@ static int load_files(struct restore *r, struct ckpt_error *err) {
         return ret;
 }
 
-int load(struct restore *r, struct ckpt_error *err) {
-        int ret;
+static int load_all(struct restore *r, struct ckpt_error *err) {
+        int ret = load_pstree(r, err);
 
-        ret = image_dir_open(r->run->images_dirfd, pool_threads(r->pool), &r->dir, err);
-        if (ret == 0)
-                ret = load_pstree(r, err);
         if (ret == 0)
                 ret = seccomp_load(r, err);
         if (ret == 0)
@@ -349,9 +346,25 @@ int load(struct restore *r, struct ckpt_error *err) {
                 ret = ipc_load(r, err);
         if (ret == 0)
                 ret = load_files(r, err);
-        if (ret == 0)
-                ret = time_load(r, err);
-        if (ret == 0)
-                ret = fault_point_error(FAULT_RESTORE_LOADED, err);
-        return ret;
+        return ret < 0 ? ret : time_load(r, err);
+}
+
+/* The contents of memory are verified while the rest is loaded. If they are damaged, that comes first. */
+int load(struct restore *r, struct ckpt_error *err) {
+        _cleanup_error_ struct ckpt_error other = CKPT_ERROR_INIT;
+        int ret, loaded;
+
+        ret = image_dir_open_early(r->run->images_dirfd, pool_threads(r->pool), &r->dir, err);
+        if (ret < 0)
+                return ret;
+        loaded = load_all(r, &other);
+        ret = image_dir_verified(r->dir, err);
+        if (ret < 0)
+                return ret;
+        if (loaded < 0) {
+                *err = other;
+                other = CKPT_ERROR_INIT;
+                return loaded;
+        }
+        return fault_point_error(FAULT_RESTORE_LOADED, err);
 }

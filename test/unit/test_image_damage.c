@@ -7,10 +7,25 @@
 #include "images/fdinfo.pb-c.h"
 #include "images/pagemap.pb-c.h"
 
+/* In two steps; *ret_late: it was the second that refused. */
+static int open_early(int dirfd, bool *ret_late, struct ckpt_error *err) {
+        _cleanup_image_dir_ struct image_dir *dir = NULL;
+        int r = image_dir_open_early(dirfd, 2, &dir, err);
+
+        *ret_late = r == 0;
+        return r < 0 ? r : image_dir_verified(dir, err);
+}
+
 static int open_dir(int dirfd, struct ckpt_error *err) {
         _cleanup_image_dir_ struct image_dir *dir = NULL;
+        _cleanup_error_ struct ckpt_error other = CKPT_ERROR_INIT;
+        int r = image_dir_open(dirfd, 2, &dir, err);
+        bool late;
 
-        return image_dir_open(dirfd, 2, &dir, err);
+        assert_int_equal(open_early(dirfd, &late, &other), r);
+        if (r < 0)
+                assert_string_equal(ckpt_error_message(&other), ckpt_error_message(err));
+        return r;
 }
 
 /* One error that names the file; returns the code. */
@@ -48,6 +63,41 @@ static void test_every_flipped_bit(void **state __attribute__((unused))) {
                 test_write_at(tmp.fd, set_files[f], data, len);
                 assert_ok(open_dir(tmp.fd, &err), &err);
         }
+}
+
+/* What is verified while the caller does something else. */
+static void test_large_file(void **state __attribute__((unused))) {
+        static const off_t places[] = { 0, (1 << 20) + 5, (3 << 20) + 99 };
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make();
+        _cleanup_close_ int fd = -EBADF;
+        bool late;
+
+        assert_ok(test_make_checkpoint(tmp.fd, 5, (3 << 20) + 100, NULL, &err), &err);
+        assert_ok(open_dir(tmp.fd, &err), &err);
+        fd = openat(tmp.fd, "pages-5.img", O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                _cleanup_error_ struct ckpt_error why = CKPT_ERROR_INIT;
+                _cleanup_image_dir_ struct image_dir *dir = NULL;
+                uint8_t byte;
+
+                assert_int_equal(pread(fd, &byte, 1, places[i]), 1);
+                byte ^= 1;
+                assert_int_equal(pwrite(fd, &byte, 1, places[i]), 1);
+                assert_int_equal(assert_refused(tmp.fd, "pages-5.img"), -EBADMSG);
+                assert_int_equal(open_early(tmp.fd, &late, &why), -EBADMSG);
+                assert_true(late);
+                /* Nobody has to wait for it. */
+                assert_ok(image_dir_open_early(tmp.fd, 2, &dir, &err), &err);
+                byte ^= 1;
+                assert_int_equal(pwrite(fd, &byte, 1, places[i]), 1);
+                assert_ok(open_dir(tmp.fd, &err), &err);
+        }
+        assert_int_equal(ftruncate(fd, 3 << 20), 0);
+        assert_int_equal(assert_refused(tmp.fd, "pages-5.img"), -EBADMSG);
+        assert_int_equal(unlinkat(tmp.fd, "pages-5.img", 0), 0);
+        assert_int_equal(assert_refused(tmp.fd, "pages-5.img"), -EBADMSG);
 }
 
 static void test_every_truncation(void **state __attribute__((unused))) {
@@ -351,12 +401,19 @@ static void test_amplification(void **state __attribute__((unused))) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_every_flipped_bit), cmocka_unit_test(test_every_truncation),
-                cmocka_unit_test(test_missing_files),     cmocka_unit_test(test_mixed_sets),
-                cmocka_unit_test(test_stranger),          cmocka_unit_test(test_foreign),
-                cmocka_unit_test(test_no_checkpoint),     cmocka_unit_test(test_framing),
-                cmocka_unit_test(test_length_limit),      cmocka_unit_test(test_wire),
-                cmocka_unit_test(test_nesting),           cmocka_unit_test(test_amplification),
+                cmocka_unit_test(test_every_flipped_bit),
+                cmocka_unit_test(test_every_truncation),
+                cmocka_unit_test(test_large_file),
+                cmocka_unit_test(test_missing_files),
+                cmocka_unit_test(test_mixed_sets),
+                cmocka_unit_test(test_stranger),
+                cmocka_unit_test(test_foreign),
+                cmocka_unit_test(test_no_checkpoint),
+                cmocka_unit_test(test_framing),
+                cmocka_unit_test(test_length_limit),
+                cmocka_unit_test(test_wire),
+                cmocka_unit_test(test_nesting),
+                cmocka_unit_test(test_amplification),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

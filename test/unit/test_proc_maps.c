@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/pool.h"
 #include "proc/maps.h"
 
 static const char maps_text[] =
@@ -208,12 +209,13 @@ static void test_live_flags(void **state) {
 }
 
 /* smaps comes in pieces; it must show the areas that maps shows, names and all. */
-static void check_same_in_smaps(const struct proc_dir *dir, const struct proc_vma_vec *maps) {
+static void check_same_in_smaps(const struct proc_dir *dir, struct pool *pool,
+                                const struct proc_vma_vec *maps) {
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec smaps = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         size_t k = 0;
 
-        assert_int_equal(proc_smaps_read(dir, NULL, &buf, &smaps), 0);
+        assert_int_equal(proc_smaps_read(dir, pool, &buf, &smaps), 0);
         for (size_t i = 0; i < maps->n; i++) {
                 const struct proc_vma *a = &maps->v[i], *b;
 
@@ -230,6 +232,36 @@ static void check_same_in_smaps(const struct proc_dir *dir, const struct proc_vm
                 assert_string_equal(a->name, b->name);
                 assert_true(smaps.v[k].page_size == 4096 || a->kind == PROC_VMA_VSYSCALL);
         }
+}
+
+struct walk {
+        const struct proc_vma_vec *maps;
+        size_t n, stop;
+};
+
+static int is_as_read(void *arg, const struct proc_vma *vma) {
+        struct walk *w = arg;
+        const struct proc_vma *a;
+
+        assert_true(w->n < w->maps->n);
+        a = &w->maps->v[w->n++];
+        assert_true(a->start == vma->start && a->end == vma->end && a->prot == vma->prot &&
+                    a->ino == vma->ino && a->kind == vma->kind && a->pgoff == vma->pgoff);
+        assert_string_equal(a->name, vma->name);
+        return w->n == w->stop ? 17 : 0;
+}
+
+/* One by one they are what they are together; what the function returns ends it. */
+static void check_each(const struct proc_dir *dir, const struct proc_vma_vec *maps) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct walk w = { .maps = maps };
+
+        assert_int_equal(proc_maps_each(dir, &buf, is_as_read, &w), 0);
+        assert_int_equal(w.n, maps->n);
+        w.n = 0;
+        w.stop = 3;
+        assert_int_equal(proc_maps_each(dir, &buf, is_as_read, &w), 17);
+        assert_int_equal(w.n, 3);
 }
 
 /* Every name we could be confused by, on a real file. */
@@ -274,7 +306,7 @@ static void test_live_names(void **state) {
                 assert_int_equal(vma->ino, st.st_ino);
                 assert_int_equal(makedev(vma->dev_major, vma->dev_minor), st.st_dev);
                 assert_true(vma->shared);
-                check_same_in_smaps(&dir, &maps);
+                check_same_in_smaps(&dir, NULL, &maps);
                 unlink(path);
                 assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
                 vma = proc_vma_find(&maps, (uintptr_t)p);
@@ -320,7 +352,9 @@ static void test_live_long_names(void **state) {
                 assert_true(strlen(vma->name) > DEPTH * 255);
                 assert_int_equal(vma->pgoff, i * 4096);
         }
-        check_same_in_smaps(&dir, &maps);
+        check_same_in_smaps(&dir, NULL, &maps);
+        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
+        check_each(&dir, &maps);
         unlink("f");
         for (unsigned i = 0; i < DEPTH; i++)
                 assert_true(chdir("..") == 0 && rmdir(name) == 0);
@@ -336,6 +370,8 @@ static void test_many(void **state) {
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        struct pool *pool;
         double best = 1e9;
         pid_t pid = fork();
         int status;
@@ -366,7 +402,11 @@ static void test_many(void **state) {
                 best = ms < best ? ms : best;
                 assert_true(maps.n >= 20000 && maps.n < 20200);
         }
-        check_same_in_smaps(&dir, &maps);
+        assert_int_equal(pool_create(1, &pool, &err), 0);
+        check_same_in_smaps(&dir, NULL, &maps);
+        check_same_in_smaps(&dir, pool, &maps);
+        pool_free(&pool);
+        check_each(&dir, &maps);
         kill(pid, SIGKILL);
         waitpid(pid, &status, 0);
         print_message("20,000 areas: %.1f ms\n", best);
