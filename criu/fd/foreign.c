@@ -3,6 +3,7 @@
  * Who outside of the tree has its pipes and unix sockets open, or its memfds open or mapped. Looked for once for each
  * kind, in /proc, and only if the tree has any.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -56,47 +57,68 @@ static void scan_maps(struct dump_files *files, const struct proc_dir *dir) {
         }
 }
 
-static void scan_fd(struct dump_files *files, const struct proc_dir *dir, int fd, enum what what) {
-        char path[32], link[16 + 24];
+/* `name`: in the directory of descriptors `dir` of that process. */
+static void scan_fd(struct dump_files *files, int dir, const char *name, pid_t pid, enum what what) {
+        char link[16 + 24];
         unsigned long long ino;
         struct statx st;
         ssize_t n;
 
-        snprintf(path, sizeof(path), "fd/%d", fd);
-        n = readlinkat(dir->fd, path, link, sizeof(link) - 1);
+        n = readlinkat(dir, name, link, sizeof(link) - 1);
         if (n <= 0)
                 return;
         link[n] = 0;
         if (what == PIPES && sscanf(link, "pipe:[%llu]", &ino) == 1)
-                note(files, DEV_PIPE, ino, dir->pid);
+                note(files, DEV_PIPE, ino, pid);
         else if (what == PIPES && sscanf(link, "socket:[%llu]", &ino) == 1)
-                note(files, DEV_SOCKET, ino, dir->pid);
+                note(files, DEV_SOCKET, ino, pid);
         else if ((what == FIFOS ? link[0] == '/' : what == MEMFDS && is_memfd(link)) &&
-                 statx(dir->fd, path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) ==
-                         0 &&
+                 statx(dir, name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0 &&
                  (what == MEMFDS || S_ISFIFO(st.stx_mode)))
-                note(files, statx_dev(&st), st.stx_ino, dir->pid);
+                note(files, statx_dev(&st), st.stx_ino, pid);
 }
 
+/* All processes of the machine are looked at: as few calls for each as possible. */
+static void scan_fds(struct dump_files *files, int proc, pid_t pid, enum what what) {
+        char entries[4096] __attribute__((aligned(__alignof__(struct dirent64))));
+        _cleanup_close_ int dir = -EBADF;
+        char path[32];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "%d/fd", pid);
+        dir = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        while (dir >= 0 && (n = getdents64(dir, entries, sizeof(entries))) > 0)
+                for (ssize_t at = 0; at < n;) {
+                        const struct dirent64 *entry = (const void *)(entries + at);
+
+                        at += entry->d_reclen;
+                        if (entry->d_name[0] != '.')
+                                scan_fd(files, dir, entry->d_name, pid, what);
+                }
+}
+
+static void scan_process(struct dump_files *files, int proc, pid_t pid, enum what what) {
+        scan_fds(files, proc, pid, what);
+        if (what == MEMFDS) {
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+                if (proc_open(pid, &dir) == 0)
+                        scan_maps(files, &dir);
+        }
+}
+
+/* Also what the tree has given birth to since it was read: is_outside() tells when it matters. */
 static void scan(struct dump *d, enum what what) {
+        _cleanup_close_ int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
         struct dump_files *files = dump_files(d);
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
 
-        if (proc_pids(&pids) < 0)
+        if (proc < 0 || proc_pids(&pids) < 0)
                 return;
-        for (size_t i = 0; i < pids.n; i++) {
-                _cleanup_(proc_fd_vec_done) struct proc_fd_vec fds = { 0 };
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-
+        for (size_t i = 0; i < pids.n; i++)
                 /* ckpt itself will not keep a pipe alive for long. */
-                if (pids.v[i] == getpid() || dump_is_below(d, pids.v[i]) || proc_open(pids.v[i], &dir) < 0 ||
-                    proc_fds(&dir, &fds) < 0)
-                        continue;
-                for (size_t j = 0; j < fds.n; j++)
-                        scan_fd(files, &dir, fds.v[j], what);
-                if (what == MEMFDS)
-                        scan_maps(files, &dir);
-        }
+                if (pids.v[i] != getpid() && !dump_find_task(d, pids.v[i]))
+                        scan_process(files, proc, pids.v[i], what);
         if (files->foreign.n > 0)
                 qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
 }
