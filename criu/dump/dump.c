@@ -124,11 +124,11 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
         if (r == 0)
                 r = pool_create(1, &d->aside, err);
         if (r == 0)
+                r = pool_create(0, &d->pool, err);
+        if (r == 0)
                 r = look(d, err);
         if (r == 0)
                 r = image_set_create(d->run->images_dirfd, &dump_image_hooks, &d->set, err);
-        if (r == 0)
-                r = pool_create(0, &d->pool, err);
         if (r == 0 && d->attempt == 1)
                 r = run_action(d, ACTION_PRE_DUMP, err);
         if (r == 0)

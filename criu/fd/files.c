@@ -30,6 +30,8 @@ struct dump_files *dump_files(struct dump *d) {
         pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
         pthread_mutex_init(&files->lock, &recursive);
         pthread_mutexattr_destroy(&recursive);
+        pthread_mutex_init(&files->locked_lock, NULL);
+        files->own_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
         files->groups = calloc(FILE_BUCKETS, sizeof(struct file_group *));
         files->paths = calloc(FILE_BUCKETS, sizeof(struct dump_path *));
         ckpt_assert(files->groups && files->paths);
@@ -61,8 +63,10 @@ void fd_dump_free(struct dump *d) {
         locked_file_vec_done(&files->locked);
         if (files->own)
                 proc_close(files->own);
+        safe_close(files->own_fds);
         arena_done(&files->arena);
         pthread_mutex_destroy(&files->lock);
+        pthread_mutex_destroy(&files->locked_lock);
         free(files);
         d->files = NULL;
 }

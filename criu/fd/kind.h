@@ -55,7 +55,7 @@ struct fd_probe {
         struct proc_fdinfo info; /* if has_info: fd_probe_info(); its texts are in *buf */
         struct proc_buf *buf;
         int *pidfd; /* of that thread, opened when needed */
-        /* Asked for in advance, when there are many (prefetch.h). */
+        /* Asked for in advance (prefetch.h). */
         bool has_path_st;
         struct statx path_st;  /* of what has the name `link` */
         const Img__Fown *fown; /* NULL: not asked; may be used if it is that of a reg file */
@@ -130,8 +130,11 @@ struct dump_files {
         struct table_vec fs;      /* ... and for KCMP_FS */
         struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
-        bool pipes_known, fifos_known, memfds_known, locked_known;
-        unsigned int lock_questions;     /* that fdinfo answered, see lock.c */
+        bool pipes_known, fifos_known, memfds_known;
+        /* See lock.c. */
+        pthread_mutex_t locked_lock; /* of the next, and of `locked` until it is known */
+        bool locked_known, locked_wanted;
+        unsigned int lock_questions;     /* that fdinfo answered */
         struct foreign_pipe_vec foreign; /* sorted */
         struct locked_file_vec locked;   /* sorted */
         struct same_fds *same;           /* same.h; in the arena; NULL: none yet */
@@ -140,6 +143,7 @@ struct dump_files {
         struct dump_links *links;        /* those that have other links; in the arena */
         struct dump_memfds *memfds;      /* in the arena */
         struct proc_dir *own;            /* ckpt's own, for what came out of queues; NULL: not needed yet */
+        int own_fds;                     /* O_PATH: /proc/self/fd; -EBADF: that cannot be opened */
 };
 
 struct dump_fd {
@@ -407,8 +411,9 @@ int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t 
 /* Refuse what cannot be carried over: leases and the like. */
 void lock_look(struct fd_probe *p, struct blockers *b);
 
-/* Before the descriptors of a table are looked at, of which there are `n`. */
-void lock_look_many(struct dump *d, size_t n);
+/* There will be questions about more than LOCK_LOOK_MANY files. In any thread, without the registry's lock. */
+enum { LOCK_LOOK_MANY = 1000 };
+void lock_look_many(struct dump *d);
 
 /* Note the locks that fdinfo shows with a descriptor of `file`. */
 void lock_collect(struct dump_fds *fds, struct dump_file *file, const struct fd_probe *p);

@@ -17,7 +17,6 @@
 
 enum {
         QUESTIONS_BY_FDINFO = 2000,
-        MANY = 1000, /* descriptors of one table that are enough to begin with /proc/locks */
 };
 
 /* FileLock.flag: the kernel's FL_ constants. */
@@ -38,7 +37,6 @@ static void read_locked(struct dump_files *files) {
         _cleanup_(proc_lock_vec_done) struct proc_lock_vec locks = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        files->locked_known = true;
         if (proc_locks_read(&buf, &locks) < 0)
                 return;
         for (size_t i = 0; i < locks.n; i++)
@@ -48,6 +46,15 @@ static void read_locked(struct dump_files *files) {
                 qsort(files->locked.v, files->locked.n, sizeof(*files->locked.v), compare_inodes);
 }
 
+/* It takes a while: whoever needs to know waits, and nobody else. */
+static void know_locked(struct dump_files *files) {
+        pthread_mutex_lock(&files->locked_lock);
+        if (!files->locked_known)
+                read_locked(files);
+        files->locked_known = true;
+        pthread_mutex_unlock(&files->locked_lock);
+}
+
 /*
  * The fdinfo of a file tells for some microseconds. /proc/locks tells of all at once, but the kernel takes a per-CPU
  * rwsem for writing to show it, which means an RCU grace period of some ten milliseconds.
@@ -55,33 +62,28 @@ static void read_locked(struct dump_files *files) {
 static bool may_be_locked(struct dump_files *files, uint64_t ino) {
         struct locked_file key = { .ino = ino };
 
-        if (!files->locked_known) {
-                if (__atomic_add_fetch(&files->lock_questions, 1, __ATOMIC_RELAXED) < QUESTIONS_BY_FDINFO)
+        if (!__atomic_load_n(&files->locked_wanted, __ATOMIC_RELAXED)) {
+                if (++files->lock_questions < QUESTIONS_BY_FDINFO)
                         return true;
-                read_locked(files);
+                __atomic_store_n(&files->locked_wanted, true, __ATOMIC_RELAXED);
         }
+        know_locked(files);
         return files->locked.n > 0 &&
                bsearch(&key, files->locked.v, files->locked.n, sizeof(key), compare_inodes) != NULL;
 }
 
-static int read_locked_ahead(void *arg, struct ckpt_error *err __attribute__((unused))) {
-        struct dump_files *files = arg;
-
-        pthread_mutex_lock(&files->lock);
-        if (!files->locked_known)
-                read_locked(files);
-        pthread_mutex_unlock(&files->lock);
+static int know_locked_ahead(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        know_locked(arg);
         return 0;
 }
 
-void lock_look_many(struct dump *d, size_t n) {
+void lock_look_many(struct dump *d) {
         struct dump_files *files = dump_files(d);
 
-        if (n < MANY || __atomic_add_fetch(&files->lock_questions, QUESTIONS_BY_FDINFO, __ATOMIC_RELAXED) >=
-                                2 * QUESTIONS_BY_FDINFO)
+        if (__atomic_exchange_n(&files->locked_wanted, true, __ATOMIC_RELAXED))
                 return;
-        if (!d->aside || pool_add(d->aside, read_locked_ahead, files) < 0)
-                (void)read_locked_ahead(files, NULL);
+        if (!d->aside || pool_add(d->aside, know_locked_ahead, files) < 0)
+                know_locked(files);
 }
 
 void lock_look(struct fd_probe *p, struct blockers *b) {

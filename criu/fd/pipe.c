@@ -16,8 +16,16 @@ enum {
         SET_BY_FCNTL = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME,
 };
 
+/* Whom does it send signals to, if anybody? */
+static bool pipe_clear(struct dump *d, int fd) {
+        Img__Fown fown = IMG__FOWN__INIT;
+        pid_t outside = 0;
+
+        return fown_dump(d, fd, &fown, &outside) == 0 && outside == 0;
+}
+
 static bool pipe_match(struct fd_probe *p) {
-        return S_ISFIFO(p->st.stx_mode) && strncmp(p->link, "pipe:[", 6) == 0;
+        return S_ISFIFO(p->st.stx_mode);
 }
 
 static void pipe_look(struct fd_probe *p, struct blockers *b) {
@@ -29,7 +37,8 @@ static void pipe_look(struct fd_probe *p, struct blockers *b) {
                         "Dump a tree that has both ends, or start the program with that stream redirected to a file",
                         "%s is a pipe (%s) that pid %d, outside of the tree, has open as well",
                         fd_probe_name(p), p->link, holder);
-        fown_look(p, b);
+        if (!p->clear)
+                fown_look(p, b);
 }
 
 static int pipe_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
@@ -224,6 +233,8 @@ const struct fd_kind fd_kind_pipe = {
         .type = IMG__FD_TYPES__PIPE,
         .name = "pipe",
         .by_inode = true,
+        .link = "pipe:[",
+        .clear = pipe_clear,
         .match = pipe_match,
         .look = pipe_look,
         .dump = pipe_dump,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/same.h"
 #include "lib/pool.h"
 #include "macro.h"
 
@@ -19,9 +20,20 @@ struct work {
         struct look_raw *look;
         struct collect_raw *collect;
         struct dump *dump;
-        int pidfd;
+        int pidfd, own_fds;
+        size_t nr_regular; /* that look has seen */
         pthread_mutex_t lock;
         struct arena arena; /* of all threads */
+};
+
+/* ---- look ---- */
+
+struct look_part {
+        struct work *work;
+        struct arena *arena;
+        uint64_t pipe_dev, sock_dev; /* of all pipes and all sockets; 0: none seen yet */
+        size_t nr_regular;
+        char link[PATH_MAX];
 };
 
 static const struct fd_kind *find_clear(const struct work *w, int fd, const char *link) {
@@ -34,58 +46,211 @@ static const struct fd_kind *find_clear(const struct work *w, int fd, const char
         return NULL;
 }
 
-/* All that is asked is asked of a copy, and thus of one file, whatever the task does meanwhile. */
-static bool look_socket(const struct work *w, struct look_raw *raw) {
-        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
-        char link[32];
+/* Links of what is in a filesystem of the kernel's own are all alike: that of one says those of the others. */
+static const char *known_link(struct look_part *p, const struct statx *st) {
+        const char *name = statx_dev(st) == p->pipe_dev   ? "pipe"
+                           : statx_dev(st) == p->sock_dev ? "socket"
+                                                          : NULL;
 
-        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0 ||
-            (raw->st.stx_mode & S_IFMT) != S_IFSOCK)
-                return false;
-        snprintf(link, sizeof(link), "socket:[%llu]", (unsigned long long)raw->st.stx_ino);
-        raw->kind = find_clear(w, fd, link);
-        raw->link = raw->kind ? strdup(link) : NULL;
-        return raw->link != NULL;
+        return name ? arena_printf(p->arena, "%s:[%llu]", name, (unsigned long long)st->stx_ino) : NULL;
 }
 
-/* `sockets`: the one before was a socket, so this may be another, which need not be looked for below /proc. */
-static void look_one(const struct work *w, char *link, bool *sockets, struct look_raw *raw) {
-        const struct proc_dir *proc = w->proc;
+static int read_link(struct look_part *p, int dir, const char *where, struct look_raw *raw) {
+        ssize_t n = readlinkat(dir, where, p->link, sizeof(p->link) - 1);
+
+        if (n < 0)
+                return -errno;
+        p->link[n] = 0;
+        raw->link = arena_copy(p->arena, p->link, (size_t)n + 1);
+        if (strncmp(raw->link, "pipe:[", 6) == 0)
+                p->pipe_dev = statx_dev(&raw->st);
+        else if (strncmp(raw->link, "socket:[", 8) == 0)
+                p->sock_dev = statx_dev(&raw->st);
+        return 0;
+}
+
+/* Numbers of ckpt's own come and go and come again, and so its entries of /proc are there already. */
+static int look_copy(struct look_part *p, int copy, struct look_raw *raw) {
         char where[16];
-        ssize_t n;
+        int r = 0;
 
-        *sockets = *sockets && look_socket(w, raw);
-        if (*sockets)
-                return;
-        raw->kind = NULL;
-        snprintf(where, sizeof(where), "fd/%d", raw->fd);
-        n = readlinkat(proc->fd, where, link, PATH_MAX - 1);
-        if (n < 0) {
-                raw->result = -errno;
-                return;
+        if (statx(copy, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0)
+                return -errno;
+        raw->link = known_link(p, &raw->st);
+        if (!raw->link) {
+                snprintf(where, sizeof(where), "%d", copy);
+                r = read_link(p, p->work->own_fds, where, raw);
         }
-        link[n] = 0;
-        *sockets = strncmp(link, "socket:", 7) == 0;
-        if (statx(proc->fd, where, AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0) {
-                raw->result = -errno;
-                return;
-        }
-        raw->link = strdup(link);
-        if (!raw->link)
-                raw->result = -ENOMEM;
-        else if (link[0] == '/' && statx(AT_FDCWD, link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
-                                         STATX_BASIC_STATS, &raw->path_st) == 0)
-                raw->has_path_st = true;
+        if (r == 0 && raw->link[0] != '/')
+                raw->kind = find_clear(p->work, copy, raw->link);
+        return r;
 }
 
-static void look_part(void *ctx, size_t from, size_t to) {
-        const struct work *w = ctx;
-        char link[PATH_MAX];
-        bool sockets = false;
+static int look_in_proc(struct look_part *p, struct look_raw *raw) {
+        int dir = p->work->proc->fd;
+        char where[16];
+
+        snprintf(where, sizeof(where), "fd/%d", raw->fd);
+        if (statx(dir, where, AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0)
+                return -errno;
+        return read_link(p, dir, where, raw);
+}
+
+static void look_one(struct look_part *p, struct look_raw *raw) {
+        const struct work *w = p->work;
+        _cleanup_close_ int copy = -EPERM;
+
+        raw->is_same = same_looked(dump_files(w->dump), w->proc->pid, raw->fd, &raw->same);
+        if (raw->is_same)
+                return;
+        if (w->pidfd >= 0 && w->own_fds >= 0) {
+                copy = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
+                copy = copy < 0 ? -errno : copy;
+        }
+        if (copy >= 0)
+                raw->result = look_copy(p, copy, raw);
+        else if (copy == -EBADF)
+                raw->result = -ENOENT;
+        else
+                raw->result = look_in_proc(p, raw);
+        if (raw->result < 0)
+                return;
+        raw->has_path_st =
+                raw->link[0] == '/' && statx(AT_FDCWD, raw->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+                                             STATX_BASIC_STATS, &raw->path_st) == 0;
+        p->nr_regular += S_ISREG(raw->st.stx_mode);
+}
+
+static void look_part(struct work *w, struct arena *arena, size_t from, size_t to) {
+        struct look_part p = { .work = w, .arena = arena };
+        size_t before;
 
         for (size_t i = from; i < to; i++)
-                look_one(w, link, &sockets, &w->look[i]);
+                look_one(&p, &w->look[i]);
+        before = __atomic_fetch_add(&w->nr_regular, p.nr_regular, __ATOMIC_RELAXED);
+        if (before <= LOCK_LOOK_MANY && before + p.nr_regular > LOCK_LOOK_MANY)
+                lock_look_many(w->dump);
 }
+
+static void join_arena(struct work *w, struct arena *arena) {
+        pthread_mutex_lock(&w->lock);
+        arena_join(&w->arena, arena);
+        pthread_mutex_unlock(&w->lock);
+}
+
+static void look_thread(void *ctx, size_t from, size_t to) {
+        struct arena arena = { 0 };
+
+        look_part(ctx, &arena, from, to);
+        join_arena(ctx, &arena);
+}
+
+static int run(struct pool *pool, size_t n, void (*part)(void *, size_t, size_t), struct work *w) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_pool_ struct pool *own = NULL;
+        int r = 0;
+
+        if (!pool)
+                r = pool_create(0, &own, &err);
+        return r < 0 ? r : pool_spread(pool ? pool : own, n, part, w);
+}
+
+/* The `n` entries from number `at` on, whose `fd` is set. */
+static int look_these(struct work *w, struct dump_task *t, struct look_raw *raw, size_t n) {
+        int r;
+
+        w->look = raw;
+        if (n < PREFETCH_MIN) {
+                look_part(w, &t->arena, 0, n);
+                return 0;
+        }
+        r = run(w->dump->pool, n, look_thread, w);
+        arena_join(&t->arena, &w->arena);
+        return r;
+}
+
+/* Which of them are open; what could not be asked about is. */
+static size_t drop_closed(struct look_raw *raw, size_t n) {
+        size_t left = 0;
+
+        for (size_t i = 0; i < n; i++)
+                if (raw[i].result != -ENOENT)
+                        raw[left++] = raw[i];
+        return left;
+}
+
+static struct look_raw *add_entries(struct look_raw **raw, size_t n, size_t more) {
+        *raw = reallocarray(*raw, n + more + 1, sizeof(**raw));
+        ckpt_assert(*raw);
+        memset(*raw + n, 0, more * sizeof(**raw));
+        return *raw + n;
+}
+
+/*
+ * Most tables have no large holes: asking about the first numbers in turn finds all that the kernel says there are, and
+ * costs less than a list of them does. *ret_end: the first number that was not asked about.
+ */
+static int look_dense(struct work *w, struct dump_task *t, struct look_raw **raw, size_t *ret_n,
+                      int *ret_end) {
+        size_t count, n;
+        int r;
+
+        r = w->pidfd < 0 || w->own_fds < 0 ? -EBADF : proc_fds_count(w->proc, &count);
+        if (r < 0)
+                return r;
+        n = count + count / 8 + 4;
+        add_entries(raw, 0, n);
+        for (size_t i = 0; i < n; i++)
+                (*raw)[i].fd = (int)i;
+        r = look_these(w, t, *raw, n);
+        if (r < 0)
+                return r;
+        *ret_end = (int)n;
+        *ret_n = drop_closed(*raw, n);
+        return *ret_n >= count ? 0 : -EAGAIN;
+}
+
+static int look_listed(struct work *w, struct dump_task *t, struct look_raw **raw, size_t *n, int from) {
+        _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
+        struct look_raw *added;
+        size_t first = 0;
+        int r;
+
+        r = proc_fds(w->proc, &list);
+        if (r < 0)
+                return r;
+        while (first < list.n && list.v[first] < from)
+                first++;
+        added = add_entries(raw, *n, list.n - first);
+        for (size_t i = first; i < list.n; i++)
+                added[i - first].fd = list.v[i];
+        r = look_these(w, t, added, list.n - first);
+        *n += r < 0 ? 0 : drop_closed(added, list.n - first);
+        return r;
+}
+
+int prefetch_look(struct dump_task *t, const struct proc_dir *proc, int pidfd, struct look_raw **ret,
+                  size_t *ret_n) {
+        struct work w = { .proc = proc,
+                          .dump = t->dump,
+                          .pidfd = pidfd,
+                          .own_fds = dump_files(t->dump)->own_fds,
+                          .lock = PTHREAD_MUTEX_INITIALIZER };
+        _cleanup_free_ struct look_raw *raw = NULL;
+        size_t n = 0;
+        int r, end = 0;
+
+        r = look_dense(&w, t, &raw, &n, &end);
+        if (r < 0)
+                r = look_listed(&w, t, &raw, &n, end);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(raw);
+        *ret_n = n;
+        return 0;
+}
+
+/* ---- collect ---- */
 
 /* The questions that are asked of a copy. */
 static void ask_one(const struct work *w, struct arena *arena, struct collect_raw *raw) {
@@ -124,35 +289,7 @@ static void collect_part(void *ctx, size_t from, size_t to) {
 
         for (size_t i = from; i < to; i++)
                 collect_one(w, &buf, &arena, &w->collect[i]);
-        pthread_mutex_lock(&w->lock);
-        arena_join(&w->arena, &arena);
-        pthread_mutex_unlock(&w->lock);
-}
-
-static int run(struct pool *pool, size_t n, void (*part)(void *, size_t, size_t), struct work *w) {
-        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        _cleanup_pool_ struct pool *own = NULL;
-        int r = 0;
-
-        if (!pool)
-                r = pool_create(0, &own, &err);
-        return r < 0 ? r : pool_spread(pool ? pool : own, n, part, w);
-}
-
-struct look_raw *prefetch_look(struct dump *d, const struct proc_dir *proc, int pidfd, const int *fds,
-                               size_t n) {
-        struct work w = { .proc = proc, .dump = d, .pidfd = pidfd };
-
-        if (n < PREFETCH_MIN)
-                return NULL;
-        w.look = calloc(n, sizeof(*w.look));
-        ckpt_assert(w.look);
-        for (size_t i = 0; i < n; i++)
-                w.look[i].fd = fds[i];
-        if (run(d->pool, n, look_part, &w) == 0)
-                return w.look;
-        look_raw_free(w.look, n);
-        return NULL;
+        join_arena(w, &arena);
 }
 
 struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc, int pidfd,
@@ -179,12 +316,6 @@ struct collect_raw *prefetch_collect(struct dump *d, const struct proc_dir *proc
                 return w.collect;
         collect_raw_free(w.collect, n);
         return NULL;
-}
-
-void look_raw_free(struct look_raw *raw, size_t n) {
-        for (size_t i = 0; raw && i < n; i++)
-                free(raw[i].link);
-        free(raw);
 }
 
 void collect_raw_free(struct collect_raw *raw, size_t n) {

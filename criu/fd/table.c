@@ -69,37 +69,29 @@ static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_
         s->dev = statx_dev(&p->st);
         s->ino = p->st.stx_ino;
         s->mnt_id = p->st.stx_mnt_id;
-        s->link = arena_strdup(&w->task->arena, p->link);
+        s->link = p->link;
         if (kind == &fd_kind_reg && clear)
                 same_note_looked(dump_files(w->task->dump), w->proc->pid, s);
 }
 
-/* `raw` may be NULL. */
-static void look_fd(struct walk *w, int fd, const struct look_raw *raw) {
-        _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
+static void look_fd(struct walk *w, const struct look_raw *raw) {
+        _cleanup_fd_probe_ struct fd_probe p = probe_of(w, raw->fd);
         const struct fd_kind *kind;
         size_t before;
-        int r;
 
-        if (!raw &&
-            same_looked(dump_files(w->task->dump), w->proc->pid, fd, &w->fds->seen[w->fds->nr_seen])) {
-                w->fds->nr_seen++;
+        if (raw->is_same) {
+                w->fds->seen[w->fds->nr_seen++] = raw->same;
                 return;
         }
-        if (raw) {
-                p.link = raw->link;
-                p.st = raw->st;
-                p.has_path_st = raw->has_path_st;
-                p.path_st = raw->path_st;
-                p.clear = raw->kind != NULL;
-                r = raw->result;
-        } else {
-                r = fd_probe_path(&p);
-        }
-        if (r == -ENAMETOOLONG)
+        p.link = raw->link;
+        p.st = raw->st;
+        p.has_path_st = raw->has_path_st;
+        p.path_st = raw->path_st;
+        p.clear = raw->kind != NULL;
+        if (raw->result == -ENAMETOOLONG)
                 blocker_add(w->blockers, NULL, "%s has a path longer than the kernel can tell",
                             fd_probe_name(&p));
-        if (r < 0)
+        if (raw->result < 0)
                 return;
         kind = p.clear ? raw->kind : fd_kind_of(&p);
         before = blockers_count(w->blockers);
@@ -176,23 +168,19 @@ static bool look_at_same(struct walk *w) {
         return true;
 }
 
-static int look_at_list(struct walk *w) {
-        _cleanup_(proc_fd_vec_done) struct proc_fd_vec list = { 0 };
+static int look_at_each(struct walk *w) {
         struct fd_probe any = probe_of(w, -1);
+        _cleanup_free_ struct look_raw *raw = NULL;
         struct dump_task *t = w->task;
-        struct look_raw *raw = NULL;
+        size_t n;
         int r;
 
-        r = proc_fds(w->proc, &list);
+        r = prefetch_look(t, w->proc, fd_probe_pidfd(&any), &raw, &n);
         if (r < 0)
                 return r;
-        w->fds->seen = arena_new_array(&t->arena, struct seen_fd, list.n);
-        lock_look_many(t->dump, list.n);
-        if (list.n >= PREFETCH_MIN)
-                raw = prefetch_look(t->dump, w->proc, fd_probe_pidfd(&any), list.v, list.n);
-        for (size_t i = 0; i < list.n; i++)
-                look_fd(w, list.v[i], raw ? &raw[i] : NULL);
-        look_raw_free(raw, list.n);
+        w->fds->seen = arena_new_array(&t->arena, struct seen_fd, n);
+        for (size_t i = 0; i < n; i++)
+                look_fd(w, &raw[i]);
         return 0;
 }
 
@@ -204,7 +192,7 @@ void fd_look(struct dump_task *t) {
         w.proc = living;
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t };
-        r = look_at_same(&w) ? 0 : look_at_list(&w);
+        r = look_at_same(&w) ? 0 : look_at_each(&w);
         if (r == -ESRCH)
                 return;
         if (r < 0) {
