@@ -53,19 +53,14 @@ static uint32_t pipe_id_for(struct dump_files *files, const struct dump_file *se
 
 static int fifo_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
         struct dump_files *files = dump_files(d);
-        _cleanup_close_ int fd = fd_probe_get(p);
         Img__Fown *fown = arena_message(&files->arena, Img__Fown, img__fown__init);
         struct dump_file *path;
         Img__Fifo *fifo;
-        pid_t outside = 0;
         int r;
 
-        r = fd < 0 ? fd : fown_dump(d, fd, fown, &outside);
+        r = fown_dump_probe(p, fown, err);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
-                                  fd_probe_name(p), outside);
+                return r;
         path = dump_file_new(files, &fd_kind_reg);
         path->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, path->msg->reg, path->id, ghost_path(&files->arena, p), fd_probe_flags(p), 0, &p->st,

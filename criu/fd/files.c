@@ -31,6 +31,7 @@ struct dump_files *dump_files(struct dump *d) {
         pthread_mutex_init(&files->lock, &recursive);
         pthread_mutexattr_destroy(&recursive);
         pthread_mutex_init(&files->locked_lock, NULL);
+        files->getting_by = -EBADF;
         files->own_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
         files->groups = calloc(FILE_BUCKETS, sizeof(struct file_group *));
         files->paths = calloc(FILE_BUCKETS, sizeof(struct dump_path *));
@@ -64,6 +65,7 @@ void fd_dump_free(struct dump *d) {
         if (files->own)
                 proc_close(files->own);
         safe_close(files->own_fds);
+        safe_close(files->getting_by);
         arena_done(&files->arena);
         pthread_mutex_destroy(&files->lock);
         pthread_mutex_destroy(&files->locked_lock);

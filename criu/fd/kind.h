@@ -58,7 +58,7 @@ struct fd_probe {
         /* Asked for in advance (prefetch.h). */
         bool has_path_st;
         struct statx path_st;  /* of what has the name `link` */
-        const Img__Fown *fown; /* NULL: not asked; may be used if it is that of a reg file */
+        const Img__Fown *fown; /* NULL: not asked */
         pid_t fown_outside;
         bool clear, has_copy; /* clear: the kind's clear() has said so */
         int copy;             /* in ckpt, for the first who wants one: fd_probe_take_copy() */
@@ -144,6 +144,8 @@ struct dump_files {
         struct dump_memfds *memfds;      /* in the arena */
         struct proc_dir *own;            /* ckpt's own, for what came out of queues; NULL: not needed yet */
         int own_fds;                     /* O_PATH: /proc/self/fd; -EBADF: that cannot be opened */
+        pid_t getting_from;              /* the thread of the last dump_file_get(), 0: none ... */
+        int getting_by;                  /* ... and a pidfd of it */
 };
 
 struct dump_fd {
@@ -244,6 +246,9 @@ int dump_queued_fd(struct dump_task *t, int fd, uint32_t *ret_id, bool *ret_keep
 
 /* Fill `ret` from a descriptor in ckpt. `flags` are those of the file; *ret_outside: the owner is not in the tree. */
 int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside);
+
+/* The same for a descriptor of a task, which may have been asked in advance. An owner outside is an error. */
+int fown_dump_probe(struct fd_probe *p, Img__Fown *ret, struct ckpt_error *err);
 
 /* Is the owner outside of the tree? Adds a blocker. */
 void fown_look(struct fd_probe *p, struct blockers *b);

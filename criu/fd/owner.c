@@ -61,6 +61,25 @@ int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside) {
         return 0;
 }
 
+int fown_dump_probe(struct fd_probe *p, Img__Fown *ret, struct ckpt_error *err) {
+        pid_t outside = p->fown_outside;
+        int r = 0;
+
+        if (p->fown) {
+                *ret = *p->fown;
+        } else {
+                _cleanup_close_ int fd = fd_probe_get(p);
+
+                r = fd < 0 ? fd : fown_dump(p->task->dump, fd, ret, &outside);
+        }
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
+        if (outside > 0)
+                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
+                                  fd_probe_name(p), outside);
+        return 0;
+}
+
 void fown_look(struct fd_probe *p, struct blockers *b) {
         Img__Fown fown = IMG__FOWN__INIT;
         _cleanup_close_ int fd = fd_probe_get(p);

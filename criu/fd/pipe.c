@@ -44,22 +44,13 @@ static void pipe_look(struct fd_probe *p, struct blockers *b) {
 static int pipe_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
         struct dump_files *files = dump_files(d);
         Img__Pipe *pipe = arena_message(&files->arena, Img__Pipe, img__pipe__init);
-        _cleanup_close_ int fd = fd_probe_get(p);
-        pid_t outside = 0;
-        int r;
 
         pipe->id = file->id;
         pipe->pipe_id = (uint32_t)p->st.stx_ino;
         pipe->flags = fd_probe_flags(p);
         pipe->fown = arena_message(&files->arena, Img__Fown, img__fown__init);
-        r = fd < 0 ? fd : fown_dump(d, fd, pipe->fown, &outside);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
-                                  fd_probe_name(p), outside);
         file->msg->pipe = pipe;
-        return 0;
+        return fown_dump_probe(p, pipe->fown, err);
 }
 
 static uint32_t pipe_id_of(const struct dump_file *f) {

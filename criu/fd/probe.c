@@ -118,8 +118,19 @@ int fd_probe_get(const struct fd_probe *p) {
         return pidfd < 0 ? pidfd : get_fd(pidfd, p->fd);
 }
 
+/* Descriptions are got in the order of their tables: of hundreds in turn the task is the same. */
 int dump_file_get(const struct dump_file *f) {
-        _cleanup_close_ int pidfd = open_pidfd(f->task->pid, f->tid);
+        struct dump_files *files = dump_files(f->task->dump);
+        int r = 0;
 
-        return pidfd < 0 ? pidfd : get_fd(pidfd, f->fd);
+        pthread_mutex_lock(&files->lock);
+        if (files->getting_from != f->tid) {
+                safe_close(files->getting_by);
+                files->getting_by = r = open_pidfd(f->task->pid, f->tid);
+                files->getting_from = r < 0 ? 0 : f->tid;
+        }
+        if (r >= 0)
+                r = get_fd(files->getting_by, f->fd);
+        pthread_mutex_unlock(&files->lock);
+        return r;
 }

@@ -167,22 +167,12 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
         Img__Fown *fown = arena_message(&files->arena, Img__Fown, img__fown__init);
         uint32_t flags = fd_probe_flags(p);
         uint64_t pos = p->info.pos > 0 && !(flags & O_PATH) ? (uint64_t)p->info.pos : 0;
-        _cleanup_close_ int fd = -EBADF;
-        pid_t outside = 0;
-        int r;
+        int r = 0;
 
-        if (p->fown) {
-                *fown = *p->fown;
-                outside = p->fown_outside;
-        } else if (!(flags & O_PATH)) { /* that forbids F_GETOWN_EX, so there is no owner */
-                fd = fd_probe_get(p);
-                r = fd < 0 ? fd : fown_dump(d, fd, fown, &outside);
-                if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
-        }
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
-                                  fd_probe_name(p), outside);
+        if (!(flags & O_PATH)) /* that forbids F_GETOWN_EX, so there is no owner */
+                r = fown_dump_probe(p, fown, err);
+        if (r < 0)
+                return r;
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, pos, &p->st, fown);
         if (kernel_file_is(p))
