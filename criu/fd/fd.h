@@ -18,6 +18,14 @@
 /* Before the freeze: walk /proc/PID/fd, cwd, root, exe; a blocker for each descriptor no kind can carry over. */
 void fd_look(struct dump_task *t);
 
+/*
+ * Frozen, while the task is visited: what only it can be asked about its descriptors, as much as fits into an empty batch.
+ * False: nothing, or nothing more. fd_answer() takes what the batch has brought.
+ */
+struct compel_batch;
+bool fd_ask(struct dump_task *t, struct compel_batch *b);
+void fd_answer(struct dump_task *t, const struct compel_batch *b);
+
 /* Frozen: the table, its files (identity by kcmp within groups that could be equal), cwd, root, umask. */
 int fd_collect(struct dump_task *t, struct ckpt_error *err);
 

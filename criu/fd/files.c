@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/copy.h"
 #include "fd/ghost.h"
 #include "fd/kind.h"
 #include "fd/linked.h"
@@ -30,9 +31,7 @@ struct dump_files *dump_files(struct dump *d) {
         pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
         pthread_mutex_init(&files->lock, &recursive);
         pthread_mutexattr_destroy(&recursive);
-        pthread_mutex_init(&files->locked_lock, NULL);
         files->getting_by = -EBADF;
-        files->own_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
         files->groups = calloc(FILE_BUCKETS, sizeof(struct file_group *));
         files->paths = calloc(FILE_BUCKETS, sizeof(struct dump_path *));
         ckpt_assert(files->groups && files->paths);
@@ -61,14 +60,12 @@ void fd_dump_free(struct dump *d) {
         table_vec_done(&files->vm);
         fs_type_vec_done(&files->fs_types);
         foreign_pipe_vec_done(&files->foreign);
-        locked_file_vec_done(&files->locked);
+        copy_readers_free(files);
         if (files->own)
                 proc_close(files->own);
-        safe_close(files->own_fds);
         safe_close(files->getting_by);
         arena_done(&files->arena);
         pthread_mutex_destroy(&files->lock);
-        pthread_mutex_destroy(&files->locked_lock);
         free(files);
         d->files = NULL;
 }

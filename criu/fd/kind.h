@@ -110,12 +110,6 @@ DEFINE_VEC(foreign_pipe_vec, struct foreign_pipe);
 
 DEFINE_VEC(table_vec, struct dump_fds *);
 
-/* A file known to hold locks, from /proc/locks. */
-struct locked_file {
-        uint64_t ino;
-};
-DEFINE_VEC(locked_file_vec, struct locked_file);
-
 enum { FILE_BUCKETS = 4096 };
 
 struct dump_files {
@@ -131,19 +125,14 @@ struct dump_files {
         struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
         bool pipes_known, fifos_known, memfds_known;
-        /* See lock.c. */
-        pthread_mutex_t locked_lock; /* of the next, and of `locked` until it is known */
-        bool locked_known, locked_wanted;
-        unsigned int lock_questions;     /* that fdinfo answered */
         struct foreign_pipe_vec foreign; /* sorted */
-        struct locked_file_vec locked;   /* sorted */
         struct same_fds *same;           /* same.h; in the arena; NULL: none yet */
         struct irmap *irmap;             /* paths of watched inodes; in the arena */
         struct dump_ghosts *ghosts;      /* deleted files; in the arena */
         struct dump_links *links;        /* those that have other links; in the arena */
         struct dump_memfds *memfds;      /* in the arena */
         struct proc_dir *own;            /* ckpt's own, for what came out of queues; NULL: not needed yet */
-        int own_fds;                     /* O_PATH: /proc/self/fd; -EBADF: that cannot be opened */
+        struct copy_reader *readers;     /* that nobody uses just now (copy.h) */
         pid_t getting_from;              /* the thread of the last dump_file_get(), 0: none ... */
         int getting_by;                  /* ... and a pidfd of it */
 };
@@ -161,6 +150,7 @@ struct seen_fd {
         const char *link; /* NULL: nothing that spares work */
         uint64_t dev, ino, mnt_id;
         uint16_t mode;
+        bool asked, open, cloexec; /* asked: by fd_ask(), in the freeze; then it says so */
 };
 
 struct dump_lock {
@@ -178,6 +168,7 @@ struct dump_fds {
         struct dump_fds *shared; /* the same table, collected before; NULL: the first one */
         struct seen_fd *seen;    /* by fd */
         size_t nr_seen;
+        size_t nr_asked, nr_in_batch; /* of those: see fd_ask() */
         struct dump_fd *v;
         size_t n;
         uint32_t cwd_id, root_id, umask;
@@ -415,10 +406,6 @@ int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t 
 
 /* Refuse what cannot be carried over: leases and the like. */
 void lock_look(struct fd_probe *p, struct blockers *b);
-
-/* There will be questions about more than LOCK_LOOK_MANY files. In any thread, without the registry's lock. */
-enum { LOCK_LOOK_MANY = 1000 };
-void lock_look_many(struct dump *d);
 
 /* Note the locks that fdinfo shows with a descriptor of `file`. */
 void lock_collect(struct dump_fds *fds, struct dump_file *file, const struct fd_probe *p);

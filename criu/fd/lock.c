@@ -15,10 +15,6 @@
 #include "fd/kind.h"
 #include "macro.h"
 
-enum {
-        QUESTIONS_BY_FDINFO = 2000,
-};
-
 /* FileLock.flag: the kernel's FL_ constants. */
 enum {
         WIRE_POSIX = 1,
@@ -26,69 +22,8 @@ enum {
         WIRE_OFD = 1024,
 };
 
-static int compare_inodes(const void *a, const void *b) {
-        const struct locked_file *x = a, *y = b;
-
-        return (x->ino > y->ino) - (x->ino < y->ino);
-}
-
-/* Inodes that have locks; device numbers of /proc/locks are not always those of stat(2). */
-static void read_locked(struct dump_files *files) {
-        _cleanup_(proc_lock_vec_done) struct proc_lock_vec locks = { 0 };
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-
-        if (proc_locks_read(&buf, &locks) < 0)
-                return;
-        for (size_t i = 0; i < locks.n; i++)
-                if (!locks.v[i].no_inode)
-                        locked_file_vec_push(&files->locked, (struct locked_file){ .ino = locks.v[i].ino });
-        if (files->locked.n > 0)
-                qsort(files->locked.v, files->locked.n, sizeof(*files->locked.v), compare_inodes);
-}
-
-/* It takes a while: whoever needs to know waits, and nobody else. */
-static void know_locked(struct dump_files *files) {
-        pthread_mutex_lock(&files->locked_lock);
-        if (!files->locked_known)
-                read_locked(files);
-        files->locked_known = true;
-        pthread_mutex_unlock(&files->locked_lock);
-}
-
-/*
- * The fdinfo of a file tells for some microseconds. /proc/locks tells of all at once, but the kernel takes a per-CPU
- * rwsem for writing to show it, which means an RCU grace period of some ten milliseconds.
- */
-static bool may_be_locked(struct dump_files *files, uint64_t ino) {
-        struct locked_file key = { .ino = ino };
-
-        if (!__atomic_load_n(&files->locked_wanted, __ATOMIC_RELAXED)) {
-                if (++files->lock_questions < QUESTIONS_BY_FDINFO)
-                        return true;
-                __atomic_store_n(&files->locked_wanted, true, __ATOMIC_RELAXED);
-        }
-        know_locked(files);
-        return files->locked.n > 0 &&
-               bsearch(&key, files->locked.v, files->locked.n, sizeof(key), compare_inodes) != NULL;
-}
-
-static int know_locked_ahead(void *arg, struct ckpt_error *err __attribute__((unused))) {
-        know_locked(arg);
-        return 0;
-}
-
-void lock_look_many(struct dump *d) {
-        struct dump_files *files = dump_files(d);
-
-        if (__atomic_exchange_n(&files->locked_wanted, true, __ATOMIC_RELAXED))
-                return;
-        if (!d->aside || pool_add(d->aside, know_locked_ahead, files) < 0)
-                know_locked(files);
-}
-
 void lock_look(struct fd_probe *p, struct blockers *b) {
-        if (p->fd < 0 || (!p->has_info && !may_be_locked(dump_files(p->task->dump), p->st.stx_ino)) ||
-            fd_probe_info(p) < 0)
+        if (p->fd < 0 || fd_probe_info(p) < 0)
                 return;
         for (size_t i = 0; i < p->info.locks.n; i++) {
                 const struct proc_lock *lock = &p->info.locks.v[i];

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/copy.h"
 #include "fd/same.h"
 #include "lib/pool.h"
 #include "macro.h"
@@ -20,8 +21,7 @@ struct work {
         struct look_raw *look;
         struct collect_raw *collect;
         struct dump *dump;
-        int pidfd, own_fds;
-        size_t nr_regular; /* that look has seen */
+        int pidfd;
         pthread_mutex_t lock;
         struct arena arena; /* of all threads */
 };
@@ -31,8 +31,8 @@ struct work {
 struct look_part {
         struct work *work;
         struct arena *arena;
+        struct copy_reader *reader;
         uint64_t pipe_dev, sock_dev; /* of all pipes and all sockets; 0: none seen yet */
-        size_t nr_regular;
         char link[PATH_MAX];
 };
 
@@ -55,45 +55,47 @@ static const char *known_link(struct look_part *p, const struct statx *st) {
         return name ? arena_printf(p->arena, "%s:[%llu]", name, (unsigned long long)st->stx_ino) : NULL;
 }
 
-static int read_link(struct look_part *p, int dir, const char *where, struct look_raw *raw) {
-        ssize_t n = readlinkat(dir, where, p->link, sizeof(p->link) - 1);
-
-        if (n < 0)
-                return -errno;
-        p->link[n] = 0;
-        raw->link = arena_copy(p->arena, p->link, (size_t)n + 1);
+static void take_link(struct look_part *p, struct look_raw *raw) {
+        raw->link = arena_strdup(p->arena, p->link);
         if (strncmp(raw->link, "pipe:[", 6) == 0)
                 p->pipe_dev = statx_dev(&raw->st);
         else if (strncmp(raw->link, "socket:[", 8) == 0)
                 p->sock_dev = statx_dev(&raw->st);
-        return 0;
 }
 
-/* Numbers of ckpt's own come and go and come again, and so its entries of /proc are there already. */
 static int look_copy(struct look_part *p, int copy, struct look_raw *raw) {
-        char where[16];
-        int r = 0;
+        int r;
 
         if (statx(copy, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0)
                 return -errno;
         raw->link = known_link(p, &raw->st);
         if (!raw->link) {
-                snprintf(where, sizeof(where), "%d", copy);
-                r = read_link(p, p->work->own_fds, where, raw);
+                r = copy_link(p->reader, copy, p->link);
+                if (r < 0)
+                        return r;
+                take_link(p, raw);
         }
-        if (r == 0 && raw->link[0] != '/')
+        if (raw->link[0] != '/')
                 raw->kind = find_clear(p->work, copy, raw->link);
-        return r;
+        else
+                raw->has_info = copy_info(p->reader, copy, &raw->st, &raw->info) == 0;
+        return 0;
 }
 
 static int look_in_proc(struct look_part *p, struct look_raw *raw) {
         int dir = p->work->proc->fd;
         char where[16];
+        ssize_t n;
 
         snprintf(where, sizeof(where), "fd/%d", raw->fd);
         if (statx(dir, where, AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_MNT_ID, &raw->st) < 0)
                 return -errno;
-        return read_link(p, dir, where, raw);
+        n = readlinkat(dir, where, p->link, sizeof(p->link) - 1);
+        if (n < 0)
+                return -errno;
+        p->link[n] = 0;
+        take_link(p, raw);
+        return 0;
 }
 
 static void look_one(struct look_part *p, struct look_raw *raw) {
@@ -103,7 +105,7 @@ static void look_one(struct look_part *p, struct look_raw *raw) {
         raw->is_same = same_looked(dump_files(w->dump), w->proc->pid, raw->fd, &raw->same);
         if (raw->is_same)
                 return;
-        if (w->pidfd >= 0 && w->own_fds >= 0) {
+        if (w->pidfd >= 0 && p->reader) {
                 copy = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
                 copy = copy < 0 ? -errno : copy;
         }
@@ -118,18 +120,15 @@ static void look_one(struct look_part *p, struct look_raw *raw) {
         raw->has_path_st =
                 raw->link[0] == '/' && statx(AT_FDCWD, raw->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
                                              STATX_BASIC_STATS, &raw->path_st) == 0;
-        p->nr_regular += S_ISREG(raw->st.stx_mode);
 }
 
 static void look_part(struct work *w, struct arena *arena, size_t from, size_t to) {
-        struct look_part p = { .work = w, .arena = arena };
-        size_t before;
+        struct dump_files *files = dump_files(w->dump);
+        struct look_part p = { .work = w, .arena = arena, .reader = copy_reader_get(files) };
 
         for (size_t i = from; i < to; i++)
                 look_one(&p, &w->look[i]);
-        before = __atomic_fetch_add(&w->nr_regular, p.nr_regular, __ATOMIC_RELAXED);
-        if (before <= LOCK_LOOK_MANY && before + p.nr_regular > LOCK_LOOK_MANY)
-                lock_look_many(w->dump);
+        copy_reader_put(files, p.reader);
 }
 
 static void join_arena(struct work *w, struct arena *arena) {
@@ -195,7 +194,7 @@ static int look_dense(struct work *w, struct dump_task *t, struct look_raw **raw
         size_t count, n;
         int r;
 
-        r = w->pidfd < 0 || w->own_fds < 0 ? -EBADF : proc_fds_count(w->proc, &count);
+        r = w->pidfd < 0 ? -EBADF : proc_fds_count(w->proc, &count);
         if (r < 0)
                 return r;
         n = count + count / 8 + 4;
@@ -231,11 +230,7 @@ static int look_listed(struct work *w, struct dump_task *t, struct look_raw **ra
 
 int prefetch_look(struct dump_task *t, const struct proc_dir *proc, int pidfd, struct look_raw **ret,
                   size_t *ret_n) {
-        struct work w = { .proc = proc,
-                          .dump = t->dump,
-                          .pidfd = pidfd,
-                          .own_fds = dump_files(t->dump)->own_fds,
-                          .lock = PTHREAD_MUTEX_INITIALIZER };
+        struct work w = { .proc = proc, .dump = t->dump, .pidfd = pidfd, .lock = PTHREAD_MUTEX_INITIALIZER };
         _cleanup_free_ struct look_raw *raw = NULL;
         size_t n = 0;
         int r, end = 0;
@@ -252,43 +247,58 @@ int prefetch_look(struct dump_task *t, const struct proc_dir *proc, int pidfd, s
 
 /* ---- collect ---- */
 
-/* The questions that are asked of a copy. */
-static void ask_one(const struct work *w, struct arena *arena, struct collect_raw *raw) {
-        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
+/* The questions that the kind has, or all kinds have. Takes the copy over if it is to be kept. */
+static void ask_kind(const struct work *w, int *copy, struct arena *arena, struct collect_raw *raw) {
         const struct fd_kind *kind = raw->seen->kind;
         bool keep = false;
 
-        if (fd < 0)
-                return;
         if (!kind->ask) {
                 img__fown__init(&raw->fown);
-                raw->fown_result = fown_dump(w->dump, fd, &raw->fown, &raw->outside);
+                raw->fown_result = fown_dump(w->dump, *copy, &raw->fown, &raw->outside);
                 return;
         }
-        raw->asked = kind->ask(w->dump, fd, arena, &keep);
+        raw->asked = kind->ask(w->dump, *copy, arena, &keep);
         if (raw->asked && keep)
-                raw->copy = TAKE_FD(fd);
+                raw->copy = TAKE_FD(*copy);
 }
 
-static void collect_one(const struct work *w, struct proc_buf *buf, struct arena *arena,
-                        struct collect_raw *raw) {
-        raw->result = proc_fdinfo_read(w->proc, raw->fd, buf, &raw->info);
-        if (raw->result < 0)
-                return;
-        /* These texts are in the buffer. */
-        raw->info.other.n = 0;
+/* False: the copy does not tell all. */
+static bool info_of_copy(struct copy_reader *reader, int copy, struct collect_raw *raw) {
+        struct statx st;
+
+        if (!raw->seen || !raw->seen->asked || !raw->seen->open ||
+            statx(copy, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &st) < 0 ||
+            copy_info(reader, copy, &st, &raw->info) < 0)
+                return false;
+        raw->info.flags |= raw->seen->cloexec ? O_CLOEXEC : 0;
+        return true;
+}
+
+static void collect_one(const struct work *w, struct copy_reader *reader, struct proc_buf *buf,
+                        struct arena *arena, struct collect_raw *raw) {
+        _cleanup_close_ int copy = (int)syscall(SYS_pidfd_getfd, w->pidfd, raw->fd, 0);
+
+        if (copy < 0 || !reader || !info_of_copy(reader, copy, raw)) {
+                raw->result = proc_fdinfo_read(w->proc, raw->fd, buf, &raw->info);
+                if (raw->result < 0)
+                        return;
+                /* These texts are in the buffer. */
+                raw->info.other.n = 0;
+        }
         raw->there = is_as_seen(raw->seen, &raw->info, &raw->st);
-        if (raw->there && !(raw->info.flags & O_PATH))
-                ask_one(w, arena, raw);
+        if (raw->there && copy >= 0 && !(raw->info.flags & O_PATH))
+                ask_kind(w, &copy, arena, raw);
 }
 
 static void collect_part(void *ctx, size_t from, size_t to) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         struct arena arena = { 0 };
         struct work *w = ctx;
+        struct copy_reader *reader = copy_reader_get(dump_files(w->dump));
 
         for (size_t i = from; i < to; i++)
-                collect_one(w, &buf, &arena, &w->collect[i]);
+                collect_one(w, reader, &buf, &arena, &w->collect[i]);
+        copy_reader_put(dump_files(w->dump), reader);
         join_arena(w, &arena);
 }
 

@@ -21,6 +21,8 @@ struct look_raw {
         const struct fd_kind *kind; /* whose clear() said yes; NULL: not asked, or none */
         bool is_same;               /* `same` is known of another task (same.h), and the rest is not asked */
         struct seen_fd same;
+        bool has_info;
+        struct proc_fdinfo info; /* of what has a path; owned */
 };
 
 /* What collect asks of it. */

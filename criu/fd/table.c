@@ -74,7 +74,7 @@ static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_
                 same_note_looked(dump_files(w->task->dump), w->proc->pid, s);
 }
 
-static void look_fd(struct walk *w, const struct look_raw *raw) {
+static void look_fd(struct walk *w, struct look_raw *raw) {
         _cleanup_fd_probe_ struct fd_probe p = probe_of(w, raw->fd);
         const struct fd_kind *kind;
         size_t before;
@@ -88,6 +88,8 @@ static void look_fd(struct walk *w, const struct look_raw *raw) {
         p.has_path_st = raw->has_path_st;
         p.path_st = raw->path_st;
         p.clear = raw->kind != NULL;
+        p.has_info = raw->has_info; /* freed by the probe */
+        p.info = raw->info;
         if (raw->result == -ENAMETOOLONG)
                 blocker_add(w->blockers, NULL, "%s has a path longer than the kernel can tell",
                             fd_probe_name(&p));
@@ -205,6 +207,35 @@ void fd_look(struct dump_task *t) {
 }
 
 /* ---- collect ---- */
+
+/* That a descriptor is closed on exec is asked of the task itself: fdinfo costs twenty times as much. */
+bool fd_ask(struct dump_task *t, struct compel_batch *b) {
+        size_t room = compel_capacity(b) / sizeof(struct compel_op);
+        struct dump_fds *fds = t->fds;
+
+        if (!fds || fds->nr_seen < PREFETCH_MIN || fds->nr_asked == fds->nr_seen)
+                return false;
+        fds->nr_in_batch = MIN(room, fds->nr_seen - fds->nr_asked);
+        for (size_t i = 0; i < fds->nr_in_batch; i++)
+                compel_call(b, "read the flags of a descriptor", SYS_fcntl,
+                            (uint64_t)fds->seen[fds->nr_asked + i].fd, F_GETFD)
+                        ->check = COMPEL_CHECK_NOTHING;
+        return fds->nr_in_batch > 0;
+}
+
+void fd_answer(struct dump_task *t, const struct compel_batch *b) {
+        struct dump_fds *fds = t->fds;
+
+        for (size_t i = 0; i < fds->nr_in_batch; i++) {
+                struct seen_fd *s = &fds->seen[fds->nr_asked + i];
+                int64_t flags = __atomic_load_n(&b->ops[i].ret, __ATOMIC_RELAXED);
+
+                s->asked = true;
+                s->open = flags >= 0;
+                s->cloexec = flags & FD_CLOEXEC;
+        }
+        fds->nr_asked += fds->nr_in_batch;
+}
 
 /* The description behind a probe, new or known. */
 static int find_file(struct walk *w, struct fd_probe *p, const struct fd_kind *kind, struct dump_file **ret,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "dump/tracers.h"
+#include "fd/fd.h"
 #include "lib/fault.h"
 #include "task/internal.h"
 
@@ -206,6 +207,19 @@ static int start_driver(struct visiting *v, struct ckpt_error *err) {
         return compel_visit_run_start(v->visit, err);
 }
 
+/* All threads have the same descriptors. */
+static int ask_about_descriptors(struct visiting *v, struct ckpt_error *err) {
+        struct compel_batch *b = compel_visit_batch(v->visit);
+        int r = 0;
+
+        for (compel_reset(b); r == 0 && fd_ask(v->task, b); compel_reset(b)) {
+                r = compel_visit_run(v->visit, &v->stops[0], err);
+                if (r == 0)
+                        fd_answer(v->task, b);
+        }
+        return r;
+}
+
 /* It has been through the agent once; passages, until one has brought all. */
 static int drive(struct visiting *v, struct ckpt_error *err) {
         struct compel_batch *b = compel_visit_batch(v->visit);
@@ -219,6 +233,8 @@ static int drive(struct visiting *v, struct ckpt_error *err) {
         }
         if (r > 0)
                 return changes(v, 0, err);
+        if (r == 0)
+                r = ask_about_descriptors(v, err);
         return r < 0 ? r : fault_point_error(FAULT_DUMP_IN_AGENT, err);
 }
 
