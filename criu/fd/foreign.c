@@ -141,6 +141,19 @@ static bool is_outside(const struct dump *d, pid_t pid) {
         return true;
 }
 
+/* A process that ckpt has forked inherits copies of descriptors that it asks, and closes them first of all. */
+static bool is_own_helper(pid_t pid) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        struct proc_stat stat;
+        struct statx own, its;
+
+        return proc_open(pid, &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0 &&
+               stat.ppid == getpid() && statx(AT_FDCWD, "/proc/self/exe", 0, STATX_INO, &own) == 0 &&
+               statx(dir.fd, "exe", 0, STATX_INO, &its) == 0 && own.stx_ino == its.stx_ino &&
+               statx_dev(&own) == statx_dev(&its);
+}
+
 static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool *known) {
         struct dump_files *files = dump_files(d);
         struct foreign_pipe key = { .dev = dev, .ino = ino };
@@ -157,7 +170,7 @@ static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what w
         while (at && at > files->foreign.v && compare_foreign(at - 1, &key) == 0)
                 at--;
         for (; at && at < end && compare_foreign(at, &key) == 0; at++)
-                if (is_outside(d, at->pid))
+                if (is_outside(d, at->pid) && !is_own_helper(at->pid))
                         return at->pid;
         return 0;
 }
