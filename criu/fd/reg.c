@@ -72,11 +72,14 @@ static const char *noun(uint32_t mode) {
         }
 }
 
-/*
- * Does it lead somewhere else by now? While the tree is only looked at, its descriptors and directories change, and what was
- * read of one may be of two files. It is looked at again when it has been stopped.
- */
-static bool has_moved_on(const struct fd_probe *p) {
+static bool is_named_so(const struct fd_probe *p) {
+        struct statx st;
+
+        return statx(AT_FDCWD, p->link, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_INO, &st) == 0 &&
+               st.stx_ino == p->st.stx_ino && statx_dev(&st) == statx_dev(&p->st);
+}
+
+static bool leads_elsewhere(const struct fd_probe *p) {
         struct fd_probe now = *p;
         char link[PATH_MAX];
 
@@ -84,6 +87,18 @@ static bool has_moved_on(const struct fd_probe *p) {
         return fd_probe_path(&now) < 0 || strcmp(now.link, p->link) != 0 ||
                now.st.stx_ino != p->st.stx_ino || now.st.stx_nlink != p->st.stx_nlink ||
                statx_dev(&now.st) != statx_dev(&p->st);
+}
+
+/*
+ * Does it lead somewhere else by now, or has it its name again? While the tree is only looked at, its descriptors,
+ * directories and names change, and what was read of one may be of two files. It is looked at again when it has been
+ * stopped. Several times, because what is renamed to and fro may have the one name at each look, and the other between.
+ */
+static bool has_moved_on(const struct fd_probe *p) {
+        for (int i = 0; i < 8; i++)
+                if ((!is_silly_renamed(p) && is_named_so(p)) || leads_elsewhere(p))
+                        return true;
+        return false;
 }
 
 bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *ret) {
