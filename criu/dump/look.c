@@ -15,6 +15,7 @@
 #include "ns/time.h"
 #include "sock/sock.h"
 #include "task/kind.h"
+#include "task/waits.h"
 
 enum { THREADS_PART = 64 };
 
@@ -188,6 +189,8 @@ static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct 
         t->seen_status = &status;
         t->resident = status.vm_rss;
         tree_find_living(t);
+        /* First of all what its threads do: from then on it is known whether anything can have changed. */
+        task_look(t);
         proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &t->ns);
         look_namespaces(t, own);
         for (size_t i = 0; r == 0 && dump_tids(t)->n > 1 && i < t->tids.n; i += THREADS_PART)
@@ -198,7 +201,6 @@ static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct 
         look_sharing(t);
         look_exit_signal(t);
         look_killable(t);
-        task_look(t);
         t->seen_status = NULL;
         if (r < 0 || pool_add(t->dump->aside, look_rest, t) < 0)
                 return ckpt_error_errno(err, -ENOMEM, "cannot look at %s", dump_task_name(t));
@@ -237,7 +239,7 @@ int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
                 struct dump_task *t = d->tasks[i];
                 struct proc_ns_set now;
 
-                if (t->nr_threads == 0)
+                if (t->nr_threads == 0 || waits_stood_still(t))
                         continue;
                 proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &now);
                 if (memcmp(&now, &t->ns, sizeof(now)) == 0)

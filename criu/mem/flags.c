@@ -14,7 +14,6 @@
 #include "task/waits.h"
 
 enum {
-        MANY_THREADS = 64,
         MANY_TASKS = 256,
 };
 
@@ -77,30 +76,6 @@ int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_
         return proc_smaps_read(dir, t->dump->aside, buf, ret);
 }
 
-static bool is_there(const struct proc_syscall *call, const struct user_regs_struct *regs) {
-        const uint64_t args[6] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
-
-        return (int)regs->orig_rax == call->nr && regs->rsp == call->sp && regs->rip == call->pc &&
-               memcmp(args, call->args, sizeof(args)) == 0;
-}
-
-bool mem_has_stood_still(const struct dump_task *t) {
-        if (t->nr_calls != t->nr_threads || t->nr_calls > MANY_THREADS)
-                return false;
-        for (size_t i = 0; i < t->nr_threads; i++) {
-                const struct dump_thread *th = &t->threads[i];
-                bool same = false;
-
-                for (size_t j = 0; !same && j < t->nr_calls; j++)
-                        same = t->calls[j].tid == th->tid && t->calls[j].known &&
-                               t->calls[j].call.state == PROC_SYSCALL_INSIDE &&
-                               is_there(&t->calls[j].call, &th->stop.regs);
-                if (!same)
-                        return false;
-        }
-        return true;
-}
-
 static bool same_vma(const struct proc_vma *a, const struct proc_vma *b) {
         return a->start == b->start && a->end == b->end && a->prot == b->prot && a->shared == b->shared &&
                a->kind == b->kind && a->pgoff == b->pgoff && a->ino == b->ino &&
@@ -151,7 +126,7 @@ int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, str
         bool same = false;
         int r = 0;
 
-        if (mem_has_stood_still(t))
+        if (waits_stood_still(t))
                 r = compare_with_look(t, &same);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));
