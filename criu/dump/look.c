@@ -15,7 +15,7 @@
 #include "ns/time.h"
 #include "sock/sock.h"
 #include "task/kind.h"
-#include "task/waits.h"
+#include "task/still.h"
 
 enum { THREADS_PART = 64 };
 
@@ -239,7 +239,7 @@ int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
                 struct dump_task *t = d->tasks[i];
                 struct proc_ns_set now;
 
-                if (t->nr_threads == 0 || waits_stood_still(t))
+                if (t->nr_threads == 0 || task_stood_still(t))
                         continue;
                 proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &now);
                 if (memcmp(&now, &t->ns, sizeof(now)) == 0)

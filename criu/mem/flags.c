@@ -11,7 +11,7 @@
 #include "log.h"
 #include "macro.h"
 #include "mem/dump.h"
-#include "task/waits.h"
+#include "task/still.h"
 
 enum {
         MANY_TASKS = 256,
@@ -126,7 +126,7 @@ int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, str
         bool same = false;
         int r = 0;
 
-        if (waits_stood_still(t))
+        if (task_stood_still(t))
                 r = compare_with_look(t, &same);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));

@@ -221,9 +221,12 @@ static void work(void *ctx, bool helper) {
 
         if (!helper)
                 r = write_pagemap(s, &err);
-        rd.buf = malloc(MIN(s->size, (uint64_t)CHUNK));
-        if (r == 0 && !rd.buf)
-                r = ckpt_error(&err, -ENOMEM, "not enough memory");
+        rd.buf = malloc(MIN(s->size, (uint64_t)CHUNK) + 1); /* there may be nothing */
+        if (!rd.buf) {
+                ckpt_error(&err, -ENOMEM, "not enough memory");
+                note_failure(s, -ENOMEM, &err);
+                return;
+        }
         while (r == 0) {
                 size_t chunk = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
 

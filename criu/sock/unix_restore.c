@@ -313,9 +313,10 @@ static pid_t peer_pid(int fd) {
  */
 static int accept_one(struct unix_sock *listener, pid_t maker, int *ret, struct ckpt_error *err) {
         char text[UNIX_TEXT_MAX];
+        socklen_t no_name = 0;
 
         for (;;) {
-                _cleanup_close_ int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+                _cleanup_close_ int fd = accept4(listener->fd, NULL, &no_name, SOCK_CLOEXEC);
 
                 if (fd < 0 && errno == EAGAIN && maker == 0)
                         return 0;

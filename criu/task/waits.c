@@ -15,7 +15,6 @@
 
 enum {
         THREADS_MAX = 256, /* looking at one takes some 100 microseconds */
-        MANY_THREADS = 64, /* each of which would be compared with each */
         STAT_FIELD_CPU = 39,
         STAT_FIELD_STATE = 3,
 };
@@ -232,28 +231,4 @@ bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen) {
         /* Once more for the stop of ptrace. */
         return proc_read_once(&t->proc, "sched", &buf) == 0 &&
                waits_parse_sleeps(buf.data, buf.len, &sleeps) == 0 && sleeps == seen->sleeps + 1;
-}
-
-static bool is_there(const struct proc_syscall *call, const struct user_regs_struct *regs) {
-        const uint64_t args[6] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
-
-        return (int)regs->orig_rax == call->nr && regs->rsp == call->sp && regs->rip == call->pc &&
-               memcmp(args, call->args, sizeof(args)) == 0;
-}
-
-bool waits_stood_still(const struct dump_task *t) {
-        if (t->nr_calls != t->nr_threads || t->nr_calls > MANY_THREADS)
-                return false;
-        for (size_t i = 0; i < t->nr_threads; i++) {
-                const struct dump_thread *th = &t->threads[i];
-                bool same = false;
-
-                for (size_t j = 0; !same && j < t->nr_calls; j++)
-                        same = t->calls[j].tid == th->tid && t->calls[j].known &&
-                               t->calls[j].call.state == PROC_SYSCALL_INSIDE &&
-                               is_there(&t->calls[j].call, &th->stop.regs);
-                if (!same)
-                        return false;
-        }
-        return true;
 }

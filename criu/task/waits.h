@@ -38,12 +38,6 @@ const struct wait_seen *waits_find(const struct dump_thread *t);
 /* Frozen: has the thread slept without a break from then on until it was stopped? */
 bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen);
 
-/*
- * Frozen: does every thread stand in the system call in which it stood when it was looked at, so that it can have changed
- * nothing about itself since? false where that is not known, as of processes with very many threads.
- */
-bool waits_stood_still(const struct dump_task *t);
-
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t waits_now(void);
 
