@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -20,8 +19,6 @@
 #include "proc/maps.h"
 
 enum what { PIPES, FIFOS, MEMFDS };
-
-enum { HELPER_MS = 100 /* for what takes microseconds */ };
 
 /* In the place of a device: what has no name. */
 #define DEV_PIPE   0
@@ -144,37 +141,20 @@ static bool is_outside(const struct dump *d, pid_t pid) {
         return true;
 }
 
-static bool is_own_child(pid_t pid) {
+/*
+ * Processes that ckpt has forked hold what it had open then: the guard of the connections, who looks into queues of unix
+ * sockets. None of them outlives it for long.
+ */
+static bool is_own_helper(pid_t pid) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         struct proc_stat stat;
+        struct statx own, its;
 
-        return proc_open(pid, &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0 && stat.ppid == getpid();
-}
-
-static bool holds(const struct foreign_pipe *f, int proc, enum what what) {
-        struct dump_files only = { 0 };
-        bool found = false;
-
-        scan_process(&only, proc, f->pid, what);
-        for (size_t i = 0; i < only.foreign.n; i++)
-                found |= compare_foreign(&only.foreign.v[i], f) == 0;
-        foreign_pipe_vec_done(&only.foreign);
-        return found;
-}
-
-/* What ckpt has forked inherits copies of descriptors that it looks at, and closes them first of all. */
-static bool lets_go(const struct foreign_pipe *f, enum what what) {
-        _cleanup_close_ int proc = -EBADF;
-        struct timespec ms = { 0, 1000000 };
-        int rounds = 0;
-
-        if (!is_own_child(f->pid))
-                return false;
-        proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        while (holds(f, proc, what) && rounds++ < HELPER_MS)
-                nanosleep(&ms, NULL);
-        return rounds <= HELPER_MS;
+        return proc_open(pid, &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0 &&
+               stat.ppid == getpid() && statx(AT_FDCWD, "/proc/self/exe", 0, STATX_INO, &own) == 0 &&
+               statx(dir.fd, "exe", 0, STATX_INO, &its) == 0 && own.stx_ino == its.stx_ino &&
+               statx_dev(&own) == statx_dev(&its);
 }
 
 static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool *known) {
@@ -193,7 +173,7 @@ static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what w
         while (at && at > files->foreign.v && compare_foreign(at - 1, &key) == 0)
                 at--;
         for (; at && at < end && compare_foreign(at, &key) == 0; at++)
-                if (is_outside(d, at->pid) && !lets_go(at, what))
+                if (is_outside(d, at->pid) && !is_own_helper(at->pid))
                         return at->pid;
         return 0;
 }

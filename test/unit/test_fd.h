@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -90,6 +91,37 @@ static __attribute__((unused)) void child_end(pid_t pid) {
                 return;
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
+}
+
+/* Likewise, but it is not the test's own child, which ckpt would take for a helper of its own. stranger_end() ends it. */
+static __attribute__((unused)) pid_t stranger_new(void (*set_up)(void *arg), void *arg) {
+        int ready[2];
+        char byte;
+        pid_t pid;
+
+        assert_int_equal(pipe(ready), 0);
+        pid = (pid_t)syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                set_up(arg);
+                close(ready[0]);
+                close(ready[1]);
+                for (;;)
+                        pause();
+        }
+        close(ready[1]);
+        assert_int_equal(read(ready[0], &byte, 1), 0); /* its end is closed */
+        close(ready[0]);
+        return pid;
+}
+
+static __attribute__((unused)) void stranger_end(pid_t pid) {
+        struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+
+        assert_true(end.fd >= 0);
+        kill(pid, SIGKILL);
+        assert_int_equal(poll(&end, 1, -1), 1);
+        close(end.fd);
 }
 
 static __attribute__((unused)) struct dump_task *dump_task_add(struct fd_fixture *f, pid_t pid,

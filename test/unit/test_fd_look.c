@@ -191,11 +191,11 @@ static void test_pipe_outside(void **state) {
         (void)state;
         assert_int_equal(pipe2(both, O_CLOEXEC), 0);
         inside = child_new(keeps_end, &zero);
-        outside = child_new(keeps_end, &one);
+        outside = stranger_new(keeps_end, &one);
         look_at(inside);
         snprintf(pid, sizeof(pid), "that pid %d, outside", outside);
         assert_blocked("fd 50 is a pipe", pid);
-        child_end(outside);
+        stranger_end(outside);
         dump_done(&fx);
         /* Only the test has the other end: found when the pipe is saved. */
         look_at(inside);

@@ -260,13 +260,13 @@ static void test_outside(void **state) {
         make_given();
         inside = child_new(keeps, &open_in);
         for (int way = 0; way < 2; way++) {
-                outside = child_new(keeps, way ? &mapped_in : &open_in);
+                outside = stranger_new(keeps, way ? &mapped_in : &open_in);
                 dump_task_add(&fx, inside, NULL);
                 dump_look_all(&fx);
                 snprintf(text, sizeof(text), "which pid %d outside of the tree has", outside);
                 assert_true(blocked_by(fx.dump.blockers, "the memfd given", text));
                 assert_false(blocked_by(fx.dump.blockers, "sealed", "")); /* nobody can change it */
-                child_end(outside);
+                stranger_end(outside);
                 dump_done(&fx);
         }
         dump_task_add(&fx, inside, NULL);
