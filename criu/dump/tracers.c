@@ -122,7 +122,8 @@ int tracers_start(struct dump *d, struct ckpt_error *err) {
         unsigned int n = MIN(cpus_to_run_on(), (unsigned int)TRACERS_MAX);
         struct tracers *s;
 
-        if (d->tracers || n < 2 || !is_large(d))
+        /* The guard of the connections is told of the death of one tracer, before that lets go of what it traced. */
+        if (d->tracers || n < 2 || !is_large(d) || d->opts->tcp_established)
                 return 0;
         s = calloc(1, sizeof(*s));
         if (!s)
