@@ -15,6 +15,7 @@
 #include "dump/stages.h"
 #include "dump/tracers.h"
 #include "fd/fd.h"
+#include "kernel/bpf.h"
 #include "lib/clock.h"
 #include "lib/io.h"
 #include "log.h"
@@ -116,13 +117,22 @@ static void finish_stats(struct dump *d) {
                 log_warn("%s", ckpt_error_message(&err));
 }
 
+/* What the look stage works with. */
+static int prepare(struct dump *d, struct ckpt_error *err) {
+        int r = bpf_new(&d->bpf);
+
+        if (r < 0)
+                return ckpt_error_errno(err, r, "cannot begin");
+        return pool_create(1, &d->aside, err);
+}
+
 static int run_stages(struct dump *d, struct ckpt_error *err) {
         int r;
 
         raise_descriptor_limit();
         r = kernel_probe_for_dump(&d->kernel, err);
         if (r == 0)
-                r = pool_create(1, &d->aside, err);
+                r = prepare(d, err);
         if (r == 0)
                 r = pool_create(0, &d->pool, err);
         if (r == 0)
@@ -151,6 +161,7 @@ static void release(struct dump *d) {
         tree_free(d);
         blockers_free(&d->blockers);
         free(d->self);
+        bpf_free(&d->bpf);
         d->low_fd = safe_close(d->low_fd);
         kernel_features_done(&d->kernel);
 }
@@ -205,7 +216,7 @@ int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
         d.blockers = blockers_new();
         r = kernel_probe_for_dump(&d.kernel, &run->err);
         if (r == 0)
-                r = pool_create(1, &d.aside, &run->err);
+                r = prepare(&d, &run->err);
         if (r == 0)
                 r = tree_read(&d, root, &run->err);
         if (r == 0)

@@ -98,6 +98,7 @@ struct dump {
         struct ckpt_run *run;
         const struct ckpt_options *opts;
         struct kernel_features kernel;
+        struct bpf *bpf; /* the kernel's own objects; loads by need (kernel/bpf.h) */
         struct pool *pool;
         struct pool *aside;   /* one worker, which takes part of each task's work off the main thread */
         unsigned int attempt; /* from 1 */

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "kernel/area_flags.h"
 
-#include <bpf/bpf.h>
-#include <bpf/btf.h>
-#include <bpf/libbpf.h>
-#include <dlfcn.h>
 #include <errno.h>
-#include <linux/bpf.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "kernel/bpf.h"
 #include "macro.h"
 
 enum {
         SAMPLES_MAX = 512,
         WORDS = SAMPLES_MAX / 64,
-        DEPTH_MAX = 4, /* of unnamed structures in one another */
 };
 
 /* What the program writes for each area. */
@@ -26,109 +21,27 @@ struct record {
 };
 DEFINE_VEC(record_vec, struct record);
 
-/* The functions of libbpf that are used. It is loaded by need, because that takes longer than many dumps. */
-struct bpf_library {
-        void *handle;
-        __typeof__(&libbpf_set_print) set_print;
-        __typeof__(&btf__load_vmlinux_btf) load_vmlinux_btf;
-        __typeof__(&btf__free) btf_free;
-        __typeof__(&btf__find_by_name_kind) find_by_name_kind;
-        __typeof__(&btf__type_by_id) type_by_id;
-        __typeof__(&btf__name_by_offset) name_by_offset;
-        __typeof__(&btf__resolve_size) resolve_size;
-        __typeof__(&bpf_prog_load) prog_load;
-        __typeof__(&bpf_link_create) link_create;
-        __typeof__(&bpf_iter_create) iter_create;
-};
-
 struct area_flags {
-        struct bpf_library lib;
+        struct bpf *bpf;
         int prog_fd;
         struct area_code code;
         uint64_t vsyscall; /* flags of an area that is in no list of areas */
 };
 
-static bool load_library(struct bpf_library *lib) {
-        lib->handle = dlopen("libbpf.so.1", RTLD_NOW | RTLD_LOCAL);
-        if (!lib->handle)
-                return false;
-#define LOAD(field, symbol) \
-        ((lib->field = (__typeof__(&symbol))(uintptr_t)dlsym(lib->handle, #symbol)) != NULL)
-        return LOAD(set_print, libbpf_set_print) && LOAD(load_vmlinux_btf, btf__load_vmlinux_btf) &&
-               LOAD(btf_free, btf__free) && LOAD(find_by_name_kind, btf__find_by_name_kind) &&
-               LOAD(type_by_id, btf__type_by_id) && LOAD(name_by_offset, btf__name_by_offset) &&
-               LOAD(resolve_size, btf__resolve_size) && LOAD(prog_load, bpf_prog_load) &&
-               LOAD(link_create, bpf_link_create) && LOAD(iter_create, bpf_iter_create);
-#undef LOAD
-}
-
-/* ---- the kernel's types ---- */
-
-/* Byte offset of a member of 8 bytes, also inside of unnamed members; -1: there is none. */
-static int64_t member_offset(const struct bpf_library *lib, const struct btf *btf, int32_t type,
-                             const char *name, int depth) {
-        const struct btf_type *t = lib->type_by_id(btf, (uint32_t)type);
-        const struct btf_member *m;
-
-        if (!t || depth == DEPTH_MAX || !btf_is_composite(t))
-                return -1;
-        m = btf_members(t);
-        for (unsigned int i = 0; i < btf_vlen(t); i++) {
-                const char *its = lib->name_by_offset(btf, m[i].name_off);
-                int64_t inner = 0;
-
-                if (!its || btf_member_bitfield_size(t, i) != 0)
-                        continue;
-                if (*its == '\0')
-                        inner = member_offset(lib, btf, (int32_t)m[i].type, name, depth + 1);
-                else if (strcmp(its, name) != 0 || lib->resolve_size(btf, m[i].type) != 8)
-                        continue;
-                if (inner >= 0)
-                        return btf_member_bit_offset(t, i) / 8 + inner;
-        }
-        return -1;
-}
+/* ---- the program ---- */
 
 struct layout {
-        int32_t hook; /* type id of the function that stands for the iterator */
         int16_t task_vma_vma, task_vma_meta, meta_seq, vm_start, vm_end, vm_flags;
 };
 
-static bool find_member(const struct bpf_library *lib, const struct btf *btf, const char *type,
-                        const char *name, int16_t *ret) {
-        int32_t id = lib->find_by_name_kind(btf, type, BTF_KIND_STRUCT);
-        int64_t offset = id > 0 ? member_offset(lib, btf, id, name, 0) : -1;
-
-        if (offset < 0 || offset > INT16_MAX)
-                return false;
-        *ret = (int16_t)offset;
-        return true;
+static bool find_layout(const struct bpf *b, struct layout *l) {
+        return bpf_member(b, "bpf_iter__task_vma", "vma", 8, &l->task_vma_vma) &&
+               bpf_member(b, "bpf_iter__task_vma", "meta", 8, &l->task_vma_meta) &&
+               bpf_member(b, "bpf_iter_meta", "seq", 8, &l->meta_seq) &&
+               bpf_member(b, "vm_area_struct", "vm_start", 8, &l->vm_start) &&
+               bpf_member(b, "vm_area_struct", "vm_end", 8, &l->vm_end) &&
+               bpf_member(b, "vm_area_struct", "vm_flags", 8, &l->vm_flags);
 }
-
-static bool find_layout(const struct bpf_library *lib, struct layout *l) {
-        struct btf *btf = lib->load_vmlinux_btf();
-        bool ok;
-
-        if (!btf)
-                return false;
-        l->hook = lib->find_by_name_kind(btf, "bpf_iter_task_vma", BTF_KIND_FUNC);
-        ok = l->hook > 0 && find_member(lib, btf, "bpf_iter__task_vma", "vma", &l->task_vma_vma) &&
-             find_member(lib, btf, "bpf_iter__task_vma", "meta", &l->task_vma_meta) &&
-             find_member(lib, btf, "bpf_iter_meta", "seq", &l->meta_seq) &&
-             find_member(lib, btf, "vm_area_struct", "vm_start", &l->vm_start) &&
-             find_member(lib, btf, "vm_area_struct", "vm_end", &l->vm_end) &&
-             find_member(lib, btf, "vm_area_struct", "vm_flags", &l->vm_flags);
-        lib->btf_free(btf);
-        return ok;
-}
-
-/* ---- the program ---- */
-
-#define INSN(op, to, from, offset, value) \
-        ((struct bpf_insn){               \
-                .code = (op), .dst_reg = (to), .src_reg = (from), .off = (offset), .imm = (value) })
-#define LOAD_REG(to, from, offset)  INSN(BPF_LDX | BPF_MEM | BPF_DW, to, from, offset, 0)
-#define STORE_REG(to, from, offset) INSN(BPF_STX | BPF_MEM | BPF_DW, to, from, offset, 0)
 
 enum {
         CTX = BPF_REG_1,
@@ -138,74 +51,45 @@ enum {
         RECORD = -(int)sizeof(struct record)
 };
 
-/* Called with each area, and at the end without one: a record into the text that is read from the iterator. */
-static int load_program(const struct bpf_library *lib, const struct layout *l) {
+/* Called with each area, and at the end without one. */
+static int load_program(const struct bpf *b, const struct layout *l) {
         const struct bpf_insn program[] = {
-                LOAD_REG(VMA, CTX, l->task_vma_vma),
-                INSN(BPF_JMP | BPF_JEQ | BPF_K, VMA, 0, 12, 0),
-                LOAD_REG(META, CTX, l->task_vma_meta),
-                LOAD_REG(BPF_REG_1, META, l->meta_seq),
-                LOAD_REG(BPF_REG_2, VMA, l->vm_start),
-                STORE_REG(FRAME, BPF_REG_2, RECORD),
-                LOAD_REG(BPF_REG_2, VMA, l->vm_end),
-                STORE_REG(FRAME, BPF_REG_2, RECORD + 8),
-                LOAD_REG(BPF_REG_2, VMA, l->vm_flags),
-                STORE_REG(FRAME, BPF_REG_2, RECORD + 16),
-                INSN(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, FRAME, 0, 0),
-                INSN(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, RECORD),
-                INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, sizeof(struct record)),
-                INSN(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_seq_write),
-                INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0),
-                INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+                BPF_LOAD64(VMA, CTX, l->task_vma_vma),
+                BPF_SKIP_IF(VMA, 0, 12),
+                BPF_LOAD64(META, CTX, l->task_vma_meta),
+                BPF_LOAD64(BPF_REG_1, META, l->meta_seq),
+                BPF_LOAD64(BPF_REG_2, VMA, l->vm_start),
+                BPF_STORE64(FRAME, BPF_REG_2, RECORD),
+                BPF_LOAD64(BPF_REG_2, VMA, l->vm_end),
+                BPF_STORE64(FRAME, BPF_REG_2, RECORD + 8),
+                BPF_LOAD64(BPF_REG_2, VMA, l->vm_flags),
+                BPF_STORE64(FRAME, BPF_REG_2, RECORD + 16),
+                BPF_MOVE(BPF_REG_2, FRAME),
+                BPF_ADD_IMM(BPF_REG_2, RECORD),
+                BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)),
+                BPF_CALL_HELPER(BPF_FUNC_seq_write),
+                BPF_MOVE_IMM(BPF_REG_0, 0),
+                BPF_RETURN(),
         };
-        struct bpf_prog_load_opts opts = { .sz = sizeof(opts),
-                                           .expected_attach_type = BPF_TRACE_ITER,
-                                           .attach_btf_id = (uint32_t)l->hook };
 
-        return lib->prog_load(BPF_PROG_TYPE_TRACING, "ckpt_areas", "GPL", program, ELEMENTSOF(program),
-                              &opts);
+        return bpf_load_iterator(b, "task_vma", "ckpt_areas", program, ELEMENTSOF(program));
 }
 
-static int read_records_from(int fd, struct record_vec *ret) {
-        struct record buf[1024];
+static int take_record(void *arg, const void *data) {
+        const struct record *record = data;
+        struct record_vec *records = arg;
 
-        for (;;) {
-                ssize_t n = read(fd, buf, sizeof(buf));
-
-                if (n == 0)
-                        return 0;
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                if (n % (ssize_t)sizeof(*buf) != 0)
-                        return -EBADMSG;
-                for (size_t i = 0; i < (size_t)n / sizeof(*buf); i++) {
-                        /* Whatever else it may be: not the areas of one process, each once. */
-                        if (ret->n > 0 && buf[i].start < ret->v[ret->n - 1].end)
-                                return -EAGAIN;
-                        if (record_vec_push(ret, buf[i]) < 0)
-                                return -ENOMEM;
-                }
-        }
+        /* Whatever else it may be: not the areas of one process, each once. */
+        if (records->n > 0 && record->start < records->v[records->n - 1].end)
+                return -EAGAIN;
+        return record_vec_push(records, *record) < 0 ? -ENOMEM : 0;
 }
 
-/*
- * The areas of one process, by its number in the pid namespace of ckpt. Not by that of a thread: there, Linux 6.18 begins anew
- * with every read(2) and never ends.
- */
+/* By process, not by thread: by thread, Linux 6.18 begins anew with every read(2) and never ends. */
 static int read_records(const struct area_flags *f, pid_t pid, struct record_vec *ret) {
-        union bpf_iter_link_info info = { .task = { .pid = (uint32_t)pid } };
-        struct bpf_link_create_opts opts = { .sz = sizeof(opts),
-                                             .iter_info = &info,
-                                             .iter_info_len = sizeof(info) };
-        _cleanup_close_ int link = -EBADF, fd = -EBADF;
+        _cleanup_close_ int fd = bpf_open_iterator(f->bpf, f->prog_fd, pid);
 
-        link = f->lib.link_create(f->prog_fd, 0, BPF_TRACE_ITER, &opts);
-        if (link < 0)
-                return link;
-        fd = f->lib.iter_create(link);
-        return fd < 0 ? fd : read_records_from(fd, ret);
+        return fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, ret);
 }
 
 /* ---- the code ---- */
@@ -386,26 +270,25 @@ void area_flags_free(struct area_flags **f) {
         if (!*f)
                 return;
         safe_close((*f)->prog_fd);
-        if ((*f)->lib.handle)
-                dlclose((*f)->lib.handle);
         free(*f);
         *f = NULL;
 }
 
-int area_flags_open(struct area_flags **ret) {
+int area_flags_open(struct bpf *bpf, struct area_flags **ret) {
         _cleanup_(area_flags_free) struct area_flags *f = calloc(1, sizeof(*f));
         struct layout layout = { 0 };
         int r;
 
         if (!f)
                 return -ENOMEM;
+        f->bpf = bpf;
         f->prog_fd = -EBADF;
-        if (!load_library(&f->lib))
+        r = bpf_load(bpf);
+        if (r < 0)
+                return r;
+        if (!find_layout(bpf, &layout))
                 return -ENOSYS;
-        f->lib.set_print(NULL);
-        if (!find_layout(&f->lib, &layout))
-                return -ENOSYS;
-        f->prog_fd = load_program(&f->lib, &layout);
+        f->prog_fd = load_program(bpf, &layout);
         if (f->prog_fd < 0)
                 return f->prog_fd;
         r = learn(f);

@@ -15,12 +15,13 @@
 #include "proc/maps.h"
 
 struct area_flags;
+struct bpf;
 
 /*
- * Load the program and learn the bits: some 10 ms. A negative errno, without a message: the kernel has no such iterator, the
- * capabilities (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN) or libbpf are missing.
+ * Load the program and learn the bits: some 5 ms, and what bpf_load() takes. `bpf` (NULL: there is none) has to stay until
+ * area_flags_free(). A negative errno, without a message: the kernel has no such iterator, or BPF cannot be had.
  */
-int area_flags_open(struct area_flags **ret);
+int area_flags_open(struct bpf *bpf, struct area_flags **ret);
 void area_flags_free(struct area_flags **f);
 
 /*

@@ -11,6 +11,7 @@
 
 #include "cleanup.h"
 #include "kernel/area_flags.h"
+#include "kernel/bpf.h"
 #include "kernel/probe_internal.h"
 #include "kernel/uapi.h"
 #include "macro.h"
@@ -153,8 +154,12 @@ int probe_procmap_query(struct probe *p __attribute__((unused))) {
 }
 
 int probe_bpf_task_vma(struct probe *p __attribute__((unused))) {
+        _cleanup_(bpf_free) struct bpf *bpf = NULL;
         _cleanup_(area_flags_free) struct area_flags *flags = NULL;
-        int r = area_flags_open(&flags);
+        int r = bpf_new(&bpf);
+
+        if (r == 0)
+                r = area_flags_open(bpf, &flags);
 
         return r == 0 ? 1 : r == -ENOSYS ? 0 : r;
 }

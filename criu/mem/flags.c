@@ -27,12 +27,12 @@ static const struct area_flags *area_flags_of(struct dump *d) {
 
         pthread_mutex_lock(&tree->lock);
         if (!tree->area_flags_tried)
-                r = area_flags_open(&tree->area_flags);
+                r = area_flags_open(d->bpf, &tree->area_flags);
         tree->area_flags_tried = true;
         flags = tree->area_flags;
         pthread_mutex_unlock(&tree->lock);
         if (r < 0)
-                log_debug("flags of areas are read from smaps: no BPF iterator (%s)", strerror(-r));
+                log_debug("no BPF iterator: flags of areas are read from smaps (%s)", strerror(-r));
         return flags;
 }
 

@@ -14,8 +14,8 @@ from e2e.harness import Sandbox, check
 COMMITTED = {'dump-commit-renamed', 'dump-committed', 'dump-kill-half'}
 # Passed by --leave-running only.
 WITH_RUNNING = {'dump-before-resume'}
-# Passed only by trees with connections; their tests see to them.
-ELSEWHERE = ('network-', 'dump-network', 'dump-socket', 'restore-network', 'restore-socket')
+# Passed only by large trees and by those with connections; their tests see to them.
+ELSEWHERE = ('kernel-', 'network-', 'dump-network', 'dump-socket', 'restore-network', 'restore-socket')
 # Steps that nothing can go wrong in: killing is all that can happen there.
 KILL_ONLY = {'dump-commit-half', 'dump-commit-renamed'}
 

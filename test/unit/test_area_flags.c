@@ -19,6 +19,7 @@
 
 #include "cleanup.h"
 #include "kernel/area_flags.h"
+#include "kernel/bpf.h"
 #include "macro.h"
 
 static void test_learn(void **state) {
@@ -144,9 +145,16 @@ static pid_t start_target(void) {
         return pid;
 }
 
-static struct area_flags *open_or_skip(void) {
+static struct bpf *new_bpf(void) {
+        struct bpf *bpf = NULL;
+
+        assert_int_equal(bpf_new(&bpf), 0);
+        return bpf;
+}
+
+static struct area_flags *open_or_skip(struct bpf *bpf) {
         struct area_flags *f = NULL;
-        int r = area_flags_open(&f);
+        int r = area_flags_open(bpf, &f);
 
         if (r < 0) {
                 print_message("no BPF iterator here: %s\n", strerror(-r));
@@ -156,7 +164,8 @@ static struct area_flags *open_or_skip(void) {
 }
 
 static void test_like_smaps(void **state) {
-        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip();
+        _cleanup_(bpf_free) struct bpf *bpf = new_bpf();
+        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip(bpf);
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 }, slow = { 0 };
         _cleanup_proc_buf_ struct proc_buf fast_buf = { 0 }, slow_buf = { 0 };
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
@@ -193,7 +202,8 @@ static void test_like_smaps(void **state) {
 
 /* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
 static void test_not_huge(void **state) {
-        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip();
+        _cleanup_(bpf_free) struct bpf *bpf = new_bpf();
+        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip(bpf);
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };

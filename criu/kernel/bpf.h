@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's own objects, seen by BPF iterators (bpf(2), BPF_TRACE_ITER, Linux 5.8; for one process 6.1): a small program is
+ * called with each object (a task, a memory area, a descriptor, a socket) and writes a record of fixed size, which is read from a
+ * descriptor. Where the members of the kernel's structures are, its BTF tells (/sys/kernel/btf/vmlinux); what they mean may
+ * change with any version, so who reads them checks them first on objects of ckpt's own whose state is known,
+ * and has another way where that does not come out right or there is no BPF at all: the capabilities (CAP_BPF
+ * and CAP_PERFMON, or CAP_SYS_ADMIN), BTF or libbpf may be missing.
+ *
+ * Loading takes some 5 ms, longer than many a dump: only where it pays.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct bpf;
+
+/* Nothing is loaded yet. Returns 0 or -ENOMEM. bpf_free() frees it. */
+int bpf_new(struct bpf **ret);
+void bpf_free(struct bpf **b);
+
+/*
+ * Load libbpf and the kernel's types, if that has not been tried yet. 0, or a negative errno, without a message, each time the
+ * same: BPF cannot be had. Callable from any thread; the functions below only after it has returned 0, and then
+ * from any thread too. NULL: -EOPNOTSUPP.
+ */
+int bpf_load(struct bpf *b);
+
+/*
+ * Byte offset of `path`, a member of `struct type` or, with dots, a member of a member, unnamed ones left out:
+ * ("sock", "__sk_common.skc_family", 2). `size`: the bytes it has to have (0: any). false: there is none such.
+ */
+bool bpf_member(const struct bpf *b, const char *type, const char *path, unsigned int size, int16_t *ret);
+
+/* Size of `struct type` in bytes; 0: there is none. */
+size_t bpf_type_size(const struct bpf *b, const char *type);
+
+/*
+ * Load a program for the iterator `target` ("task", "task_vma", "task_file", "tcp", ...); `name` is what bpftool shows. Returns its
+ * descriptor, which the caller closes, or a negative errno (-ENOSYS: no such iterator).
+ */
+int bpf_load_iterator(const struct bpf *b, const char *target, const char *name,
+                      const struct bpf_insn *insns, size_t n);
+
+/*
+ * A descriptor from which the records are read, once. `pid`: only of this process, by its number in the pid namespace of ckpt
+ * (targets that begin with "task"); 0: of all. To be closed by the caller. Or a negative errno.
+ */
+int bpf_open_iterator(const struct bpf *b, int prog_fd, pid_t pid);
+
+/*
+ * Read all records from such a descriptor: `fn` is called with each; what it returns but 0 ends the reading and is returned.
+ * `size`: of a record, as the program writes it, at most 32 KiB. -EBADMSG: the stream ends within a record.
+ */
+int bpf_read_records(int fd, size_t size, int (*fn)(void *arg, const void *record), void *arg);
+
+/* ---- for programs: instructions by name, 64 bits wide ---- */
+
+#define BPF_INSN(op, to, from, offset, value) \
+        ((struct bpf_insn){                   \
+                .code = (op), .dst_reg = (to), .src_reg = (from), .off = (offset), .imm = (value) })
+
+/* to = *(u64 *)(from + offset) */
+#define BPF_LOAD64(to, from, offset) BPF_INSN(BPF_LDX | BPF_MEM | BPF_DW, to, from, offset, 0)
+/* *(u64 *)(to + offset) = from */
+#define BPF_STORE64(to, from, offset) BPF_INSN(BPF_STX | BPF_MEM | BPF_DW, to, from, offset, 0)
+/* to = from, to = value, to += value */
+#define BPF_MOVE(to, from)      BPF_INSN(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)
+#define BPF_MOVE_IMM(to, value) BPF_INSN(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, value)
+#define BPF_ADD_IMM(to, value)  BPF_INSN(BPF_ALU64 | BPF_ADD | BPF_K, to, 0, 0, value)
+/* if (reg == value) skip `over` instructions */
+#define BPF_SKIP_IF(reg, value, over) BPF_INSN(BPF_JMP | BPF_JEQ | BPF_K, reg, 0, over, value)
+/* R0 = helper(R1, ...); helper: BPF_FUNC_* */
+#define BPF_CALL_HELPER(helper) BPF_INSN(BPF_JMP | BPF_CALL, 0, 0, 0, helper)
+#define BPF_RETURN()            BPF_INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
