@@ -341,34 +341,42 @@ static void start_last(struct restore_task *t) {
         compel_reset(b);
 }
 
-/* As it once died: by a status or by a signal. */
-static int add_death(struct restore_task *t, struct ckpt_error *err) {
+static int exit_status_of(const struct restore_task *t) {
+        return (int)t->threads[0].core->tc->exit_code;
+}
+
+/* What can fail: the answer is waited for, since a zombie that never comes to be would be waited for for ever. */
+static int add_last_will(struct restore_task *t, struct ckpt_error *err) {
         struct compel_batch *b = task_lane(t);
         const Img__TaskCore *tc = t->threads[0].core->tc;
-        int r, status = (int)tc->exit_code;
-        const uint64_t no_core[2] = { 0, 0 }, dfl[4] = { 0 }, none = 0;
+        const uint64_t no_core[2] = { 0, 0 }, dfl[4] = { 0 };
+        struct compel_op *op;
 
         compel_call(b, "set its name", SYS_prctl, PR_SET_NAME,
                     compel_copy(b, tc->comm, strnlen(tc->comm, 15) + 1));
-        r = task_restore_zombie(t, b, err);
-        if (r < 0)
-                return r;
-        if (WIFSIGNALED(status)) {
-                uint64_t sig = (uint64_t)WTERMSIG(status);
-                struct compel_op *op;
-
+        if (WIFSIGNALED(exit_status_of(t))) {
                 compel_call(b, "forbid a core file", SYS_prlimit64, 0, 4 /* RLIMIT_CORE */,
                             compel_copy(b, no_core, sizeof(no_core)), 0);
-                op = compel_call(b, "reset a signal", SYS_rt_sigaction, sig,
-                                 compel_copy(b, dfl, sizeof(dfl)), 0, 8);
+                op = compel_call(b, "reset a signal", SYS_rt_sigaction,
+                                 (uint64_t)WTERMSIG(exit_status_of(t)), compel_copy(b, dfl, sizeof(dfl)), 0,
+                                 8);
                 op->check = COMPEL_CHECK_NOTHING; /* SIGKILL has no action */
-                compel_call(b, "die", SYS_kill, (uint64_t)t->pid, sig);
+        }
+        return task_restore_zombie(t, b, err);
+}
+
+/* As it once died: by a status or by a signal. */
+static void add_death(struct restore_task *t) {
+        struct compel_batch *b = task_lane(t);
+        const uint64_t none = 0;
+
+        if (WIFSIGNALED(exit_status_of(t))) {
+                compel_call(b, "die", SYS_kill, (uint64_t)t->pid, (uint64_t)WTERMSIG(exit_status_of(t)));
                 compel_call(b, "die", SYS_rt_sigprocmask, SIG_SETMASK, compel_copy(b, &none, sizeof(none)),
                             0, 8);
         }
-        compel_call(b, "exit", SYS_exit_group, (uint64_t)WEXITSTATUS(status));
+        compel_call(b, "exit", SYS_exit_group, (uint64_t)WEXITSTATUS(exit_status_of(t)));
         start_last(t);
-        return 0;
 }
 
 /* Setting an ignored action discards what is pending: the SIGCHLDs that this stage caused. */
@@ -401,20 +409,25 @@ static int end_helpers(struct restore *r, struct ckpt_error *err) {
 /* Zombies have no children any more. Their parents wait until they are what they were. */
 static int end_zombies(struct restore *r, struct ckpt_error *err) {
         bool any_ended = false;
+        int ret = 0;
 
         for (size_t i = 0; i < r->nr_tasks; i++)
                 any_ended |= r->tasks[i]->kind != RESTORE_TASK_LIVE;
         if (!any_ended)
                 return 0;
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_ZOMBIE)
+                        ret = add_last_will(r->tasks[i], err);
+        if (ret == 0)
+                ret = run_lanes(r, err);
+        if (ret < 0)
+                return ret;
         for (size_t i = 0; i < r->nr_tasks; i++) {
                 struct restore_task *t = r->tasks[i];
 
                 if (t->kind != RESTORE_TASK_ZOMBIE)
                         continue;
-                int ret = add_death(t, err);
-
-                if (ret < 0)
-                        return ret;
+                add_death(t);
                 compel_call(task_lane(t->parent), "wait for a zombie", SYS_waitid, P_PID, (uint64_t)t->pid,
                             0, WEXITED | WNOWAIT | __WALL, 0);
         }

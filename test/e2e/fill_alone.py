@@ -9,24 +9,10 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'lib'))
+from _deny import deny
 from e2e.harness import Sandbox, check
 
-DENIED = """#!/usr/bin/env python3
-import ctypes, os, struct, sys
-
-def insn(code, jt, jf, k):
-    return struct.pack('=HBBI', code, jt, jf, k)
-
-prog = (insn(0x20, 0, 0, 0) + insn(0x15, 0, 1, 311) +   # the number of the call; process_vm_writev?
-        insn(0x06, 0, 0, 0x00050001) +                  # EPERM
-        insn(0x06, 0, 0, 0x7fff0000))
-buf = ctypes.create_string_buffer(prog)
-fprog = ctypes.create_string_buffer(struct.pack('@HP', len(prog) // 8, ctypes.addressof(buf)))
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(22, 2, fprog, 0, 0) != 0:
-    sys.exit(f'seccomp: {os.strerror(ctypes.get_errno())}')
-os.execv(CKPT, [CKPT] + sys.argv[1:])
-"""
+PROCESS_VM_WRITEV = 311
 
 
 def run(sb, program, mib, images):
@@ -50,9 +36,7 @@ def run(sb, program, mib, images):
 
 def main():
     sb = Sandbox.from_env()
-    with open(sb.path('denied'), 'w') as f:
-        f.write(DENIED.replace('CKPT', repr(sb.ckpt_path)))
-    os.chmod(sb.path('denied'), 0o755)
+    deny(sb, 'denied', PROCESS_VM_WRITEV)
     run(sb, 'mem_sparse', 1024, 'small')
     run(sb, 'mem_large_family', 0, 'huge')
 
