@@ -16,6 +16,13 @@ enum {
         NOBODY = -1,
 };
 
+/* One of them. */
+struct tracer {
+        struct tracers *s;
+        unsigned int number;
+        pthread_t thread;
+};
+
 struct tracers {
         pthread_mutex_t lock, starting;
         pthread_cond_t begin, end;
@@ -28,7 +35,7 @@ struct tracers {
         int only; /* the one that has something to do, or NOBODY in particular */
         int result;
         struct ckpt_error err;
-        pthread_t threads[TRACERS_MAX];
+        struct tracer v[TRACERS_MAX]; /* the main thread has the first */
 };
 
 /* ---- the threads ---- */
@@ -53,17 +60,11 @@ static void do_part(struct tracers *s, unsigned int tracer) {
         note_result(s, r, &err);
 }
 
-struct beginning {
-        struct tracers *s;
-        unsigned int tracer;
-};
-
 static void *trace(void *arg) {
-        struct beginning b = *(struct beginning *)arg;
-        struct tracers *s = b.s;
+        const struct tracer *tracer = arg;
+        struct tracers *s = tracer->s;
         unsigned int seen = 0;
 
-        free(arg);
         pthread_mutex_lock(&s->lock);
         while (!s->stop) {
                 if (seen == s->round) {
@@ -71,7 +72,7 @@ static void *trace(void *arg) {
                         continue;
                 }
                 seen = s->round;
-                do_part(s, b.tracer);
+                do_part(s, tracer->number);
                 if (--s->working == 0)
                         pthread_cond_signal(&s->end);
         }
@@ -80,17 +81,13 @@ static void *trace(void *arg) {
 }
 
 static int start_one(struct tracers *s) {
-        struct beginning *b = calloc(1, sizeof(*b));
+        struct tracer *tracer = &s->v[s->n];
         int r;
 
-        if (!b)
-                return -ENOMEM;
-        *b = (struct beginning){ .s = s, .tracer = s->n };
-        r = pthread_create(&s->threads[s->n], NULL, trace, b);
+        *tracer = (struct tracer){ .s = s, .number = s->n };
+        r = pthread_create(&tracer->thread, NULL, trace, tracer);
         if (r == 0)
                 s->n++;
-        else
-                free(b);
         return -r;
 }
 
@@ -149,7 +146,7 @@ void tracers_free(struct dump *d) {
         pthread_cond_broadcast(&s->begin);
         pthread_mutex_unlock(&s->lock);
         for (unsigned int i = 1; i < s->n; i++)
-                pthread_join(s->threads[i], NULL);
+                pthread_join(s->v[i].thread, NULL);
         pthread_mutex_destroy(&s->lock);
         pthread_mutex_destroy(&s->starting);
         pthread_cond_destroy(&s->begin);
