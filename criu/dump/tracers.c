@@ -3,11 +3,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "cleanup.h"
+#include "lib/thread.h"
 #include "macro.h"
 #include "task/kind.h"
 
@@ -85,27 +84,17 @@ static int start_one(struct tracers *s) {
         int r;
 
         *tracer = (struct tracer){ .s = s, .number = s->n };
-        r = pthread_create(&tracer->thread, NULL, trace, tracer);
+        r = thread_start(&tracer->thread, trace, tracer);
         if (r == 0)
                 s->n++;
-        return -r;
+        return r;
 }
 
 static void start_threads(struct tracers *s, unsigned int n) {
-        sigset_t all, saved;
         int r = 0;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
         while (r == 0 && s->n < n)
                 r = start_one(s);
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-}
-
-static unsigned int cpus_to_run_on(void) {
-        cpu_set_t set;
-
-        return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned int)CPU_COUNT(&set);
 }
 
 static bool is_large(const struct dump *d) {
@@ -116,7 +105,7 @@ static bool is_large(const struct dump *d) {
 }
 
 int tracers_start(struct dump *d, struct ckpt_error *err) {
-        unsigned int n = MIN(cpus_to_run_on(), (unsigned int)TRACERS_MAX);
+        unsigned int n = MIN(thread_cpus(), (unsigned int)TRACERS_MAX);
         struct tracers *s;
 
         /* The guard of the connections is told of the death of one tracer, before that lets go of what it traced. */

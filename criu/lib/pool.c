@@ -4,14 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "lib/thread.h"
 #include "macro.h"
 
 struct pool_item {
@@ -97,27 +96,15 @@ static void *worker(void *arg) {
         return NULL;
 }
 
-static unsigned int cpus_to_run_on(void) {
-        cpu_set_t set;
-
-        if (sched_getaffinity(0, sizeof(set), &set) < 0)
-                return 1;
-        return (unsigned int)CPU_COUNT(&set);
-}
-
 static int start_threads(struct pool *pool, unsigned int threads) {
-        sigset_t all, saved;
         int r = 0;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
         while (r == 0 && pool->nr_threads < threads) {
-                r = pthread_create(&pool->threads[pool->nr_threads], NULL, worker, pool);
+                r = thread_start(&pool->threads[pool->nr_threads], worker, pool);
                 if (r == 0)
                         pool->nr_threads++;
         }
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        return pool->nr_threads > 0 ? 0 : -r;
+        return pool->nr_threads > 0 ? 0 : r;
 }
 
 /*
@@ -144,7 +131,7 @@ int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err)
         pool->last = &pool->first;
         enlarge_descriptor_table();
         if (threads == 0)
-                threads = cpus_to_run_on();
+                threads = thread_cpus();
         r = start_threads(pool, MIN(threads, (unsigned int)THREADS_MAX));
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot start worker threads");
