@@ -42,8 +42,7 @@ struct tracers {
 static void note_result(struct tracers *s, int r, struct ckpt_error *err) {
         if (r < 0 && s->result == 0) {
                 s->result = r;
-                s->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&s->err, err);
         }
 }
 
@@ -167,12 +166,8 @@ static int run(struct tracers *s, int only, tracers_job job, void *arg, struct c
         while (s->working > 0)
                 pthread_cond_wait(&s->end, &s->lock);
         r = s->result;
-        if (r < 0 && err)
-                *err = s->err;
-        else
-                ckpt_error_clear(&s->err);
         s->result = 0;
-        s->err = CKPT_ERROR_INIT;
+        ckpt_error_move(err, &s->err);
         pthread_mutex_unlock(&s->lock);
         return r;
 }

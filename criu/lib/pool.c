@@ -44,14 +44,12 @@ static void note_end(struct pool *pool) {
 static void finish_item(struct pool *pool, struct pool_offer *offer, int r, struct ckpt_error *err) {
         if (offer) {
                 offer->result = r;
-                offer->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&offer->err, err);
                 offer->done = true;
                 pthread_cond_broadcast(&pool->idle);
         } else if (r < 0 && pool->result == 0) {
                 pool->result = r;
-                pool->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&pool->err, err);
         }
         note_end(pool);
 }
@@ -206,12 +204,7 @@ static bool end_offer(struct pool_offer *offer) {
 int pool_claim(struct pool_offer *offer, struct ckpt_error *err) {
         if (end_offer(offer))
                 return offer->job(offer->arg, err);
-        if (err && ckpt_error_is_set(&offer->err)) {
-                ckpt_error_clear(err);
-                *err = offer->err;
-                offer->err = CKPT_ERROR_INIT;
-        }
-        ckpt_error_clear(&offer->err);
+        ckpt_error_move(err, &offer->err);
         return offer->result;
 }
 
@@ -230,10 +223,8 @@ static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {
                 else /* one that helps also wakes for jobs that a job has added */
                         pthread_cond_wait(help ? &pool->work : &pool->idle, &pool->lock);
         r = pool->result;
-        if (r < 0)
-                ckpt_error(err, r, "%s", ckpt_error_message(&pool->err));
         pool->result = 0;
-        ckpt_error_clear(&pool->err);
+        ckpt_error_move(err, &pool->err);
         pthread_mutex_unlock(&pool->lock);
         return r;
 }

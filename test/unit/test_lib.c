@@ -77,7 +77,10 @@ static int count(void *arg, struct ckpt_error *err) {
         struct counter *c = arg;
         unsigned int n = __atomic_add_fetch(&c->done, 1, __ATOMIC_SEQ_CST);
 
-        return n == c->fail_at ? ckpt_error(err, -EIO, "job %u", n) : 0;
+        if (n != c->fail_at)
+                return 0;
+        ckpt_error(err, -EIO, "job %u", n);
+        return ckpt_error_hint(err, "Do not ask for %u", n);
 }
 
 static int add_more(void *arg, struct ckpt_error *err) {
@@ -113,6 +116,7 @@ static void test_pool_failure(void **state) {
                 assert_int_equal(pool_add(c.pool, count, &c), 0);
         assert_int_equal(pool_wait(c.pool, &err), -EIO);
         assert_string_equal(ckpt_error_message(&err), "job 5");
+        assert_string_equal(err.hint, "Do not ask for 5");
         assert_int_equal(c.done, 5);
         ckpt_error_clear(&err);
 
