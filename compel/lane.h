@@ -60,24 +60,26 @@ struct compel_lane {
         uint32_t waiting; /* ckpt waits in the kernel for `done` */
         uint32_t mode;    /* enum compel_mode */
         uint32_t nr_ops;
-        uint32_t nr_done;   /* operations carried out of the last batch, the failing one included */
-        int32_t status;     /* 0, or the result of the failing operation */
-        uint64_t ops;       /* address of struct compel_op[], as the agent sees it */
-        uint64_t guard;     /* address of the guard word, as the agent sees it */
-        uint64_t leave;     /* visit: where to jump when ckpt has died ... */
-        uint64_t leave_arg; /* ... with this in the first result register */
-        uint64_t
-                inside; /* visit: address of 32 bits, an enum compel_inside; of the driver: of all guests' */
-        uint64_t sigmask;     /* visit: the thread's own blocked signals, as bits signo - 1 */
-        uint32_t intr;        /* visit: enum compel_intr */
-        uint32_t is_guest;    /* visit: not the driver */
-        uint64_t map_len;     /* visit, driver: bytes mapped at leave_arg */
-        uint32_t job_stopped; /* visit: its process is in a job-control stop */
-        uint32_t few;       /* few threads work for ckpt: waiting a little without giving up the CPU pays */
-        uint32_t nr_inside; /* visit, driver: guests, whose words follow each other at `inside` */
+        uint32_t nr_done; /* operations carried out of the last batch, the failing one included */
+        int32_t status;   /* 0, or the result of the failing operation */
+        uint64_t ops;     /* address of struct compel_op[], as the agent sees it */
+        uint64_t guard;   /* address of the guard word, as the agent sees it */
+
+        /* Of a visit. */
+        uint64_t leave;       /* where to jump when ckpt has died ... */
+        uint64_t leave_arg;   /* ... with this in the first result register */
+        uint64_t inside;      /* address of an enum compel_inside of 32 bits; the driver's: of all guests' */
+        uint64_t sigmask;     /* the thread's own blocked signals, as bits signo - 1 */
+        uint32_t intr;        /* enum compel_intr */
+        uint32_t is_guest;    /* not the driver */
+        uint64_t map_len;     /* driver: bytes mapped at leave_arg */
+        uint32_t job_stopped; /* its process is in a job-control stop */
+
+        uint32_t few;       /* few threads work for ckpt: waiting a little on the CPU pays */
+        uint32_t nr_inside; /* of a visit, driver: guests, whose words follow each other at `inside` */
         uint32_t reserved_;
         uint64_t reserved[2];
 };
 
-#define COMPEL_LANE_STACK \
-        2048 /* bytes of stack at the end of a lane, which shares its last page with data */
+/* Bytes of stack at the end of a lane, which shares its last page with data. */
+#define COMPEL_LANE_STACK 2048

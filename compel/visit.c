@@ -12,10 +12,10 @@
  *   mask, registers as found             it goes on as if nothing had been
  *   clear the foothold
  *
- * Other threads go in and out as guests, by the same kind of steps: one at a time, or as many as there are slots in the
- * foothold if several threads of ckpt trace them. Whoever does not come back under control (it hangs in the kernel) is left to the way out that the death of ckpt would take.
+ * Other threads go in and out as guests, by the same kind of steps: one at a time, or as many as there are slots in
+ * the foothold if several threads of ckpt trace them. Whoever does not come back under control (it hangs in the
+ * kernel) is left to the way out that the death of ckpt would take.
  */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,80 +30,9 @@
 #include "compel/foothold.h"
 #include "compel/internal.h"
 #include "compel/tracer.h"
+#include "compel/visit.h"
 #include "compel/visits.h"
 #include "macro.h"
-
-enum {
-        SHARED_SIZE = 128 * 1024,
-        SEAT_SIZE = 16 * 1024, /* more for each guest but the first */
-        HEAD_SIZE = PAGE_SIZE,
-        GUARD_ROOM = 64, /* at the end: the word of the guard */
-};
-
-/* The page behind the agent. */
-struct head {
-        struct compel_lane driver;
-        struct compel_lane guest[COMPEL_GUESTS_MAX];
-        uint32_t inside[COMPEL_GUESTS_MAX]; /* enum compel_inside */
-};
-
-_Static_assert(sizeof(struct head) <= HEAD_SIZE, "the head of a visit outgrew its page");
-
-struct compel_visit {
-        struct compel_thread *driver;
-        struct foothold foothold;
-        struct compel_visits *visits; /* NULL: it is by itself */
-        unsigned int guests;          /* at once */
-        size_t size;                  /* of the shared memory */
-        char *local;                  /* our mapping of it, and a private page of the guard */
-        raddr_t remote;               /* the target's; 0: not mapped */
-        struct compel_guard guard;
-        bool entered; /* the driver's registers are not its own */
-        bool lost;    /* a thread in the agent or the stub is out of control */
-        /* What is left to do of what has been started: its next step, for compel_visit_go(). NULL: nothing. */
-        int (*next)(struct compel_visit *v, struct ckpt_error *err);
-        struct compel_batch batch;                         /* of the driver and of the first guest */
-        struct compel_batch others[COMPEL_GUESTS_MAX - 1]; /* of the other guests */
-};
-
-/* Who is sent through the agent, by what. */
-struct passage {
-        struct compel_thread *t;
-        struct compel_batch *batch;
-        struct compel_lane *lane;
-        size_t stack; /* its end in the shared memory */
-        bool yield;   /* others want the CPUs */
-};
-
-/*
- * Layout of the shared memory: agent, head, the seats of further guests, each a batch that ends with its stack, stack of
- * the first guest, batch, which ends with the stack of the driver, guard. The agent comes first, because of targets that
- * must have no memory both writable and executable.
- */
-static size_t agent_room(void) {
-        return page_align_up(compel_blob_size());
-}
-
-static struct head *head_of(const struct compel_visit *v) {
-        return (struct head *)(v->local + agent_room());
-}
-
-/* Of guest number 1 or more. */
-static size_t seat_of(unsigned int guest) {
-        return agent_room() + HEAD_SIZE + (guest - 1) * (size_t)SEAT_SIZE;
-}
-
-static size_t guest_stack_end(const struct compel_visit *v, unsigned int guest) {
-        return guest > 0 ? seat_of(guest + 1) : seat_of(v->guests) + COMPEL_LANE_STACK;
-}
-
-static size_t driver_stack_end(const struct compel_visit *v) {
-        return v->size - GUARD_ROOM;
-}
-
-static raddr_t remote_of(const struct compel_visit *v, const void *local) {
-        return v->remote + (uint64_t)((const char *)local - v->local);
-}
 
 /* Whoever traces these threads in our place has to know where they are not in code of their own. */
 static void note_region(const struct compel_visit *v) {
@@ -256,7 +185,7 @@ static int prepare_shared(struct compel_visit *v) {
         return 0;
 }
 
-static int refuse(const struct compel_thread *t, const char *reason, struct ckpt_error *err) {
+int visit_refuse(const struct compel_thread *t, const char *reason, struct ckpt_error *err) {
         return ckpt_error(err, -ENOTSUP, "pid %d: ckpt cannot enter it: %s; the process continues unchanged",
                           t->tid, reason);
 }
@@ -339,13 +268,14 @@ static int start(struct compel_thread *threads, size_t nr_threads, const struct 
         v->foothold.mem_fd = -EBADF;
         reason = compel_unenterable(v->driver);
         if (reason)
-                return refuse(v->driver, reason, err);
+                return visit_refuse(v->driver, reason, err);
         r = take_foothold(v, threads, nr_threads, how, &written);
         if (r == -EAGAIN || r == -EBUSY)
                 return r;
         if (r == -ENOENT)
-                return refuse(v->driver,
-                              "no executable page of it has the few hundred unused bytes that takes", err);
+                return visit_refuse(v->driver,
+                                    "no executable page of it has the few hundred unused bytes that takes",
+                                    err);
         if (r == 0)
                 r = begin(v, written);
         if (r < 0)
@@ -365,8 +295,7 @@ int compel_visit_go(struct compel_visit *v, struct ckpt_error *err) {
         return v->next ? v->next(v, err) : 0;
 }
 
-/* All that is left of what was started. */
-static int finish(struct compel_visit *v, int r, struct ckpt_error *err) {
+int visit_finish(struct compel_visit *v, int r, struct ckpt_error *err) {
         while (r > 0)
                 r = compel_visit_go(v, err);
         return r;
@@ -381,7 +310,7 @@ int compel_visit_begin_many(struct compel_thread *threads, size_t nr_threads, un
         ckpt_assert(guests > 0 && guests <= COMPEL_GUESTS_MAX);
         r = start(threads, nr_threads, &how, &v, err);
         if (r > 0)
-                r = finish(v, r, err);
+                r = visit_finish(v, r, err);
         if (r == 0)
                 *ret = TAKE_PTR(v);
         return r;
@@ -405,210 +334,21 @@ struct compel_batch *compel_visit_guest_batch(struct compel_visit *v, unsigned i
         return guest > 0 ? &v->others[guest - 1] : &v->batch;
 }
 
-static bool still_there(void *arg) {
-        const struct compel_thread *t = arg;
-
-        /* A tracee that is gone, or has been stopped by a fault, has something to report. */
-        return compel_is_running(t);
-}
-
-/* Have a thread that stands in a ptrace stop with signals blocked set out to run the batch in the agent. */
-static int pass_start(struct compel_visit *v, const struct passage *p) {
-        struct user_regs_struct regs = p->t->regs;
-        struct compel_batch *b = p->batch;
-        int r;
-
-        b->lane = p->lane;
-        b->lane_remote = remote_of(v, p->lane);
-        b->tid = p->t->tid;
-        p->lane->ops = remote_of(v, b->ops);
-        p->lane->nr_ops = b->n;
-        p->lane->nr_done = 0;
-        b->command = p->lane->done + 1;
-        p->lane->command = b->command;
-        p->lane->sigmask = p->t->sigmask;
-        p->lane->intr = arch_intr(&p->t->regs);
-        p->lane->job_stopped = p->t->stop_signal != 0 || p->t->stop_pending;
-        arch_set_call(&regs, v->remote, remote_of(v, p->lane), v->remote + p->stack);
-        r = compel_set_regs(p->t, &regs);
-        return r < 0 ? r : compel_resume(p->t);
-}
-
-/* When it has, it is asked to stop inside the agent. */
-static int pass_answered(const struct passage *p) {
-        int r;
-
-        while (compel_await(p->batch->lane, p->batch->command, p->yield, still_there, p->t) == -ESRCH) {
-                r = compel_go_on(p->t);
-                if (r < 0)
-                        return r;
-        }
-        return compel_interrupt_later(p->t);
-}
-
-static int pass_through(struct compel_visit *v, const struct passage *p) {
-        int r;
-
-        r = pass_start(v, p);
-        if (r == 0)
-                r = pass_answered(p);
-        return r < 0 ? r : compel_await_stop(p->t);
-}
-
-static struct passage driver_passage(struct compel_visit *v) {
-        return (struct passage){
-                .t = v->driver,
-                .batch = &v->batch,
-                .lane = &head_of(v)->driver,
-                .stack = driver_stack_end(v),
-                .yield = true,
-        };
-}
-
-/* Put `t`, which has its own stack pointer and flags, somewhere into the stub. */
-static int put_in_stub(const struct compel_visit *v, struct compel_thread *t, enum foothold_slot slot,
-                       const char *label, uint64_t value) {
+int visit_to_stub(const struct compel_visit *v, struct compel_thread *t, enum foothold_slot slot,
+                  const char *label, uint64_t value) {
         struct user_regs_struct regs = t->regs;
 
         arch_set_stub(&regs, foothold_entry(&v->foothold, slot, label), value);
         return compel_set_regs(t, &regs);
 }
 
-static int put_back(struct compel_thread *t) {
+int visit_put_back(struct compel_thread *t) {
         int r;
 
         r = compel_set_sigmask(t, t->sigmask);
         if (r == 0)
                 r = compel_set_regs(t, &t->regs);
         return r;
-}
-
-static void set_inside(struct compel_visit *v, unsigned int guest, enum compel_inside inside) {
-        __atomic_store_n(&head_of(v)->inside[guest], inside, __ATOMIC_SEQ_CST);
-}
-
-/* The registers of `t` lead to its own work by way of the stub at every step, as those of the driver do. */
-static int enter_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
-        int r;
-
-        r = foothold_write(&v->foothold, FOOTHOLD_GUEST + guest, t, 0);
-        if (r == 0)
-                r = put_in_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_resume, 0);
-        if (r == 0)
-                r = compel_set_sigmask(t, ~0ULL);
-        return r;
-}
-
-static int leave_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
-        int r;
-
-        /* The agent said that it was in. From now on it may be out, for all that the driver can know. */
-        set_inside(v, guest, COMPEL_INSIDE_MAYBE);
-        r = put_in_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_guest_out,
-                        remote_of(v, &head_of(v)->inside[guest]));
-        if (r == 0)
-                r = put_back(t);
-        return r;
-}
-
-static int pass_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
-        const struct passage p = {
-                .t = t,
-                .batch = compel_visit_guest_batch(v, guest),
-                .lane = &head_of(v)->guest[guest],
-                .stack = guest_stack_end(v, guest),
-                .yield = true,
-        };
-        int r, r2 = 0;
-
-        r = enter_guest(v, guest, t);
-        if (r == 0) {
-                set_inside(v, guest, COMPEL_INSIDE_MAYBE);
-                r = pass_through(v, &p);
-        }
-        if (t->stopped)
-                r2 = leave_guest(v, guest, t);
-        if (t->stopped || r == -ESRCH)
-                set_inside(v, guest, COMPEL_INSIDE_NOBODY);
-        return r < 0 ? r : r2;
-}
-
-static bool is_lost(const struct compel_visit *v) {
-        return __atomic_load_n(&v->lost, __ATOMIC_RELAXED);
-}
-
-static void set_lost(struct compel_visit *v, bool lost) {
-        if (lost)
-                __atomic_store_n(&v->lost, true, __ATOMIC_RELAXED);
-}
-
-/* `r` is what came of the way of `t` through the agent. */
-static int run_result(struct compel_visit *v, const struct compel_thread *t, const struct compel_batch *b,
-                      int r, struct ckpt_error *err) {
-        set_lost(v, r < 0 && r != -ESRCH && !t->stopped);
-        if (r == -ESRCH)
-                return ckpt_error(err, r, "pid %d died while it was carrying out system calls", t->tid);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "pid %d: cannot have it carry out system calls", t->tid);
-        return compel_batch_result(b, err);
-}
-
-static int driver_result(struct compel_visit *v, int r, struct ckpt_error *err) {
-        return run_result(v, v->driver, &v->batch, r, err);
-}
-
-static int run_stopped(struct compel_visit *v, struct ckpt_error *err) {
-        v->next = NULL;
-        return driver_result(v, compel_await_stop(v->driver), err);
-}
-
-static int run_answered(struct compel_visit *v, struct ckpt_error *err) {
-        struct passage p = driver_passage(v);
-        int r = pass_answered(&p);
-
-        v->next = r < 0 ? NULL : run_stopped;
-        return r < 0 ? driver_result(v, r, err) : 1;
-}
-
-int compel_visit_run_start(struct compel_visit *v, struct ckpt_error *err) {
-        struct passage p;
-        int r = v->batch.error;
-
-        if (r < 0)
-                return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", v->driver->tid);
-        if (!v->driver->stopped || is_lost(v))
-                r = -ESRCH;
-        else {
-                p = driver_passage(v);
-                r = pass_start(v, &p);
-        }
-        v->next = r < 0 ? NULL : run_answered;
-        return r < 0 ? driver_result(v, r, err) : 1;
-}
-
-int compel_visit_run_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t,
-                           struct ckpt_error *err) {
-        const struct compel_batch *b = compel_visit_guest_batch(v, guest);
-        const char *reason;
-        int r = b->error;
-
-        ckpt_assert(t != v->driver);
-        reason = compel_unenterable(t);
-        if (reason)
-                return refuse(t, reason, err);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "pid %d: cannot hand over its system calls", t->tid);
-        if (!t->stopped || !v->driver->stopped || is_lost(v))
-                r = -ESRCH;
-        else
-                r = pass_guest(v, guest, t);
-        return run_result(v, t, b, r, err);
-}
-
-int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckpt_error *err) {
-        if (t == v->driver)
-                return finish(v, compel_visit_run_start(v, err), err);
-        return compel_visit_run_guest(v, 0, t, err);
 }
 
 static void free_shared(struct compel_visit *v) {
@@ -651,7 +391,7 @@ static int left(struct compel_visit *v, int r, struct ckpt_error *err) {
         if (r == -EFAULT)
                 r2 = compel_park(t);
         if (r2 == 0 && t->stopped)
-                r2 = put_back(t);
+                r2 = visit_put_back(t);
         return end_result(v, r < 0 ? r : r2, err);
 }
 
@@ -672,7 +412,7 @@ static int leave_start(struct compel_visit *v, struct ckpt_error *err) {
 
         if (!v->remote)
                 return left(v, 0, err);
-        r = put_in_stub(v, v->driver, FOOTHOLD_DRIVER, compel_stub_unmap, v->remote);
+        r = visit_to_stub(v, v->driver, FOOTHOLD_DRIVER, compel_stub_unmap, v->remote);
         if (r == 0)
                 r = compel_to_syscall_later(v->driver);
         v->next = leave_enter;
@@ -683,7 +423,7 @@ int compel_visit_end_start(struct compel_visit *v, struct ckpt_error *err) {
         int r = 0;
 
         /* What it has been sent to do must be over first. */
-        finish(v, 1, NULL);
+        visit_finish(v, 1, NULL);
         if (v->entered) {
                 v->entered = false;
                 if (v->driver->stopped && !v->lost)
@@ -694,7 +434,7 @@ int compel_visit_end_start(struct compel_visit *v, struct ckpt_error *err) {
 }
 
 int compel_visit_end(struct compel_visit *v, struct ckpt_error *err) {
-        return finish(v, compel_visit_end_start(v, err), err);
+        return visit_finish(v, compel_visit_end_start(v, err), err);
 }
 
 void compel_visit_free(struct compel_visit **v) {

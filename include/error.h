@@ -39,6 +39,12 @@ int ckpt_error_prefix(struct ckpt_error *err, const char *fmt, ...) __attribute_
 /* Record what the user can do; replaces an earlier hint. Returns err->code. */
 int ckpt_error_hint(struct ckpt_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/*
+ * Hand over what *from holds, which is empty then. As ckpt_error(): `to` may be NULL, and an error that it has already is
+ * kept. Returns the code of *from as it was, 0 if there was no error.
+ */
+int ckpt_error_move(struct ckpt_error *to, struct ckpt_error *from);
+
 /* The message, never NULL. Valid until the error is cleared or filled again. */
 const char *ckpt_error_message(const struct ckpt_error *err);
 

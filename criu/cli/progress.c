@@ -2,7 +2,6 @@
 #include "cli/progress.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/io.h"
+#include "lib/thread.h"
 #include "macro.h"
 
 #define FIRST_NSEC 1000000000L
@@ -107,21 +107,13 @@ static void *watch(void *arg) {
 
 static bool start_thread(struct progress_shared *shared) {
         pthread_condattr_t attr;
-        sigset_t all, old;
-        bool started;
 
         pthread_mutex_init(&shared->lock, NULL);
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&shared->changed, &attr);
         pthread_condattr_destroy(&attr);
-
-        /* Signals are for the threads that do the work. */
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        started = pthread_create(&shared->thread, NULL, watch, shared) == 0;
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        return started;
+        return thread_start(&shared->thread, watch, shared) == 0;
 }
 
 void progress_start(struct progress *ret, const char *verb, bool wanted) {

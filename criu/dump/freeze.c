@@ -366,8 +366,7 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                 if (r == 0)
                         break;
                 if ((r != -ETIMEDOUT && r != -EAGAIN) || clock_us(CLOCK_MONOTONIC) / 1000 >= deadline) {
-                        *err = attempt;
-                        attempt = CKPT_ERROR_INIT;
+                        ckpt_error_move(err, &attempt);
                         return r;
                 }
                 log_debug("%s; trying again", ckpt_error_message(&attempt));

@@ -133,7 +133,7 @@ struct dump_task *dump_find_task(const struct dump *d, pid_t pid);
 
 /*
  * Is it in the tree, or a descendant of it that was born since the tree was read? Also true of what is gone by now, which
- * is nobody's problem; not of what lost its parent meanwhile.
+ * is nobody's problem; not of what lost its parent meanwhile to somebody outside. Rests on /proc/PID/stat.
  */
 bool dump_is_below(const struct dump *d, pid_t pid);
 

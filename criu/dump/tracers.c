@@ -3,17 +3,23 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "cleanup.h"
+#include "lib/thread.h"
 #include "macro.h"
 #include "task/kind.h"
 
 enum {
         TRACERS_MAX = 4, /* more would only wait for each other's locks in the kernel */
         NOBODY = -1,
+};
+
+/* One of them. */
+struct tracer {
+        struct tracers *s;
+        unsigned int number;
+        pthread_t thread;
 };
 
 struct tracers {
@@ -28,7 +34,7 @@ struct tracers {
         int only; /* the one that has something to do, or NOBODY in particular */
         int result;
         struct ckpt_error err;
-        pthread_t threads[TRACERS_MAX];
+        struct tracer v[TRACERS_MAX]; /* the main thread has the first */
 };
 
 /* ---- the threads ---- */
@@ -36,8 +42,7 @@ struct tracers {
 static void note_result(struct tracers *s, int r, struct ckpt_error *err) {
         if (r < 0 && s->result == 0) {
                 s->result = r;
-                s->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&s->err, err);
         }
 }
 
@@ -53,17 +58,11 @@ static void do_part(struct tracers *s, unsigned int tracer) {
         note_result(s, r, &err);
 }
 
-struct beginning {
-        struct tracers *s;
-        unsigned int tracer;
-};
-
 static void *trace(void *arg) {
-        struct beginning b = *(struct beginning *)arg;
-        struct tracers *s = b.s;
+        const struct tracer *tracer = arg;
+        struct tracers *s = tracer->s;
         unsigned int seen = 0;
 
-        free(arg);
         pthread_mutex_lock(&s->lock);
         while (!s->stop) {
                 if (seen == s->round) {
@@ -71,7 +70,7 @@ static void *trace(void *arg) {
                         continue;
                 }
                 seen = s->round;
-                do_part(s, b.tracer);
+                do_part(s, tracer->number);
                 if (--s->working == 0)
                         pthread_cond_signal(&s->end);
         }
@@ -80,35 +79,21 @@ static void *trace(void *arg) {
 }
 
 static int start_one(struct tracers *s) {
-        struct beginning *b = calloc(1, sizeof(*b));
+        struct tracer *tracer = &s->v[s->n];
         int r;
 
-        if (!b)
-                return -ENOMEM;
-        *b = (struct beginning){ .s = s, .tracer = s->n };
-        r = pthread_create(&s->threads[s->n], NULL, trace, b);
+        *tracer = (struct tracer){ .s = s, .number = s->n };
+        r = thread_start(&tracer->thread, trace, tracer);
         if (r == 0)
                 s->n++;
-        else
-                free(b);
-        return -r;
+        return r;
 }
 
 static void start_threads(struct tracers *s, unsigned int n) {
-        sigset_t all, saved;
         int r = 0;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
         while (r == 0 && s->n < n)
                 r = start_one(s);
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-}
-
-static unsigned int cpus_to_run_on(void) {
-        cpu_set_t set;
-
-        return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned int)CPU_COUNT(&set);
 }
 
 static bool is_large(const struct dump *d) {
@@ -119,7 +104,7 @@ static bool is_large(const struct dump *d) {
 }
 
 int tracers_start(struct dump *d, struct ckpt_error *err) {
-        unsigned int n = MIN(cpus_to_run_on(), (unsigned int)TRACERS_MAX);
+        unsigned int n = MIN(thread_cpus(), (unsigned int)TRACERS_MAX);
         struct tracers *s;
 
         /* The guard of the connections is told of the death of one tracer, before that lets go of what it traced. */
@@ -149,7 +134,7 @@ void tracers_free(struct dump *d) {
         pthread_cond_broadcast(&s->begin);
         pthread_mutex_unlock(&s->lock);
         for (unsigned int i = 1; i < s->n; i++)
-                pthread_join(s->threads[i], NULL);
+                pthread_join(s->v[i].thread, NULL);
         pthread_mutex_destroy(&s->lock);
         pthread_mutex_destroy(&s->starting);
         pthread_cond_destroy(&s->begin);
@@ -181,12 +166,8 @@ static int run(struct tracers *s, int only, tracers_job job, void *arg, struct c
         while (s->working > 0)
                 pthread_cond_wait(&s->end, &s->lock);
         r = s->result;
-        if (r < 0 && err)
-                *err = s->err;
-        else
-                ckpt_error_clear(&s->err);
         s->result = 0;
-        s->err = CKPT_ERROR_INIT;
+        ckpt_error_move(err, &s->err);
         pthread_mutex_unlock(&s->lock);
         return r;
 }

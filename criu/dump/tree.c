@@ -43,18 +43,24 @@ struct dump_task *dump_find_task(const struct dump *d, pid_t pid) {
         return NULL;
 }
 
+enum { ANCESTORS_MAX = 1000 }; /* looked at, those that died meanwhile included */
+
 bool dump_is_below(const struct dump *d, pid_t pid) {
-        for (unsigned int depth = 0; pid > 1 && depth < 1000; depth++) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        pid_t at = pid;
+
+        for (unsigned int i = 0; at > 0 && i < ANCESTORS_MAX; i++) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                _cleanup_proc_buf_ struct proc_buf buf = { 0 };
                 struct proc_stat stat;
 
-                if (dump_find_task(d, pid))
+                if (dump_find_task(d, at))
                         return true;
-                /* Gone by now: it is nobody's problem. */
-                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
+                if (proc_open(at, &dir) == 0 && proc_stat_read(&dir, &buf, &stat) == 0)
+                        at = stat.ppid;
+                else if (at == pid)
                         return true;
-                pid = stat.ppid;
+                else /* what it left has another parent now */
+                        at = pid;
         }
         return false;
 }

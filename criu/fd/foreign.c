@@ -107,7 +107,7 @@ static void scan_process(struct dump_files *files, int proc, pid_t pid, enum wha
         }
 }
 
-/* Also what the tree has given birth to since it was read: is_outside() tells when it matters. */
+/* Also what the tree has given birth to since it was read: dump_is_below() tells when it matters. */
 static void scan(struct dump *d, enum what what) {
         _cleanup_close_ int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
         struct dump_files *files = dump_files(d);
@@ -121,24 +121,6 @@ static void scan(struct dump *d, enum what what) {
                         scan_process(files, proc, pids.v[i], what);
         if (files->foreign.n > 0)
                 qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
-}
-
-/* The tree goes on forking while it is looked at: what was born since then is not outside. */
-static bool is_outside(const struct dump *d, pid_t pid) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-
-        for (int depth = 0; depth < 1024 && pid > 0; depth++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-                struct proc_stat stat;
-
-                if (dump_find_task(d, pid))
-                        return false;
-                /* Gone by now, and its descriptors with it; or its parent, and its ancestry with that. */
-                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
-                        return depth > 0;
-                pid = stat.ppid;
-        }
-        return true;
 }
 
 /*
@@ -173,7 +155,7 @@ static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what w
         while (at && at > files->foreign.v && compare_foreign(at - 1, &key) == 0)
                 at--;
         for (; at && at < end && compare_foreign(at, &key) == 0; at++)
-                if (is_outside(d, at->pid) && !is_own_helper(at->pid))
+                if (!dump_is_below(d, at->pid) && !is_own_helper(at->pid))
                         return at->pid;
         return 0;
 }

@@ -470,12 +470,10 @@ static int collect_all(struct walk *w, struct ckpt_error *err) {
                 _cleanup_error_ struct ckpt_error failure = CKPT_ERROR_INIT;
 
                 r = collect_these(w, &list, &failure);
-                if (r < 0 && r != -ENOENT && err) {
-                        *err = failure;
-                        failure = CKPT_ERROR_INIT;
-                }
-                if (r != -ENOENT)
+                if (r != -ENOENT) {
+                        ckpt_error_move(err, &failure);
                         return r;
+                }
         }
         r = proc_fds(w->proc, &list);
         if (r < 0)

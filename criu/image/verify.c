@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "cleanup.h"
 #include "image/internal.h"
 #include "lib/io.h"
+#include "lib/thread.h"
 #include "macro.h"
 
 #define CHUNK         ((uint64_t)IMAGE_CHUNK_SIZE)
@@ -167,15 +167,10 @@ static int lay_out(struct verify *v, bool all, struct ckpt_error *err) {
 }
 
 static unsigned start_threads(struct verify *v, unsigned want, pthread_t helper[THREADS_MAX]) {
-        sigset_t all, before;
         unsigned n = 0;
 
-        /* Signals belong to the thread that waits for them. */
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        while (n < want && pthread_create(&helper[n], NULL, verify_thread, v) == 0)
+        while (n < want && thread_start(&helper[n], verify_thread, v) == 0)
                 n++;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
         return n;
 }
 

@@ -2,19 +2,13 @@
 #include "inspect/inspect.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cleanup.h"
 #include "inspect/model.h"
+#include "lib/thread.h"
 #include "log.h"
-
-static unsigned verify_threads(void) {
-        cpu_set_t set;
-
-        return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
-}
 
 /* The whole view in memory: damage is found before the first byte is printed. */
 static int render(const struct ckpt_run *run, const struct inspect *in, char **ret, size_t *ret_size) {
@@ -46,7 +40,7 @@ int inspect_run(struct ckpt_run *run) {
         size_t size = 0;
         int r;
 
-        r = image_dir_open(run->images_dirfd, verify_threads(), &in.dir, &run->err);
+        r = image_dir_open(run->images_dirfd, thread_cpus(), &in.dir, &run->err);
         if (r == 0)
                 r = inspect_load(&in);
         if (r < 0)

@@ -102,6 +102,17 @@ int ckpt_error_hint(struct ckpt_error *err, const char *fmt, ...) {
         return err->code;
 }
 
+int ckpt_error_move(struct ckpt_error *to, struct ckpt_error *from) {
+        int code = from->code;
+
+        if (to && !to->code) {
+                *to = *from;
+                *from = CKPT_ERROR_INIT;
+        }
+        ckpt_error_clear(from);
+        return code;
+}
+
 const char *ckpt_error_message(const struct ckpt_error *err) {
         if (err->what)
                 return err->what;

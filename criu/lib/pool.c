@@ -4,14 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "lib/thread.h"
 #include "macro.h"
 
 struct pool_item {
@@ -45,14 +44,12 @@ static void note_end(struct pool *pool) {
 static void finish_item(struct pool *pool, struct pool_offer *offer, int r, struct ckpt_error *err) {
         if (offer) {
                 offer->result = r;
-                offer->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&offer->err, err);
                 offer->done = true;
                 pthread_cond_broadcast(&pool->idle);
         } else if (r < 0 && pool->result == 0) {
                 pool->result = r;
-                pool->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&pool->err, err);
         }
         note_end(pool);
 }
@@ -97,27 +94,15 @@ static void *worker(void *arg) {
         return NULL;
 }
 
-static unsigned int cpus_to_run_on(void) {
-        cpu_set_t set;
-
-        if (sched_getaffinity(0, sizeof(set), &set) < 0)
-                return 1;
-        return (unsigned int)CPU_COUNT(&set);
-}
-
 static int start_threads(struct pool *pool, unsigned int threads) {
-        sigset_t all, saved;
         int r = 0;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
         while (r == 0 && pool->nr_threads < threads) {
-                r = pthread_create(&pool->threads[pool->nr_threads], NULL, worker, pool);
+                r = thread_start(&pool->threads[pool->nr_threads], worker, pool);
                 if (r == 0)
                         pool->nr_threads++;
         }
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        return pool->nr_threads > 0 ? 0 : -r;
+        return pool->nr_threads > 0 ? 0 : r;
 }
 
 /*
@@ -144,7 +129,7 @@ int pool_create(unsigned int threads, struct pool **ret, struct ckpt_error *err)
         pool->last = &pool->first;
         enlarge_descriptor_table();
         if (threads == 0)
-                threads = cpus_to_run_on();
+                threads = thread_cpus();
         r = start_threads(pool, MIN(threads, (unsigned int)THREADS_MAX));
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot start worker threads");
@@ -219,12 +204,7 @@ static bool end_offer(struct pool_offer *offer) {
 int pool_claim(struct pool_offer *offer, struct ckpt_error *err) {
         if (end_offer(offer))
                 return offer->job(offer->arg, err);
-        if (err && ckpt_error_is_set(&offer->err)) {
-                ckpt_error_clear(err);
-                *err = offer->err;
-                offer->err = CKPT_ERROR_INIT;
-        }
-        ckpt_error_clear(&offer->err);
+        ckpt_error_move(err, &offer->err);
         return offer->result;
 }
 
@@ -243,10 +223,8 @@ static int wait_for_all(struct pool *pool, bool help, struct ckpt_error *err) {
                 else /* one that helps also wakes for jobs that a job has added */
                         pthread_cond_wait(help ? &pool->work : &pool->idle, &pool->lock);
         r = pool->result;
-        if (r < 0)
-                ckpt_error(err, r, "%s", ckpt_error_message(&pool->err));
         pool->result = 0;
-        ckpt_error_clear(&pool->err);
+        ckpt_error_move(err, &pool->err);
         pthread_mutex_unlock(&pool->lock);
         return r;
 }

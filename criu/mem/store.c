@@ -176,8 +176,7 @@ static void note_failure(struct store *s, int r, struct ckpt_error *err) {
         pthread_mutex_lock(&s->lock);
         if (s->failed == 0) {
                 s->failed = r;
-                s->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&s->err, err);
         }
         pthread_mutex_unlock(&s->lock);
         __atomic_store_n(&s->next, s->nr_chunks, __ATOMIC_RELAXED);
@@ -242,12 +241,7 @@ static int store_pages(struct store *s, struct ckpt_error *err) {
         pthread_mutex_init(&s->lock, NULL);
         pool_share(s->d->pool, s->size >= HELP_FROM ? pool_threads(s->d->pool) - 1 : 0, work, s);
         pthread_mutex_destroy(&s->lock);
-        if (s->failed < 0) {
-                ckpt_error(err, s->failed, "%s", ckpt_error_message(&s->err));
-                if (s->err.hint)
-                        ckpt_error_hint(err, "%s", s->err.hint);
-        }
-        ckpt_error_clear(&s->err);
+        ckpt_error_move(err, &s->err);
         return s->failed;
 }
 

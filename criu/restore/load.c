@@ -362,8 +362,7 @@ int load(struct restore *r, struct ckpt_error *err) {
         if (ret < 0)
                 return ret;
         if (loaded < 0) {
-                *err = other;
-                other = CKPT_ERROR_INIT;
+                ckpt_error_move(err, &other);
                 return loaded;
         }
         return fault_point_error(FAULT_RESTORE_LOADED, err);

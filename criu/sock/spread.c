@@ -30,8 +30,7 @@ struct each {
 static void take_error(struct each *e, int r, struct ckpt_error *err) {
         pthread_mutex_lock(&e->lock);
         if (e->result == 0) {
-                e->err = *err;
-                *err = CKPT_ERROR_INIT;
+                ckpt_error_move(&e->err, err);
                 __atomic_store_n(&e->result, r, __ATOMIC_RELEASE);
         }
         pthread_mutex_unlock(&e->lock);
@@ -70,12 +69,11 @@ int inet_each(struct restore *r, inet_job job, bool (*alone)(const struct inet_f
                 alone = all_alone;
         else
                 rc = pool_spread(r->pool, s->n, each_part, &e);
+        ckpt_error_move(err, &e.err);
+        if (e.result < 0)
+                return e.result;
         if (rc < 0)
                 return ckpt_error_errno(err, rc, "cannot hand the sockets to the worker threads");
-        if (e.result < 0) {
-                *err = e.err;
-                return e.result;
-        }
         for (size_t i = 0; rc == 0 && i < s->n; i++)
                 if (alone(&s->v[i]))
                         rc = job(r, &s->v[i], err);

@@ -191,11 +191,6 @@ static int take_answers(struct visiting *v, size_t index, struct compel_batch *b
         return r;
 }
 
-static int changes(const struct visiting *v, size_t index, struct ckpt_error *err) {
-        return ckpt_error(err, -EBUSY, "%s: its state changes while it is being read; the tree runs on",
-                          dump_thread_name(&v->task->threads[index]));
-}
-
 /* The first thread, the driver, stays inside until the end. */
 static int start_driver(struct visiting *v, struct ckpt_error *err) {
         int r;
@@ -220,19 +215,34 @@ static int ask_about_descriptors(struct visiting *v, struct ckpt_error *err) {
         return r;
 }
 
-/* It has been through the agent once; passages, until one has brought all. */
-static int drive(struct visiting *v, struct ckpt_error *err) {
-        struct compel_batch *b = compel_visit_batch(v->visit);
-        int r = take_answers(v, 0, b, v->asked, err);
+/* The first thread is the driver, the others go as `guest`. 1: once more, please. */
+static int pass(struct visiting *v, unsigned int guest, size_t index, void **asked, struct ckpt_error *err) {
+        struct compel_batch *b = compel_visit_guest_batch(v->visit, guest);
+        int r;
 
-        for (int i = 0; r > 0 && i < PASSES_MAX; i++) {
-                fill_batch(v, 0, b, v->asked);
-                r = compel_visit_run(v->visit, &v->stops[0], err);
-                if (r == 0)
-                        r = take_answers(v, 0, b, v->asked, err);
-        }
+        fill_batch(v, index, b, asked);
+        r = index > 0 ? compel_visit_run_guest(v->visit, guest, &v->stops[index], err)
+                      : compel_visit_run(v->visit, &v->stops[0], err);
+        return r < 0 ? r : take_answers(v, index, b, asked, err);
+}
+
+/* As long as `r`, and what comes of each pass, asks for one more. */
+static int pass_on(struct visiting *v, unsigned int guest, size_t index, void **asked, int r,
+                   struct ckpt_error *err) {
+        for (int i = 0; r > 0 && i < PASSES_MAX; i++)
+                r = pass(v, guest, index, asked, err);
         if (r > 0)
-                return changes(v, 0, err);
+                return ckpt_error(err, -EBUSY,
+                                  "%s: its state changes while it is being read; the tree runs on",
+                                  dump_thread_name(&v->task->threads[index]));
+        return r;
+}
+
+/* It has been through the agent once. */
+static int drive(struct visiting *v, struct ckpt_error *err) {
+        int r = take_answers(v, 0, compel_visit_batch(v->visit), v->asked, err);
+
+        r = pass_on(v, 0, 0, v->asked, r, err);
         if (r == 0)
                 r = ask_about_descriptors(v, err);
         return r < 0 ? r : fault_point_error(FAULT_DUMP_IN_AGENT, err);
@@ -240,16 +250,7 @@ static int drive(struct visiting *v, struct ckpt_error *err) {
 
 static int visit_guest(struct visiting *v, unsigned int guest, size_t index, void **asked,
                        struct ckpt_error *err) {
-        struct compel_batch *b = compel_visit_guest_batch(v->visit, guest);
-        int r = 1;
-
-        for (int i = 0; r > 0 && i < PASSES_MAX; i++) {
-                fill_batch(v, index, b, asked);
-                r = compel_visit_run_guest(v->visit, guest, &v->stops[index], err);
-                if (r == 0)
-                        r = take_answers(v, index, b, asked, err);
-        }
-        return r > 0 ? changes(v, index, err) : r;
+        return pass_on(v, guest, index, asked, 1, err);
 }
 
 /* The other threads go through one after the other. */

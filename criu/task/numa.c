@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "task/internal.h"
+#include "task/self.h"
 
 enum {
         WORDS = 16, /* 1024 nodes, the most that a kernel can be built for */
@@ -97,19 +98,14 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
         return 0;
 }
 
-/* Every thread has been cloned with the policy of ckpt. */
-static bool is_own_default(void) {
-        int mode = MPOL_DEFAULT;
-
-        return syscall(SYS_get_mempolicy, &mode, NULL, 0, 0, 0) < 0 || mode == MPOL_DEFAULT;
-}
-
 static int restore(struct restore_thread *t, struct compel_batch *b,
                    struct ckpt_error *err __attribute__((unused))) {
+        const struct task_self *self = task_self_of_restore(t->task->restore);
         const Img__ThreadCore *core = restore_thread_core(t);
         uint64_t nodes[2] = { core->mempolicy_nodes };
 
-        if (!core->has_mempolicy && is_own_default())
+        /* Every thread has been cloned with the policy of ckpt. */
+        if (!core->has_mempolicy && self->default_mempolicy)
                 return 0;
         /* The number of bits is one more than are looked at. */
         compel_call(b, "set its NUMA policy", SYS_set_mempolicy, core->mempolicy,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,12 @@ static void read_policy(struct task_self *self) {
                              own.runtime == first.runtime;
 }
 
+static bool has_default_mempolicy(void) {
+        int mode = MPOL_DEFAULT;
+
+        return syscall(SYS_get_mempolicy, &mode, NULL, 0, 0, 0) < 0 || mode == MPOL_DEFAULT;
+}
+
 static void read_self(struct task_self *self) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -113,6 +120,7 @@ static void read_self(struct task_self *self) {
         self->ioprio = (int)syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0);
         self->securebits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
         read_policy(self);
+        self->default_mempolicy = has_default_mempolicy();
         task_read_cpus(0, &self->affinity);
         task_read_cpus(1, &self->machine);
         xstate_layout_read(&self->xstate);

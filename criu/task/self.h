@@ -50,6 +50,7 @@ struct task_self {
         uint64_t slice_ns; /* sched_runtime of an ordinary policy, 0 before Linux 6.12 */
         bool plain_policy; /* SCHED_NORMAL without flags, its slice that of pid 1 */
         int nice;
+        bool default_mempolicy; /* it has no NUMA policy of its own, or the kernel knows none */
         struct task_cpus affinity;
         struct task_cpus machine; /* where tasks run by default: that of pid 1 */
         char label[256];          /* /proc/self/attr/current, "" without a security module */

@@ -23,6 +23,42 @@
 #include "log.h"
 #include "macro.h"
 
+static void test_error_move(void **state) {
+        _cleanup_error_ struct ckpt_error from = CKPT_ERROR_INIT, to = CKPT_ERROR_INIT;
+        const char *what;
+
+        (void)state;
+        assert_int_equal(ckpt_error_move(&to, &from), 0);
+        assert_false(ckpt_error_is_set(&to));
+
+        ckpt_error(&from, -ENOENT, "first");
+        ckpt_error_hint(&from, "Do this");
+        what = from.what;
+        assert_int_equal(ckpt_error_move(&to, &from), -ENOENT);
+        assert_int_equal(to.code, -ENOENT);
+        assert_ptr_equal(to.what, what);
+        assert_string_equal(to.hint, "Do this");
+        assert_false(ckpt_error_is_set(&from));
+        assert_null(from.what);
+        assert_null(from.hint);
+
+        /* What is there already is kept. */
+        ckpt_error(&from, -EIO, "second");
+        ckpt_error_hint(&from, "Do that");
+        assert_int_equal(ckpt_error_move(&to, &from), -EIO);
+        assert_string_equal(ckpt_error_message(&to), "first");
+        assert_string_equal(to.hint, "Do this");
+        assert_false(ckpt_error_is_set(&from));
+        assert_null(from.what);
+        assert_null(from.hint);
+
+        /* Nobody wants it. */
+        ckpt_error(&from, -EIO, "third");
+        assert_int_equal(ckpt_error_move(NULL, &from), -EIO);
+        assert_false(ckpt_error_is_set(&from));
+        assert_null(from.what);
+}
+
 static void test_error_first_wins(void **state) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
 
@@ -305,12 +341,19 @@ static void test_io_write(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_error_first_wins),   cmocka_unit_test(test_error_errno),
-                cmocka_unit_test(test_error_nobody_cares), cmocka_unit_test(test_error_without_memory),
-                cmocka_unit_test(test_error_needs_a_code), cmocka_unit_test(test_log_levels),
-                cmocka_unit_test(test_log_lines),          cmocka_unit_test(test_log_bad_sink),
-                cmocka_unit_test(test_log_threads),        cmocka_unit_test(test_io_read),
-                cmocka_unit_test(test_io_read_all),        cmocka_unit_test(test_io_write),
+                cmocka_unit_test(test_error_first_wins),
+                cmocka_unit_test(test_error_move),
+                cmocka_unit_test(test_error_errno),
+                cmocka_unit_test(test_error_nobody_cares),
+                cmocka_unit_test(test_error_without_memory),
+                cmocka_unit_test(test_error_needs_a_code),
+                cmocka_unit_test(test_log_levels),
+                cmocka_unit_test(test_log_lines),
+                cmocka_unit_test(test_log_bad_sink),
+                cmocka_unit_test(test_log_threads),
+                cmocka_unit_test(test_io_read),
+                cmocka_unit_test(test_io_read_all),
+                cmocka_unit_test(test_io_write),
         };
 
         return cmocka_run_group_tests_name("error", tests, NULL, NULL);

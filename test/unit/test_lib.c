@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Arena, worker threads, the guard of the last step, blockers. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include "lib/arena.h"
 #include "lib/kill_guard.h"
 #include "lib/pool.h"
+#include "lib/thread.h"
 
 static void test_arena(void **state) {
         struct arena a = { 0 };
@@ -41,6 +43,31 @@ static void test_arena(void **state) {
         assert_null(a.blocks);
 }
 
+static void *read_mask(void *arg) {
+        pthread_sigmask(SIG_BLOCK, NULL, arg);
+        return arg;
+}
+
+/* No signal reaches it, and the starter's own mask is as it was. */
+static void test_thread(void **state) {
+        sigset_t before, after, its;
+        pthread_t thread;
+        void *result;
+
+        pthread_sigmask(SIG_BLOCK, NULL, &before);
+        assert_int_equal(sigismember(&before, SIGUSR1), 0);
+        sigemptyset(&its);
+        assert_int_equal(thread_start(&thread, read_mask, &its), 0);
+        assert_int_equal(pthread_join(thread, &result), 0);
+        assert_ptr_equal(result, &its);
+        assert_int_equal(sigismember(&its, SIGUSR1), 1);
+        assert_int_equal(sigismember(&its, SIGINT), 1);
+        pthread_sigmask(SIG_BLOCK, NULL, &after);
+        for (int sig = 1; sig < NSIG; sig++)
+                assert_int_equal(sigismember(&after, sig), sigismember(&before, sig));
+        assert_true(thread_cpus() >= 1);
+}
+
 struct counter {
         struct pool *pool;
         unsigned int done, fail_at;
@@ -50,7 +77,10 @@ static int count(void *arg, struct ckpt_error *err) {
         struct counter *c = arg;
         unsigned int n = __atomic_add_fetch(&c->done, 1, __ATOMIC_SEQ_CST);
 
-        return n == c->fail_at ? ckpt_error(err, -EIO, "job %u", n) : 0;
+        if (n != c->fail_at)
+                return 0;
+        ckpt_error(err, -EIO, "job %u", n);
+        return ckpt_error_hint(err, "Do not ask for %u", n);
 }
 
 static int add_more(void *arg, struct ckpt_error *err) {
@@ -86,6 +116,7 @@ static void test_pool_failure(void **state) {
                 assert_int_equal(pool_add(c.pool, count, &c), 0);
         assert_int_equal(pool_wait(c.pool, &err), -EIO);
         assert_string_equal(ckpt_error_message(&err), "job 5");
+        assert_string_equal(err.hint, "Do not ask for 5");
         assert_int_equal(c.done, 5);
         ckpt_error_clear(&err);
 
@@ -307,6 +338,7 @@ static void test_blockers(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_arena),
+                cmocka_unit_test(test_thread),
                 cmocka_unit_test(test_pool),
                 cmocka_unit_test(test_pool_failure),
                 cmocka_unit_test(test_pool_share),
