@@ -34,6 +34,17 @@ static int add(int fd, uint64_t value) {
         return n == sizeof(value) ? 0 : n < 0 ? -errno : -EIO;
 }
 
+/* One that is full: what a read takes is put back. */
+static int is_full_semaphore(int fd, bool *ret) {
+        uint64_t got = 0;
+        int r = read_now(fd, &got);
+
+        if (r < 0)
+                return r;
+        *ret = got == 1;
+        return add(fd, got);
+}
+
 /*
  * Before Linux 6.5 nothing tells what kind of counter it is, so see what a read takes from it: nobody else does
  * while the tree is frozen. The two that are added first keep it from being empty if ckpt is killed in between,
@@ -44,7 +55,7 @@ static int is_semaphore(int fd, uint64_t count, bool *ret) {
         int r;
 
         if (count > COUNTER_MAX - 2)
-                return -EOPNOTSUPP;
+                return is_full_semaphore(fd, ret);
         r = add(fd, 2);
         if (r == 0)
                 r = read_now(fd, &got);

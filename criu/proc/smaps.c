@@ -39,21 +39,39 @@ static unsigned find_flag(const char *two, unsigned from) {
         return PROC_VMF_BIT_MAX;
 }
 
+/*
+ * Kernels that have no name for MLOCK_ONFAULT (some 6.x got "lf") show it as "??", like every flag without a name. Flags come
+ * in the order of the kernel's bits, in which it is the only nameless one between "lo" and the flags given here.
+ */
+#define AFTER_LF \
+        (PROC_VMF_AC | PROC_VMF_NR | PROC_VMF_HT | PROC_VMF_SF | PROC_VMF_WF | PROC_VMF_DD | PROC_VMF_SD)
+
+static bool may_be_lf(uint64_t flags) {
+        return flags & PROC_VMF_LO && !(flags & (AFTER_LF | PROC_VMF_UNKNOWN));
+}
+
 static bool scan_vmflags(struct scan *s, uint64_t *ret) {
         uint64_t flags = 0;
+        bool lf = false; /* the last one was nameless, and may be this */
         unsigned from = 0;
         struct scan word;
 
         for (scan_blanks(s); scan_word(s, &word); scan_blanks(s)) {
                 unsigned bit;
+                uint64_t flag;
 
                 if (scan_left(&word) != 2)
                         return false;
                 bit = find_flag(word.p, from);
-                flags |= bit < PROC_VMF_BIT_MAX ? 1ULL << bit : (uint64_t)PROC_VMF_UNKNOWN;
+                flag = bit < PROC_VMF_BIT_MAX ? 1ULL << bit : (uint64_t)PROC_VMF_UNKNOWN;
                 from = bit < PROC_VMF_BIT_MAX ? bit + 1 : from;
+                if (lf)
+                        flags |= flag & AFTER_LF ? (uint64_t)PROC_VMF_LF : (uint64_t)PROC_VMF_UNKNOWN;
+                lf = flag == PROC_VMF_UNKNOWN && memcmp(word.p, "??", 2) == 0 && may_be_lf(flags);
+                if (!lf)
+                        flags |= flag;
         }
-        *ret = flags;
+        *ret = lf ? flags | PROC_VMF_UNKNOWN : flags;
         return scan_at_end(s);
 }
 

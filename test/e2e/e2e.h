@@ -259,6 +259,11 @@ static inline bool vma_has_flag(const struct vma *v, const char *two) {
         return false;
 }
 
+/* MLOCK_ONFAULT; older kernels have no name for it. */
+static inline bool vma_is_onfault(const struct vma *v) {
+        return vma_has_flag(v, "lf") || vma_has_flag(v, "??");
+}
+
 /* A pattern that differs between pages and words, and is told by a seed. */
 static inline uint64_t pattern(uint64_t seed, uint64_t i) {
         uint64_t x = (seed + 1) * 0x9e3779b97f4a7c15ULL + i * 0xbf58476d1ce4e5b9ULL;

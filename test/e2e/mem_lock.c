@@ -32,12 +32,11 @@ int main(int argc, char **argv) {
         /* break: mlock(plain, PAGE); */
         after = status_u64(getpid(), "VmLck", 10);
         CHECK(before == after, "VmLck was %" PRIu64 ", is %" PRIu64, before, after);
-        CHECK(find_vma(locked + 8 * PAGE, &v) && vma_has_flag(&v, "lo") && !vma_has_flag(&v, "lf"),
-              "locked: %s", v.flags);
+        CHECK(find_vma(locked + 8 * PAGE, &v) && vma_has_flag(&v, "lo") && !vma_is_onfault(&v), "locked: %s",
+              v.flags);
         CHECK(v.end - v.start == 16 * PAGE && v.rss_kb == 64, "locked: %" PRIu64 " KiB resident", v.rss_kb);
         CHECK(find_vma(locked, &v) && !vma_has_flag(&v, "lo"), "beside locked: %s", v.flags);
-        CHECK(find_vma(onfault, &v) && vma_has_flag(&v, "lo") && vma_has_flag(&v, "lf"), "onfault: %s",
-              v.flags);
+        CHECK(find_vma(onfault, &v) && vma_has_flag(&v, "lo") && vma_is_onfault(&v), "onfault: %s", v.flags);
         CHECK(v.rss_kb <= 8, "MLOCK_ONFAULT: %" PRIu64 " KiB resident", v.rss_kb);
         CHECK(find_vma(plain, &v) && !vma_has_flag(&v, "lo"), "plain: %s", v.flags);
         check_filled(plain, 4 * PAGE, 4, "plain");

@@ -24,7 +24,7 @@ static void run(int flags, const struct gate *ready, const struct gate *go) {
         p = map();
         CHECK(find_vma(p, &v) && vma_has_flag(&v, "lo") == !!(flags & MCL_FUTURE), "a new mapping: %s",
               v.flags);
-        CHECK(vma_has_flag(&v, "lf") == !!(flags & MCL_ONFAULT), "a new mapping: %s", v.flags);
+        CHECK(vma_is_onfault(&v) == !!(flags & MCL_ONFAULT), "a new mapping: %s", v.flags);
         CHECK(v.locked_kb == (flags == (MCL_CURRENT | MCL_FUTURE) ? 16 : 0),
               "a new mapping: %" PRIu64 " KiB locked", v.locked_kb);
         CHECK(munlockall() == 0, "munlockall: %m");

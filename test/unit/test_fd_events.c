@@ -553,7 +553,7 @@ static void dump_eventfd(int fd, struct dump_file *file) {
 }
 
 static void test_semaphore_unknown(void **state) {
-        const uint64_t counts[] = { 0, 1, 2, 7, UINT64_MAX - 3 };
+        const uint64_t counts[] = { 0, 1, 2, 7, UINT64_MAX - 3, UINT64_MAX - 2, UINT64_MAX - 1 };
 
         (void)state;
         dump_task_add(&fx, getpid(), NULL);

@@ -121,6 +121,34 @@ static int parse_smaps(char *text, size_t len) {
         return proc_smaps_parse(text, len, &vec);
 }
 
+static uint64_t flags_of(const char *names) {
+        _cleanup_(proc_smap_vec_done) struct proc_smap_vec vec = { 0 };
+        char text[256];
+
+        snprintf(text, sizeof(text),
+                 "55faed074000-55faed076000 rw-p 00000000 00:00 0 \nSize: 8 kB\nVmFlags: %s\n", names);
+        assert_int_equal(proc_smaps_parse(text, strlen(text), &vec), 0);
+        return vec.v[0].flags;
+}
+
+/* Linux 6.1 has no name for it. */
+static void test_onfault_without_name(void **state) {
+        const uint64_t plain = PROC_VMF_RD | PROC_VMF_MR, locked = plain | PROC_VMF_LO;
+
+        (void)state;
+        assert_true(flags_of("rd mr lo ?? ac sd ") == (locked | PROC_VMF_LF | PROC_VMF_AC | PROC_VMF_SD));
+        assert_true(flags_of("rd mr lo dc ?? sd ") == (locked | PROC_VMF_DC | PROC_VMF_LF | PROC_VMF_SD));
+        assert_true(flags_of("rd mr lo lf ac ") == (locked | PROC_VMF_LF | PROC_VMF_AC));
+        /* Some other flag without a name. */
+        assert_true(flags_of("rd mr lo ?? ") == (locked | PROC_VMF_UNKNOWN));
+        assert_true(flags_of("rd mr lo ?? mm ") == (locked | PROC_VMF_UNKNOWN | PROC_VMF_MM));
+        assert_true(flags_of("rd mr lo ?? ?? ac ") & PROC_VMF_UNKNOWN);
+        assert_true(flags_of("rd mr lo ac ?? ") == (locked | PROC_VMF_AC | PROC_VMF_UNKNOWN));
+        assert_true(flags_of("rd mr lo ?? dc ") & PROC_VMF_UNKNOWN);
+        assert_true(flags_of("rd mr lo zz ac ") == (locked | PROC_VMF_UNKNOWN | PROC_VMF_AC));
+        assert_true(flags_of("rd mr ?? ac ") == (plain | PROC_VMF_UNKNOWN | PROC_VMF_AC));
+}
+
 static void test_smaps(void **state) {
         (void)state;
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec vec = { 0 };
@@ -414,9 +442,13 @@ static void test_many(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_maps),       cmocka_unit_test(test_maps_hostile),
-                cmocka_unit_test(test_smaps),      cmocka_unit_test(test_live_flags),
-                cmocka_unit_test(test_live_names), cmocka_unit_test(test_live_long_names),
+                cmocka_unit_test(test_maps),
+                cmocka_unit_test(test_maps_hostile),
+                cmocka_unit_test(test_smaps),
+                cmocka_unit_test(test_onfault_without_name),
+                cmocka_unit_test(test_live_flags),
+                cmocka_unit_test(test_live_names),
+                cmocka_unit_test(test_live_long_names),
                 cmocka_unit_test(test_many),
         };
 
