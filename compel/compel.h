@@ -12,10 +12,9 @@
  *  - A host (compel_host_*) for processes that ckpt makes: they are born in the agent, carry
  *    out batch after batch and die with ckpt, until they are given registers of their own.
  *
- * ptrace belongs to the thread that seized: everything that takes a struct compel_thread is
- * called from that one, but for compel_wait_end(). A visit belongs to the thread that traces its driver, and other
- * threads of ckpt may send guests of their own (compel_visit_run_guest()). Batches of a host may be run by any one thread
- * at a time.
+ * ptrace belongs to the thread that seized: everything that takes a struct compel_thread is called from that one, but
+ * for compel_wait_end(). A visit belongs to the thread that traces its driver, and other threads of ckpt may send
+ * guests of their own (compel_visit_run_guest()). Batches of a host may be run by any one thread at a time.
  */
 #pragma once
 
@@ -150,8 +149,9 @@ int compel_remote_syscall(struct compel_thread *t, raddr_t insn, uint64_t nr, co
                           int64_t *ret, struct ckpt_error *err);
 
 /*
- * The same for a system call that does not sleep, in three steps, each of which can be taken for many threads before the
- * next, so that they work side by side and none is waited for. -EFAULT, -ESRCH, -ETIMEDOUT: it does not get there.
+ * The same for a system call that does not sleep, in three steps, each of which can be taken for many threads before
+ * the next, so that they work side by side and none is waited for. -EFAULT, -ESRCH, -ETIMEDOUT: it does not get
+ * there.
  */
 int compel_remote_start(struct compel_thread *t, raddr_t insn, uint64_t nr, const uint64_t arg[6]);
 int compel_remote_enter(struct compel_thread *t);
@@ -256,9 +256,9 @@ int compel_visit_run(struct compel_visit *v, struct compel_thread *t, struct ckp
 
 /*
  * For processes with many threads that several threads of ckpt trace. As compel_visit_begin(), with room for up to
- * `guests` threads at once besides the driver; compel_visit_guests() tells for how many there is, at least one. While the
- * driver has nothing to do, each of them, from 0 on, can be sent through a batch of its own by the thread that traces it
- * (the first one's is compel_visit_batch()).
+ * `guests` threads at once besides the driver; compel_visit_guests() tells for how many there is, at least one. While
+ * the driver has nothing to do, each of them, from 0 on, can be sent through a batch of its own by the thread that
+ * traces it (the first one's is compel_visit_batch()).
  */
 int compel_visit_begin_many(struct compel_thread *threads, size_t nr_threads, unsigned int guests,
                             struct compel_visit **ret, struct ckpt_error *err);
@@ -268,8 +268,8 @@ int compel_visit_run_guest(struct compel_visit *v, unsigned int guest, struct co
                            struct ckpt_error *err);
 
 /*
- * What the visits that one thread of ckpt makes side by side have in common; all of them must be freed before. If several
- * threads do so at a time, they have a mutex in common, too, which must outlive this.
+ * What the visits that one thread of ckpt makes side by side have in common; all of them must be freed before. If
+ * several threads do so at a time, they have a mutex in common, too, which must outlive this.
  */
 struct compel_visits;
 int compel_visits_new(pthread_mutex_t *starting, struct compel_visits **ret);
@@ -278,8 +278,9 @@ void compel_visits_free(struct compel_visits **visits);
 /*
  * The same in steps, so that many processes can be visited side by side: what one of them does for its step, it does
  * while the others are sent on. The _start functions return 1 when there are steps to go; compel_visit_go() takes the
- * next one and returns 1 until it was the last, then 0. An error is the end of that operation; of compel_visit_start(),
- * of the visit. The visits must be freed before their threads, in any order. `visits` may be NULL for the only one.
+ * next one and returns 1 until it was the last, then 0. An error is the end of that operation; of
+ * compel_visit_start(), of the visit. The visits must be freed before their threads, in any order. `visits` may be
+ * NULL for the only one.
  *
  * compel_visit_start() knows one error more, also without a message. -EBUSY: there is a stub, which may be that of a
  * process under a visit right now that shares this memory; ask again when nobody is visited.

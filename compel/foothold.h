@@ -14,7 +14,10 @@ enum foothold_slot {
         FOOTHOLD_SLOT_MAX = FOOTHOLD_GUEST + COMPEL_GUESTS_MAX,
 };
 
-/* The driver's slot is the last before `end`, that of the first guest before it, and so on, so that a later ckpt finds it. */
+/*
+ * The driver's slot is the last before `end`, that of the first guest before it, and so on, so that a later ckpt
+ * finds it.
+ */
 struct foothold {
         int mem_fd;         /* /proc/PID/mem */
         raddr_t end;        /* of the page */

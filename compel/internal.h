@@ -52,8 +52,8 @@ void compel_futex_wait(uint32_t *word, uint32_t value, unsigned int timeout_us);
 void compel_futex_wake(uint32_t *word);
 
 /*
- * Spin, then sleep, until the lane's agent has answered `command`. -ESRCH when `alive` says no. `yield`: others want the
- * CPUs, so give way rather than spin.
+ * Spin, then sleep, until the lane's agent has answered `command`. -ESRCH when `alive` says no. `yield`: others want
+ * the CPUs, so give way rather than spin.
  */
 int compel_await(struct compel_lane *lane, uint32_t command, bool yield, bool (*alive)(void *), void *arg);
 

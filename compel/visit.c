@@ -230,8 +230,8 @@ struct manner {
 };
 
 /*
- * Nobody else looks for unused bytes before the stub is there. The errors of foothold_open(); *ret_result is what came of the
- * writing.
+ * Nobody else looks for unused bytes before the stub is there. The errors of foothold_open(); *ret_result is what
+ * came of the writing.
  */
 static int take_foothold(struct compel_visit *v, const struct compel_thread *threads, size_t nr_threads,
                          const struct manner *how, int *ret_result) {

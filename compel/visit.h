@@ -40,9 +40,9 @@ struct compel_visit {
 };
 
 /*
- * Layout of the shared memory: agent, head, the seats of further guests, each a batch that ends with its stack, stack of
- * the first guest, batch, which ends with the stack of the driver, guard. The agent comes first, because of targets that
- * must have no memory both writable and executable.
+ * Layout of the shared memory: agent, head, the seats of further guests, each a batch that ends with its stack, stack
+ * of the first guest, batch, which ends with the stack of the driver, guard. The agent comes first, because of
+ * targets that must have no memory both writable and executable.
  */
 static inline size_t agent_room(void) {
         return page_align_up(compel_blob_size());
@@ -70,8 +70,8 @@ static inline raddr_t remote_of(const struct compel_visit *v, const void *local)
 }
 
 /*
- * Set registers so that `t`, which keeps its own stack pointer and flags, goes on at `label` of the stub, with `value` in
- * the first result register. A negative errno of ptrace(2).
+ * Set registers so that `t`, which keeps its own stack pointer and flags, goes on at `label` of the stub, with
+ * `value` in the first result register. A negative errno of ptrace(2).
  */
 int visit_to_stub(const struct compel_visit *v, struct compel_thread *t, enum foothold_slot slot,
                   const char *label, uint64_t value);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Threads of ckpt that trace the tree. ptrace(2) belongs to the thread that seized, so each of them has a share of the
- * tasks, from the first stop to the last resume: whole processes, or, of a process with very many threads, some of these.
- * Number 0 is the main thread, which has everything where there is not enough to share. A stage goes to all of them, and
- * ends when all have done their part.
+ * Threads of ckpt that trace the tree. ptrace(2) belongs to the thread that seized, so each of them has a share of
+ * the tasks, from the first stop to the last resume: whole processes, or, of a process with very many threads, some
+ * of these. Number 0 is the main thread, which has everything where there is not enough to share. A stage goes to all
+ * of them, and ends when all have done their part.
  *
  * The end of a tracer detaches what it still traces.
  */
@@ -30,7 +30,10 @@ unsigned int tracers_count(const struct dump *d);
 /* Around the beginning of visits by several of them, for compel_visits_new(). NULL: there is only one. */
 pthread_mutex_t *tracers_starting(const struct dump *d);
 
-/* Hand `n` processes that are about to be stopped to tracers, those that have none yet: once for all attempts to stop them. */
+/*
+ * Hand `n` processes that are about to be stopped to tracers, those that have none yet: once for all attempts to stop
+ * them.
+ */
 void tracers_assign(struct dump *d, struct dump_task **tasks, size_t n);
 
 /* Who traces it, or will. */

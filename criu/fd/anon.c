@@ -33,7 +33,6 @@ int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Im
               uint32_t *ret_flags, int *ret_fd, struct ckpt_error *err) {
         Img__Fown *fown = arena_message(&dump_files(d)->arena, Img__Fown, img__fown__init);
         _cleanup_close_ int fd = -EBADF;
-        pid_t outside = 0;
         int r;
 
         r = fd_probe_info(p);
@@ -44,12 +43,11 @@ int anon_dump(struct dump *d, struct fd_probe *p, enum proc_fdinfo_kind kind, Im
                 return ckpt_error(err, -EAGAIN, "%s is not what its name (%s) says", fd_probe_name(p),
                                   p->link);
         fd = fd_probe_get(p);
-        r = fd < 0 ? fd : fown_dump(d, fd, fown, &outside);
+        if (fd < 0)
+                return ckpt_error_errno(err, fd, "%s: cannot read its state", fd_probe_name(p));
+        r = fown_dump_probe(p, fd, fown, err);
         if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
-                                  fd_probe_name(p), outside);
+                return r;
         *ret = fown;
         *ret_flags = fd_probe_flags(p);
         *ret_fd = TAKE_FD(fd);

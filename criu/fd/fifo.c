@@ -58,7 +58,7 @@ static int fifo_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         Img__Fifo *fifo;
         int r;
 
-        r = fown_dump_probe(p, fown, err);
+        r = fown_dump_probe(p, -EBADF, fown, err);
         if (r < 0)
                 return r;
         path = dump_file_new(files, &fd_kind_reg);

@@ -238,8 +238,11 @@ int dump_queued_fd(struct dump_task *t, int fd, uint32_t *ret_id, bool *ret_keep
 /* Fill `ret` from a descriptor in ckpt. `flags` are those of the file; *ret_outside: the owner is not in the tree. */
 int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside);
 
-/* The same for a descriptor of a task, which may have been asked in advance. An owner outside is an error. */
-int fown_dump_probe(struct fd_probe *p, Img__Fown *ret, struct ckpt_error *err);
+/*
+ * The same for a descriptor of a task, which may have been asked in advance. `fd`: a copy of it in ckpt, or negative; one
+ * is made then if it is needed. An owner outside is an error.
+ */
+int fown_dump_probe(struct fd_probe *p, int fd, Img__Fown *ret, struct ckpt_error *err);
 
 /* Is the owner outside of the tree? Adds a blocker. */
 void fown_look(struct fd_probe *p, struct blockers *b);

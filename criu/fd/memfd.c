@@ -193,22 +193,14 @@ static Img__MemfdFile *new_message(struct dump *d, struct dump_file *file) {
 
 static int memfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
         Img__MemfdFile *msg = new_message(d, file);
-        _cleanup_close_ int fd = -EBADF;
-        pid_t outside = 0;
         int r = 0;
 
         msg->flags = fd_probe_flags(p);
         if (!(msg->flags & O_PATH)) {
-                fd = fd_probe_get(p);
-                r = fd < 0 ? fd : fown_dump(d, fd, msg->fown, &outside);
+                r = fown_dump_probe(p, -EBADF, msg->fown, err);
                 msg->pos = p->info.pos > 0 ? (uint64_t)p->info.pos : 0;
         }
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read who owns it", fd_probe_name(p));
-        if (outside > 0)
-                return ckpt_error(err, -ENOTSUP, "%s sends its SIGIO to pid %d, outside of the tree",
-                                  fd_probe_name(p), outside);
-        return find_inode(d, p, &msg->inode_id, err);
+        return r < 0 ? r : find_inode(d, p, &msg->inode_id, err);
 }
 
 static int memfd_dump_path(struct fd_probe *p, uint32_t flags, struct dump_file *file,

@@ -61,15 +61,16 @@ int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside) {
         return 0;
 }
 
-int fown_dump_probe(struct fd_probe *p, Img__Fown *ret, struct ckpt_error *err) {
+int fown_dump_probe(struct fd_probe *p, int fd, Img__Fown *ret, struct ckpt_error *err) {
+        _cleanup_close_ int copy = -EBADF;
         pid_t outside = p->fown_outside;
         int r = 0;
 
-        if (p->fown) {
+        if (p->fown)
                 *ret = *p->fown;
-        } else {
-                _cleanup_close_ int fd = fd_probe_get(p);
-
+        else {
+                if (fd < 0)
+                        fd = copy = fd_probe_get(p);
                 r = fd < 0 ? fd : fown_dump(p->task->dump, fd, ret, &outside);
         }
         if (r < 0)

@@ -50,7 +50,7 @@ static int pipe_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         pipe->flags = fd_probe_flags(p);
         pipe->fown = arena_message(&files->arena, Img__Fown, img__fown__init);
         file->msg->pipe = pipe;
-        return fown_dump_probe(p, pipe->fown, err);
+        return fown_dump_probe(p, -EBADF, pipe->fown, err);
 }
 
 static uint32_t pipe_id_of(const struct dump_file *f) {

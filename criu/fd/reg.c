@@ -185,7 +185,7 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
         int r = 0;
 
         if (!(flags & O_PATH)) /* that forbids F_GETOWN_EX, so there is no owner */
-                r = fown_dump_probe(p, fown, err);
+                r = fown_dump_probe(p, -EBADF, fown, err);
         if (r < 0)
                 return r;
         file->msg->reg = arena_new(&files->arena, Img__RegFile);

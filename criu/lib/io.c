@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -75,6 +76,18 @@ int pwrite_full(int fd, const void *buf, size_t size, off_t offset) {
                 done += (size_t)n;
         }
         return 0;
+}
+
+void iov_advance(struct iovec *iov, size_t *first, size_t bytes) {
+        while (bytes > 0) {
+                size_t n = MIN(bytes, iov[*first].iov_len);
+
+                iov[*first].iov_base = (char *)iov[*first].iov_base + n;
+                iov[*first].iov_len -= n;
+                bytes -= n;
+                if (iov[*first].iov_len == 0)
+                        (*first)++;
+        }
 }
 
 int read_all(int fd, size_t max, char **ret, size_t *ret_size) {

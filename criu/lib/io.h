@@ -23,6 +23,11 @@ int write_full(int fd, const void *buf, size_t size);
 /* As write_full(), to `offset`, without moving the file position. pwrite(2). */
 int pwrite_full(int fd, const void *buf, size_t size, off_t offset);
 
+struct iovec;
+
+/* `bytes` of the places from iov[*first] on have been transferred: make *first, and that place, begin behind them. */
+void iov_advance(struct iovec *iov, size_t *first, size_t bytes);
+
 /*
  * Read from the file position to the end of file, at most `max` bytes, into a new buffer with
  * a NUL byte after its end; the caller frees *ret. Works on files whose size stat(2) does not

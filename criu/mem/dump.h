@@ -106,6 +106,7 @@ void mem_prepare_areas(struct dump *d);
 /* The areas of the task with their flags, as proc_smaps_read() of `dir` reads them, but fast if it is large. */
 int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_buf *buf,
                    struct proc_smap_vec *ret);
+
 /*
  * The areas of a frozen task with their flags: *ret has as many elements as /proc/PID/maps lines. It points
  * into t->smaps or, when the task may have changed its areas since the look, into t->mem->smaps.

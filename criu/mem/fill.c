@@ -69,47 +69,29 @@ static int choose_runs(struct restore_task *t, struct mem_run_vec *ret) {
         return 0;
 }
 
-/* One call for as many runs as follow each other in the file. */
-static size_t add_read(struct compel_batch *b, int fd, const struct mem_run_vec *runs, size_t i,
-                       uint64_t *skip) {
-        uint64_t offset = runs->v[i].offset + *skip, bytes = 0;
-        size_t max = MIN((size_t)IOV_MAX, compel_capacity(b) / 4 / sizeof(struct iovec)), n = 0;
+void mem_add_piece(struct compel_batch *b, int fd, const struct mem_run_vec *runs,
+                   const struct mem_piece *piece) {
         struct iovec iov[IOV_MAX];
         struct compel_op *op;
         raddr_t at;
 
-        while (i < runs->n && n < max && bytes < READ_MAX && runs->v[i].offset + *skip == offset + bytes) {
-                uint64_t left = runs->v[i].end - runs->v[i].start - *skip, len = MIN(left, READ_MAX - bytes);
-
-                iov[n++] = (struct iovec){ (void *)(uintptr_t)(runs->v[i].start + *skip), len };
-                bytes += len;
-                if (len < left) {
-                        *skip += len;
-                        break;
-                }
-                *skip = 0;
-                i++;
-        }
-        at = compel_copy(b, iov, n * sizeof(*iov));
-        op = compel_call(b, "fill its memory", SYS_preadv, (uint64_t)fd, at, n, offset, 0);
+        ckpt_assert(piece->nr <= ELEMENTSOF(iov));
+        mem_piece_places(runs, piece, iov);
+        at = compel_copy(b, iov, piece->nr * sizeof(*iov));
+        op = compel_call(b, "fill its memory", SYS_preadv, (uint64_t)fd, at, piece->nr, piece->offset, 0);
         op->check = COMPEL_CHECK_EQUAL;
-        op->want = (int64_t)bytes;
-        return i;
+        op->want = (int64_t)piece->bytes;
 }
 
 static void add_reads(struct compel_batch *b, int fd, const struct mem_run_vec *runs) {
+        size_t max = MIN((size_t)IOV_MAX, compel_capacity(b) / 4 / sizeof(struct iovec)), i = 0;
         uint64_t skip = 0;
 
-        for (size_t i = 0; i < runs->n;)
-                i = add_read(b, fd, runs, i, &skip);
-}
+        while (i < runs->n) {
+                struct mem_piece piece = mem_runs_cut(runs, &i, &skip, max, READ_MAX);
 
-static uint64_t bytes_of(const struct mem_run_vec *runs) {
-        uint64_t bytes = 0;
-
-        for (size_t i = 0; i < runs->n; i++)
-                bytes += runs->v[i].end - runs->v[i].start;
-        return bytes;
+                mem_add_piece(b, fd, runs, &piece);
+        }
 }
 
 static void add_patches(struct restore_task *t, struct compel_batch *b) {
@@ -145,7 +127,7 @@ int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *
          */
         compel_call(b, "fill with small pages", SYS_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
         /* Who is not born yet has all of it in one batch, and nobody can wait for it. */
-        if (!t->fills_at_birth && bytes_of(&runs) >= WORTH_HELP)
+        if (!t->fills_at_birth && mem_runs_bytes(&runs) >= WORTH_HELP)
                 r = mem_fill_pieces(t, b, &runs, err);
         else
                 add_reads(b, tree->pages_fd, &runs);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The areas of a frozen task with their flags. Only smaps shows those to everybody, and it is slow (the kernel walks
- * the page tables and formats some 700 bytes per area; see kernel/area_flags.h), so what was read before the freeze is used where
- * it must still be true: the areas are the same, and every thread stands where it stood before smaps was
- * read, in the same system call with the same arguments.
+ * the page tables and formats some 700 bytes per area; see kernel/area_flags.h), so what was read before the freeze
+ * is used where it must still be true: the areas are the same, and every thread stands where it stood before smaps
+ * was read, in the same system call with the same arguments.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,9 +13,7 @@
 #include "mem/dump.h"
 #include "task/still.h"
 
-enum {
-        MANY_TASKS = 256,
-};
+enum { MANY_TASKS = 256 };
 
 /* Below that, smaps is always fast enough, unless there are MANY_TASKS. */
 #define LARGE ((uint64_t)16 << 20)

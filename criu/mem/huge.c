@@ -95,15 +95,12 @@ static int split_run(struct huge *h, const struct mem_run *run, size_t *cursor) 
         return r < 0 ? r : push(&h->rest, run, at, run->end);
 }
 
-static int split_runs(struct huge *h, const struct mem_run_vec *runs, uint64_t *ret_bytes) {
+static int split_runs(struct huge *h, const struct mem_run_vec *runs) {
         size_t cursor = 0;
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < runs->n; i++)
                 r = split_run(h, &runs->v[i], &cursor);
-        *ret_bytes = 0;
-        for (size_t i = 0; i < h->ranges.n; i++)
-                *ret_bytes += h->ranges.v[i].end - h->ranges.v[i].start;
         return r;
 }
 
@@ -266,14 +263,13 @@ int mem_fill_huge(struct restore_task *t, struct compel_batch *b, struct mem_run
                 .t = t, .b = b, .pages_fd = tree->pages_fd, .uffd = tree->uffd
         };
         struct mem_run_vec old = *runs;
-        uint64_t bytes;
         int r;
 
-        r = split_runs(&h, runs, &bytes);
+        r = split_runs(&h, runs);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot plan its memory", restore_task_name(t));
-        if (t->fills_at_birth || bytes < WORTH_IT || t->mm->thp_disabled || !has_huge_pages() ||
-            !kernel_has(&t->restore->kernel, KERNEL_UFFD_MOVE) || find_arena(&h) < 0)
+        if (t->fills_at_birth || mem_runs_bytes(&h.ranges) < WORTH_IT || t->mm->thp_disabled ||
+            !has_huge_pages() || !kernel_has(&t->restore->kernel, KERNEL_UFFD_MOVE) || find_arena(&h) < 0)
                 return 0;
         r = fill_ranges(&h, err);
         if (r < 0)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "lib/io.h"
 #include "macro.h"
 #include "mem/hugetlb.h"
 #include "mem/restore.h"
@@ -80,12 +81,7 @@ static int read_runs(int fd, const struct mem_run_vec *runs, uint64_t base) {
                         if (k <= 0)
                                 return k < 0 ? -errno : -EIO;
                         offset += (uint64_t)k;
-                        for (; first < n && (size_t)k >= iov[first].iov_len; first++)
-                                k -= (ssize_t)iov[first].iov_len;
-                        if (first < n) {
-                                iov[first].iov_base = (char *)iov[first].iov_base + k;
-                                iov[first].iov_len -= (size_t)k;
-                        }
+                        iov_advance(iov, &first, (size_t)k);
                 }
         }
         return 0;

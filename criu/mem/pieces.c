@@ -24,12 +24,7 @@ enum {
         BUFFER = 256 << 10, /* stays in the cache between the two copies */
 };
 
-/* `nr` runs from `first` on, of the first one what is behind `skip`; `bytes` in all, side by side in the file. */
-struct piece {
-        size_t first, nr;
-        uint64_t skip, bytes;
-};
-DEFINE_VEC(piece_vec, struct piece);
+DEFINE_VEC(piece_vec, struct mem_piece);
 
 struct filling {
         struct restore_task *t;
@@ -52,69 +47,23 @@ static void filling_done(struct filling *f) {
         safe_close(f->pages_fd);
 }
 
-static uint64_t size_of(const struct mem_run *run) {
-        return run->end - run->start;
-}
-
-static uint64_t offset_of(const struct filling *f, const struct piece *p) {
-        return f->runs->v[p->first].offset + p->skip;
-}
-
-/* The longest piece that begins `skip` bytes into run `i`. */
-static struct piece cut_piece(const struct mem_run_vec *runs, size_t i, uint64_t skip) {
-        struct piece p = { .first = i, .skip = skip };
-        uint64_t offset = runs->v[i].offset + skip;
-
-        while (i < runs->n && p.nr < PIECE_RUNS && p.bytes < PIECE_BYTES &&
-               runs->v[i].offset + skip == offset + p.bytes) {
-                p.bytes += MIN(size_of(&runs->v[i]) - skip, PIECE_BYTES - p.bytes);
-                p.nr++;
-                skip = 0;
-                i++;
-        }
-        return p;
-}
-
 static int cut(struct filling *f) {
         uint64_t skip = 0;
         size_t i = 0;
 
         while (i < f->runs->n) {
-                struct piece p = cut_piece(f->runs, i, skip);
-                uint64_t end = offset_of(f, &p) + p.bytes;
+                struct mem_piece p = mem_runs_cut(f->runs, &i, &skip, PIECE_RUNS, PIECE_BYTES);
 
                 if (piece_vec_push(&f->pieces, p) < 0)
                         return -ENOMEM;
-                i += p.nr - 1;
-                skip = end - f->runs->v[i].offset;
-                if (skip == size_of(&f->runs->v[i])) {
-                        skip = 0;
-                        i++;
-                }
         }
         return 0;
 }
 
-static const struct piece *take(struct filling *f) {
+static const struct mem_piece *take(struct filling *f) {
         size_t i = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED);
 
         return i < f->pieces.n ? &f->pieces.v[i] : NULL;
-}
-
-/* Where the bytes go. Returns how many places. */
-static size_t places(const struct filling *f, const struct piece *p, struct iovec iov[PIECE_RUNS]) {
-        uint64_t skip = p->skip, left = p->bytes;
-
-        for (size_t i = 0; i < p->nr; i++) {
-                const struct mem_run *run = &f->runs->v[p->first + i];
-
-                uint64_t len = MIN(size_of(run) - skip, left);
-
-                iov[i] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), len };
-                left -= len;
-                skip = 0;
-        }
-        return p->nr;
 }
 
 /* ---- a worker of ckpt ---- */
@@ -129,34 +78,28 @@ static int write_places(pid_t pid, char *buf, size_t bytes, struct iovec *iov, s
                         return n < 0 ? -errno : -EFAULT;
                 buf += n;
                 bytes -= (size_t)n;
-                while (n > 0) {
-                        size_t len = MIN((size_t)n, iov[*first].iov_len);
-
-                        iov[*first].iov_base = (char *)iov[*first].iov_base + len;
-                        iov[*first].iov_len -= len;
-                        n -= (ssize_t)len;
-                        *first += iov[*first].iov_len == 0;
-                }
+                iov_advance(iov, first, (size_t)n);
         }
         return 0;
 }
 
-static int write_piece(const struct filling *f, const struct piece *p, char *buf) {
+static int write_piece(const struct filling *f, const struct mem_piece *p, char *buf) {
         struct iovec iov[PIECE_RUNS];
-        size_t nr = places(f, p, iov), first = 0;
+        size_t first = 0;
         int r = 0;
 
+        mem_piece_places(f->runs, p, iov);
         for (uint64_t done = 0; r == 0 && done < p->bytes;) {
                 size_t len = (size_t)MIN((uint64_t)BUFFER, p->bytes - done);
-                ssize_t n = pread_full(f->pages_fd, buf, len, (off_t)(offset_of(f, p) + done));
+                ssize_t n = pread_full(f->pages_fd, buf, len, (off_t)(p->offset + done));
 
-                r = n == (ssize_t)len ? write_places(f->b->tid, buf, len, iov, nr, &first) : -EIO;
+                r = n == (ssize_t)len ? write_places(f->b->tid, buf, len, iov, p->nr, &first) : -EIO;
                 done += len;
         }
         return r;
 }
 
-static void give_back(struct filling *f, const struct piece *p) {
+static void give_back(struct filling *f, const struct mem_piece *p) {
         pthread_mutex_lock(&f->lock);
         if (piece_vec_push(&f->back, *p) < 0)
                 f->lost = true;
@@ -165,7 +108,7 @@ static void give_back(struct filling *f, const struct piece *p) {
 
 static void work_outside(struct filling *f) {
         _cleanup_free_ char *buf = malloc(BUFFER);
-        const struct piece *p;
+        const struct mem_piece *p;
 
         while (buf && (p = take(f)))
                 if (write_piece(f, p, buf) < 0) {
@@ -176,21 +119,12 @@ static void work_outside(struct filling *f) {
 
 /* ---- the task itself ---- */
 
-static void add_piece(struct filling *f, const struct piece *p) {
-        struct iovec iov[PIECE_RUNS];
-        size_t nr = places(f, p, iov);
-        struct compel_op *op;
-        raddr_t at;
-
-        at = compel_copy(f->b, iov, nr * sizeof(*iov));
-        op = compel_call(f->b, "fill its memory", SYS_preadv,
-                         (uint64_t)restore_mem_tree_of(f->t->restore)->pages_fd, at, nr, offset_of(f, p), 0);
-        op->check = COMPEL_CHECK_EQUAL;
-        op->want = (int64_t)p->bytes;
+static void add_piece(struct filling *f, const struct mem_piece *p) {
+        mem_add_piece(f->b, restore_mem_tree_of(f->t->restore)->pages_fd, f->runs, p);
 }
 
 static void work_inside(struct filling *f) {
-        const struct piece *p;
+        const struct mem_piece *p;
 
         do {
                 for (int i = 0; i < BATCH_PIECES && (p = take(f)); i++)

@@ -128,6 +128,10 @@ void mem_add_properties(struct restore_task *t, struct compel_batch *b);
 
 /* ---- fill.c ---- */
 
+/* One call that reads `piece` of `runs`, at most IOV_MAX of them, from the inherited pages file `fd` into place. */
+void mem_add_piece(struct compel_batch *b, int fd, const struct mem_run_vec *runs,
+                   const struct mem_piece *piece);
+
 /* Open the pages file as tree->pages_fd, read everything into place, close it. */
 int mem_fill(struct restore_task *t, struct compel_batch *b, struct ckpt_error *err);
 

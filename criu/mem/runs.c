@@ -16,14 +16,26 @@ int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_
         return mem_run_vec_push(runs, (struct mem_run){ .start = start, .end = end, .sort = sort });
 }
 
+static uint64_t size_of(const struct mem_run *run) {
+        return run->end - run->start;
+}
+
 uint64_t mem_runs_place(struct mem_run_vec *runs) {
         uint64_t offset = 0;
 
         for (size_t i = 0; i < runs->n; i++) {
                 runs->v[i].offset = offset;
-                offset += runs->v[i].end - runs->v[i].start;
+                offset += size_of(&runs->v[i]);
         }
         return offset;
+}
+
+uint64_t mem_runs_bytes(const struct mem_run_vec *runs) {
+        uint64_t bytes = 0;
+
+        for (size_t i = 0; i < runs->n; i++)
+                bytes += size_of(&runs->v[i]);
+        return bytes;
 }
 
 size_t mem_runs_find(const struct mem_run_vec *runs, uint64_t address) {
@@ -57,8 +69,41 @@ size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset) {
                 else
                         high = mid;
         }
-        ckpt_assert(low < runs->n && offset - runs->v[low].offset < runs->v[low].end - runs->v[low].start);
+        ckpt_assert(low < runs->n && offset - runs->v[low].offset < size_of(&runs->v[low]));
         return low;
+}
+
+struct mem_piece mem_runs_cut(const struct mem_run_vec *runs, size_t *i, uint64_t *skip, size_t max_nr,
+                              uint64_t max_bytes) {
+        struct mem_piece p = { .first = *i, .skip = *skip, .offset = runs->v[*i].offset + *skip };
+
+        while (*i < runs->n && p.nr < max_nr && p.bytes < max_bytes &&
+               runs->v[*i].offset + *skip == p.offset + p.bytes) {
+                uint64_t left = size_of(&runs->v[*i]) - *skip, len = MIN(left, max_bytes - p.bytes);
+
+                p.bytes += len;
+                p.nr++;
+                if (len < left) {
+                        *skip += len;
+                        break;
+                }
+                *skip = 0;
+                (*i)++;
+        }
+        return p;
+}
+
+void mem_piece_places(const struct mem_run_vec *runs, const struct mem_piece *piece, struct iovec *iov) {
+        uint64_t skip = piece->skip, left = piece->bytes;
+
+        for (size_t i = 0; i < piece->nr; i++) {
+                const struct mem_run *run = &runs->v[piece->first + i];
+                uint64_t len = MIN(size_of(run) - skip, left);
+
+                iov[i] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), len };
+                left -= len;
+                skip = 0;
+        }
 }
 
 int mem_runs_gaps(const struct mem_run_vec *runs, bool cow, uint64_t start, uint64_t end,

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "vec.h"
 
@@ -31,6 +32,9 @@ int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_
 /* Give the runs their places in a pages file, one behind the other. Returns the number of bytes. */
 uint64_t mem_runs_place(struct mem_run_vec *runs);
 
+/* The number of bytes in all of them. */
+uint64_t mem_runs_bytes(const struct mem_run_vec *runs);
+
 /* Index of the first run that ends behind `address`; runs->n if there is none. Runs are ascending. */
 size_t mem_runs_find(const struct mem_run_vec *runs, uint64_t address);
 
@@ -39,6 +43,23 @@ bool mem_runs_touch(const struct mem_run_vec *runs, uint64_t start, uint64_t end
 
 /* Index of the run that holds byte `offset` of the pages file. It must exist. */
 size_t mem_runs_at_offset(const struct mem_run_vec *runs, uint64_t offset);
+
+/* Bytes side by side in a pages file: `nr` runs from `first` on, of the first one what is behind `skip`. */
+struct mem_piece {
+        size_t first, nr;
+        uint64_t skip, bytes;
+        uint64_t offset; /* in the pages file */
+};
+
+/*
+ * Cut off the longest piece of at most `max_nr` runs and `max_bytes` (both above 0) that begins *skip bytes into the run
+ * *i, which exists, and move *i and *skip behind it.
+ */
+struct mem_piece mem_runs_cut(const struct mem_run_vec *runs, size_t *i, uint64_t *skip, size_t max_nr,
+                              uint64_t max_bytes);
+
+/* Where in memory the piece belongs: fills iov[0 .. piece->nr). */
+void mem_piece_places(const struct mem_run_vec *runs, const struct mem_piece *piece, struct iovec *iov);
 
 /*
  * Append to ret the parts of [start, end) that no run of `runs` covers; if `cow`, only those of

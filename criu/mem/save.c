@@ -66,10 +66,8 @@ int mem_save(struct dump_task *t, struct ckpt_error *err) {
 
 void mem_release_killed(const struct dump_task *t) {
         _cleanup_close_ int pidfd = -EBADF;
-        uint64_t size = 0;
+        uint64_t size = t->mem ? mem_runs_bytes(&t->mem->runs) : 0;
 
-        for (size_t i = 0; t->mem && i < t->mem->runs.n; i++)
-                size += t->mem->runs.v[i].end - t->mem->runs.v[i].start;
         if (size < RELEASE_FROM || size / RELEASE_PER_AREA < t->mem->areas.n)
                 return;
         pidfd = (int)syscall(SYS_pidfd_open, t->pid, 0);

@@ -70,18 +70,6 @@ static ssize_t read_forced(struct reader *rd, const struct iovec *remote, char *
         return n < 0 ? -errno : n == 0 ? -EFAULT : n;
 }
 
-static void advance(struct iovec *iov, size_t *first, size_t bytes) {
-        while (bytes > 0) {
-                size_t n = MIN(bytes, iov[*first].iov_len);
-
-                iov[*first].iov_base = (char *)iov[*first].iov_base + n;
-                iov[*first].iov_len -= n;
-                bytes -= n;
-                if (iov[*first].iov_len == 0)
-                        (*first)++;
-        }
-}
-
 static int read_task(struct reader *rd, size_t nr, char *buf, size_t len) {
         pid_t pid = rd->s->source.task->threads[0].tid;
         size_t first = 0;
@@ -101,7 +89,7 @@ static int read_task(struct reader *rd, size_t nr, char *buf, size_t len) {
                         n = read_forced(rd, &rd->remote[first], buf);
                 if (n <= 0)
                         return n < 0 ? (int)n : -EFAULT;
-                advance(rd->remote, &first, (size_t)n);
+                iov_advance(rd->remote, &first, (size_t)n);
                 buf += n;
                 len -= (size_t)n;
         }

@@ -27,7 +27,7 @@ struct sock_guard {
 
 #define SOCK_GUARD_INIT ((struct sock_guard){ .self = -EBADF, .root = -EBADF, .nl = -EBADF })
 
-/* A socket to be read, in memory of sock_guard_jobs(). */
+/* A socket to be read, in memory that sock_guard_begin() gives. */
 struct guard_job {
         int fd;
         struct tcp_kept kept;
@@ -47,8 +47,8 @@ enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3, GUARD
 enum { GUARD_LOCKS = 2 };
 
 /*
- * Arm it. `root` is the root of the tree. All calls are for one thread, the tracer of the tree. The guard begins as a copy of
- * ckpt: each page that ckpt has by then is copied when ckpt writes to it next, so the earlier, the better.
+ * Arm it. `root` is the root of the tree. All calls are for one thread, the tracer of the tree. The guard begins as a
+ * copy of ckpt: each page that ckpt has by then is copied when ckpt writes to it next, so the earlier, the better.
  */
 int sock_guard_arm(pid_t root, struct sock_guard *ret, struct ckpt_error *err);
 
@@ -56,16 +56,16 @@ int sock_guard_arm(pid_t root, struct sock_guard *ret, struct ckpt_error *err);
 int sock_guard_locks(struct sock_guard *g, const char *const locks[GUARD_LOCKS], struct ckpt_error *err);
 
 /*
- * Begin a batch: its GUARD_JOBS_MAX jobs, for the caller to fill in, with half of the room for their queues, or all of
- * it. There are two that take turns: jobs and queues of a batch stay where they are until the next but one is begun, or
- * the next if one of them has all of the room.
+ * Begin a batch: its GUARD_JOBS_MAX jobs, for the caller to fill in, with half of the room for their queues, or all
+ * of it. There are two that take turns: jobs and queues of a batch stay where they are until the next but one is
+ * begun, or the next if one of them has all of the room.
  */
 struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room);
 
 /*
- * Have that half of the first `n` jobs read, and wait until they are: fills `result` and `q` (tcp_read_sent(), tcp_read_received()) of each; or all of
- * connections that are quiet (tcp_read_quiet(), and when all are read tcp_was_quiet()); or, of UDP sockets, `datagrams`.
- * Fails only if the guard has died.
+ * Have that half of the first `n` jobs read, and wait until they are: fills `result` and `q` (tcp_read_sent(),
+ * tcp_read_received()) of each; or all of connections that are quiet (tcp_read_quiet(), and when all are read
+ * tcp_was_quiet()); or, of UDP sockets, `datagrams`. Fails only if the guard has died.
  */
 void sock_guard_order(struct sock_guard *g, enum guard_half half, size_t n);
 int sock_guard_await(struct sock_guard *g, struct ckpt_error *err);

@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: netns nocheck timeout=60 dump=--tcp-established restore=--tcp-established */
 /* Classic filters (SO_ATTACH_FILTER) of TCP listeners and connections and of UDP, open and locked; and what they do. */
-#include <arpa/inet.h>
 #include <linux/filter.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 /* Behind the transport header: no 'x' as the first byte of UDP's data. */
 static struct sock_filter no_x[] = {
@@ -60,25 +55,14 @@ static void check_filter(int fd, const struct sock_filter *code, size_t n, bool 
         CHECK_EQ(value, locked);
 }
 
-static int bound(int type, struct sockaddr_in *ret) {
-        socklen_t len = sizeof(*ret);
-        int fd = SYS(socket(AF_INET, type, 0));
-
-        *ret = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        SYS(bind(fd, (struct sockaddr *)ret, sizeof(*ret)));
-        SYS(getsockname(fd, (struct sockaddr *)ret, &len));
-        return fd;
-}
-
 static void set_up(struct sockets *s) {
-        struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_LOOPBACK };
-        struct sockaddr_in a;
+        union address a;
+        socklen_t len;
 
-        s->listener = bound(SOCK_STREAM, &a);
-        SYS(ioctl(s->listener, SIOCSIFFLAGS, &req));
+        loopback_up();
+        s->listener = bound(AF_INET, SOCK_STREAM);
         SYS(listen(s->listener, 5));
-        s->client = SYS(socket(AF_INET, SOCK_STREAM, 0));
-        SYS(connect(s->client, (struct sockaddr *)&a, sizeof(a)));
+        s->client = connected(s->listener);
         s->server = SYS(accept(s->listener, NULL, NULL));
         attach(s->listener, no_syn, ELEMENTS(no_syn));
         attach(s->server, all, ELEMENTS(all));
@@ -86,11 +70,12 @@ static void set_up(struct sockets *s) {
         /* Data in the queues: a new filter must not see it. */
         CHECK(send(s->client, "to the server", 13, 0) == 13 && send(s->server, "to the client", 13, 0) == 13,
               "send");
-        s->udp = bound(SOCK_DGRAM, &a);
+        s->udp = bound(AF_INET, SOCK_DGRAM);
         attach(s->udp, no_x, ELEMENTS(no_x));
         lock(s->udp);
         s->from = SYS(socket(AF_INET, SOCK_DGRAM, 0));
-        SYS(connect(s->from, (struct sockaddr *)&a, sizeof(a)));
+        len = own_address(s->udp, &a);
+        SYS(connect(s->from, &a.any, len));
         s->none = SYS(socket(AF_INET, SOCK_DGRAM, 0));
 }
 

@@ -4,13 +4,10 @@
  * So many sockets of each kind that ckpt asks and opens them with several threads, mixed in one descriptor table:
  * each has data, options, an owner and a state of its own, none has those of its neighbour.
  */
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 enum { MANY = 250 };
 
@@ -38,40 +35,6 @@ static void get(int fd, const char *what, int i) {
               "set %d: got \"%s\", not \"%s\": %m", i, got, want);
 }
 
-static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "option %d of level %d: %m", name,
-              level);
-}
-
-static int look(int fd, int level, int name) {
-        int value = -1;
-        socklen_t len = sizeof(value);
-
-        CHECK(getsockopt(fd, level, name, &value, &len) == 0, "option %d of level %d: %m", name, level);
-        return value;
-}
-
-static int bound(int family, int type) {
-        struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-        int fd = SYS(socket(family, type, 0));
-
-        SYS(bind(fd, family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
-                 family == AF_INET ? sizeof(in) : sizeof(in6)));
-        return fd;
-}
-
-static int connected(int listener) {
-        struct sockaddr_storage addr;
-        socklen_t len = sizeof(addr);
-        int fd;
-
-        SYS(getsockname(listener, (struct sockaddr *)&addr, &len));
-        fd = SYS(socket(addr.ss_family, SOCK_STREAM, 0));
-        SYS(connect(fd, (struct sockaddr *)&addr, len));
-        return fd;
-}
-
 static void set_up(struct set *s, int i) {
         struct f_owner_ex owner = { F_OWNER_PID, getpid() };
 
@@ -86,11 +49,11 @@ static void set_up(struct set *s, int i) {
         put(s->out, "to the server", i);
         put(s->in, "to the client", i);
         put(s->unix_pair[0], "to the other end", i);
-        set(s->out, IPPROTO_TCP, TCP_KEEPIDLE, 100 + i);
-        set(s->in, SOL_SOCKET, SO_PRIORITY, i % 7);
-        set(s->unix_pair[1], SOL_SOCKET, SO_MARK, 1000 + i);
-        set(s->udp, IPPROTO_IP, IP_TOS, (i % 60) << 2);
-        set(s->closed, IPPROTO_TCP, TCP_NODELAY, i % 2);
+        set_option(s->out, IPPROTO_TCP, TCP_KEEPIDLE, 100 + i);
+        set_option(s->in, SOL_SOCKET, SO_PRIORITY, i % 7);
+        set_option(s->unix_pair[1], SOL_SOCKET, SO_MARK, 1000 + i);
+        set_option(s->udp, IPPROTO_IP, IP_TOS, (i % 60) << 2);
+        set_option(s->closed, IPPROTO_TCP, TCP_NODELAY, i % 2);
         if (i % 2)
                 SYS(fcntl(s->in, F_SETOWN_EX, &owner));
         if (i % 5 == 0)
@@ -102,12 +65,12 @@ static void set_up(struct set *s, int i) {
 }
 
 static void check_options(const struct set *s, int i) {
-        CHECK_EQ(look(s->out, IPPROTO_TCP, TCP_KEEPIDLE), 100 + i);
-        CHECK_EQ(look(s->in, SOL_SOCKET, SO_PRIORITY), i % 7);
-        CHECK_EQ(look(s->unix_pair[1], SOL_SOCKET, SO_MARK), 1000 + i);
-        CHECK_EQ(look(s->unix_pair[0], SOL_SOCKET, SO_MARK), 0);
-        CHECK_EQ(look(s->udp, IPPROTO_IP, IP_TOS), (i % 60) << 2);
-        CHECK_EQ(look(s->closed, IPPROTO_TCP, TCP_NODELAY), i % 2);
+        CHECK_EQ(get_option(s->out, IPPROTO_TCP, TCP_KEEPIDLE), 100 + i);
+        CHECK_EQ(get_option(s->in, SOL_SOCKET, SO_PRIORITY), i % 7);
+        CHECK_EQ(get_option(s->unix_pair[1], SOL_SOCKET, SO_MARK), 1000 + i);
+        CHECK_EQ(get_option(s->unix_pair[0], SOL_SOCKET, SO_MARK), 0);
+        CHECK_EQ(get_option(s->udp, IPPROTO_IP, IP_TOS), (i % 60) << 2);
+        CHECK_EQ(get_option(s->closed, IPPROTO_TCP, TCP_NODELAY), i % 2);
         CHECK_EQ(fcntl(s->in, F_GETOWN), i % 2 ? getpid() : 0);
         CHECK_EQ(fcntl(s->out, F_GETFL), O_RDWR | (i % 5 == 0 ? O_NONBLOCK : 0));
 }
@@ -146,7 +109,7 @@ int main(int argc, char **argv) {
                 set_up(&sets[i], i);
         test_ready();
         test_wait();
-        /* break: set(sets[17].out, IPPROTO_TCP, TCP_KEEPIDLE, 5); */
+        /* break: set_option(sets[17].out, IPPROTO_TCP, TCP_KEEPIDLE, 5); */
         for (int i = 0; i < MANY; i++) {
                 check_options(&sets[i], i);
                 check_data(&sets[i], i);

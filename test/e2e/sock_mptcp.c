@@ -4,13 +4,9 @@
  * MPTCP listeners, as Go programs have them, and what they accept from clients of plain TCP: connections that have
  * fallen back to TCP. And MPTCP sockets that have no connection.
  */
-#include <net/if.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -20,29 +16,16 @@ struct sockets {
         int fresh, bound, listener, client, server;
 };
 
-static union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-} a;
+static union address a;
 static socklen_t alen;
 
-static int option(int fd, int level, int name) {
-        socklen_t len = sizeof(int);
-        int value = 0;
-
-        SYS(getsockopt(fd, level, name, &value, &len));
-        return value;
-}
-
 static void set_up(struct sockets *s) {
-        struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_LOOPBACK };
         const int on = 1, port = 0;
 
         s->fresh = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
         if (s->fresh < 0)
                 test_skip("no MPTCP here: %s", strerror(errno));
-        SYS(ioctl(s->fresh, SIOCSIFFLAGS, &req));
+        loopback_up();
         SYS(setsockopt(s->fresh, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)));
         s->bound = SYS(socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP));
         a.in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -83,11 +66,11 @@ int main(int argc, char **argv) {
         test_wait();
         /* break: s.fresh = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP); */
         /* break: listen(s.listener, 24); */
-        CHECK_EQ(option(s.fresh, SOL_SOCKET, SO_PROTOCOL), IPPROTO_MPTCP);
-        CHECK_EQ(option(s.fresh, IPPROTO_TCP, TCP_NODELAY), 1);
-        CHECK_EQ(option(s.listener, SOL_SOCKET, SO_PROTOCOL), IPPROTO_MPTCP);
-        CHECK_EQ(option(s.listener, SOL_SOCKET, SO_REUSEADDR), 1);
-        CHECK_EQ(option(s.server, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+        CHECK_EQ(get_option(s.fresh, SOL_SOCKET, SO_PROTOCOL), IPPROTO_MPTCP);
+        CHECK_EQ(get_option(s.fresh, IPPROTO_TCP, TCP_NODELAY), 1);
+        CHECK_EQ(get_option(s.listener, SOL_SOCKET, SO_PROTOCOL), IPPROTO_MPTCP);
+        CHECK_EQ(get_option(s.listener, SOL_SOCKET, SO_REUSEADDR), 1);
+        CHECK_EQ(get_option(s.server, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
         SYS(getsockopt(s.listener, IPPROTO_TCP, TCP_INFO, &info, &len));
         CHECK_EQ(info.tcpi_sacked, 23);
         CHECK(recv(s.server, buf, 6, MSG_WAITALL) == 6 && strcmp(buf, "before") == 0, "got \"%s\"", buf);
@@ -103,7 +86,7 @@ int main(int argc, char **argv) {
                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         SYS(connect(client, &a.any, sizeof(a.in)));
         server = SYS(accept(s.listener, NULL, NULL));
-        CHECK_EQ(option(server, SOL_SOCKET, SO_PROTOCOL), IPPROTO_MPTCP);
+        CHECK_EQ(get_option(server, SOL_SOCKET, SO_PROTOCOL), IPPROTO_MPTCP);
         check_talk(client, server, "multipath");
         SYS(listen(s.bound, 1));
         test_pass();

@@ -8,12 +8,9 @@
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 enum { PORT = 0x7fc0ffee, TALKER = 4711, LISTENER = 4712, GROUPS = 40 };
 
@@ -28,19 +25,6 @@ static int make(int type, int protocol, uint32_t port, uint32_t groups) {
 
         SYS(bind(fd, (struct sockaddr *)&a, sizeof(a)));
         return fd;
-}
-
-static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "level %d option %d: %m", level,
-              name);
-}
-
-static int get(int fd, int level, int name) {
-        socklen_t len = sizeof(int);
-        int value = 0;
-
-        CHECK(getsockopt(fd, level, name, &value, &len) == 0, "level %d option %d: %m", level, name);
-        return value;
 }
 
 static struct sockaddr_nl end_of(int fd, bool peer) {
@@ -78,15 +62,15 @@ static void set_up(struct sockets *s) {
         const struct sock_fprog prog = { ELEMENTS(code), code };
 
         s->route = make(SOCK_DGRAM, NETLINK_ROUTE, 0, RTMGRP_LINK);
-        set(s->route, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, 33);
+        set_option(s->route, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, 33);
         s->route_port = end_of(s->route, false).nl_pid;
-        set(s->route, SOL_NETLINK, NETLINK_EXT_ACK, 1);
-        set(s->route, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
-        set(s->route, SOL_NETLINK, NETLINK_PKTINFO, 1);
+        set_option(s->route, SOL_NETLINK, NETLINK_EXT_ACK, 1);
+        set_option(s->route, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
+        set_option(s->route, SOL_NETLINK, NETLINK_PKTINFO, 1);
         s->uevent = make(SOCK_RAW, NETLINK_KOBJECT_UEVENT, PORT, 1);
-        set(s->uevent, SOL_SOCKET, SO_PASSCRED, 1);
-        set(s->uevent, SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20);
-        set(s->uevent, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+        set_option(s->uevent, SOL_SOCKET, SO_PASSCRED, 1);
+        set_option(s->uevent, SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20);
+        set_option(s->uevent, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
         SYS(fchown(s->uevent, 1234, 567));
         s->generic = make(SOCK_RAW, NETLINK_GENERIC, 0, 0);
         connect_to(s->generic, 0);
@@ -97,7 +81,7 @@ static void set_up(struct sockets *s) {
         connect_to(s->talker, LISTENER);
         connect_to(s->listener, TALKER);
         SYS(setsockopt(s->listener, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)));
-        set(s->listener, SOL_SOCKET, SO_LOCK_FILTER, 1);
+        set_option(s->listener, SOL_SOCKET, SO_LOCK_FILTER, 1);
         s->again = SYS(dup(s->route));
         s->diag = make(SOCK_RAW, NETLINK_SOCK_DIAG, 0, 0);
 }
@@ -165,15 +149,15 @@ static void check_options(const struct sockets *s) {
         socklen_t n = ELEMENTS(seen);
         struct stat st;
 
-        CHECK_EQ(get(s->route, SOL_SOCKET, SO_TYPE), SOCK_DGRAM);
-        CHECK_EQ(get(s->route, SOL_NETLINK, NETLINK_EXT_ACK), 1);
-        CHECK_EQ(get(s->route, SOL_NETLINK, NETLINK_GET_STRICT_CHK), 1);
-        CHECK_EQ(get(s->route, SOL_NETLINK, NETLINK_PKTINFO), 1);
-        CHECK_EQ(get(s->route, SOL_NETLINK, NETLINK_NO_ENOBUFS), 0);
-        CHECK_EQ(get(s->uevent, SOL_NETLINK, NETLINK_NO_ENOBUFS), 1);
-        CHECK_EQ(get(s->uevent, SOL_SOCKET, SO_PASSCRED), 1);
-        CHECK_EQ(get(s->uevent, SOL_SOCKET, SO_RCVBUF), 2 << 20);
-        CHECK_EQ(get(s->listener, SOL_SOCKET, SO_LOCK_FILTER), 1);
+        CHECK_EQ(get_option(s->route, SOL_SOCKET, SO_TYPE), SOCK_DGRAM);
+        CHECK_EQ(get_option(s->route, SOL_NETLINK, NETLINK_EXT_ACK), 1);
+        CHECK_EQ(get_option(s->route, SOL_NETLINK, NETLINK_GET_STRICT_CHK), 1);
+        CHECK_EQ(get_option(s->route, SOL_NETLINK, NETLINK_PKTINFO), 1);
+        CHECK_EQ(get_option(s->route, SOL_NETLINK, NETLINK_NO_ENOBUFS), 0);
+        CHECK_EQ(get_option(s->uevent, SOL_NETLINK, NETLINK_NO_ENOBUFS), 1);
+        CHECK_EQ(get_option(s->uevent, SOL_SOCKET, SO_PASSCRED), 1);
+        CHECK_EQ(get_option(s->uevent, SOL_SOCKET, SO_RCVBUF), 2 << 20);
+        CHECK_EQ(get_option(s->listener, SOL_SOCKET, SO_LOCK_FILTER), 1);
         SYS(getsockopt(s->listener, SOL_SOCKET, SO_GET_FILTER, seen, &n));
         CHECK(n == ELEMENTS(code) && memcmp(seen, code, sizeof(code)) == 0, "%u instructions", n);
         CHECK(setsockopt(s->listener, SOL_SOCKET, SO_DETACH_FILTER, &n, sizeof(n)) < 0 && errno == EPERM,
@@ -191,8 +175,8 @@ int main(int argc, char **argv) {
         set_up(&s);
         test_ready();
         test_wait();
-        /* break: set(s.route, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, 33); */
-        /* break: set(s.uevent, SOL_NETLINK, NETLINK_NO_ENOBUFS, 0); */
+        /* break: set_option(s.route, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, 33); */
+        /* break: set_option(s.uevent, SOL_NETLINK, NETLINK_NO_ENOBUFS, 0); */
         CHECK_EQ(end_of(s.route, false).nl_pid, s.route_port);
         CHECK_EQ(end_of(s.uevent, false).nl_pid, PORT);
         CHECK_EQ(end_of(s.plain, false).nl_pid, 0);

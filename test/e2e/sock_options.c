@@ -4,14 +4,11 @@
  * Options of TCP and UDP sockets: many are set to something unusual, then every option number of every level is read, and
  * must read the same afterwards, but for those that count or measure.
  */
-#include <arpa/inet.h>
 #include <linux/filter.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 enum { NAMES = 130, VALUE = 64, KINDS = 9 };
 
@@ -63,86 +60,58 @@ static struct seen look(int fd, int level, int name) {
         return s;
 }
 
-static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "fd %d: level %d option %d to %d: %m",
-              fd, level, name, value);
-}
-
 static void set_common(int fd, int n) {
         struct timeval tv = { .tv_sec = 1 + n, .tv_usec = 400000 };
         struct linger linger = { .l_onoff = 1, .l_linger = 7 };
         struct sock_filter accept_all = BPF_STMT(BPF_RET | BPF_K, 0xffffffff);
         struct sock_fprog prog = { .len = 1, .filter = &accept_all };
 
-        set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-        set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-        set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
-        set(fd, SOL_SOCKET, SO_PRIORITY, 5);
-        set(fd, SOL_SOCKET, SO_MARK, 77);
-        set(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
-        set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
-        set(fd, SOL_SOCKET, SO_BROADCAST, 1);
-        set(fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, 1);
+        set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+        set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+        set_option(fd, SOL_SOCKET, SO_PRIORITY, 5);
+        set_option(fd, SOL_SOCKET, SO_MARK, 77);
+        set_option(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+        set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+        set_option(fd, SOL_SOCKET, SO_BROADCAST, 1);
+        set_option(fd, SOL_SOCKET, SO_SELECT_ERR_QUEUE, 1);
         if (n % 2)
-                set(fd, SOL_SOCKET, SO_RCVBUF, 150000 + n * 2);
+                set_option(fd, SOL_SOCKET, SO_RCVBUF, 150000 + n * 2);
         if (n % 3)
-                set(fd, SOL_SOCKET, SO_SNDBUF, 140000 + n * 2);
+                set_option(fd, SOL_SOCKET, SO_SNDBUF, 140000 + n * 2);
         SYS(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)));
         SYS(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)));
         SYS(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
         SYS(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)));
-        set(fd, IPPROTO_IP, IP_TOS, 0x10);
-        set(fd, IPPROTO_IP, IP_TTL, 55);
-        set(fd, IPPROTO_IP, IP_PKTINFO, 1);
-        set(fd, IPPROTO_IP, IP_FREEBIND, 1);
-        set(fd, IPPROTO_IP, IP_RECVERR, 1);
-        set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+        set_option(fd, IPPROTO_IP, IP_TOS, 0x10);
+        set_option(fd, IPPROTO_IP, IP_TTL, 55);
+        set_option(fd, IPPROTO_IP, IP_PKTINFO, 1);
+        set_option(fd, IPPROTO_IP, IP_FREEBIND, 1);
+        set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
+        set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
 }
 
 static void set_v6(int fd) {
-        set(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 44);
-        set(fd, IPPROTO_IPV6, IPV6_TCLASS, 0x20);
-        set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-        set(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
-        set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
-        set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+        set_option(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 44);
+        set_option(fd, IPPROTO_IPV6, IPV6_TCLASS, 0x20);
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+        set_option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
 }
 
 static void set_tcp(int fd) {
-        set(fd, SOL_SOCKET, SO_RCVLOWAT, 3);
-        set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-        set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1234);
-        set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 23);
-        set(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
-        set(fd, IPPROTO_TCP, TCP_SYNCNT, 3);
-        set(fd, IPPROTO_TCP, TCP_LINGER2, 17);
-        set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 54321);
-        set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 99999);
-        set(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
+        set_option(fd, SOL_SOCKET, SO_RCVLOWAT, 3);
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1234);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 23);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
+        set_option(fd, IPPROTO_TCP, TCP_SYNCNT, 3);
+        set_option(fd, IPPROTO_TCP, TCP_LINGER2, 17);
+        set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 54321);
+        set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 99999);
+        set_option(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
         CHECK(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == 0, "reno: %m");
-}
-
-static int bound(int family, int type) {
-        struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-        int fd = SYS(socket(family, type, 0));
-
-        if (family == AF_INET6)
-                set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-        SYS(bind(fd, family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
-                 family == AF_INET ? sizeof(in) : sizeof(in6)));
-        return fd;
-}
-
-static int connected(int listener) {
-        struct sockaddr_storage addr;
-        socklen_t len = sizeof(addr);
-        int fd;
-
-        SYS(getsockname(listener, (struct sockaddr *)&addr, &len));
-        fd = SYS(socket(addr.ss_family, SOCK_STREAM, 0));
-        SYS(connect(fd, (struct sockaddr *)&addr, len));
-        return fd;
 }
 
 int main(int argc, char **argv) {
@@ -170,26 +139,26 @@ int main(int argc, char **argv) {
                 if (!udp)
                         set_tcp(fds[i]);
                 else {
-                        set(fds[i], IPPROTO_IP, IP_MULTICAST_TTL, 9);
-                        set(fds[i], IPPROTO_IP, IP_MULTICAST_LOOP, 0);
-                        set(fds[i], IPPROTO_IP, IP_RECVTTL, 1);
-                        set(fds[i], IPPROTO_UDP, 103, 1200);
-                        set(fds[i], IPPROTO_UDP, 104, 1);
-                        set(fds[i], SOL_SOCKET, SO_REUSEPORT, 1);
+                        set_option(fds[i], IPPROTO_IP, IP_MULTICAST_TTL, 9);
+                        set_option(fds[i], IPPROTO_IP, IP_MULTICAST_LOOP, 0);
+                        set_option(fds[i], IPPROTO_IP, IP_RECVTTL, 1);
+                        set_option(fds[i], IPPROTO_UDP, 103, 1200);
+                        set_option(fds[i], IPPROTO_UDP, 104, 1);
+                        set_option(fds[i], SOL_SOCKET, SO_REUSEPORT, 1);
                 }
         }
-        set(fds[4], IPPROTO_TCP, TCP_CORK, 1);
-        set(fds[3], IPPROTO_TCP, TCP_DEFER_ACCEPT, 20);
-        set(fds[2], IPPROTO_TCP, TCP_FASTOPEN, 12);
+        set_option(fds[4], IPPROTO_TCP, TCP_CORK, 1);
+        set_option(fds[3], IPPROTO_TCP, TCP_DEFER_ACCEPT, 20);
+        set_option(fds[2], IPPROTO_TCP, TCP_FASTOPEN, 12);
         for (int i = 0; i < KINDS; i++)
                 for (size_t l = 0; l < ELEMENTS(levels); l++)
                         for (int n = 0; n < NAMES; n++)
                                 before[i][l][n] = look(fds[i], levels[l], n);
         test_ready();
         test_wait();
-        /* break: set(fds[7], IPPROTO_IP, IP_RECVTTL, 0); */
-        /* break: set(fds[4], IPPROTO_TCP, TCP_KEEPCNT, 5); */
-        /* break: set(fds[5], SOL_SOCKET, SO_RCVBUF, 200000); */
+        /* break: set_option(fds[7], IPPROTO_IP, IP_RECVTTL, 0); */
+        /* break: set_option(fds[4], IPPROTO_TCP, TCP_KEEPCNT, 5); */
+        /* break: set_option(fds[5], SOL_SOCKET, SO_RCVBUF, 200000); */
         for (int i = 0; i < KINDS; i++)
                 for (size_t l = 0; l < ELEMENTS(levels); l++)
                         for (int n = 0; n < NAMES; n++) {

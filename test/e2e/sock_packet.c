@@ -4,16 +4,12 @@
  * packet sockets: protocols and devices, filters, memberships, a fanout group, every option, rings that nobody has
  * mapped; and that packets go on coming to those, and only those, that asked for them.
  */
-#include <arpa/inet.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <net/if.h>
 #include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 enum {
         WANTED = 0x88b5, /* local experiments */
@@ -69,22 +65,12 @@ static struct sock_filter code[] = {
         BPF_STMT(BPF_RET | BPF_K, 0xffffffff),  BPF_STMT(BPF_RET | BPF_K, 0),
 };
 
-static void up(void) {
-        int control = SYS(socket(AF_INET, SOCK_DGRAM, 0));
-        struct ifreq req = { .ifr_name = "lo" };
-
-        SYS(ioctl(control, SIOCGIFFLAGS, &req));
-        req.ifr_flags |= IFF_UP;
-        SYS(ioctl(control, SIOCSIFFLAGS, &req));
-        close(control);
-}
-
 static void set_up(struct sockets *s) {
         const struct sock_fprog prog = { ELEMENTS(code), code };
         struct tpacket_req req = { BLOCK, BLOCKS, FRAME, BLOCK / FRAME * BLOCKS };
         struct tpacket_req3 req3 = { BLOCK, BLOCKS, FRAME, BLOCK / FRAME * BLOCKS, 60, 16, 1 };
 
-        up();
+        loopback_up();
         s->filtered = SYS(socket(AF_PACKET, SOCK_RAW, 0));
         SYS(setsockopt(s->filtered, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)));
         {

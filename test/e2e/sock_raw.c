@@ -4,17 +4,12 @@
  * Raw and ping sockets of IPv4 and IPv6: protocols, addresses, connected without a port, filters of ICMP types,
  * checksums, IP_HDRINCL, the ids of ping sockets; a ping socket of a group that may make them when root's may not.
  */
-#include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/icmp6.h>
-#include <netinet/in.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 /* <linux/icmp.h>, which does not go together with <net/if.h>. */
 struct icmp_filter {
@@ -28,26 +23,11 @@ struct sockets {
         int raw, tcp, header, icmp, icmp6, sum, ping, ping6, cooked;
 };
 
-static union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-} a;
+static union address a;
 static socklen_t alen;
 
 static void address(const char *text, uint16_t port) {
-        memset(&a, 0, sizeof(a));
-        if (strchr(text, ':')) {
-                a.in6.sin6_family = AF_INET6;
-                a.in6.sin6_port = htons(port);
-                SYS(inet_pton(AF_INET6, text, &a.in6.sin6_addr));
-                alen = sizeof(a.in6);
-        } else {
-                a.in.sin_family = AF_INET;
-                a.in.sin_port = htons(port);
-                SYS(inet_pton(AF_INET, text, &a.in.sin_addr));
-                alen = sizeof(a.in);
-        }
+        alen = address_of(&a, text, port);
 }
 
 static void bind_to(int fd, const char *text, uint16_t port) {
@@ -58,29 +38,6 @@ static void bind_to(int fd, const char *text, uint16_t port) {
 static void connect_to(int fd, const char *text) {
         address(text, 0);
         SYS(connect(fd, &a.any, alen));
-}
-
-static void up(void) {
-        int control = SYS(socket(AF_INET, SOCK_DGRAM, 0));
-        struct ifreq req = { .ifr_name = "lo" };
-
-        SYS(ioctl(control, SIOCGIFFLAGS, &req));
-        req.ifr_flags |= IFF_UP;
-        SYS(ioctl(control, SIOCSIFFLAGS, &req));
-        close(control);
-}
-
-static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "level %d option %d: %m", level,
-              name);
-}
-
-static int get(int fd, int level, int name) {
-        int value = 0;
-        socklen_t len = sizeof(value);
-
-        CHECK(getsockopt(fd, level, name, &value, &len) == 0, "level %d option %d: %m", level, name);
-        return value;
 }
 
 /* Only that group may, not root. */
@@ -102,16 +59,16 @@ static void set_up(struct sockets *s) {
         struct icmp_filter f4 = { .data = ~(1U << ICMP_ECHOREPLY) };
         struct icmp6_filter f6;
 
-        up();
+        loopback_up();
         s->raw = SYS(socket(AF_INET, SOCK_RAW, PROTOCOL));
         bind_to(s->raw, "127.0.0.1", 0);
         s->tcp = SYS(socket(AF_INET, SOCK_RAW, IPPROTO_TCP));
-        set(s->tcp, IPPROTO_IP, IP_TTL, 33);
+        set_option(s->tcp, IPPROTO_IP, IP_TTL, 33);
         SYS(fcntl(s->tcp, F_SETFL, O_NONBLOCK));
         s->header = SYS(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
         s->cooked = SYS(socket(AF_INET, SOCK_RAW, PROTOCOL));
-        set(s->cooked, IPPROTO_IP, IP_HDRINCL, 1);
-        set(s->cooked, IPPROTO_IP, 22 /* IP_NODEFRAG */, 1);
+        set_option(s->cooked, IPPROTO_IP, IP_HDRINCL, 1);
+        set_option(s->cooked, IPPROTO_IP, 22 /* IP_NODEFRAG */, 1);
         connect_to(s->cooked, "127.0.0.1");
         s->icmp = SYS(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
         SYS(setsockopt(s->icmp, SOL_RAW, ICMP_FILTER, &f4, sizeof(f4)));
@@ -120,7 +77,7 @@ static void set_up(struct sockets *s) {
         ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &f6);
         SYS(setsockopt(s->icmp6, IPPROTO_ICMPV6, ICMP6_FILTER, &f6, sizeof(f6)));
         s->sum = SYS(socket(AF_INET6, SOCK_RAW, PROTOCOL));
-        set(s->sum, IPPROTO_IPV6, IPV6_CHECKSUM, 2);
+        set_option(s->sum, IPPROTO_IPV6, IPV6_CHECKSUM, 2);
         bind_to(s->sum, "::1", 0);
         connect_to(s->sum, "::1");
         s->ping = make_ping(AF_INET, IPPROTO_ICMP);
@@ -190,13 +147,13 @@ static void check_sizes(const struct sockets *s) {
 
         SYS(getsockopt(s->icmp, SOL_RAW, ICMP_FILTER, &f4, &len));
         CHECK_EQ(f4.data, ~(1U << ICMP_ECHOREPLY));
-        CHECK_EQ(get(s->tcp, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
-        CHECK_EQ(get(s->tcp, IPPROTO_IP, IP_TTL), 33);
+        CHECK_EQ(get_option(s->tcp, SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+        CHECK_EQ(get_option(s->tcp, IPPROTO_IP, IP_TTL), 33);
         CHECK(SYS(fcntl(s->tcp, F_GETFL)) & O_NONBLOCK, "it is blocking");
-        CHECK_EQ(get(s->header, IPPROTO_IP, IP_HDRINCL), 1);
-        CHECK_EQ(get(s->raw, IPPROTO_IP, IP_HDRINCL), 0);
-        CHECK_EQ(get(s->cooked, IPPROTO_IP, 22), 1);
-        CHECK_EQ(get(s->sum, IPPROTO_IPV6, IPV6_CHECKSUM), 2);
+        CHECK_EQ(get_option(s->header, IPPROTO_IP, IP_HDRINCL), 1);
+        CHECK_EQ(get_option(s->raw, IPPROTO_IP, IP_HDRINCL), 0);
+        CHECK_EQ(get_option(s->cooked, IPPROTO_IP, 22), 1);
+        CHECK_EQ(get_option(s->sum, IPPROTO_IPV6, IPV6_CHECKSUM), 2);
         SYS(fstat(s->ping, &st));
         CHECK(st.st_uid == 1234 && st.st_gid == GROUP, "owner %u:%u", st.st_uid, st.st_gid);
         alen = sizeof(a);
@@ -214,8 +171,8 @@ int main(int argc, char **argv) {
         set_up(&s);
         test_ready();
         test_wait();
-        /* break: set(s.sum, IPPROTO_IPV6, IPV6_CHECKSUM, -1); */
-        /* break: set(s.cooked, IPPROTO_IP, IP_HDRINCL, 0); */
+        /* break: set_option(s.sum, IPPROTO_IPV6, IPV6_CHECKSUM, -1); */
+        /* break: set_option(s.cooked, IPPROTO_IP, IP_HDRINCL, 0); */
         /* break: { struct icmp_filter f = { 0 }; setsockopt(s.icmp, SOL_RAW, ICMP_FILTER, &f, sizeof(f)); } */
         check_sizes(&s);
         check_ping(s.ping, s.icmp, false, PING_ID, "127.0.0.1");

@@ -4,12 +4,9 @@
  * Urgent data of TCP that waits: its byte, its mark, what is before and behind it; in line and not, read and unread, at the
  * beginning and at the end of the queue, over IPv6, in a connection that its peer has closed; and no second SIGURG.
  */
-#include <netinet/in.h>
 #include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 enum kind { PLAIN, IN_LINE, READ, HEAD, LAST, IPV6, OWNED, CLOSED, READ_HEAD, NONE, KINDS };
 
@@ -22,29 +19,11 @@ static void on_urg(int sig E2E_UNUSED) {
         signals++;
 }
 
-static union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-} a;
-static socklen_t alen;
-
 static void make_pair(int family, int *ret, int *ret_peer) {
-        const struct in6_addr loopback = IN6ADDR_LOOPBACK_INIT;
-        int listener = SYS(socket(family, SOCK_STREAM, 0));
+        int listener = bound(family, SOCK_STREAM);
 
-        memset(&a, 0, sizeof(a));
-        a.any.sa_family = (sa_family_t)family;
-        if (family == AF_INET)
-                a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        else
-                a.in6.sin6_addr = loopback;
-        alen = family == AF_INET ? sizeof(a.in) : sizeof(a.in6);
-        SYS(bind(listener, &a.any, alen));
         SYS(listen(listener, 1));
-        SYS(getsockname(listener, &a.any, &alen));
-        *ret_peer = SYS(socket(family, SOCK_STREAM, 0));
-        SYS(connect(*ret_peer, &a.any, alen));
+        *ret_peer = connected(listener);
         *ret = SYS(accept(listener, NULL, NULL));
         close(listener);
 }
@@ -89,15 +68,9 @@ static bool has_urgent(int i) {
 }
 
 static void set_up(void) {
-        struct ifreq_like {
-                char name[16];
-                short flags;
-                char rest[22];
-        } req = { .name = "lo", .flags = 0x9 /* IFF_UP | IFF_LOOPBACK */ };
-        int control = SYS(socket(AF_INET, SOCK_DGRAM, 0)), on = 1;
+        const int on = 1;
 
-        SYS(ioctl(control, 0x8914 /* SIOCSIFFLAGS */, &req));
-        close(control);
+        loopback_up();
         signal(SIGURG, on_urg);
         for (int i = 0; i < KINDS; i++) {
                 make_pair(i == IPV6 ? AF_INET6 : AF_INET, &ours[i], &peer[i]);

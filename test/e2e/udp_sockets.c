@@ -4,13 +4,9 @@
  * UDP and UDP-Lite sockets: unbound, bound, connected, several on one port (SO_REUSEPORT, SO_REUSEADDR with multicast),
  * groups with and without sources, shut-down halves, owner; and listening TCP sockets on shared ports.
  */
-#include <arpa/inet.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 struct udp {
         int plain, bound, client, server, v6, mapped, lite, shut_rd, shut_wr;
@@ -22,44 +18,18 @@ struct udp {
 
 static const char GROUP[] = "239.1.2.3", SOURCE_GROUP[] = "232.1.2.3", GROUP6[] = "ff15::99";
 
-static union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-} a;
+static union address a;
 static socklen_t alen;
 
 static void address(const char *text, uint16_t port) {
-        memset(&a, 0, sizeof(a));
-        if (strchr(text, ':')) {
-                a.in6.sin6_family = AF_INET6;
-                a.in6.sin6_port = htons(port);
-                SYS(inet_pton(AF_INET6, text, &a.in6.sin6_addr));
-                alen = sizeof(a.in6);
-        } else {
-                a.in.sin_family = AF_INET;
-                a.in.sin_port = htons(port);
-                SYS(inet_pton(AF_INET, text, &a.in.sin_addr));
-                alen = sizeof(a.in);
-        }
-}
-
-static uint16_t port_of(int fd) {
-        alen = sizeof(a);
-        SYS(getsockname(fd, &a.any, &alen));
-        return ntohs(a.in.sin_port);
-}
-
-static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "level %d option %d: %m", level,
-              name);
+        alen = address_of(&a, text, port);
 }
 
 static int make(int family, int type, int protocol, const char *text, uint16_t port, int option) {
         int fd = SYS(socket(family, type, protocol));
 
         if (option)
-                set(fd, SOL_SOCKET, option, 1);
+                set_option(fd, SOL_SOCKET, option, 1);
         if (text) {
                 address(text, port);
                 SYS(bind(fd, &a.any, alen));
@@ -151,12 +121,12 @@ static void set_up(struct udp *u) {
                 SYS(listen(u->listen[i], 7 + i));
         }
         u->listen6 = make(AF_INET6, SOCK_STREAM, 0, NULL, 0, 0);
-        set(u->listen6, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        set_option(u->listen6, IPPROTO_IPV6, IPV6_V6ONLY, 1);
         address("::", u->listen_port);
         SYS(bind(u->listen6, &a.any, alen));
         SYS(listen(u->listen6, 9));
         u->only4 = make(AF_INET, SOCK_STREAM, 0, "127.0.0.1", 0, SO_REUSEADDR);
-        set(u->only4, SOL_SOCKET, SO_REUSEADDR, 0);
+        set_option(u->only4, SOL_SOCKET, SO_REUSEADDR, 0);
         SYS(fchown(u->only4, 1234, 567));
 }
 

@@ -4,15 +4,10 @@
  * Datagrams that were received and not read: of sockets bound to an address and to any, connected, in a SO_REUSEPORT
  * group, of a device, with a filter; empty ones, large ones, many; their order, their senders, and where they went.
  */
-#include <arpa/inet.h>
 #include <linux/filter.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <netinet/udp.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
 
-#include "e2e.h"
+#include "e2e_net.h"
 
 enum { GROUP = 3, MANY = 150, LARGE = 65000, LARGE6 = 65480 };
 
@@ -20,46 +15,13 @@ struct sockets {
         int bound, any, connected, group[GROUP], device, v6, mapped, lite, many, peeked, gro;
 };
 
-union address {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-};
-
-static socklen_t to_address(union address *a, const char *text, uint16_t port) {
-        memset(a, 0, sizeof(*a));
-        if (strchr(text, ':')) {
-                a->in6.sin6_family = AF_INET6;
-                a->in6.sin6_port = htons(port);
-                SYS(inet_pton(AF_INET6, text, &a->in6.sin6_addr));
-                return sizeof(a->in6);
-        }
-        a->in.sin_family = AF_INET;
-        a->in.sin_port = htons(port);
-        SYS(inet_pton(AF_INET, text, &a->in.sin_addr));
-        return sizeof(a->in);
-}
-
-static uint16_t port_of(int fd) {
-        union address a;
-        socklen_t len = sizeof(a);
-
-        SYS(getsockname(fd, &a.any, &len));
-        return ntohs(a.in.sin_port);
-}
-
-static void set(int fd, int level, int name, int value) {
-        CHECK(setsockopt(fd, level, name, &value, sizeof(value)) == 0, "level %d option %d: %m", level,
-              name);
-}
-
 static int make(const char *text, uint16_t port, int protocol, int option) {
         union address a;
-        socklen_t len = to_address(&a, text, port);
+        socklen_t len = address_of(&a, text, port);
         int fd = SYS(socket(a.any.sa_family, SOCK_DGRAM, protocol));
 
         if (option)
-                set(fd, SOL_SOCKET, option, 1);
+                set_option(fd, SOL_SOCKET, option, 1);
         SYS(bind(fd, &a.any, len));
         return fd;
 }
@@ -69,7 +31,7 @@ static void send_from(const char *from, uint16_t from_port, const char *to, uint
                       const void *data, size_t size) {
         int fd = make(from, from_port, protocol, SO_REUSEADDR);
         union address a;
-        socklen_t len = to_address(&a, to, port);
+        socklen_t len = address_of(&a, to, port);
 
         CHECK(sendto(fd, data, size, 0, &a.any, len) == (ssize_t)size, "send to %s: %m", to);
         close(fd);
@@ -135,7 +97,7 @@ static void send_many(const struct sockets *s) {
         uint16_t port = port_of(s->many);
         int fd = make("127.0.0.9", 0, 0, 0);
         union address a;
-        socklen_t len = to_address(&a, "127.0.0.1", port);
+        socklen_t len = address_of(&a, "127.0.0.1", port);
 
         for (int i = 0; i < MANY; i++)
                 CHECK(sendto(fd, &i, sizeof(i), 0, &a.any, len) == sizeof(i), "send: %m");
@@ -147,11 +109,11 @@ static void send_segments(const struct sockets *s) {
         int fd = make("127.0.0.1", 4001, 0, 0);
         char data[3500];
         union address a;
-        socklen_t len = to_address(&a, "127.0.0.1", port_of(s->gro));
+        socklen_t len = address_of(&a, "127.0.0.1", port_of(s->gro));
 
         for (size_t i = 0; i < sizeof(data); i++)
                 data[i] = (char)(i / 1000 + '0');
-        set(fd, IPPROTO_UDP, 103 /* UDP_SEGMENT */, 1000);
+        set_option(fd, IPPROTO_UDP, 103 /* UDP_SEGMENT */, 1000);
         CHECK(sendto(fd, data, sizeof(data), 0, &a.any, len) == sizeof(data), "send: %m");
         close(fd);
 }
@@ -179,7 +141,6 @@ static void set_up_group(struct sockets *s) {
 }
 
 static void set_up(struct sockets *s) {
-        struct ifreq req = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_LOOPBACK };
         struct sock_filter no_x[] = { BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 8),
                                       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 'x', 0, 1),
                                       BPF_STMT(BPF_RET | BPF_K, 0), BPF_STMT(BPF_RET | BPF_K, 0xffffffff) };
@@ -187,7 +148,7 @@ static void set_up(struct sockets *s) {
         union address a;
 
         s->bound = make("127.0.0.1", 0, 0, 0);
-        SYS(ioctl(s->bound, SIOCSIFFLAGS, &req));
+        loopback_up();
         for (size_t i = 0; i < sizeof(large); i++)
                 large[i] = (char)(i * 7 + i / 251);
         SEND("127.0.0.5", "127.0.0.1", s->bound, "first");
@@ -195,13 +156,13 @@ static void set_up(struct sockets *s) {
         send_from("127.0.0.6", 4002, "127.0.0.1", port_of(s->bound), 0, large, LARGE);
         SEND("127.0.0.5", "127.0.0.1", s->bound, "last");
         s->any = make("0.0.0.0", 0, 0, 0);
-        set(s->any, IPPROTO_IP, IP_PKTINFO, 1);
-        set(s->any, IPPROTO_IP, IP_RECVTTL, 1);
+        set_option(s->any, IPPROTO_IP, IP_PKTINFO, 1);
+        set_option(s->any, IPPROTO_IP, IP_RECVTTL, 1);
         SEND("127.0.0.5", "127.0.0.77", s->any, "to 77");
         s->connected = make("127.0.0.1", 0, 0, 0);
         SYS(setsockopt(s->connected, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)));
         SEND("127.0.0.5", "127.0.0.1", s->connected, "from somebody else");
-        SYS(connect(s->connected, &a.any, to_address(&a, "127.0.0.8", 4001)));
+        SYS(connect(s->connected, &a.any, address_of(&a, "127.0.0.8", 4001)));
         SEND("127.0.0.8", "127.0.0.1", s->connected, "from the peer");
         set_up_group(s);
         s->device = make("0.0.0.0", 0, 0, 0);
@@ -220,9 +181,9 @@ static void set_up(struct sockets *s) {
         s->peeked = make("127.0.0.1", 0, 0, 0);
         SEND("127.0.0.5", "127.0.0.1", s->peeked, "one");
         SEND("127.0.0.5", "127.0.0.1", s->peeked, "two");
-        set(s->peeked, SOL_SOCKET, SO_PEEK_OFF, 3);
+        set_option(s->peeked, SOL_SOCKET, SO_PEEK_OFF, 3);
         s->gro = make("127.0.0.1", 0, 0, 0);
-        set(s->gro, IPPROTO_UDP, 104 /* UDP_GRO */, 1);
+        set_option(s->gro, IPPROTO_UDP, 104 /* UDP_GRO */, 1);
         send_segments(s);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -339,6 +340,29 @@ static void test_io_write(void **state) {
         assert_int_equal(pread_full(fd, buf, 1, -1), -EINVAL);
 }
 
+static void test_io_advance(void **state) {
+        char buf[10];
+        struct iovec iov[] = { { buf, 3 }, { buf + 3, 4 }, { buf + 7, 3 } };
+        size_t first = 0;
+
+        (void)state;
+        iov_advance(iov, &first, 0);
+        assert_int_equal(first, 0);
+        iov_advance(iov, &first, 2);
+        assert_int_equal(first, 0);
+        assert_ptr_equal(iov[0].iov_base, buf + 2);
+        assert_int_equal(iov[0].iov_len, 1);
+        iov_advance(iov, &first, 1);
+        assert_int_equal(first, 1);
+        assert_int_equal(iov[1].iov_len, 4);
+        iov_advance(iov, &first, 5);
+        assert_int_equal(first, 2);
+        assert_ptr_equal(iov[2].iov_base, buf + 8);
+        assert_int_equal(iov[2].iov_len, 2);
+        iov_advance(iov, &first, 2);
+        assert_int_equal(first, 3);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_error_first_wins),
@@ -354,6 +378,7 @@ int main(void) {
                 cmocka_unit_test(test_io_read),
                 cmocka_unit_test(test_io_read_all),
                 cmocka_unit_test(test_io_write),
+                cmocka_unit_test(test_io_advance),
         };
 
         return cmocka_run_group_tests_name("error", tests, NULL, NULL);

@@ -57,6 +57,57 @@ static void test_add(void **state) {
         assert_int_equal(mem_runs_at_offset(&runs, P(6) - 1), 3);
 }
 
+static void assert_piece(const struct mem_run_vec *runs, const struct mem_piece *piece, uint64_t offset,
+                         const uint64_t (*want)[2], size_t n) {
+        struct iovec iov[8];
+        uint64_t bytes = 0;
+
+        assert_int_equal(piece->nr, n);
+        assert_int_equal(piece->offset, P(offset));
+        mem_piece_places(runs, piece, iov);
+        for (size_t i = 0; i < n; i++) {
+                assert_int_equal((uintptr_t)iov[i].iov_base, P(want[i][0]));
+                assert_int_equal(iov[i].iov_len, P(want[i][1]));
+                bytes += iov[i].iov_len;
+        }
+        assert_int_equal(piece->bytes, bytes);
+}
+
+/* Pieces end at the limits, and where the file goes on elsewhere. */
+static void test_cut(void **state) {
+        _cleanup_runs_ struct mem_run_vec runs = { 0 };
+        struct mem_piece piece;
+        uint64_t skip = 0;
+        size_t i = 0;
+
+        assert_int_equal(mem_runs_bytes(&runs), 0);
+        assert_int_equal(mem_runs_add(&runs, P(1), P(4), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(10), P(20), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(30), P(31), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(40), P(41), 0), 0);
+        assert_int_equal(mem_runs_add(&runs, P(50), P(52), 0), 0);
+        assert_int_equal(mem_runs_place(&runs), P(17));
+        assert_int_equal(mem_runs_bytes(&runs), P(17));
+        runs.v[4].offset += P(100);
+
+        piece = mem_runs_cut(&runs, &i, &skip, 3, P(5)); /* bytes */
+        assert_piece(&runs, &piece, 0, (const uint64_t[][2]){ { 1, 3 }, { 10, 2 } }, 2);
+        assert_int_equal(i, 1);
+        assert_int_equal(skip, P(2));
+        piece = mem_runs_cut(&runs, &i, &skip, 3, P(5)); /* in the midst of a run */
+        assert_piece(&runs, &piece, 5, (const uint64_t[][2]){ { 12, 5 } }, 1);
+        piece = mem_runs_cut(&runs, &i, &skip, 2, P(5)); /* runs */
+        assert_piece(&runs, &piece, 10, (const uint64_t[][2]){ { 17, 3 }, { 30, 1 } }, 2);
+        assert_int_equal(i, 3);
+        assert_int_equal(skip, 0);
+        piece = mem_runs_cut(&runs, &i, &skip, 3, P(5)); /* the file */
+        assert_piece(&runs, &piece, 14, (const uint64_t[][2]){ { 40, 1 } }, 1);
+        piece = mem_runs_cut(&runs, &i, &skip, 3, P(2)); /* exactly as much as there is */
+        assert_piece(&runs, &piece, 115, (const uint64_t[][2]){ { 50, 2 } }, 1);
+        assert_int_equal(i, runs.n);
+        assert_int_equal(skip, 0);
+}
+
 static void test_gaps(void **state) {
         _cleanup_runs_ struct mem_run_vec runs = { 0 }, all = { 0 }, cow = { 0 }, whole = { 0 };
         const uint64_t want_all[][3] = { { 0, 2, 0 }, { 6, 8, 0 }, { 9, 12, 0 } };
@@ -162,9 +213,9 @@ static void test_same_area(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_add),       cmocka_unit_test(test_gaps),
-                cmocka_unit_test(test_split_cow), cmocka_unit_test(test_find_gap),
-                cmocka_unit_test(test_same_area),
+                cmocka_unit_test(test_add),      cmocka_unit_test(test_cut),
+                cmocka_unit_test(test_gaps),     cmocka_unit_test(test_split_cow),
+                cmocka_unit_test(test_find_gap), cmocka_unit_test(test_same_area),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
