@@ -15,6 +15,7 @@ enum {
         YIELD_ROUNDS = 100,
         SLEEP_MIN_US = 100,
         SLEEP_MAX_US = 5000, /* how often the life of the other side is looked at */
+        YIELD_SHORT_US = 300,
 };
 
 int compel_guard_take(struct compel_guard *guard, void *boundary) {
@@ -65,6 +66,20 @@ void compel_futex_wake(uint32_t *word) {
         syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+static uint64_t now_us(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+bool compel_yield(void) {
+        uint64_t before = now_us();
+
+        sched_yield();
+        return now_us() - before <= YIELD_SHORT_US;
+}
+
 static bool answered(const struct compel_lane *lane, uint32_t command) {
         return __atomic_load_n(&lane->done, __ATOMIC_SEQ_CST) == command;
 }
@@ -76,10 +91,10 @@ int compel_await(struct compel_lane *lane, uint32_t command, bool yield, bool (*
         for (unsigned int i = 0; i < rounds; i++) {
                 if (answered(lane, command))
                         return 0;
-                if (yield)
-                        sched_yield();
-                else
+                if (!yield)
                         __builtin_ia32_pause();
+                else if (!compel_yield())
+                        break;
         }
         __atomic_store_n(&lane->waiting, 1, __ATOMIC_SEQ_CST);
         while (r == 0 && !answered(lane, command)) {

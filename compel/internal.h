@@ -106,5 +106,11 @@ int compel_go_on(struct compel_thread *t);
 /* Is a thread that was resumed neither dead nor stopped again? */
 bool compel_is_running(const struct compel_thread *t);
 
+/*
+ * Let others run, as long as that takes hardly any time. false: somebody else has had the CPU for long. Whoever waits had
+ * better sleep from now on: it is woken at once, but who yields comes behind all that compute, by some ms each time.
+ */
+bool compel_yield(void);
+
 /* A value of the auxiliary vector of a process (/proc/PID/auxv), 0 if it has none of this type. */
 uint64_t compel_read_auxv(pid_t pid, uint64_t type);

@@ -164,6 +164,7 @@ static int look(const struct compel_thread *t, int *ret_status) {
  */
 static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_status) {
         struct timespec nap = { 0, 100 * 1000 };
+        bool yield = true;
 
         for (unsigned int i = 0;; i++) {
                 int r = look(t, ret_status);
@@ -178,8 +179,8 @@ static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_stat
                 }
                 if (r < 0 && r != -EINTR)
                         return r;
-                if (i < POLL_SPINS) {
-                        sched_yield();
+                if (yield && i < POLL_SPINS) {
+                        yield = compel_yield();
                         continue;
                 }
                 if (i % LOOK_EVERY == 0 && !compel_tid_alive(t->tid)) {

@@ -77,6 +77,8 @@ static inline void hear(void) {
 
 /* ---- dump ---- */
 
+enum { STOP_MS = 60000 }; /* for what takes microseconds on an idle machine */
+
 static struct dump dump;
 static struct dump_task dumped;
 
@@ -102,7 +104,7 @@ static inline void stop_all(struct dump_task *t, pid_t pid) {
                         continue;
                 }
                 assert_int_equal(compel_seize(&th->stop, th->tid, 0), 0);
-                assert_int_equal(compel_wait_stop(&th->stop, 5000), 0);
+                assert_int_equal(compel_wait_stop(&th->stop, STOP_MS), 0);
                 t->nr_threads++;
         }
         t->leader_dead = t->threads[0].tid != pid;
@@ -313,7 +315,7 @@ static inline void finish(void) {
         for (size_t i = first; i < restored.nr_threads; i++)
                 assert_int_equal(compel_seize(&restored.threads[i].stop, restored.threads[i].tid, 0), 0);
         for (size_t i = first; i < restored.nr_threads; i++)
-                assert_int_equal(compel_wait_stop(&restored.threads[i].stop, 5000), 0);
+                assert_int_equal(compel_wait_stop(&restored.threads[i].stop, STOP_MS), 0);
         unmap_host(&restored.threads[first]);
         for (size_t i = first; i < restored.nr_threads; i++)
                 TRY(regs_restore_thread(&restored.threads[i], &err_));
@@ -333,21 +335,38 @@ static inline void release(void) {
 
 /* ---- the whole way ---- */
 
+/* What is left of a timer: some of it may have passed meanwhile, but no more than a machine can be slow. */
+static inline void forget_left(uint64_t *was_sec, uint64_t *was_fraction, uint64_t *is_sec,
+                               uint64_t *is_fraction) {
+        assert_int_equal(*was_sec || *was_fraction, *is_sec || *is_fraction);
+        assert_true(*is_sec <= *was_sec && *was_sec - *is_sec < 200);
+        *was_sec = *was_fraction = *is_sec = *is_fraction = 0;
+}
+
+static inline void forget_itimer(Img__Itimer *was, Img__Itimer *is) {
+        forget_left(&was->vsec, &was->vusec, &is->vsec, &is->vusec);
+}
+
 /* What passes between two looks at the same state. */
-static inline void forget_times(Img__Core *core) {
-        if (core->thread_core && core->thread_core->syscall)
-                core->thread_core->syscall = NULL;
-        if (!core->tc || !core->tc->timers)
-                return;
-        core->tc->timers->real->vusec = core->tc->timers->virt->vusec = core->tc->timers->prof->vusec = 0;
-        for (size_t i = 0; i < core->tc->timers->n_posix; i++) {
-                core->tc->timers->posix[i]->vnsec = 0;
-                core->tc->timers->posix[i]->expires_ns = 0;
-                core->tc->timers->posix[i]->vsec -= core->tc->timers->posix[i]->vsec % 10;
+static inline void forget_times(Img__Core *was, Img__Core *is) {
+        const Img__TaskTimers *a = was->tc ? was->tc->timers : NULL, *b = is->tc ? is->tc->timers : NULL;
+
+        if (was->thread_core)
+                was->thread_core->syscall = NULL;
+        if (is->thread_core)
+                is->thread_core->syscall = NULL;
+        if (!a || !b)
+                return; /* if it is one alone, the comparison tells */
+        forget_itimer(a->real, b->real);
+        forget_itimer(a->virt, b->virt);
+        forget_itimer(a->prof, b->prof);
+        assert_int_equal(a->n_posix, b->n_posix);
+        for (size_t i = 0; i < a->n_posix; i++) {
+                Img__PosixTimer *x = a->posix[i], *y = b->posix[i];
+
+                forget_left(&x->vsec, &x->vnsec, &y->vsec, &y->vnsec);
+                x->expires_ns = y->expires_ns = 0;
         }
-        core->tc->timers->real->vsec -= core->tc->timers->real->vsec % 10;
-        core->tc->timers->virt->vsec -= core->tc->timers->virt->vsec % 10;
-        core->tc->timers->prof->vsec -= core->tc->timers->prof->vsec % 10;
 }
 
 static inline void assert_same_core(const Img__Core *a, const Img__Core *b) {
@@ -392,8 +411,7 @@ static inline void compare_again(void) {
                 Img__Core *was = copy_core(restored.threads[i + first].core),
                           *is = copy_core(again.threads[i].core);
 
-                forget_times(was);
-                forget_times(is);
+                forget_times(was, is);
                 assert_same_core(was, is);
                 restored.threads[i + first].stop = again.threads[i].stop;
                 again.threads[i].stop.seized = false;
@@ -431,16 +449,22 @@ static inline void reap(pid_t pid) {
                 fail_msg("the child ended with status %#x", (unsigned)status);
 }
 
-static inline void wait_asleep(pid_t pid) {
-        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+static inline void wait_asleep_thread(pid_t pid, pid_t tid) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT, thread = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         struct proc_stat stat = { 0 };
 
         assert_int_equal(proc_open(pid, &dir), 0);
+        assert_int_equal(proc_open_thread(&dir, tid, &thread), 0);
         while (stat.state != 'S') {
-                assert_int_equal(proc_stat_read(&dir, &buf, &stat), 0);
+                assert_int_equal(proc_stat_read(&thread, &buf, &stat), 0);
+                assert_int_not_equal(stat.state, 'Z');
                 sched_yield();
         }
+}
+
+static inline void wait_asleep(pid_t pid) {
+        wait_asleep_thread(pid, pid);
 }
 
 static inline void nap(int ms) {

@@ -33,7 +33,7 @@
 #include "macro.h"
 
 enum {
-        DEADLINE_MS = 20000, /* for what takes milliseconds on an idle machine */
+        DEADLINE_MS = 60000, /* for what takes milliseconds on an idle machine */
         THREADS_MAX = 512,
 };
 

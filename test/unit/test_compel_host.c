@@ -605,14 +605,8 @@ static bool kill_at(unsigned int n, pid_t *ret) {
 }
 
 static void assert_nobody_left(pid_t sid, const char *when, unsigned int n) {
-        int64_t until = now_ns() + 1000000000LL;
-
-        while (count_session(sid) > 0) {
-                if (now_ns() > until)
-                        fail_msg("killed %s %u: %u processes are left after a second", when, n,
-                                 count_session(sid));
-                between_looks();
-        }
+        if (!eventually(count_session(sid) == 0))
+                fail_msg("killed %s %u: %u processes are left", when, n, count_session(sid));
 }
 
 static void tree_dies_at_every_step(void **state) {

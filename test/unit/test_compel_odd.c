@@ -543,7 +543,6 @@ static void dies_in_a_batch(void **state) {
                 struct compel_visit *v = NULL;
                 struct compel_batch *b;
                 struct compel_thread *th;
-                int64_t start;
                 pid_t killer;
                 raddr_t fds;
                 char want[32];
@@ -574,9 +573,7 @@ static void dies_in_a_batch(void **state) {
                 assert_true(b->ops[0].arg[0] >= 3);
                 th = &s.thread[i % 2 ? s.n - 1 : 0];
                 killer = start_killer(th->tid);
-                start = now_ns();
                 assert_int_equal(compel_visit_run(v, th, &err), -ESRCH);
-                assert_true(now_ns() - start < 5000000000LL);
                 snprintf(want, sizeof(want), "pid %d died", th->tid);
                 assert_non_null(strstr(ckpt_error_message(&err), want));
                 ckpt_error_clear(&err);
@@ -658,6 +655,7 @@ static void parent_in_vfork(void **state) {
         assert_true(thread.seized);
         assert_false(thread.stopped);
         set(t.sh->go, 1);
+        assert_eventually(state_of(t.pid) == 't');
         compel_release(&thread);
         assert_false(thread.seized);
         assert_true(lives(&t));
@@ -676,6 +674,7 @@ static void late_stop_keeps_signals(void **state) {
         assert_int_equal(compel_wait_stop(&thread, 10), -ETIMEDOUT);
         kill(t.pid, SIGUSR1);
         set(t.sh->go, 1);
+        assert_eventually(state_of(t.pid) == 't');
         compel_release(&thread);
         status = exit_status(&t);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1);
@@ -696,24 +695,37 @@ static void stop_with_signals_blocked(struct compel_thread *t, pid_t tid) {
         assert_int_equal(compel_set_sigmask(t, ~0ULL), 0);
 }
 
-/* The stop of one process does not stop another: nobody waits for it for good. */
-static void job_stop_is_bounded(void **state) {
+/* The stop of one process does not stop another: nobody waits for it for good. False: one was too late for `timeout_ms`. */
+static bool job_stop_of_two(unsigned int timeout_ms) {
         struct target t = target_start(pause_for_good), other = target_start(pause_for_good);
         struct compel_thread a, b, *threads[] = { &a, &b };
+        bool in_time;
 
         assert_eventually(get(t.sh->ready) && get(other.sh->ready));
         stop_with_signals_blocked(&a, t.pid);
         stop_with_signals_blocked(&b, other.pid);
-        assert_int_equal(compel_job_stop(t.pid, threads, 2, 100), -ETIMEDOUT);
-        assert_true(a.stopped);
-        assert_false(b.stopped);
-        compel_interrupt_later(&b);
-        compel_release(&b);
-        compel_release(&a);
-        assert_eventually(state_of(t.pid) == 'T');
-        assert_int_not_equal(state_of(other.pid), 'T');
+        assert_int_equal(compel_job_stop(t.pid, threads, 2, timeout_ms), -ETIMEDOUT);
+        in_time = a.stopped;
+        if (in_time) {
+                assert_false(b.stopped);
+                compel_interrupt_later(&b);
+                assert_eventually(state_of(other.pid) == 't');
+                compel_release(&b);
+                compel_release(&a);
+                assert_eventually(state_of(t.pid) == 'T');
+                assert_int_not_equal(state_of(other.pid), 'T');
+        }
         target_end(&t);
         target_end(&other);
+        return in_time;
+}
+
+static void job_stop_is_bounded(void **state) {
+        unsigned int timeout_ms = 100;
+
+        while (!job_stop_of_two(timeout_ms) && timeout_ms < DEADLINE_MS)
+                timeout_ms *= 10;
+        assert_true(timeout_ms < DEADLINE_MS);
 }
 
 int main(void) {

@@ -14,10 +14,12 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -475,5 +477,8 @@ int main(void) {
                 cmocka_unit_test(test_threads),
         };
 
+        /* What others mount meanwhile is not the probes' doing. */
+        if (unshare(CLONE_NEWNS) == 0)
+                (void)mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
         return cmocka_run_group_tests_name("kernel_probe", tests, NULL, NULL);
 }

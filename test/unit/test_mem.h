@@ -124,7 +124,7 @@ static inline void saved_freeze(struct saved *s) {
                 s->tasks[i]->threads = &s->thread[i];
                 s->tasks[i]->nr_threads = 1;
                 assert_int_equal(compel_seize(&s->thread[i].stop, s->tasks[i]->pid, 0), 0);
-                assert_int_equal(compel_wait_stop(&s->thread[i].stop, 2000), 0);
+                assert_int_equal(compel_wait_stop(&s->thread[i].stop, 60000), 0);
         }
 }
 

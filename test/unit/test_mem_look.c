@@ -66,18 +66,20 @@ static void with_deleted(void *arg) {
         close(fd);
 }
 
+/* In the test's directory, which it removes. */
 static void with_replaced(void *arg) {
-        char path[] = "/tmp/ckpt-mem-XXXXXX", other[64];
-        int fd = mkstemp(path);
+        char path[128], other[128];
+        int fd;
 
-        snprintf(other, sizeof(other), "%s.old", path);
+        snprintf(path, sizeof(path), "%s/new", (char *)arg);
+        snprintf(other, sizeof(other), "%s/old", (char *)arg);
+        fd = open(path, O_RDWR | O_CREAT, 0600);
         if (fd < 0 || ftruncate(fd, PAGE_SIZE) < 0 || link(path, other) < 0)
                 _exit(CANNOT);
         xmap(1, MAP_SHARED, fd);
         unlink(path);
         close(fd);
         close(open(path, O_RDWR | O_CREAT, 0600));
-        *(char **)arg = strdup(path); /* the test removes both by the same pattern */
 }
 
 static void with_uffd(void *arg) {
@@ -227,11 +229,11 @@ static pid_t try_spawn(void (*setup)(void *), void *arg) {
 }
 
 static void test_look(void **state) {
+        struct test_dir dir = test_dir_make();
         static struct saved s;
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
-                char *path = NULL;
-                pid_t pid = try_spawn(rows[i].setup, &path);
+                pid_t pid = try_spawn(rows[i].setup, dir.path);
                 const char *hint;
                 size_t n;
 
@@ -250,7 +252,7 @@ static void test_look(void **state) {
                 saved_end(&s);
                 reap(pid);
         }
-        assert_int_equal(system("rm -f /tmp/ckpt-mem-??????  /tmp/ckpt-mem-??????.old"), 0);
+        test_dir_remove(&dir);
 }
 
 /* Made between look and freeze: the dump fails and says why. */

@@ -356,8 +356,8 @@ static void test_fds(void **state) {
         _cleanup_(proc_fd_vec_done) struct proc_fd_vec fds = { 0 };
         unsigned found = 0;
 
-        assert_int_equal(dup2(0, 900), 900);
-        assert_int_equal(dup2(0, 1000), 1000);
+        assert_int_equal(dup2(dir.fd, 900), 900);
+        assert_int_equal(dup2(dir.fd, 1000), 1000);
         assert_int_equal(proc_fds(&dir, &fds), 0);
         for (size_t i = 0; i < fds.n; i++) {
                 assert_true(!i || fds.v[i - 1] < fds.v[i]);

@@ -14,13 +14,12 @@ static void avx_child(void) {
                 for (int j = 0; j < 64; j++)
                         in[i][j] = (uint8_t)(i * 64 + j * 7 + 1);
         say('r');
-        nap(1);
         __asm__ volatile(
                 "fldcw %[cw]\n ldmxcsr %[csr]\n"
                 "fld1\n fldpi\n"
                 "vmovups 0(%[in]), %%ymm0\n vmovups 64(%[in]), %%ymm1\n vmovups 960(%[in]), %%ymm15\n"
                 "movl $0, %%ecx\n"
-                "1: pause\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
+                "1: pause\n incl 4(%[flag])\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
                 "vmovups %%ymm0, 0(%[out])\n vmovups %%ymm1, 64(%[out])\n vmovups %%ymm15, 960(%[out])\n"
                 "fstpt 128(%[out])\n fstpt 192(%[out])\n"
                 "fnstcw %[cw]\n stmxcsr %[csr]\n"
@@ -42,11 +41,10 @@ static void avx512_child(void) {
                 for (int j = 0; j < 64; j++)
                         in[i][j] = (uint8_t)(i * 61 + j * 3 + 1);
         say('r');
-        nap(1);
         __asm__ volatile(
                 "vmovdqu64 64(%[in]), %%zmm1\n vmovdqu64 1088(%[in]), %%zmm17\n vmovdqu64 1984(%[in]), %%zmm31\n"
                 "kmovq %[mask], %%k3\n"
-                "1: pause\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
+                "1: pause\n incl 4(%[flag])\n movl (%[flag]), %%eax\n test %%eax, %%eax\n jz 1b\n"
                 "vmovdqu64 %%zmm1, 64(%[out])\n vmovdqu64 %%zmm17, 1088(%[out])\n vmovdqu64 %%zmm31, 1984(%[out])\n"
                 "kmovq %%k3, %[got]\n"
                 : [got] "=&r"(got)
@@ -57,16 +55,26 @@ static void avx512_child(void) {
         CHECK(got == mask);
 }
 
+/* Until the child has been round its loop, which it begins with all registers loaded. */
+static void wait_round(void) {
+        int rounds = quit_flag[1];
+
+        for (int naps = 0; quit_flag[1] == rounds; naps++) {
+                assert_true(naps < STOP_MS);
+                nap(1);
+        }
+}
+
 static void run_spinning(void (*child)(void)) {
         pid_t pid;
 
-        *quit_flag = 0;
+        quit_flag[0] = quit_flag[1] = 0;
         pid = start(child);
-        nap(30);
+        wait_round();
         move(pid);
         compare_again();
         release();
-        nap(5);
+        wait_round();
         *quit_flag = 1;
         reap(pid);
 }
@@ -131,6 +139,7 @@ static void *survivor(void *arg) {
         struct timespec zero = { 0 };
         uint64_t set = 1ULL << 39;
         char stat[512], path[64];
+        pid_t tid = gettid();
         siginfo_t si;
         int fd;
 
@@ -142,6 +151,7 @@ static void *survivor(void *arg) {
         CHECK(sigqueue(getpid(), 40, (union sigval){ .sival_int = 77 }) == 0 &&
               kill(getpid(), SIGUSR1) == 0);
         say('r');
+        CHECK(write(from_child[1], &tid, sizeof(tid)) == sizeof(tid));
         hear();
         CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &zero, 8) == 40 && si.si_value.sival_int == 77);
         take(SIGUSR1, SI_USER, 0);
@@ -160,9 +170,10 @@ static void dead_leader_child(void) {
 }
 
 static void test_dead_leader(void **state) {
-        pid_t pid = start(dead_leader_child);
+        pid_t pid = start(dead_leader_child), tid = 0;
 
-        nap(20);
+        assert_int_equal(read(from_child[0], &tid, sizeof(tid)), sizeof(tid));
+        wait_asleep_thread(pid, tid);
         move(pid);
         release();
         assert_int_equal(write(to_child[1], "g", 1), 1);
@@ -171,7 +182,7 @@ static void test_dead_leader(void **state) {
 
 /* ---- interrupted system calls ---- */
 
-enum { WAIT_MS = 600, GONE_MS = 300 };
+enum { WAIT_MS = 600, GONE_MS = 300, TRIES = 20 };
 
 static void wait_nanosleep(void) {
         struct timespec ts = { 0, WAIT_MS * 1000000L }, left = { 7, 7 };
@@ -252,22 +263,36 @@ static void waiting_child(void) {
         times[1] = now_ns(CLOCK_MONOTONIC);
 }
 
-/* `away` is how long it was neither here nor there. Scheduling may be slow, but a wait that began anew is GONE_MS late. */
-static void check_wait(uint64_t away, unsigned int late_ms) {
+static unsigned int tries;
+
+/* On a busy machine anybody may be late, which proves nothing, and the row begins anew. What is late every time is not the machine. */
+static bool once_more(void) {
+        print_message("%s: too late, once more\n", current->name);
+        assert_true(++tries < TRIES);
+        return false;
+}
+
+/*
+ * `away` is how long it was neither here nor there. A wait that began anew is GONE_MS late. False: once more.
+ */
+static bool check_wait(uint64_t away, unsigned int late_ms) {
         unsigned int took = (unsigned int)((times[1] - times[0]) / 1000000),
                      away_ms = (unsigned int)(away / 1000000);
 
         print_message("%s: %u ms of %d, away for %u\n", current->name, took, WAIT_MS, away_ms);
-        assert_true(took >= WAIT_MS && took < WAIT_MS + away_ms + GONE_MS / 2 + late_ms);
+        assert_true(took >= WAIT_MS);
+        if (took >= WAIT_MS + away_ms + GONE_MS / 2 + late_ms)
+                return once_more();
+        tries = 0;
+        return true;
 }
 
-/* On a busy machine a nap can outlast the wait: that time does not count, and the row begins anew. */
+/* A nap can outlast the wait. */
 static bool in_time(pid_t pid) {
         if (now_ns(CLOCK_MONOTONIC) - times[0] < (WAIT_MS - 150) * 1000000ULL)
                 return true;
-        print_message("%s: too late, once more\n", current->name);
         reap(pid);
-        return false;
+        return once_more();
 }
 
 static void test_waits(void **state) {
@@ -284,8 +309,7 @@ static void test_waits(void **state) {
                 away = now_ns(CLOCK_MONOTONIC) - moving_since;
                 release();
                 reap(pid);
-                check_wait(away, 0);
-                i++;
+                i += check_wait(away, 0);
         }
 }
 
@@ -311,8 +335,7 @@ static void test_waits_twice(void **state) {
                 release();
                 reap(pid);
                 /* Of poll and its like only the time since the first dump is known. */
-                check_wait(away, GONE_MS / 2);
-                i++;
+                i += check_wait(away, GONE_MS / 2);
         }
 }
 
@@ -330,8 +353,7 @@ static void test_waits_run_on(void **state) {
                 collect(&dumped);
                 let_go(&dumped);
                 reap(pid);
-                check_wait(0, 0);
-                i++;
+                i += check_wait(0, 0);
         }
 }
 

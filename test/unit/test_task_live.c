@@ -71,7 +71,7 @@ static void attributes_child(void) {
         CHECK(prctl(PR_GET_PDEATHSIG, &v) == 0 && v == SIGUSR2 && prctl(PR_GET_DUMPABLE) == 0);
         CHECK(getpriority(PRIO_PROCESS, 0) == 7 && prctl(PR_GET_TIMERSLACK) == 12345);
         CHECK(getrlimit(RLIMIT_NOFILE, &seen) == 0 && seen.rlim_cur == 50 && seen.rlim_max == 60);
-        CHECK(getitimer(ITIMER_REAL, &it) == 0 && it.it_interval.tv_usec == 6 && it.it_value.tv_sec >= 990);
+        CHECK(getitimer(ITIMER_REAL, &it) == 0 && it.it_interval.tv_usec == 6 && it.it_value.tv_sec >= 500);
         raise(SIGUSR1);
         CHECK(handled == SIGUSR1);
 }
@@ -212,9 +212,9 @@ static void set_timer(int id, int64_t value, int64_t interval) {
 }
 
 static void timers_child(void) {
-        struct timespec limit = { 10, 0 };
+        struct timespec limit = { 60, 0 };
         int ids[6];
-        uint64_t set = 1ULL << 45;
+        uint64_t set = 1ULL << 45, from;
         siginfo_t si;
         sigset_t all, pending;
 
@@ -236,12 +236,13 @@ static void timers_child(void) {
         say('r');
         hear();
         nap(30);
-        /* One signal, which counts what it stands for. */
+        /* One signal, which counts what it stands for; the next one has not much behind it, unless we were kept waiting. */
+        from = now_ns(CLOCK_MONOTONIC);
         CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, 8) == 46);
         CHECK(si.si_code == SI_TIMER && si.si_timerid == ids[5] && si.si_overrun >= 25);
         CHECK(si.si_value.sival_ptr == (void *)0x1122334455667788);
         CHECK(syscall(SYS_rt_sigtimedwait, &set, &si, &limit, 8) == 46 && si.si_timerid == ids[5] &&
-              si.si_overrun < 25);
+              (uint64_t)si.si_overrun <= (now_ns(CLOCK_MONOTONIC) - from) / 1000000);
         CHECK(make_timer(CLOCK_MONOTONIC, 44, SIGEV_SIGNAL) != ids[5]);
 }
 
