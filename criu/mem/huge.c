@@ -73,7 +73,18 @@ static int push(struct mem_run_vec *runs, const struct mem_run *run, uint64_t st
                                                         .sort = run->sort });
 }
 
-/* Cut a run into its whole huge pages within areas that allow them, and the rest. */
+/* The last of the areas from `i` on that are one area as yet and allow huge pages, as the first one does. */
+static size_t last_eligible(const struct restore_area_vec *areas, size_t i) {
+        while (i + 1 < areas->n && is_eligible(&areas->v[i + 1]) &&
+               mem_made_by_one(&areas->v[i], &areas->v[i + 1]))
+                i++;
+        return i;
+}
+
+/*
+ * Cut a run into its whole huge pages within areas that allow them, and the rest. What parts the areas later, parts a huge
+ * page into small ones without touching its bytes.
+ */
 static int split_run(struct huge *h, const struct mem_run *run, size_t *cursor) {
         const struct restore_area_vec *areas = &h->t->mem->areas;
         uint64_t at = run->start;
@@ -82,10 +93,13 @@ static int split_run(struct huge *h, const struct mem_run *run, size_t *cursor) 
         while (*cursor < areas->n && areas->v[*cursor].end <= run->start)
                 (*cursor)++;
         for (size_t i = *cursor; r == 0 && i < areas->n && areas->v[i].start < run->end; i++) {
-                uint64_t start = (MAX(areas->v[i].start, run->start) + HUGE - 1) & ~(HUGE - 1);
-                uint64_t end = MIN(areas->v[i].end, run->end) & ~(HUGE - 1);
+                uint64_t start = (MAX(areas->v[i].start, run->start) + HUGE - 1) & ~(HUGE - 1), end;
 
-                if (!is_eligible(&areas->v[i]) || start >= end)
+                if (!is_eligible(&areas->v[i]))
+                        continue;
+                i = last_eligible(areas, i);
+                end = MIN(areas->v[i].end, run->end) & ~(HUGE - 1);
+                if (start >= end)
                         continue;
                 r = push(&h->rest, run, at, start);
                 if (r == 0)

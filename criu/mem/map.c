@@ -56,8 +56,7 @@ static bool same_huge_file(const struct restore_area *a, const struct restore_ar
         return mem_huge_flags(a->msg->flags) == 0 || b->msg->pgoff - a->msg->pgoff == b->start - a->start;
 }
 
-/* Neighbours that one mmap(2) can make; mprotect(2) and madvise(2) will part them again. */
-static bool joins(const struct restore_area *a, const struct restore_area *b) {
+bool mem_made_by_one(const struct restore_area *a, const struct restore_area *b) {
         return a->kind == MEM_ANON && b->kind == MEM_ANON && a->end == b->start &&
                a->map_prot == b->map_prot && map_flags(a) == map_flags(b) &&
                !(a->msg->flags & MAP_GROWSDOWN) && b->kept_end == 0 && same_huge_file(a, b);
@@ -97,7 +96,7 @@ void mem_add_areas(struct restore_task *t, struct compel_batch *b) {
 
                 if (area->kind == MEM_VDSO || area->kind == MEM_VVAR || area->kind == MEM_SYSV)
                         continue;
-                while (i + 1 < areas->n && joins(&areas->v[i], &areas->v[i + 1]))
+                while (i + 1 < areas->n && mem_made_by_one(&areas->v[i], &areas->v[i + 1]))
                         end = areas->v[++i].end;
                 if (area->kept_end > 0 && area->map_prot != area->msg->prot)
                         compel_call(b, "make an area writable", SYS_mprotect, area->kept_start,

@@ -120,6 +120,12 @@ void mem_add_read(struct compel_batch *b, const char *what, int fd, uint64_t add
 /* Map every area, those to be filled writable. */
 void mem_add_areas(struct restore_task *t, struct compel_batch *b);
 
+/*
+ * Are they neighbours that one mmap(2) makes? Until mem_add_properties() they are one area to the kernel; then mprotect(2)
+ * and madvise(2) part them again. After mem_add_areas() has chosen their protections.
+ */
+bool mem_made_by_one(const struct restore_area *a, const struct restore_area *b);
+
 /* Make the pages that will be filled writable where the area as a whole is not. */
 void mem_add_widening(struct restore_task *t, struct compel_batch *b);
 
