@@ -149,6 +149,7 @@ static void release(struct dump *d) {
         tracers_free(d);
         compel_tracer_free(&d->tracer);
         tree_free(d);
+        proc_ns_let_go(&d->held_ns);
         blockers_free(&d->blockers);
         free(d->self);
         d->low_fd = safe_close(d->low_fd);
