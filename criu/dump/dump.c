@@ -159,6 +159,7 @@ static void release(struct dump *d) {
         tracers_free(d);
         compel_tracer_free(&d->tracer);
         tree_free(d);
+        proc_ns_let_go(&d->held_ns);
         blockers_free(&d->blockers);
         free(d->self);
         bpf_free(&d->bpf);

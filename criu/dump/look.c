@@ -33,7 +33,7 @@ static const struct namespace_row namespace_rows[] = {
         { PROC_NS_CGROUP, "cgroup", true },
 };
 
-static int read_own_namespaces(struct proc_ns_set *ret, struct ckpt_error *err) {
+static int read_own_namespaces(struct dump *d, struct proc_ns_set *ret, struct ckpt_error *err) {
         _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
         int r;
 
@@ -41,6 +41,8 @@ static int read_own_namespaces(struct proc_ns_set *ret, struct ckpt_error *err) 
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot read /proc/self");
         proc_ns_read(&self, self.pid, PROC_NS_ALL, ret);
+        if (!d->held_ns)
+                d->held_ns = proc_ns_hold(&self);
         return 0;
 }
 
@@ -214,7 +216,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
 
         mem_look_init(d);
         fd_look_init(d);
-        r = read_own_namespaces(&own, err);
+        r = read_own_namespaces(d, &own, err);
         if (r < 0)
                 return r;
         r = fault_point_error(FAULT_DUMP_LOOK, err);
@@ -233,7 +235,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
 /* Who has left its namespaces since would come back in those that it had, and without what belongs to the others. */
 int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
         struct proc_ns_set own;
-        int r = read_own_namespaces(&own, err);
+        int r = read_own_namespaces(d, &own, err);
 
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++) {
                 struct dump_task *t = d->tasks[i];

@@ -108,7 +108,8 @@ struct dump {
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;
-        ino_t time_ns; /* of the root, when it was looked at */
+        struct proc_ns_held *held_ns; /* those of ckpt, which are mostly also those of the tree */
+        ino_t time_ns;                /* of the root, when it was looked at */
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */
         struct dump_ipc *ipc;     /* by the look stage */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,6 +27,28 @@ static const struct {
         [PROC_NS_USER] = { "user", PIDFD_GET_USER_NAMESPACE },
         [PROC_NS_UTS] = { "uts", PIDFD_GET_UTS_NAMESPACE },
 };
+
+struct proc_ns_held {
+        int fd[PROC_NS_MAX];
+};
+
+struct proc_ns_held *proc_ns_hold(const struct proc_dir *process) {
+        struct proc_ns_held *held = calloc(1, sizeof(*held));
+        char path[32];
+
+        for (int i = 0; held && i < PROC_NS_MAX; i++) {
+                snprintf(path, sizeof(path), "ns/%s", rows[i].name);
+                held->fd[i] = proc_openat(process, path, O_RDONLY);
+        }
+        return held;
+}
+
+void proc_ns_let_go(struct proc_ns_held **held) {
+        for (int i = 0; *held && i < PROC_NS_MAX; i++)
+                safe_close((*held)->fd[i]);
+        free(*held);
+        *held = NULL;
+}
 
 static ino_t by_pidfd(int pidfd, enum proc_ns ns) {
         _cleanup_close_ int fd = ioctl(pidfd, rows[ns].request, 0);

@@ -27,6 +27,14 @@ struct proc_ns_set {
 };
 
 /*
+ * Descriptors of the namespaces of one task. While they are open, asking for those of the many tasks that are in the same
+ * ones costs half: the kernel keeps an inode of each namespace only as long as somebody has it open. NULL: not enough
+ * memory. To be freed by proc_ns_let_go().
+ */
+struct proc_ns_held *proc_ns_hold(const struct proc_dir *process);
+void proc_ns_let_go(struct proc_ns_held **held);
+
+/*
  * Those of the thread `tid` whose bits (1 << PROC_NS_NET) are in `which`. `process` is /proc/TID itself, or that of
  * the process that the thread belongs to. By ioctl(2) on a pidfd where there is one (Linux 6.11), else by the links
  * below ns/: each of those takes half as long again to look up, and as long to be forgotten when the task is reaped.
