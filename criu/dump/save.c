@@ -12,6 +12,9 @@
 #include "mem/mem.h"
 #include "ns/time.h"
 #include "task/seccomp.h"
+#include "vec.h"
+
+enum { CORES_PART = 64 };
 
 static int store(struct dump_task *t, enum image_kind kind, pid_t id, const ProtobufCMessage *message,
                  struct ckpt_error *err) {
@@ -20,21 +23,36 @@ static int store(struct dump_task *t, enum image_kind kind, pid_t id, const Prot
         return r < 0 ? r : image_store(t->dump->set, kind, (unsigned long)id, message, err);
 }
 
-static int save_cores(struct dump_task *t, struct ckpt_error *err) {
-        int r;
+/* Threads of a process, from number `from` on, which are saved in one go. */
+struct cores_part {
+        struct dump_task *task;
+        size_t from;
+};
 
-        r = store(t, IMAGE_CORE, t->pid, &t->leader_core->base, err);
-        for (size_t i = 0; r == 0 && i < t->nr_threads; i++)
+DEFINE_VEC(cores_part_vec, struct cores_part);
+
+static int save_cores(const struct cores_part *part, struct ckpt_error *err) {
+        struct dump_task *t = part->task;
+        size_t to = MIN(t->nr_threads, part->from + CORES_PART);
+        int r = 0;
+
+        for (size_t i = part->from; r == 0 && i < to; i++)
                 if (t->threads[i].tid != t->pid)
                         r = store(t, IMAGE_CORE, t->threads[i].tid, &t->threads[i].core->base, err);
         return r;
+}
+
+static int save_cores_part(void *arg, struct ckpt_error *err) {
+        return save_cores(arg, err);
 }
 
 static int save_task(void *arg, struct ckpt_error *err) {
         struct dump_task *t = arg;
         int r;
 
-        r = save_cores(t, err);
+        r = store(t, IMAGE_CORE, t->pid, &t->leader_core->base, err);
+        if (r == 0)
+                r = save_cores(&(struct cores_part){ .task = t }, err);
         if (r < 0 || t->state == 'Z')
                 return r;
         r = mem_save(t, err);
@@ -92,11 +110,26 @@ static int save_pstree(struct dump *d, struct ckpt_error *err) {
         return image_close(done, err);
 }
 
+/* Workers take the other parts of processes with many threads side by side. */
+static int add_parts(struct dump *d, struct cores_part_vec *parts) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
+                for (size_t from = CORES_PART; r == 0 && from < d->tasks[i]->nr_threads; from += CORES_PART)
+                        r = cores_part_vec_push(parts, (struct cores_part){ d->tasks[i], from });
+        for (size_t i = 0; r == 0 && i < parts->n; i++)
+                r = pool_add(d->pool, save_cores_part, &parts->v[i]);
+        return r;
+}
+
 int save(struct dump *d, struct ckpt_error *err) {
+        _cleanup_(cores_part_vec_done) struct cores_part_vec parts = { 0 };
         int r = 0, r2;
 
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
                 r = pool_add(d->pool, save_task, d->tasks[i]);
+        if (r == 0)
+                r = add_parts(d, &parts);
         if (r == 0)
                 r = pool_add(d->pool, save_shared, d);
         if (r < 0)
