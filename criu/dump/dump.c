@@ -163,6 +163,7 @@ static void release(struct dump *d) {
         blockers_free(&d->blockers);
         free(d->self);
         bpf_free(&d->bpf);
+        peek_free(&d->peek);
         d->low_fd = safe_close(d->low_fd);
         kernel_features_done(&d->kernel);
 }

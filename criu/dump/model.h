@@ -20,6 +20,7 @@
 #include "image/image.h"
 #include "image/stats.h"
 #include "images/core.pb-c.h"
+#include "kernel/peek.h"
 #include "kernel/probe.h"
 #include "lib/arena.h"
 #include "lib/pool.h"
@@ -121,7 +122,15 @@ struct dump {
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */
+        struct peek *peek;       /* by dump_peek() */
+        bool peek_tried;
 };
+
+/*
+ * To read what only the kernel's memory shows (kernel/peek.h); opened when it is first asked for, by any thread. NULL: it is
+ * not to be had here, and what it would show is not known.
+ */
+struct peek *dump_peek(struct dump *d);
 
 /*
  * Its threads as they were when it was first asked for, before the freeze; the leader, living or not, comes first. Empty:

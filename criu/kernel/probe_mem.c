@@ -12,6 +12,7 @@
 #include "cleanup.h"
 #include "kernel/area_flags.h"
 #include "kernel/bpf.h"
+#include "kernel/peek.h"
 #include "kernel/probe_internal.h"
 #include "kernel/uapi.h"
 #include "macro.h"
@@ -162,6 +163,13 @@ int probe_bpf_task_vma(struct probe *p __attribute__((unused))) {
                 r = area_flags_open(bpf, &flags);
 
         return r == 0 ? 1 : r == -ENOSYS ? 0 : r;
+}
+
+int probe_bpf_peek(struct probe *p __attribute__((unused))) {
+        _cleanup_(peek_free) struct peek *peek = NULL;
+        int r = peek_open(&peek);
+
+        return r == 0 ? 1 : r == -ENOSYS || r == -EINVAL ? 0 : r;
 }
 
 int probe_map_files(struct probe *p __attribute__((unused))) {

@@ -65,6 +65,7 @@ void sock_dump_free(struct dump *d) {
                 safe_close(s->unread.v[i]->fd);
         inet_conn_vec_done(&s->conns);
         inet_conn_vec_done(&s->unread);
+        reuseport_dump_free(s);
         safe_close(s->copy.fd);
         pthread_mutex_destroy(&s->copy_lock);
         sock_diag_done(&s->diag);
@@ -526,9 +527,9 @@ static int dump_connections(struct dump *d, struct ckpt_error *err) {
 }
 
 int sock_collect(struct dump *d, struct ckpt_error *err) {
-        int r = 0;
+        int r = d->socks ? reuseport_check_groups(d, err) : 0;
 
-        if (d->socks && d->socks->conns.n > 0)
+        if (r == 0 && d->socks && d->socks->conns.n > 0)
                 r = dump_connections(d, err);
         return r == 0 && d->socks ? dump_datagrams(d, err) : r;
 }

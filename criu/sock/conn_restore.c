@@ -59,6 +59,7 @@ void inet_free(struct restore_files *files) {
         sock_defaults_free(&s->defaults);
         packet_sender_free(&s->sender);
         free(s->claimed);
+        inet_file_ref_vec_done(&s->grouped);
         free(s->v);
         free(s);
         files->state[FD_STATE_INET] = NULL;
@@ -322,7 +323,9 @@ int inet_load(struct restore *r, struct ckpt_error *err) {
         if (rc < 0)
                 return rc;
         find_outside(s);
-        rc = lock_network(r, s, err);
+        rc = reuseport_load(s, err);
+        if (rc == 0)
+                rc = lock_network(r, s, err);
         if (rc == 0)
                 rc = forget_dying(s, err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)
@@ -576,6 +579,8 @@ static int resume_job(struct restore *r, struct inet_file *f, struct ckpt_error 
         rc = wake(inet_state(r), f, what, err);
         if (rc == 0)
                 rc = restore_shutdown(f, what, err);
+        if (rc == 0)
+                rc = reuseport_restore(f, what, err);
         if (rc == 0)
                 rc = restore_options(inet_state(r), f, SOCK_WHEN_LAST, what, err);
         f->fd = safe_close(f->fd);

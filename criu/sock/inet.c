@@ -127,8 +127,8 @@ static int look_at_state(struct dump *d, int fd) {
 static bool inet_clear(struct dump *d, int fd) {
         int type = sock_option(fd, SO_TYPE), protocol = sock_option(fd, SO_PROTOCOL);
 
-        if (d->checking || !is_known(sock_option(fd, SO_DOMAIN), type, protocol) || type == SOCK_RAW ||
-            protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
+        if (d->checking || reuseport_is_set(fd) || !is_known(sock_option(fd, SO_DOMAIN), type, protocol) ||
+            type == SOCK_RAW || protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
                 return false;
         return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd), false);
 }
@@ -242,6 +242,13 @@ static void look_closer(int fd, struct fd_probe *p, struct blockers *b) {
                 blocker_add(b, "Try again when it was sent", "%s: %s", name, cork);
 }
 
+/* Connections have what their listener had, and no group. */
+static bool may_have_program(int fd) {
+        int state = sock_option(fd, SO_TYPE) == SOCK_STREAM ? tcp_state(fd) : TCP_CLOSE;
+
+        return (state == TCP_LISTEN || state == TCP_CLOSE) && reuseport_is_set(fd);
+}
+
 static void inet_look(struct fd_probe *p, struct blockers *b) {
         int fd = p->clear ? -EBADF : sock_look_at(p, b);
 
@@ -252,6 +259,8 @@ static void inet_look(struct fd_probe *p, struct blockers *b) {
         else if (sock_option(fd, SO_TYPE) == SOCK_STREAM)
                 look_tcp(fd, p, b);
         raw_look(fd, fd_probe_name(p), b);
+        if (may_have_program(fd))
+                reuseport_look(p->task->dump, fd, fd_probe_name(p), b);
         if (p->task->dump->checking)
                 look_closer(fd, p, b);
         sock_copy_keep(p, fd);
@@ -411,7 +420,7 @@ static void *inet_ask(struct dump *d, int fd, struct arena *arena, bool *ret_kee
             !tcp_is_clear(d->opts, fd, (int)isk->state, events, sock_diag_tells(diag, SOCK_TOLD_NO_ULP)) ||
             read_more(d, fd, events, diag, &owner, arena, isk, "a socket", &err) < 0)
                 return NULL;
-        *ret_keep = inet_is_connection(isk) || isk->state == TCP_LISTEN;
+        *ret_keep = inet_is_connection(isk) || isk->state == TCP_LISTEN || isk->opts->so_reuseport;
         return isk;
 }
 
@@ -480,6 +489,8 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         file->msg->isk = isk;
         diag = sock_diag_find(table, p->st.stx_ino);
         r = dump_more(d, fd, diag, isk, p->asked != NULL, name, err);
+        if (r == 0 && isk->opts->so_reuseport && !inet_is_connection(isk))
+                r = reuseport_dump(d, fd, isk, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
                 add_conn(d, &s->conns, file, isk, diag, name, TAKE_FD(fd));
         else if (r == 0 && isk->type != SOCK_STREAM && events_of(fd) & POLLIN)
@@ -520,6 +531,8 @@ static const char *check_message(const Img__InetSk *isk) {
         if (isk->lock && !netlock_name_valid(isk->lock))
                 return "has a network lock that is none of ckpt's";
         why = datagrams_check(isk);
+        if (!why)
+                why = reuseport_check(isk);
         return why || sock_opts_check(&opts, &why) < 0 ? why : NULL;
 }
 
@@ -695,7 +708,9 @@ int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *e
 
         ckpt_assert(f && f->fd < 0);
         what = inet_file_name(f);
-        rc = make_socket(isk, what, &f->fd, err);
+        rc = reuseport_open_earlier(r, f, err);
+        if (rc == 0)
+                rc = make_socket(isk, what, &f->fd, err);
         if (rc == 0)
                 rc = sock_opts_restore(f->fd, &kind, &opts, SOCK_WHEN_BIND, room_for(f), defaults, what,
                                        err);

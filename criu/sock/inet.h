@@ -45,6 +45,15 @@ struct sock_copy {
         int fd;
 };
 
+/* A group of SO_REUSEPORT with a program. */
+struct reuseport_group {
+        uint64_t addr;    /* of the kernel's */
+        uint64_t n;       /* sockets that it has */
+        bool *known;      /* by place: those of the tree; owned */
+        const char *name; /* of one of these */
+};
+DEFINE_VEC(reuseport_group_vec, struct reuseport_group);
+
 struct dump_socks {
         pthread_mutex_t copy_lock;
         struct sock_copy copy;
@@ -56,7 +65,9 @@ struct dump_socks {
         struct packet_table *packets;
         struct unix_dump *unix_; /* unix.h; NULL: none */
         struct inet_conn_vec conns;
-        struct inet_conn_vec unread; /* UDP sockets with datagrams in them */
+        struct reuseport_group_vec reuseport;
+        bool reuseport_tried, reuseport_seen; /* programs of such groups can be read */
+        struct inet_conn_vec unread;          /* UDP sockets with datagrams in them */
         struct arena arena;
         struct sock_defaults *defaults;
         struct sock_guard guard;
@@ -77,6 +88,27 @@ struct dump_socks *dump_socks(struct dump *d);
 /* Connections that wait in a listening socket for accept(2), with TCP_DEFER_ACCEPT those that have sent nothing yet too. */
 unsigned int inet_in_flight(struct dump_socks *s, int fd, const Img__InetSk *isk);
 #define INET_IN_FLIGHT_HINT "Try again in a moment, or use --skip-in-flight to have them closed"
+
+/*
+ * SO_REUSEPORT (reuseport.c). The program that distributes what arrives among the sockets of a group is seen only in the kernel's
+ * memory. `fd` is a copy in ckpt of a socket that is no connection.
+ */
+bool reuseport_is_set(int fd);
+
+/* For look(): adds a blocker if the program cannot be carried over. */
+void reuseport_look(struct dump *d, int fd, const char *name, struct blockers *b);
+
+/* Fill isk->reuseport, if there is a program. In the main thread. */
+int reuseport_dump(struct dump *d, int fd, Img__InetSk *isk, const char *name, struct ckpt_error *err);
+
+/* All sockets are known: are those of the groups with programs all in the tree? The first is for `ckpt check`. */
+void reuseport_look_groups(struct dump *d, struct blockers *b);
+int reuseport_check_groups(struct dump *d, struct ckpt_error *err);
+
+void reuseport_dump_free(struct dump_socks *s);
+
+/* NULL, or what is wrong with it. */
+const char *reuseport_check(const Img__InetSk *isk);
 
 /* The tuple of a connection. */
 void inet_tuple(const Img__InetSk *isk, struct sock_tuple *ret);
@@ -115,6 +147,8 @@ struct inet_file {
         bool deaf;                /* closed by the peer: connected for show, then reset */
 };
 
+DEFINE_VEC(inet_file_ref_vec, struct inet_file *);
+
 struct inet_state {
         struct inet_file *v; /* in the order of files->v */
         size_t n, cap;
@@ -124,6 +158,7 @@ struct inet_state {
         int unlock;                /* a socket to remove locks of the dump */
         bool connections;          /* there are such */
         unsigned int next_port;
+        struct inet_file_ref_vec grouped; /* reuseport.c */
         uint16_t *claimed; /* by port: TCP sockets that are no connections and are still to be bound to it */
 };
 

@@ -528,12 +528,14 @@ static int set_filter(int fd, const struct sock_opts *opts, const char *what, st
 
         if (sk->n_so_filter > 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
                 return ckpt_error_errno(err, -errno, "%s: cannot attach the socket's filter", what);
-        for (size_t i = 0; i < sk->n_others; i++)
-                if (sk->others[i]->level == SOL_SOCKET && sk->others[i]->name == SO_LOCK_FILTER)
-                        return sk->others[i]->number
-                                       ? set_int(fd, SO_LOCK_FILTER, 1, "SO_LOCK_FILTER", what, err)
-                                       : 0;
         return 0;
+}
+
+/* Last: the program of a SO_REUSEPORT group could not be attached any more. */
+static int lock_filter(int fd, const struct sock_opts *opts, const char *what, struct ckpt_error *err) {
+        return sock_opts_number(opts->sk, SOL_SOCKET, SO_LOCK_FILTER, 0)
+                       ? set_int(fd, SO_LOCK_FILTER, 1, "SO_LOCK_FILTER", what, err)
+                       : 0;
 }
 
 static int restore_device(int fd, const Img__SkOpts *sk, const char *what, struct ckpt_error *err) {
@@ -623,5 +625,7 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
                 r = restore_last(fd, opts->sk, what, err);
         if (r == 0 && when == filter_when(kind))
                 r = set_filter(fd, opts, what, err);
+        if (r == 0 && when == SOCK_WHEN_LAST)
+                r = lock_filter(fd, opts, what, err);
         return r;
 }

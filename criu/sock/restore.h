@@ -19,6 +19,14 @@ struct inet_file *inet_find(struct restore *r, uint32_t id);
 /* For messages. The file is in the hands of one thread. */
 const char *inet_file_name(struct inet_file *f);
 
+/*
+ * SO_REUSEPORT (reuseport.c): sort those that are in groups; open what comes before this one in its group; and at the very
+ * end, attach the program of the group.
+ */
+int reuseport_load(struct inet_state *s, struct ckpt_error *err);
+int reuseport_open_earlier(struct restore *r, struct inet_file *f, struct ckpt_error *err);
+int reuseport_restore(const struct inet_file *f, const char *what, struct ckpt_error *err);
+
 /* open() and ahead() of the kind. */
 int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
 bool inet_open_ahead(struct restore *r, struct restore_file *file);

@@ -102,6 +102,8 @@ void sock_look_tree(struct dump *d) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         struct unix_dump *u = d->socks ? d->socks->unix_ : NULL;
 
+        if (d->socks && d->checking)
+                reuseport_look_groups(d, d->blockers);
         if (!u || u->seen.n == 0)
                 return;
         if (unix_diag_query(&u->table, &err) < 0)

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "kernel/peek.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "kernel/btf_offsets.h"
+#include "kernel/bpf.h"
+#include "lib/fault.h"
+#include "macro.h"
+
+enum { TRIES = 3 };
+
+struct peek {
+        pthread_mutex_t lock; /* of what the program writes */
+        int prog_fd;
+        void *data; /* PEEK_MAX bytes, which the program fills */
+        struct btf_place places[PEEK_MEMBER_MAX];
+};
+
+/* What the program is called with. */
+struct request {
+        uint64_t addr, size; /* size 0: the address of the task that calls is asked for */
+        uint64_t result;
+};
+
+static long bpf(int cmd, union bpf_attr *attr) {
+        long r = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+
+        return r < 0 ? -errno : r;
+}
+
+/* ---- the program ---- */
+
+enum { R0, R1, R2, R3, REQUEST = BPF_REG_6 };
+
+static int load_program(int map_fd) {
+        const struct bpf_insn program[] = {
+                BPF_MOVE(REQUEST, R1),
+                BPF_LOAD64(R2, REQUEST, offsetof(struct request, size)),
+                BPF_INSN(BPF_JMP | BPF_JNE | BPF_K, R2, 0, 2, 0),
+                BPF_CALL_HELPER(BPF_FUNC_get_current_task),
+                BPF_INSN(BPF_JMP | BPF_JA, 0, 0, 6, 0),
+                BPF_MOVE_IMM(R0, -1),
+                BPF_INSN(BPF_JMP | BPF_JGT | BPF_K, R2, 0, 4, PEEK_MAX),
+                BPF_INSN(BPF_LD | BPF_IMM | BPF_DW, R1, BPF_PSEUDO_MAP_VALUE, 0, map_fd),
+                BPF_INSN(0, 0, 0, 0, 0),
+                BPF_LOAD64(R3, REQUEST, offsetof(struct request, addr)),
+                BPF_CALL_HELPER(BPF_FUNC_probe_read_kernel),
+                BPF_STORE64(REQUEST, R0, offsetof(struct request, result)),
+                BPF_MOVE_IMM(R0, 0),
+                BPF_RETURN(),
+        };
+        union bpf_attr attr = { .prog_type = BPF_PROG_TYPE_SYSCALL,
+                                .insns = (uintptr_t)program,
+                                .insn_cnt = ELEMENTSOF(program),
+                                .license = (uintptr_t) "GPL",
+                                .prog_flags = BPF_F_SLEEPABLE,
+                                .prog_name = "ckpt_peek" };
+
+        return (int)bpf(BPF_PROG_LOAD, &attr);
+}
+
+static int make_program(struct peek *p) {
+        union bpf_attr attr = { .map_type = BPF_MAP_TYPE_ARRAY,
+                                .key_size = sizeof(uint32_t),
+                                .value_size = PEEK_MAX,
+                                .max_entries = 1,
+                                .map_flags = BPF_F_MMAPABLE,
+                                .map_name = "ckpt_peek" };
+        _cleanup_close_ int map = (int)bpf(BPF_MAP_CREATE, &attr);
+        void *data;
+
+        if (map < 0)
+                return map;
+        data = mmap(NULL, PEEK_MAX, PROT_READ, MAP_SHARED, map, 0);
+        if (data == MAP_FAILED)
+                return -errno;
+        p->data = data;
+        p->prog_fd = load_program(map);
+        return p->prog_fd < 0 ? p->prog_fd : 0;
+}
+
+static int run(struct peek *p, struct request *request) {
+        union bpf_attr attr = { .test = { .prog_fd = (uint32_t)p->prog_fd,
+                                          .ctx_in = (uintptr_t)request,
+                                          .ctx_size_in = sizeof(*request) } };
+
+        return bpf(BPF_PROG_TEST_RUN, &attr) < 0 ? -ENODATA : 0;
+}
+
+/* ---- the interface ---- */
+
+void peek_free(struct peek **p) {
+        if (!*p)
+                return;
+        safe_close((*p)->prog_fd);
+        if ((*p)->data)
+                munmap((*p)->data, PEEK_MAX);
+        pthread_mutex_destroy(&(*p)->lock);
+        free(*p);
+        *p = NULL;
+}
+
+int peek_bytes(struct peek *p, uint64_t addr, void *buf, size_t size) {
+        struct request request = { .addr = addr, .size = size };
+        int r;
+
+        if (size == 0 || size > PEEK_MAX)
+                return size == 0 ? 0 : -ENODATA;
+        pthread_mutex_lock(&p->lock);
+        r = run(p, &request);
+        if (r == 0 && request.result != 0)
+                r = -ENODATA;
+        if (r == 0)
+                memcpy(buf, p->data, size);
+        pthread_mutex_unlock(&p->lock);
+        return r;
+}
+
+int peek_place(const struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret) {
+        if (addr == 0 || p->places[m].offset < 0)
+                return -ENODATA;
+        *ret = addr + (uint64_t)p->places[m].offset;
+        return 0;
+}
+
+int peek_number(struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret) {
+        uint64_t place, number = 0; /* the numbers of this architecture begin with the lowest byte */
+        int r;
+
+        r = p->places[m].size == 0 ? -ENODATA : peek_place(p, addr, m, &place);
+        if (r == 0)
+                r = peek_bytes(p, place, &number, p->places[m].size);
+        if (r == 0)
+                *ret = number;
+        return r;
+}
+
+/* ckpt's threads share their table of descriptors, which may move while it is read: then the inode is another. */
+static int find_file(struct peek *p, int fd, uint64_t ino, uint64_t *ret) {
+        uint64_t at, max = 0, file = 0, its = 0;
+        struct request self = { 0 };
+        int r;
+
+        r = run(p, &self);
+        at = self.result;
+        if (r == 0)
+                r = peek_number(p, at, PEEK_task_struct__files, &at);
+        if (r == 0)
+                r = peek_number(p, at, PEEK_files_struct__fdt, &at);
+        if (r == 0)
+                r = peek_number(p, at, PEEK_fdtable__max_fds, &max);
+        if (r == 0 && (uint64_t)fd >= max)
+                r = -ENODATA;
+        if (r == 0)
+                r = peek_number(p, at, PEEK_fdtable__fd, &at);
+        if (r == 0)
+                r = peek_bytes(p, at + (uint64_t)fd * sizeof(file), &file, sizeof(file));
+        if (r == 0)
+                r = peek_number(p, file, PEEK_file__f_inode, &at);
+        if (r == 0)
+                r = peek_number(p, at, PEEK_inode__i_ino, &its);
+        if (r == 0 && its != ino)
+                r = -ENODATA;
+        if (r == 0)
+                *ret = file;
+        return r;
+}
+
+int peek_file(struct peek *p, int fd, uint64_t *ret) {
+        struct stat st;
+        int r = -ENODATA;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -ENODATA;
+        for (int i = 0; r < 0 && i < TRIES; i++)
+                r = find_file(p, fd, st.st_ino, ret);
+        return r;
+}
+
+int peek_sock(struct peek *p, int fd, uint64_t *ret) {
+        uint64_t file, sock = 0, sk = 0, back = 0;
+        int r;
+
+        r = peek_file(p, fd, &file);
+        if (r == 0)
+                r = peek_number(p, file, PEEK_file__private_data, &sock);
+        if (r == 0)
+                r = peek_number(p, sock, PEEK_socket__file, &back);
+        if (r == 0 && back != file)
+                r = -ENODATA;
+        if (r == 0)
+                r = peek_number(p, sock, PEEK_socket__sk, &sk);
+        if (r == 0)
+                r = peek_number(p, sk, PEEK_sock__sk_socket, &back);
+        if (r == 0 && back != sock)
+                r = -ENODATA;
+        if (r == 0)
+                *ret = sk;
+        return r;
+}
+
+int peek_open(struct peek **ret) {
+        static const struct btf_wanted wanted[] = {
+#define PEEK(type, member) [PEEK_##type##__##member] = { #type, #member },
+#include "kernel/peek.def"
+#undef PEEK
+        };
+        _cleanup_(peek_free) struct peek *p = calloc(1, sizeof(*p));
+        int r;
+
+        if (!p)
+                return -ENOMEM;
+        pthread_mutex_init(&p->lock, NULL);
+        p->prog_fd = -EBADF;
+        r = fault_point(FAULT_KERNEL_BPF);
+        if (r == 0)
+                r = btf_find_offsets(wanted, ELEMENTSOF(wanted), p->places);
+        if (r == 0)
+                r = make_program(p);
+        if (r == 0)
+                *ret = TAKE_PTR(p);
+        return r;
+}
