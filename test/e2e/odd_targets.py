@@ -36,13 +36,12 @@ def refuse(pid, *patterns, options=(), directory='img'):
 def case_trap_flag():
     """The single steps would go on in the agent, and end the program. In its handler, they pause: then it can be dumped."""
     pid = start('stepper')
-    refused = 0
-    for _ in range(10):
+    for _ in range(300):  # how often it is met outside of its handler depends on the machine
         result = sb.ckpt(*sb.dump_args(pid, 'img-steps', '-R'))
         if result.rc:
-            one_clear_line(result, str(pid), 'trap flag', 'unchanged')
-            refused += 1
-    check(refused > 0, 'never refused')
+            break
+    check(result.rc, 'never refused')
+    one_clear_line(result, str(pid), 'trap flag', 'unchanged')
     os.kill(pid, signal.SIGUSR1)
     check(sb.wait_exit(pid) == 0, 'the program found itself changed')
 
