@@ -22,7 +22,6 @@ struct record {
 DEFINE_VEC(record_vec, struct record);
 
 struct area_flags {
-        struct bpf *bpf;
         int prog_fd;
         struct area_code code;
         uint64_t vsyscall; /* flags of an area that is in no list of areas */
@@ -87,7 +86,7 @@ static int take_record(void *arg, const void *data) {
 
 /* By process, not by thread: by thread, Linux 6.18 begins anew with every read(2) and never ends. */
 static int read_records(const struct area_flags *f, pid_t pid, struct record_vec *ret) {
-        _cleanup_close_ int fd = bpf_open_iterator(f->bpf, f->prog_fd, pid);
+        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, pid);
 
         return fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, ret);
 }
@@ -281,7 +280,6 @@ int area_flags_open(struct bpf *bpf, struct area_flags **ret) {
 
         if (!f)
                 return -ENOMEM;
-        f->bpf = bpf;
         f->prog_fd = -EBADF;
         r = bpf_load(bpf);
         if (r < 0)

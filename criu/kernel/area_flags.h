@@ -18,8 +18,8 @@ struct area_flags;
 struct bpf;
 
 /*
- * Load the program and learn the bits: some 5 ms, and what bpf_load() takes. `bpf` (NULL: there is none) has to stay until
- * area_flags_free(). A negative errno, without a message: the kernel has no such iterator, or BPF cannot be had.
+ * Load the program and learn the bits: 1 ms, and what bpf_load() takes. `bpf`: NULL if there is none. A negative errno,
+ * without a message: the kernel has no such iterator, or BPF cannot be had.
  */
 int area_flags_open(struct bpf *bpf, struct area_flags **ret);
 void area_flags_free(struct area_flags **f);

@@ -5,9 +5,7 @@
  * descriptor. Where the members of the kernel's structures are, its BTF tells (/sys/kernel/btf/vmlinux); what they mean may
  * change with any version, so who reads them checks them first on objects of ckpt's own whose state is known,
  * and has another way where that does not come out right or there is no BPF at all: the capabilities (CAP_BPF
- * and CAP_PERFMON, or CAP_SYS_ADMIN), BTF or libbpf may be missing.
- *
- * Loading takes some 5 ms, longer than many a dump: only where it pays.
+ * and CAP_PERFMON, or CAP_SYS_ADMIN) or BTF may be missing. Single objects are read by peek.h.
  */
 #pragma once
 
@@ -24,16 +22,13 @@ int bpf_new(struct bpf **ret);
 void bpf_free(struct bpf **b);
 
 /*
- * Load libbpf and the kernel's types, if that has not been tried yet. 0, or a negative errno, without a message, each time the
+ * Read the kernel's types, some 2 ms, if that has not been tried yet. 0, or a negative errno, without a message, each time the
  * same: BPF cannot be had. Callable from any thread; the functions below only after it has returned 0, and then
  * from any thread too. NULL: -EOPNOTSUPP.
  */
 int bpf_load(struct bpf *b);
 
-/*
- * Byte offset of `path`, a member of `struct type` or, with dots, a member of a member, unnamed ones left out:
- * ("sock", "__sk_common.skc_family", 2). `size`: the bytes it has to have (0: any). false: there is none such.
- */
+/* btf_member() of the running kernel. */
 bool bpf_member(const struct bpf *b, const char *type, const char *path, unsigned int size, int16_t *ret);
 
 /* Size of `struct type` in bytes; 0: there is none. */
@@ -50,13 +45,16 @@ int bpf_load_iterator(const struct bpf *b, const char *target, const char *name,
  * A descriptor from which the records are read, once. `pid`: only of this process, by its number in the pid namespace of ckpt
  * (targets that begin with "task"); 0: of all. To be closed by the caller. Or a negative errno.
  */
-int bpf_open_iterator(const struct bpf *b, int prog_fd, pid_t pid);
+int bpf_open_iterator(int prog_fd, pid_t pid);
 
 /*
  * Read all records from such a descriptor: `fn` is called with each; what it returns but 0 ends the reading and is returned.
  * `size`: of a record, as the program writes it, at most 32 KiB. -EBADMSG: the stream ends within a record.
  */
 int bpf_read_records(int fd, size_t size, int (*fn)(void *arg, const void *record), void *arg);
+
+/* bpf(2): what it returns, or a negative errno. */
+int bpf_call(int command, union bpf_attr *attr);
 
 /* ---- for programs: instructions by name, 64 bits wide ---- */
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "kernel/btf_offsets.h"
+#include "kernel/btf.h"
 #include "kernel/bpf.h"
 #include "lib/fault.h"
 #include "macro.h"

@@ -36,7 +36,7 @@ static const struct area_flags *area_flags_of(struct dump *d) {
 
 /* What smaps would take, in ns, as measured on Linux 6.18: for each area, and for each page that is there. */
 static bool is_slow(const struct dump_task *t, size_t nr_areas) {
-        enum { PER_AREA = 2500, PER_PAGE = 110, WORTH_IT = 20 * 1000 * 1000 };
+        enum { PER_AREA = 2500, PER_PAGE = 110, WORTH_IT = 5 * 1000 * 1000 };
 
         return nr_areas * PER_AREA + t->resident / PAGE_SIZE * PER_PAGE > WORTH_IT;
 }

@@ -24,7 +24,8 @@ static void part_by_protection(size_t from, size_t to) {
 static void part_by_advice(size_t from, size_t to) {
         for (size_t i = from; i + 100 <= to; i += 200)
                 CHECK(madvise(mem + i * PAGE, 100 * PAGE, MADV_DONTDUMP) == 0, "madvise: %m");
-        CHECK(madvise(mem + (from + 7) * PAGE, HUGE, MADV_NOHUGEPAGE) == 0 || errno == EINVAL, "madvise: %m");
+        CHECK(madvise(mem + (from + 7) * PAGE, HUGE, MADV_NOHUGEPAGE) == 0 || errno == EINVAL,
+              "madvise: %m");
 }
 
 static void make_readable(void) {
@@ -64,7 +65,8 @@ int main(int argc, char **argv) {
         test_init(argc, argv);
         room = mmap(NULL, SIZE + 2 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(room != MAP_FAILED, "mmap: %m");
-        mem = (char *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1)) + 5 * PAGE; /* not where a huge page begins */
+        mem = (char *)(((uintptr_t)room + HUGE - 1) & ~(HUGE - 1)) +
+              5 * PAGE; /* not where a huge page begins */
         make_readable();
         for (size_t i = 0; i < PAGES; i++)
                 fill(mem + i * PAGE, PAGE, i);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 # e2e: timeout=120
-"""Where BPF cannot be had (no libbpf, no BTF, not the capabilities), large trees are dumped as well, by what /proc shows."""
+"""Where BPF cannot be had (no BTF, not the capabilities), large trees are dumped as well, by what /proc shows."""
 import os
 import signal
 import sys

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "kernel/btf_offsets.h"
+#include "kernel/btf.h"
 #include "kernel/peek.h"
 #include "macro.h"
 

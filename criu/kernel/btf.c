@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-#include "kernel/btf_offsets.h"
+#include "kernel/btf.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/btf.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,7 +16,7 @@
 #include "macro.h"
 #include "vec.h"
 
-enum { DEPTH_MAX = 6, SIZE_MAX_MIB = 64 };
+enum { DEPTH_MAX = 6, SIZE_MAX_MIB = 64, NAME_SIZE = 64 };
 
 DEFINE_VEC(type_vec, const struct btf_type *);
 
@@ -133,7 +133,7 @@ static uint32_t size_of(const struct reader *r, uint32_t id) {
 }
 
 static bool find_member(const struct reader *r, const struct btf_type *t, const char *name, uint32_t base,
-                        int depth, struct btf_place *ret) {
+                        int depth, struct btf_place *ret, uint32_t *ret_type) {
         const struct btf_member *m = (const void *)(t + 1);
 
         for (uint32_t i = 0; i < BTF_INFO_VLEN(t->info); i++) {
@@ -143,11 +143,12 @@ static bool find_member(const struct reader *r, const struct btf_type *t, const 
                 const struct btf_type *inner = *its == '\0' ? plain(r, m[i].type) : NULL;
 
                 if (inner && is_composite(inner) && depth < DEPTH_MAX &&
-                    find_member(r, inner, name, base + bits / 8, depth + 1, ret))
+                    find_member(r, inner, name, base + bits / 8, depth + 1, ret, ret_type))
                         return true;
                 if (strcmp(its, name) != 0 || *its == '\0')
                         continue;
                 *ret = (struct btf_place){ (int32_t)(base + bits / 8), field ? 0 : size_of(r, m[i].type) };
+                *ret_type = m[i].type;
                 return true;
         }
         return false;
@@ -159,10 +160,11 @@ static void take_struct(const struct reader *r, const struct btf_type *t, const 
 
         for (size_t i = 0; i < n; i++) {
                 struct btf_place place = { .offset = -1 };
+                uint32_t unused;
 
                 if (wanted[i].type[0] != name[0] || strcmp(wanted[i].type, name) != 0)
                         continue;
-                find_member(r, t, wanted[i].member, 0, 0, &place);
+                find_member(r, t, wanted[i].member, 0, 0, &place, &unused);
                 if (known[i] && (place.offset != ret[i].offset || place.size != ret[i].size))
                         place = (struct btf_place){ .offset = -1 };
                 known[i] = true;
@@ -170,17 +172,15 @@ static void take_struct(const struct reader *r, const struct btf_type *t, const 
         }
 }
 
+/* ---- one description ---- */
+
 static void reader_done(struct reader *r) {
         type_vec_done(&r->by_id);
 }
 
-int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wanted, size_t n,
-                      struct btf_place *ret) {
-        _cleanup_(reader_done) struct reader r = { 0 };
-        _cleanup_free_ bool *known = calloc(n + 1, sizeof(*known));
+static int read_types(const void *data, size_t size, struct reader *ret) {
         const struct btf_header *h = data;
         uint64_t room;
-        int rc;
 
         if (size < sizeof(*h) || h->magic != BTF_MAGIC || h->hdr_len < sizeof(*h) || h->hdr_len > size)
                 return -EBADMSG;
@@ -188,17 +188,55 @@ int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wa
         if ((uint64_t)h->type_off + h->type_len > room || (uint64_t)h->str_off + h->str_len > room ||
             h->str_len == 0 || h->type_off % 4 != 0 || h->hdr_len % 4 != 0)
                 return -EBADMSG;
-        r.types = (const char *)data + h->hdr_len + h->type_off;
-        r.types_end = r.types + h->type_len;
-        r.strings = (const char *)data + h->hdr_len + h->str_off;
-        r.strings_size = h->str_len;
-        if (r.strings[r.strings_size - 1] != '\0')
+        ret->types = (const char *)data + h->hdr_len + h->type_off;
+        ret->types_end = ret->types + h->type_len;
+        ret->strings = (const char *)data + h->hdr_len + h->str_off;
+        ret->strings_size = h->str_len;
+        if (ret->strings[ret->strings_size - 1] != '\0')
                 return -EBADMSG;
-        if (!known)
-                return -ENOMEM;
-        rc = list_types(&r);
+        return list_types(ret);
+}
+
+/* The text of the running kernel: mapped from Linux 6.16 on, which spares copying 5 MiB. */
+struct text {
+        char *data;
+        size_t size;
+        bool mapped;
+};
+
+static void text_done(struct text *t) {
+        if (t->mapped)
+                munmap(t->data, t->size);
+        else
+                free(t->data);
+}
+
+static int read_text(struct text *ret) {
+        _cleanup_close_ int fd = open("/sys/kernel/btf/vmlinux", O_RDONLY | O_CLOEXEC);
+        struct stat st;
+        void *map;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -ENOSYS;
+        map = st.st_size > 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+        if (map == MAP_FAILED)
+                return read_all(fd, (size_t)SIZE_MAX_MIB << 20, &ret->data, &ret->size);
+        *ret = (struct text){ .data = map, .size = (size_t)st.st_size, .mapped = true };
+        return 0;
+}
+
+/* ---- many members at once ---- */
+
+int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wanted, size_t n,
+                      struct btf_place *ret) {
+        _cleanup_(reader_done) struct reader r = { 0 };
+        _cleanup_free_ bool *known = calloc(n + 1, sizeof(*known));
+        int rc = read_types(data, size, &r);
+
         if (rc < 0)
                 return rc;
+        if (!known)
+                return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 ret[i] = (struct btf_place){ .offset = -1 };
         for (size_t id = 1; id < r.by_id.n; id++)
@@ -207,23 +245,108 @@ int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wa
         return 0;
 }
 
-/* Mapped from Linux 6.16 on, which spares copying 5 MiB. */
 int btf_find_offsets(const struct btf_wanted *wanted, size_t n, struct btf_place *ret) {
-        _cleanup_close_ int fd = open("/sys/kernel/btf/vmlinux", O_RDONLY | O_CLOEXEC);
-        _cleanup_free_ char *text = NULL;
-        struct stat st;
-        size_t size;
-        void *map;
+        _cleanup_(text_done) struct text text = { 0 };
+        int r = read_text(&text);
+
+        return r < 0 ? r : btf_parse_offsets(text.data, text.size, wanted, n, ret);
+}
+
+/* ---- one after another ---- */
+
+DEFINE_VEC(id_vec, uint32_t);
+
+struct btf_types {
+        struct text text;
+        struct reader reader;
+        struct id_vec structs; /* the types that are looked for by name, so that the rest is not touched */
+};
+
+void btf_close(struct btf_types **t) {
+        if (!*t)
+                return;
+        id_vec_done(&(*t)->structs);
+        reader_done(&(*t)->reader);
+        text_done(&(*t)->text);
+        free(*t);
+        *t = NULL;
+}
+
+int btf_open(struct btf_types **ret) {
+        _cleanup_(btf_close) struct btf_types *t = calloc(1, sizeof(*t));
         int r;
 
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return -ENOSYS;
-        map = st.st_size > 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-        if (map != MAP_FAILED) {
-                r = btf_parse_offsets(map, (size_t)st.st_size, wanted, n, ret);
-                munmap(map, (size_t)st.st_size);
-                return r;
+        if (!t)
+                return -ENOMEM;
+        r = read_text(&t->text);
+        if (r == 0)
+                r = read_types(t->text.data, t->text.size, &t->reader);
+        for (size_t id = 1; r == 0 && id < t->reader.by_id.n; id++)
+                if (BTF_INFO_KIND(t->reader.by_id.v[id]->info) == BTF_KIND_STRUCT)
+                        r = id_vec_push(&t->structs, (uint32_t)id);
+        if (r == 0)
+                *ret = TAKE_PTR(t);
+        return r;
+}
+
+static bool has_name(const struct reader *r, const struct btf_type *t, const char *name) {
+        return strcmp(name_at(r, t->name_off), name) == 0;
+}
+
+static const struct btf_type *find_struct(const struct btf_types *t, const char *name) {
+        for (size_t i = 0; i < t->structs.n; i++) {
+                const struct btf_type *type = t->reader.by_id.v[t->structs.v[i]];
+
+                if (has_name(&t->reader, type, name))
+                        return type;
         }
-        r = read_all(fd, (size_t)SIZE_MAX_MIB << 20, &text, &size);
-        return r < 0 ? r : btf_parse_offsets(text, size, wanted, n, ret);
+        return NULL;
+}
+
+/* The type of a member that was found as `place`. */
+static const struct btf_type *inner_struct(const struct reader *r, uint32_t type) {
+        const struct btf_type *t = plain(r, type);
+
+        return t && is_composite(t) ? t : NULL;
+}
+
+bool btf_member(const struct btf_types *t, const char *type, const char *path, uint32_t size, int16_t *ret) {
+        const struct btf_type *at = find_struct(t, type);
+        struct btf_place place = { 0 };
+        int64_t offset = 0;
+
+        for (const char *name = path; *name;) {
+                size_t len = strcspn(name, ".");
+                char part[NAME_SIZE];
+                uint32_t its_type = 0;
+
+                if (!at || len >= sizeof(part))
+                        return false;
+                snprintf(part, sizeof(part), "%.*s", (int)len, name);
+                if (!find_member(&t->reader, at, part, 0, 0, &place, &its_type))
+                        return false;
+                offset += place.offset;
+                at = inner_struct(&t->reader, its_type);
+                name += len + (name[len] == '.');
+        }
+        if (offset > INT16_MAX || (size > 0 && place.size != size))
+                return false;
+        *ret = (int16_t)offset;
+        return true;
+}
+
+size_t btf_struct_size(const struct btf_types *t, const char *type) {
+        const struct btf_type *found = find_struct(t, type);
+
+        return found ? found->size : 0;
+}
+
+uint32_t btf_function(const struct btf_types *t, const char *name) {
+        for (size_t id = 1; id < t->reader.by_id.n; id++) {
+                const struct btf_type *type = t->reader.by_id.v[id];
+
+                if (BTF_INFO_KIND(type->info) == BTF_KIND_FUNC && has_name(&t->reader, type, name))
+                        return (uint32_t)id;
+        }
+        return 0;
 }

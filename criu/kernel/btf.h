@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Where members of the kernel's structures are, from its own description of its types (/sys/kernel/btf/vmlinux, Linux 5.4;
+ * Documentation/bpf/btf.rst). Without libbpf, which needs 5 ms to load and to index the 130,000 types, longer than many a
+ * dump: one pass takes 1 ms.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- many members at once, in one pass ---- */
+
+struct btf_wanted {
+        const char *type, *member;
+};
+
+struct btf_place {
+        int32_t offset; /* -1: there is no such structure or member, or several of that name that differ */
+        uint32_t size;  /* of a number or pointer; 0: of anything else, which begins there */
+};
+
+/*
+ * Fill ret[i] for wanted[i], i < n. Members of unnamed members count as the structure's own; of bit fields, the byte where they
+ * begin. -ENOSYS: this kernel has no such description; -EBADMSG: it makes no sense.
+ */
+int btf_find_offsets(const struct btf_wanted *wanted, size_t n, struct btf_place *ret);
+
+/* The same for a description in memory: for tests too. */
+int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wanted, size_t n,
+                      struct btf_place *ret);
+
+/* ---- one after another ---- */
+
+struct btf_types;
+
+/* The types of the running kernel; -ENOSYS: there is no description; -EBADMSG: it makes no sense. */
+int btf_open(struct btf_types **ret);
+void btf_close(struct btf_types **t);
+
+/*
+ * Byte offset of `path`, a member of `struct type` or, with dots, a member of a member, unnamed ones left out:
+ * ("sock", "__sk_common.skc_family", 2). `size`: the bytes that the number or pointer has to have; 0: anything. false: there is
+ * none such, or not in the first 32 KiB.
+ */
+bool btf_member(const struct btf_types *t, const char *type, const char *path, uint32_t size, int16_t *ret);
+
+/* Size of `struct type` in bytes; 0: there is none. */
+size_t btf_struct_size(const struct btf_types *t, const char *type);
+
+/* The number by which programs refer to a function of the kernel; 0: there is none. */
+uint32_t btf_function(const struct btf_types *t, const char *name);
