@@ -186,6 +186,20 @@ static int look_at_each(struct walk *w) {
         return 0;
 }
 
+/* The descriptors of a process whose first thread has ended are taken by way of another one. */
+static bool may_take(struct walk *w) {
+        struct fd_probe any = { .task = w->task, .proc = w->proc, .pidfd = &w->pidfd };
+
+        if (w->proc->pid == w->task->pid || fd_probe_pidfd(&any) != -EINVAL)
+                return true;
+        blocker_add(
+                w->blockers, "Dump it on a newer kernel",
+                "%s: its first thread has ended while others go on, and only Linux 6.9 and later let anyone take "
+                "the descriptors of such a process",
+                dump_task_name(w->task));
+        return false;
+}
+
 void fd_look(struct dump_task *t) {
         _cleanup_(walk_done) struct walk w = { .task = t, .blockers = t->dump->blockers, .pidfd = -EBADF };
         const struct proc_dir *living = dump_living(t);
@@ -194,6 +208,8 @@ void fd_look(struct dump_task *t) {
         w.proc = living;
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t };
+        if (!may_take(&w))
+                return;
         r = look_at_same(&w) ? 0 : look_at_each(&w);
         if (r == -ESRCH)
                 return;

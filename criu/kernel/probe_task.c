@@ -191,6 +191,12 @@ int probe_pidfd_open(struct probe *p __attribute__((unused))) {
         return fd < 0 ? fd : 1;
 }
 
+int probe_pidfd_thread(struct probe *p __attribute__((unused))) {
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, getpid(), PIDFD_THREAD);
+
+        return fd >= 0 ? 1 : errno == EINVAL ? 0 : -errno;
+}
+
 int probe_pidfd_getfd(struct probe *p __attribute__((unused))) {
         _cleanup_close_ int pidfd = -EBADF, copy = -EBADF;
 

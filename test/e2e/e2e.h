@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -257,6 +258,13 @@ static inline bool vma_has_flag(const struct vma *v, const char *two) {
                 if (strncmp(p, two, 2) == 0)
                         return true;
         return false;
+}
+
+/* What was sent over the network, even lo, need not have arrived when send(2) returns: a busy kernel leaves it to ksoftirqd. */
+static inline void wait_readable(int fd) {
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+
+        CHECK(poll(&p, 1, 30000) == 1, "nothing came for 30 s");
 }
 
 /* MLOCK_ONFAULT; older kernels have no name for it. */

@@ -31,6 +31,7 @@ static void get(int fd, const char *what, int i) {
         char want[32], got[64] = "";
         int n = snprintf(want, sizeof(want), "%s %d", what, i);
 
+        wait_readable(fd);
         CHECK(recv(fd, got, sizeof(got) - 1, MSG_DONTWAIT) == n && strcmp(got, want) == 0,
               "set %d: got \"%s\", not \"%s\": %m", i, got, want);
 }
@@ -83,6 +84,7 @@ static void check_data(const struct set *s, int i) {
                 get(s->out, "to the client", i);
         }
         if (i % 10 == 3) {
+                wait_readable(s->in);
                 CHECK(recv(s->in, &c, 1, MSG_DONTWAIT) == 0, "set %d: not the end: %m", i);
         } else if (i % 10 != 7) {
                 put(s->out, "more", i);

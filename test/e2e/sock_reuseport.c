@@ -62,6 +62,7 @@ static void say(int from, const struct group *g, const char *what) {
 static void hear(int fd, const char *what) {
         char buf[16] = "";
 
+        wait_readable(fd);
         CHECK(recv(fd, buf, sizeof(buf) - 1, MSG_DONTWAIT) == (ssize_t)strlen(what) &&
                       strcmp(buf, what) == 0,
               "\"%s\" came as \"%s\": %m", what, buf);

@@ -44,8 +44,10 @@ static void expect(int fd, const char *from, const char *text) {
         char buf[64] = "", seen[INET6_ADDRSTRLEN] = "";
         union address a = { 0 };
         socklen_t len = sizeof(a);
-        ssize_t n = recvfrom(fd, buf, sizeof(buf) - 1, MSG_DONTWAIT, &a.any, &len);
+        ssize_t n;
 
+        wait_readable(fd);
+        n = recvfrom(fd, buf, sizeof(buf) - 1, MSG_DONTWAIT, &a.any, &len);
         CHECK(n == (ssize_t)strlen(text) && strcmp(buf, text) == 0, "got %zd \"%s\", not \"%s\": %m", n, buf,
               text);
         inet_ntop(a.any.sa_family,
