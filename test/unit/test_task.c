@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -323,7 +325,13 @@ static void test_numa(void **state) {
                 { 2 | 1U << 12, 1, -EBADMSG },
                 { 2, 1ULL << 63, -ENOTSUP },
                 { 1 | 1U << 15, 1ULL << 63, -ENOTSUP },
+                { 0, 1, -ENOTSUP }, /* the default for some nodes */
+                { 4, 1, -ENOTSUP },
+                { 2, 0, -ENOTSUP },            /* bound to none */
+                { 2 | 3U << 14, 1, -ENOTSUP }, /* two flags that exclude each other */
         };
+
+        int mode = -1;
 
         (void)state;
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -340,6 +348,9 @@ static void test_numa(void **state) {
                 assert_int_equal(kind_numa.check(&t, &err), cases[i].result);
                 arena_done(&task.arena);
         }
+        /* What was tried has left nothing behind. */
+        assert_int_equal(syscall(SYS_get_mempolicy, &mode, NULL, 0, 0, 0), 0);
+        assert_int_equal(mode, 0);
 }
 
 int main(void) {
