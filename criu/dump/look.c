@@ -241,7 +241,7 @@ int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
                 struct dump_task *t = d->tasks[i];
                 struct proc_ns_set now;
 
-                if (t->nr_threads == 0 || task_stood_still(t))
+                if (t->nr_threads == 0 || task_is_in_same_calls(t))
                         continue;
                 proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &now);
                 if (memcmp(&now, &t->ns, sizeof(now)) == 0)

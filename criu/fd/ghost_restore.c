@@ -92,39 +92,27 @@ struct restore_ghost *ghost_of(const struct restore_files *files, uint32_t id) {
         return user ? find_ghost(ghosts, user->ghost_id) : NULL;
 }
 
-static int read_users(struct restore *r, struct restore_ghosts *ghosts, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
-        int rc;
+static int take_user(void *ctx, struct image_file *image __attribute__((unused)), void **message,
+                     struct ckpt_error *err __attribute__((unused))) {
+        const Img__RemapFilePath *remap = *message;
+        struct ghost_user user = { remap->orig_id, remap->remap_id };
+        Img__RemapType type = remap->remap_type;
+        struct restore_files *files = ctx;
+        struct restore_ghosts *ghosts = files->state[FD_STATE_GHOSTS];
 
-        rc = image_open_read(r->dir, IMAGE_REMAP_FPATH, 0, IMAGE_OPTIONAL, &image, err);
-        if (rc == -ENOENT)
-                return 0;
-        while (rc >= 0) {
-                _cleanup_image_message_ Img__RemapFilePath *remap = NULL;
-                struct ghost_user user;
-                Img__RemapType type;
-
-                rc = image_read(image, &img__remap_file_path__descriptor, &remap, err);
-                if (rc <= 0)
-                        break;
-                user = (struct ghost_user){ remap->orig_id, remap->remap_id };
-                type = remap->remap_type;
-                if (!remap->has_remap_type) {
-                        type = remap->remap_id >> GHOST_BIT_SHIFT ? IMG__REMAP_TYPE__GHOST
-                                                                  : IMG__REMAP_TYPE__LINKED;
-                        user.ghost_id &= ~(1U << GHOST_BIT_SHIFT);
-                }
-                if (type == IMG__REMAP_TYPE__GHOST)
-                        ckpt_assert(ghost_user_vec_push(&ghosts->users, user) == 0);
-                else if (type == IMG__REMAP_TYPE__LINKED)
-                        linked_add(r->files, user.file_id, user.ghost_id);
-                else
-                        blocker_add(
-                                r->files->blockers, NULL,
-                                "file %u is the /proc directory of a process, which cannot be restored yet",
-                                remap->orig_id);
+        if (!remap->has_remap_type) {
+                type = remap->remap_id >> GHOST_BIT_SHIFT ? IMG__REMAP_TYPE__GHOST : IMG__REMAP_TYPE__LINKED;
+                user.ghost_id &= ~(1U << GHOST_BIT_SHIFT);
         }
-        return rc;
+        if (type == IMG__REMAP_TYPE__GHOST)
+                ckpt_assert(ghost_user_vec_push(&ghosts->users, user) == 0);
+        else if (type == IMG__REMAP_TYPE__LINKED)
+                linked_add(files, user.file_id, user.ghost_id);
+        else
+                blocker_add(files->blockers, NULL,
+                            "file %u is the /proc directory of a process, which cannot be restored yet",
+                            remap->orig_id);
+        return 0;
 }
 
 static int check_message(const Img__GhostFile *msg, struct image_file *image, struct ckpt_error *err) {
@@ -181,7 +169,8 @@ int ghost_load(struct restore *r, struct ckpt_error *err) {
 
         ckpt_assert(ghosts);
         r->files->state[FD_STATE_GHOSTS] = ghosts;
-        rc = read_users(r, ghosts, err);
+        rc = image_each(r->dir, IMAGE_REMAP_FPATH, 0, IMAGE_OPTIONAL, &img__remap_file_path__descriptor,
+                        take_user, r->files, err);
         if (rc < 0 || ghosts->users.n == 0)
                 return rc;
         qsort(ghosts->users.v, ghosts->users.n, sizeof(*ghosts->users.v), compare_users);

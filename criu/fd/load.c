@@ -101,43 +101,38 @@ static int add_file(struct restore *r, struct image_file *image, Img__File *msg,
         return kind->check ? kind->check(r, file, image, err) : 0;
 }
 
-static int read_files(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
-        int rc;
-
-        rc = image_open_read(r->dir, IMAGE_FILES, 0, 0, &image, err);
-        while (rc >= 0) {
-                Img__File *msg = NULL;
-
-                rc = image_read(image, &img__file__descriptor, &msg, err);
-                if (rc <= 0)
-                        break;
-                rc = add_file(r, image, msg, err);
-        }
-        return rc;
+static int take_file(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
+        return add_file(ctx, image, TAKE_PTR(*message), err);
 }
 
-static int read_old_files(struct restore *r, const struct file_type *type, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
-        int rc;
+/* Older images have a file for each type. */
+struct old_files {
+        struct restore *restore;
+        const struct file_type *type;
+};
 
-        rc = image_open_read(r->dir, type->old, 0, IMAGE_OPTIONAL, &image, err);
-        if (rc == -ENOENT)
-                return 0;
-        while (rc >= 0) {
-                ProtobufCMessage *inner = NULL;
-                Img__File *msg;
+static int take_old_file(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
+        const struct old_files *old = ctx;
+        Img__File *msg = malloc(sizeof(*msg));
 
-                rc = image_read(image, type->descriptor, &inner, err);
-                if (rc <= 0)
-                        break;
-                msg = malloc(sizeof(*msg));
-                ckpt_assert(msg);
-                img__file__init(msg);
-                msg->type = type->type;
-                msg->id = id_in(inner);
-                memcpy((char *)msg + type->offset, &inner, sizeof(inner));
-                rc = add_file(r, image, msg, err);
+        ckpt_assert(msg);
+        img__file__init(msg);
+        msg->type = old->type->type;
+        msg->id = id_in(*message);
+        memcpy((char *)msg + old->type->offset, message, sizeof(*message));
+        *message = NULL;
+        return add_file(old->restore, image, msg, err);
+}
+
+static int read_old_files(struct restore *r, struct ckpt_error *err) {
+        int rc = 0;
+
+        for (size_t i = 0; rc == 0 && i < ELEMENTSOF(file_types); i++) {
+                struct old_files old = { r, &file_types[i] };
+
+                if (old.type->old != IMAGE_KIND_INVALID)
+                        rc = image_each(r->dir, old.type->old, 0, IMAGE_OPTIONAL, old.type->descriptor,
+                                        take_old_file, &old, err);
         }
         return rc;
 }
@@ -181,11 +176,9 @@ int fd_load_files(struct restore *r, struct ckpt_error *err) {
         r->files->blockers = blockers_new();
         rc = ghost_load(r, err);
         if (rc == 0 && image_dir_has(r->dir, IMAGE_FILES, 0))
-                rc = read_files(r, err);
+                rc = image_each(r->dir, IMAGE_FILES, 0, 0, &img__file__descriptor, take_file, r, err);
         else if (rc == 0)
-                for (size_t i = 0; rc >= 0 && i < ELEMENTSOF(file_types); i++)
-                        if (file_types[i].old != IMAGE_KIND_INVALID)
-                                rc = read_old_files(r, &file_types[i], err);
+                rc = read_old_files(r, err);
         if (rc == 0)
                 rc = sort_files(r->files, err);
         if (rc == 0)

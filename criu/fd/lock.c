@@ -146,32 +146,28 @@ static bool makes_sense(const Img__FileLock *l) {
                (l->type == F_RDLCK || l->type == F_WRLCK);
 }
 
+static int take_lock(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
+        Img__FileLock *lock = *message;
+        const struct restore_task *holder;
+        struct restore *r = ctx;
+
+        if (!makes_sense(lock))
+                return image_damaged(image, err,
+                                     "the lock of pid %d on fd %d (flag %u, type %u) makes no sense",
+                                     lock->pid, lock->fd, lock->flag, lock->type);
+        holder = restore_find_task(r, lock->pid);
+        if (!holder || holder->kind != RESTORE_TASK_LIVE)
+                return image_damaged(image, err, "a lock belongs to pid %d, which is not in the tree",
+                                     lock->pid);
+        if (restore_lock_vec_push(&r->files->locks, (struct restore_lock){ .msg = lock }) < 0)
+                return ckpt_error(err, -ENOMEM, "not enough memory to read the file locks");
+        *message = NULL;
+        return 0;
+}
+
 int lock_load(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
-        int rc;
-
-        rc = image_open_read(r->dir, IMAGE_FILE_LOCKS, 0, IMAGE_OPTIONAL, &image, err);
-        if (rc < 0)
-                return rc == -ENOENT ? 0 : rc;
-        for (;;) {
-                _cleanup_image_message_ Img__FileLock *lock = NULL;
-                const struct restore_task *holder;
-
-                rc = image_read(image, &img__file_lock__descriptor, &lock, err);
-                if (rc <= 0)
-                        return rc;
-                if (!makes_sense(lock))
-                        return image_damaged(image, err,
-                                             "the lock of pid %d on fd %d (flag %u, type %u) makes no sense",
-                                             lock->pid, lock->fd, lock->flag, lock->type);
-                holder = restore_find_task(r, lock->pid);
-                if (!holder || holder->kind != RESTORE_TASK_LIVE)
-                        return image_damaged(
-                                image, err, "a lock belongs to pid %d, which is not in the tree", lock->pid);
-                if (restore_lock_vec_push(&r->files->locks, (struct restore_lock){ .msg = lock }) < 0)
-                        return ckpt_error(err, -ENOMEM, "not enough memory to read the file locks");
-                lock = NULL;
-        }
+        return image_each(r->dir, IMAGE_FILE_LOCKS, 0, IMAGE_OPTIONAL, &img__file_lock__descriptor,
+                          take_lock, r, err);
 }
 
 int lock_load_task(struct restore_task *t, struct ckpt_error *err) {

@@ -278,28 +278,21 @@ static int read_entry(struct image_file *image, const Img__PipeData *entry, stru
         return image_read_raw(image, c->data + c->size - entry->bytes, entry->bytes, err);
 }
 
+static int take_entry(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
+        const Img__PipeData *entry = *message;
+
+        return read_entry(image, entry, find(ctx, entry->pipe_id), err);
+}
+
 int pipe_rebuild_load(struct restore *r, enum fd_state state, Img__FdTypes type, enum image_kind kind,
                       struct ckpt_error *err) {
         struct pipe_rebuild_set *set = calloc(1, sizeof(*set));
-        _cleanup_image_file_ struct image_file *image = NULL;
-        int rc;
 
         ckpt_assert(set);
         r->files->state[state] = set;
         make_set(r->files, type, set);
-        rc = image_open_read(r->dir, kind, 0, IMAGE_OPTIONAL, &image, err);
-        if (rc < 0)
-                return rc == -ENOENT ? 0 : rc;
-        for (;;) {
-                _cleanup_image_message_ Img__PipeData *entry = NULL;
-
-                rc = image_read(image, &img__pipe_data__descriptor, &entry, err);
-                if (rc <= 0)
-                        return rc;
-                rc = read_entry(image, entry, find(set, entry->pipe_id), err);
-                if (rc < 0)
-                        return rc;
-        }
+        return image_each(r->dir, kind, 0, IMAGE_OPTIONAL, &img__pipe_data__descriptor, take_entry, set,
+                          err);
 }
 
 void pipe_rebuild_close(struct pipe_rebuild *p) {

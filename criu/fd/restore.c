@@ -317,13 +317,8 @@ static int fill_tables(struct restore *r, struct ckpt_error *err) {
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE && !r->tasks[i]->fds->shared)
                         rc = fill_table(r->tasks[i], err);
         for (size_t i = 0; i < r->nr_tasks; i++) {
-                struct compel_batch *b = task_lane(r->tasks[i]);
-                int waited = 0;
+                int waited = r->tasks[i]->kind == RESTORE_TASK_LIVE ? lane_wait(r->tasks[i], err) : 0;
 
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && b->started)
-                        waited = compel_wait(b, err);
-                if (waited == 0)
-                        compel_reset(b);
                 if (rc == 0 && waited < 0)
                         rc = ckpt_error_prefix(err, "%s", restore_task_name(r->tasks[i]));
         }

@@ -255,6 +255,21 @@ int image_open_read(struct image_dir *dir, enum image_kind kind, unsigned long i
 int image_read(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,
                struct ckpt_error *err);
 
+/*
+ * What is done with an entry of a file: 0 or a negative errno with *err filled. *message is an `Img__Something *`, which
+ * is freed afterwards unless it has been taken (TAKE_PTR). More may be read that stands behind it.
+ */
+typedef int (*image_take)(void *ctx, struct image_file *file, void **message, struct ckpt_error *err);
+
+/*
+ * Open a file of the set and have each of its entries taken, as messages of type `descriptor`, up to its end or the first
+ * error, which is returned. A missing file that is optional has no entries. Errors: as of image_open_read() and
+ * image_read().
+ */
+int image_each(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
+               const ProtobufCMessageDescriptor *descriptor, image_take take, void *ctx,
+               struct ckpt_error *err);
+
 /* As image_read(), but the end of the file is an error. Returns 0 or negative. */
 int image_read_expected(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,
                         struct ckpt_error *err);

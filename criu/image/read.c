@@ -252,6 +252,26 @@ int image_read(struct image_file *file, const ProtobufCMessageDescriptor *descri
         return 1;
 }
 
+int image_each(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
+               const ProtobufCMessageDescriptor *descriptor, image_take take, void *ctx,
+               struct ckpt_error *err) {
+        _cleanup_image_file_ struct image_file *file = NULL;
+        int r;
+
+        r = image_open_read(dir, kind, id, flags, &file, err);
+        if (r < 0)
+                return r == -ENOENT && (flags & IMAGE_OPTIONAL) ? 0 : r;
+        do {
+                _cleanup_image_message_ void *message = NULL;
+
+                r = image_read(file, descriptor, &message, err);
+                if (r <= 0)
+                        break;
+                r = take(ctx, file, &message, err);
+        } while (r == 0);
+        return r;
+}
+
 int image_read_expected(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,
                         struct ckpt_error *err) {
         int r = image_read(file, descriptor, ret, err);

@@ -2,8 +2,8 @@
 /*
  * The areas of a frozen task with their flags. Only smaps shows those to everybody, and it is slow (the kernel walks
  * the page tables and formats some 700 bytes per area; see kernel/area_flags.h), so what was read before the freeze
- * is used where it must still be true: the areas are the same, and every thread stands where it stood before smaps
- * was read, in the same system call with the same arguments.
+ * is used where it must still be true: the areas are the same, and every thread has slept on in the system call in which
+ * it was before smaps was read.
  */
 #include <errno.h>
 #include <string.h>

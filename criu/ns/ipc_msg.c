@@ -136,31 +136,25 @@ static int read_message(struct image_file *file, struct ipc_queue *q, struct ckp
         return image_read_raw(file, m->data, padded(m->msg->msize), err);
 }
 
+static int take_queue(void *ctx, struct image_file *file, void **message, struct ckpt_error *err) {
+        struct restore_ipc *ipc = ctx;
+        struct ipc_queue *q;
+        int r;
+
+        r = check_queue(ipc, file, *message, err);
+        if (r < 0)
+                return r;
+        q = ipc_queue_vec_add(&ipc->queues);
+        ckpt_assert(q);
+        q->msg = TAKE_PTR(*message);
+        for (uint32_t i = 0; r == 0 && i < q->msg->qnum; i++)
+                r = read_message(file, q, err);
+        return r;
+}
+
 int ipc_msg_load(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *file = NULL;
-        struct restore_ipc *ipc = r->ipc;
-        int n;
-
-        n = image_open_read(r->dir, IMAGE_IPCNS_MSG, ipc->id, IMAGE_OPTIONAL, &file, err);
-        if (n == -ENOENT)
-                return 0;
-        while (n >= 0) {
-                _cleanup_image_message_ Img__IpcMsg *msg = NULL;
-                struct ipc_queue *q;
-
-                n = image_read(file, &img__ipc_msg__descriptor, &msg, err);
-                if (n <= 0)
-                        break;
-                n = check_queue(ipc, file, msg, err);
-                if (n < 0)
-                        break;
-                q = ipc_queue_vec_add(&ipc->queues);
-                ckpt_assert(q);
-                q->msg = TAKE_PTR(msg);
-                for (uint32_t i = 0; n >= 0 && i < q->msg->qnum; i++)
-                        n = read_message(file, q, err);
-        }
-        return n;
+        return image_each(r->dir, IMAGE_IPCNS_MSG, r->ipc->id, IMAGE_OPTIONAL, &img__ipc_msg__descriptor,
+                          take_queue, r->ipc, err);
 }
 
 static void free_messages(struct ipc_queue *q) {

@@ -154,30 +154,23 @@ int ipc_sem_check_undos(const struct restore *r, struct ckpt_error *err) {
         return 0;
 }
 
+static int take_set(void *ctx, struct image_file *file, void **message, struct ckpt_error *err) {
+        struct restore_ipc *ipc = ctx;
+        struct ipc_sems *set;
+        int r;
+
+        r = check_set(ipc, file, *message, err);
+        if (r < 0)
+                return r;
+        set = ipc_sems_vec_add(&ipc->sems);
+        ckpt_assert(set);
+        set->msg = TAKE_PTR(*message);
+        return read_values(file, set, err);
+}
+
 int ipc_sem_load(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *file = NULL;
-        struct restore_ipc *ipc = r->ipc;
-        int n;
-
-        n = image_open_read(r->dir, IMAGE_IPCNS_SEM, ipc->id, IMAGE_OPTIONAL, &file, err);
-        if (n == -ENOENT)
-                return 0;
-        while (n >= 0) {
-                _cleanup_image_message_ Img__IpcSem *msg = NULL;
-                struct ipc_sems *set;
-
-                n = image_read(file, &img__ipc_sem__descriptor, &msg, err);
-                if (n <= 0)
-                        break;
-                n = check_set(ipc, file, msg, err);
-                if (n < 0)
-                        break;
-                set = ipc_sems_vec_add(&ipc->sems);
-                ckpt_assert(set);
-                set->msg = TAKE_PTR(msg);
-                n = read_values(file, set, err);
-        }
-        return n;
+        return image_each(r->dir, IMAGE_IPCNS_SEM, r->ipc->id, IMAGE_OPTIONAL, &img__ipc_sem__descriptor,
+                          take_set, r->ipc, err);
 }
 
 void ipc_sem_free(struct restore_ipc *ipc) {

@@ -229,30 +229,23 @@ static int load_content(struct restore *r, struct image_file *file, struct ipc_s
         return image_read_raw(file, seg->raw, size, err);
 }
 
-int ipc_shm_load(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *file = NULL;
-        struct restore_ipc *ipc = r->ipc;
+static int take_segment(void *ctx, struct image_file *file, void **message, struct ckpt_error *err) {
+        struct restore *r = ctx;
+        struct ipc_segment *seg;
         int n;
 
-        n = image_open_read(r->dir, IMAGE_IPCNS_SHM, ipc->id, IMAGE_OPTIONAL, &file, err);
-        if (n == -ENOENT)
-                return 0;
-        while (n >= 0) {
-                _cleanup_image_message_ Img__IpcShm *msg = NULL;
-                struct ipc_segment *seg;
+        n = check_segment(r->ipc, file, *message, err);
+        if (n < 0)
+                return n;
+        seg = ipc_segment_vec_add(&r->ipc->segments);
+        ckpt_assert(seg);
+        seg->msg = TAKE_PTR(*message);
+        return load_content(r, file, seg, err);
+}
 
-                n = image_read(file, &img__ipc_shm__descriptor, &msg, err);
-                if (n <= 0)
-                        break;
-                n = check_segment(ipc, file, msg, err);
-                if (n < 0)
-                        break;
-                seg = ipc_segment_vec_add(&ipc->segments);
-                ckpt_assert(seg);
-                seg->msg = TAKE_PTR(msg);
-                n = load_content(r, file, seg, err);
-        }
-        return n;
+int ipc_shm_load(struct restore *r, struct ckpt_error *err) {
+        return image_each(r->dir, IMAGE_IPCNS_SHM, r->ipc->id, IMAGE_OPTIONAL, &img__ipc_shm__descriptor,
+                          take_segment, r, err);
 }
 
 void ipc_shm_free(struct restore_ipc *ipc) {

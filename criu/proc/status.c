@@ -68,6 +68,10 @@ static bool scan_kb(struct scan *s, void *into) {
         return true;
 }
 
+static bool scan_count(struct scan *s, void *into) {
+        return scan_u64(s, into);
+}
+
 static bool scan_sigq(struct scan *s, void *into) {
         uint64_t *v = into;
 
@@ -175,6 +179,7 @@ static const struct status_line {
         LINE(NO_NEW_PRIVS, "NoNewPrivs", scan_bool, no_new_privs, false),
         LINE(SECCOMP, "Seccomp", scan_number, seccomp, false),
         LINE(SECCOMP_FILTERS, "Seccomp_filters", scan_number, seccomp_filters, false),
+        LINE(SLEEPS, "voluntary_ctxt_switches", scan_count, sleeps, false),
         LINE(THREAD_FEATURES, "x86_Thread_features", scan_features, thread_features, false),
         LINE(THREAD_FEATURES_LOCKED, "x86_Thread_features_locked", scan_features, thread_features_locked,
              false),

@@ -70,6 +70,7 @@ enum proc_status_field {
         PROC_STATUS_NO_NEW_PRIVS,
         PROC_STATUS_SECCOMP,
         PROC_STATUS_SECCOMP_FILTERS,
+        PROC_STATUS_SLEEPS,
         PROC_STATUS_THREAD_FEATURES,
         PROC_STATUS_THREAD_FEATURES_LOCKED,
         PROC_STATUS_MAX,
@@ -108,6 +109,7 @@ struct proc_status {
         bool no_new_privs;
         uint32_t seccomp;                                 /* 0 none, 1 strict, 2 filter */
         uint32_t seccomp_filters;                         /* 5.9+ */
+        uint64_t sleeps;                                  /* how often the thread has given up a CPU */
         uint32_t thread_features, thread_features_locked; /* PROC_X86_* */
 };
 

@@ -48,3 +48,16 @@ int lanes_create(struct restore *r, struct ckpt_error *err) {
                 }
         return ret;
 }
+
+int lane_wait(struct restore_task *t, struct ckpt_error *err) {
+        struct compel_batch *b = task_lane(t);
+        int ret = 0;
+
+        if (b->started)
+                ret = compel_wait(b, err);
+        else if (b->error)
+                ret = compel_run(b, err);
+        if (ret == 0)
+                compel_reset(b);
+        return ret;
+}

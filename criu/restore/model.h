@@ -131,3 +131,9 @@ const char *restore_task_name(struct restore_task *t);
 static inline struct compel_batch *task_lane(struct restore_task *t) {
         return &t->threads[0].lane;
 }
+
+/*
+ * Wait for the batch in that lane, if it has been started; one that could not be filled fails here. It is empty again
+ * unless it failed.
+ */
+int lane_wait(struct restore_task *t, struct ckpt_error *err);

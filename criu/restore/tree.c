@@ -152,27 +152,13 @@ static void start_early(struct restore_task *t) {
                 compel_start(task_lane(t));
 }
 
-/* Its batch is empty again, unless it failed. */
-static int wait_lane(struct restore_task *t, struct ckpt_error *err) {
-        struct compel_batch *b = task_lane(t);
-        int ret = 0;
-
-        if (b->started)
-                ret = compel_wait(b, err);
-        else if (b->error)
-                ret = compel_run(b, err);
-        if (ret == 0)
-                compel_reset(b);
-        return ret;
-}
-
 int run_lanes(struct restore *r, struct ckpt_error *err) {
         int ret = 0;
 
         for (size_t i = 0; i < r->nr_tasks; i++)
                 start_early(r->tasks[i]);
         for (size_t i = 0; i < r->nr_tasks; i++) {
-                int waited = wait_lane(r->tasks[i], err);
+                int waited = lane_wait(r->tasks[i], err);
 
                 if (ret == 0)
                         ret = waited;
@@ -284,7 +270,7 @@ static int wait_for_cloners(struct restore *r, struct ckpt_error *err) {
         int ret = 0;
 
         for (size_t i = 0; i < r->nr_tasks; i++) {
-                int waited = is_settling(r->tasks[i]) ? wait_lane(r->tasks[i], err) : 0;
+                int waited = is_settling(r->tasks[i]) ? lane_wait(r->tasks[i], err) : 0;
 
                 if (ret == 0)
                         ret = waited;

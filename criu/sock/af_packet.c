@@ -98,14 +98,11 @@ int packet_parse_diag(const void *payload, size_t len, struct arena *arena, stru
         return 0;
 }
 
-static int take_socket(const struct nlmsghdr *h, void *arg) {
+static int take_socket(const void *payload, size_t len, void *arg) {
         struct packet_table *t = arg;
         struct packet_diag s;
-        int r;
+        int r = packet_parse_diag(payload, len, &t->arena, &s);
 
-        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-                return 0;
-        r = packet_parse_diag(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, &t->arena, &s);
         return r < 0 ? r : packet_diag_vec_push(&t->all, s);
 }
 
@@ -120,18 +117,12 @@ static int compare_ino(const void *a, const void *b) {
 }
 
 static int query(struct packet_table *t) {
-        struct {
-                struct nlmsghdr head;
-                struct packet_diag_req req;
-        } msg = {
-                .head = { .nlmsg_len = sizeof(msg),
-                          .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-                .req = { .sdiag_family = AF_PACKET,
-                         .pdiag_show = PACKET_SHOW_INFO | PACKET_SHOW_MCLIST | PACKET_SHOW_RING_CFG |
-                                       PACKET_SHOW_FANOUT },
+        const struct packet_diag_req req = {
+                .sdiag_family = AF_PACKET,
+                .pdiag_show =
+                        PACKET_SHOW_INFO | PACKET_SHOW_MCLIST | PACKET_SHOW_RING_CFG | PACKET_SHOW_FANOUT,
         };
-        int r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, t);
+        int r = nl_list_sockets(&req, sizeof(req), take_socket, begin_again, t);
 
         if (r == 0)
                 qsort(t->all.v, t->all.n, sizeof(*t->all.v), compare_ino);

@@ -139,14 +139,11 @@ struct asked {
         uint8_t protocol;
 };
 
-static int take_socket(const struct nlmsghdr *h, void *arg) {
+static int take_socket(const void *payload, size_t len, void *arg) {
         struct asked *asked = arg;
         struct sock_diag s;
-        int r;
+        int r = sock_diag_parse(payload, len, asked->protocol, &s);
 
-        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-                return 0;
-        r = sock_diag_parse(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, asked->protocol, &s);
         return r < 0 ? r : sock_diag_vec_push(asked->vec, s);
 }
 
@@ -158,22 +155,16 @@ static void begin_again(void *arg) {
 
 static int query(int family, int protocol, uint32_t states, struct sock_diag_vec *vec) {
         struct asked asked = { .vec = vec, .before = vec->n, .protocol = (uint8_t)protocol };
-        struct {
-                struct nlmsghdr head;
-                struct inet_diag_req_v2 req;
-        } msg = {
-                .head = { .nlmsg_len = sizeof(msg),
-                          .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-                .req = { .sdiag_family = (uint8_t)family,
-                         .sdiag_protocol = (uint8_t)protocol,
-                         /* Keys come with INFO only. */
-                         .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1) | 1 << (INET_DIAG_INFO - 1) |
-                                      1 << (INET_DIAG_TOS - 1) | 1 << (INET_DIAG_TCLASS - 1) |
-                                      1 << (INET_DIAG_CONG - 1) | 1 << (INET_DIAG_SKMEMINFO - 1),
-                         .idiag_states = states },
+        const struct inet_diag_req_v2 req = {
+                .sdiag_family = (uint8_t)family,
+                .sdiag_protocol = (uint8_t)protocol,
+                /* Keys come with INFO only. */
+                .idiag_ext = 1 << (INET_DIAG_SHUTDOWN - 1) | 1 << (INET_DIAG_INFO - 1) |
+                             1 << (INET_DIAG_TOS - 1) | 1 << (INET_DIAG_TCLASS - 1) |
+                             1 << (INET_DIAG_CONG - 1) | 1 << (INET_DIAG_SKMEMINFO - 1),
+                .idiag_states = states,
         };
-        int r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, &asked);
+        int r = nl_list_sockets(&req, sizeof(req), take_socket, begin_again, &asked);
 
         return r == -ENOENT ? -EOPNOTSUPP : r;
 }

@@ -299,9 +299,9 @@ static int explain(int r, const char *name, bool v6, struct ckpt_error *err) {
                                 name);
 }
 
-/* One transaction for each family. */
-static int change(const struct legacy_hold *h, const char *remove, const char *add, unsigned int hooks,
-                  struct ckpt_error *err) {
+/* One transaction for each family that has connections now, or (`old`, perhaps NULL) had some. */
+static int change(const struct legacy_hold *h, const struct legacy_hold *old, const char *remove,
+                  const char *add, unsigned int hooks, struct ckpt_error *err) {
         for (int v6 = 0; v6 < 2; v6++) {
                 struct xt_change c = { .remove = remove,
                                        .add = h->n[v6] > 0 ? add : NULL,
@@ -310,7 +310,8 @@ static int change(const struct legacy_hold *h, const char *remove, const char *a
                                        .n = h->n[v6],
                                        .hooks = hooks,
                                        .by_own_port = h->by_own_port[v6] };
-                int r = h->n[v6] > 0 ? change_family(&xt_families[v6], &c) : 0;
+                bool has_any = h->n[v6] > 0 || (old && old->n[v6] > 0);
+                int r = has_any ? change_family(&xt_families[v6], &c) : 0;
 
                 if (r < 0)
                         return explain(r, add ?: remove, v6 != 0, err);
@@ -326,7 +327,7 @@ static int hold_legacy(const char *name, const struct sock_tuple *tuples, size_t
         if (r < 0)
                 ckpt_error_errno(err, r, "cannot start the process that watches over the network lock");
         else
-                r = change(h, NULL, name, 1U << NF_INET_LOCAL_OUT, err);
+                r = change(h, NULL, NULL, name, 1U << NF_INET_LOCAL_OUT, err);
         if (r < 0) {
                 netlock_legacy_remove(name);
                 free_legacy(h);
@@ -337,19 +338,20 @@ static int hold_legacy(const char *name, const struct sock_tuple *tuples, size_t
 }
 
 static int hold_in_legacy(void *own, const char *name, struct ckpt_error *err) {
-        return change(own, NULL, name, 1U << NF_INET_LOCAL_IN, err);
+        return change(own, NULL, NULL, name, 1U << NF_INET_LOCAL_IN, err);
 }
 
-/* With both families, the first may have the new lock already when the second cannot: then it has none of the two. */
+/*
+ * Connections may have come to their end meanwhile, all of a family. With both families, the first may have the new lock
+ * already when the second cannot: then it has none of the two.
+ */
 static int leave_legacy(void *own, const char *held, const char *name, const struct sock_tuple *tuples,
                         size_t n, const char *note, struct ckpt_error *err) {
-        struct legacy_hold *old = own, *h = new_hold(tuples, n, note);
-        int r = change(h, held, name, 1U << NF_INET_LOCAL_IN | 1U << NF_INET_LOCAL_OUT, err);
+        struct legacy_hold *h = new_hold(tuples, n, note);
+        int r = change(h, own, held, name, 1U << NF_INET_LOCAL_IN | 1U << NF_INET_LOCAL_OUT, err);
 
         if (r < 0)
                 netlock_legacy_remove(name);
-        for (int v6 = 0; r == 0 && v6 < 2; v6++)
-                ckpt_assert((h->n[v6] > 0) == (old->n[v6] > 0));
         free_legacy(h);
         return r;
 }

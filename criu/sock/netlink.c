@@ -98,13 +98,10 @@ int netlink_parse_diag(const void *payload, size_t len, struct netlink_diag *ret
         return 0;
 }
 
-static int take_socket(const struct nlmsghdr *h, void *arg) {
+static int take_socket(const void *payload, size_t len, void *arg) {
         struct netlink_diag s;
-        int r;
+        int r = netlink_parse_diag(payload, len, &s);
 
-        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-                return 0;
-        r = netlink_parse_diag(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, &s);
         return r < 0 ? r : netlink_diag_vec_push(arg, s);
 }
 
@@ -120,18 +117,12 @@ static int compare_ino(const void *a, const void *b) {
 
 /* Once for the tree. A kernel without netlink_diag tells nothing. */
 static int query(struct netlink_table *t) {
-        struct {
-                struct nlmsghdr head;
-                struct netlink_diag_req req;
-        } msg = {
-                .head = { .nlmsg_len = sizeof(msg),
-                          .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-                .req = { .sdiag_family = AF_NETLINK,
-                         .sdiag_protocol = NDIAG_PROTO_ALL,
-                         .ndiag_show = NDIAG_SHOW_FLAGS },
+        const struct netlink_diag_req req = {
+                .sdiag_family = AF_NETLINK,
+                .sdiag_protocol = NDIAG_PROTO_ALL,
+                .ndiag_show = NDIAG_SHOW_FLAGS,
         };
-        int r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, &t->all);
+        int r = nl_list_sockets(&req, sizeof(req), take_socket, begin_again, &t->all);
 
         if (r < 0 && r != -ENOENT)
                 return r;

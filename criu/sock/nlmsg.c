@@ -2,6 +2,7 @@
 #include "sock/nlmsg.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,43 @@ int nl_list(int protocol, const void *message, size_t size, nl_take *take, void 
                 r = nl_ask(fd, message, size, take, arg);
         }
         return r;
+}
+
+struct socket_list {
+        nl_take_socket *take;
+        void (*again)(void *arg);
+        void *arg;
+};
+
+static int take_socket(const struct nlmsghdr *h, void *arg) {
+        const struct socket_list *list = arg;
+
+        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+                return 0;
+        return list->take(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, list->arg);
+}
+
+static void list_again(void *arg) {
+        const struct socket_list *list = arg;
+
+        list->again(list->arg);
+}
+
+int nl_list_sockets(const void *request, size_t size, nl_take_socket *take, void (*again)(void *arg),
+                    void *arg) {
+        struct socket_list list = { take, again, arg };
+        struct {
+                struct nlmsghdr head;
+                char request[64];
+        } msg = {
+                .head = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(size),
+                          .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+        };
+
+        ckpt_assert(size <= sizeof(msg.request));
+        memcpy(msg.request, request, size);
+        return nl_list(NETLINK_SOCK_DIAG, &msg, msg.head.nlmsg_len, take_socket, list_again, &list);
 }
 
 struct nl_attrs nl_attrs(const void *payload, size_t len, size_t head) {

@@ -9,6 +9,9 @@
 /* One message of the answer, complete. 0: go on; 1: that was all that is wanted; negative: fail with this. */
 typedef int nl_take(const struct nlmsghdr *h, void *arg);
 
+/* What follows the head of such a message. Results as above. */
+typedef int nl_take_socket(const void *payload, size_t len, void *arg);
+
 /*
  * Send `message` and give what comes back to `take` (NULL: only the acknowledgement counts), until NLMSG_DONE, an
  * acknowledgement or an error, which is returned. -EINTR: the kernel's tables changed during a listing; ask again.
@@ -20,6 +23,13 @@ int nl_ask(int fd, const void *message, size_t size, nl_take *take, void *arg);
  */
 int nl_list(int protocol, const void *message, size_t size, nl_take *take, void (*again)(void *arg),
             void *arg);
+
+/*
+ * The sockets of the network namespace by sock_diag(7): `request`, a struct X_diag_req, says which. `take` gets the payload
+ * of each answer. Otherwise as nl_list().
+ */
+int nl_list_sockets(const void *request, size_t size, nl_take_socket *take, void (*again)(void *arg),
+                    void *arg);
 
 /* The attributes behind the fixed part of a message. */
 struct nl_attrs {

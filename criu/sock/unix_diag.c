@@ -76,14 +76,11 @@ int unix_diag_parse(const void *payload, size_t len, struct arena *arena, struct
         return r;
 }
 
-static int take_socket(const struct nlmsghdr *h, void *arg) {
+static int take_socket(const void *payload, size_t len, void *arg) {
         struct unix_table *t = arg;
         struct unix_diag s;
-        int r;
+        int r = unix_diag_parse(payload, len, &t->arena, &s);
 
-        if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-                return 0;
-        r = unix_diag_parse(NLMSG_DATA(h), h->nlmsg_len - NLMSG_HDRLEN, &t->arena, &s);
         return r < 0 ? r : unix_diag_vec_push(&t->all, s);
 }
 
@@ -100,22 +97,16 @@ static int compare_inodes(const void *a, const void *b) {
 }
 
 int unix_diag_query(struct unix_table *t, struct ckpt_error *err) {
-        struct {
-                struct nlmsghdr head;
-                struct unix_diag_req req;
-        } msg = {
-                .head = { .nlmsg_len = sizeof(msg),
-                          .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-                .req = { .sdiag_family = AF_UNIX,
-                         .udiag_states = ~0U,
-                         .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER |
-                                       UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN },
+        const struct unix_diag_req req = {
+                .sdiag_family = AF_UNIX,
+                .udiag_states = ~0U,
+                .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS |
+                              UDIAG_SHOW_RQLEN,
         };
         int r;
 
         unix_table_done(t);
-        r = nl_list(NETLINK_SOCK_DIAG, &msg, sizeof(msg), take_socket, begin_again, t);
+        r = nl_list_sockets(&req, sizeof(req), take_socket, begin_again, t);
         if (r < 0)
                 return ckpt_error_errno(err, r,
                                         "cannot list the unix sockets of the network namespace (sock_diag)");

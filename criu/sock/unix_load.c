@@ -283,27 +283,18 @@ static int read_packet(struct restore *r, struct image_file *image, Img__SkPacke
         return image_read_raw(image, p->data, msg->length, err);
 }
 
-static int read_queues(struct restore *r, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
+static int take_packet(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
+        Img__SkPacket *msg = *message;
+        struct restore *r = ctx;
+        struct unix_sock *u;
         int rc;
 
-        rc = image_open_read(r->dir, IMAGE_SK_QUEUES, 0, IMAGE_OPTIONAL, &image, err);
-        if (rc == -ENOENT)
-                return 0;
-        while (rc >= 0) {
-                _cleanup_image_message_ Img__SkPacket *msg = NULL;
-                struct unix_sock *u;
-
-                rc = image_read(image, &img__sk_packet__descriptor, &msg, err);
-                if (rc <= 0)
-                        break;
-                rc = take_rights(r, image, msg, err);
-                if (rc == 0)
-                        rc = read_packet(r, image, msg, err);
-                u = rc == 0 ? unix_by_ino(unix_state(r->files), msg->id_for) : NULL;
-                if (u)
-                        u->last->msg = TAKE_PTR(msg);
-        }
+        rc = take_rights(r, image, msg, err);
+        if (rc == 0)
+                rc = read_packet(r, image, msg, err);
+        u = rc == 0 ? unix_by_ino(unix_state(r->files), msg->id_for) : NULL;
+        if (u)
+                u->last->msg = TAKE_PTR(*message);
         return rc;
 }
 
@@ -317,7 +308,8 @@ int unix_load(struct restore *r, struct ckpt_error *err) {
         if (rc == 0)
                 rc = find_clients(s, err);
         if (rc == 0)
-                rc = read_queues(r, err);
+                rc = image_each(r->dir, IMAGE_SK_QUEUES, 0, IMAGE_OPTIONAL, &img__sk_packet__descriptor,
+                                take_packet, r, err);
         if (rc == 0)
                 rc = unix_sort_out(s, err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)

@@ -146,6 +146,8 @@ static int pairs_there(struct restore_task *t, int pidfd, const Img__UnixCred *c
                 compel_call(b, "make a pair of sockets", SYS_socketpair, AF_UNIX, type, 0,
                             addr + i * sizeof(*there));
         add_leave(b, own);
+        if (b->error < 0)
+                return compel_run(b, err); /* what did not fit is told, and there is nothing at `there` */
         compel_start(b);
         r = compel_wait(b, err);
         for (size_t i = 0; r == 0 && i < n; i++)

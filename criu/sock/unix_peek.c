@@ -218,30 +218,40 @@ static int peek_packets(struct unix_room *room, struct unix_peek *job) {
         return -ENOBUFS;
 }
 
-static int peek_one(struct unix_room *room, struct unix_peek *job) {
-        int before = -1, r, back;
-        socklen_t len = sizeof(before);
-
-        if (getsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &before, &len) < 0)
-                return -errno;
-        r = job->type == SOCK_STREAM ? peek_stream(room, job) : peek_packets(room, job);
-        back = set_offset(job->fd, before);
-        return r < 0 ? r : back;
-}
-
 struct work {
         struct unix_peek *jobs;
         size_t n;
         struct unix_room *room;
         pid_t ckpt;
+        int offset; /* SO_PEEK_OFF of the socket of `busy` as it was */
+        const struct unix_peek *busy;
         int done;
 };
+
+static int end_peek(struct work *w) {
+        int r = w->busy ? set_offset(w->busy->fd, w->offset) : 0;
+
+        w->busy = NULL;
+        return r;
+}
+
+static int peek_one(struct work *w, struct unix_peek *job) {
+        socklen_t len = sizeof(w->offset);
+        int r, back;
+
+        if (getsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &w->offset, &len) < 0)
+                return -errno;
+        __atomic_store_n(&w->busy, job, __ATOMIC_SEQ_CST);
+        r = job->type == SOCK_STREAM ? peek_stream(w->room, job) : peek_packets(w->room, job);
+        back = end_peek(w);
+        return r < 0 ? r : back;
+}
 
 static int peek_all(void *arg) {
         struct work *w = arg;
 
         for (size_t i = 0; i < w->n && getppid() == w->ckpt; i++)
-                w->jobs[i].result = peek_one(w->room, &w->jobs[i]);
+                w->jobs[i].result = peek_one(w, &w->jobs[i]);
         w->done = 1;
         return 0;
 }
@@ -270,7 +280,11 @@ int unix_peek(struct unix_peek *jobs, size_t n, struct unix_room *ret, struct ck
                 return ckpt_error_errno(err, -errno, "cannot start the process that reads the unix sockets");
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
                 ;
-        return w.done ? 0 : ckpt_error(err, -EPIPE, "the process that reads the unix sockets died");
+        if (w.done)
+                return 0;
+        /* The tasks are stopped as long as we live, so what it left half done can be undone here. */
+        end_peek(&w);
+        return ckpt_error(err, -EPIPE, "the process that reads the unix sockets died");
 }
 
 void unix_room_done(struct unix_room *room) {

@@ -78,8 +78,30 @@ static bool fits_here(uint32_t mode, uint64_t nodes) {
         return mode & MPOL_F_STATIC_NODES ? (nodes & nodes_here()) != 0 : (nodes & ~nodes_here()) == 0;
 }
 
+/* The number of bits is one more than are looked at. */
+static int set_here(int mode, const uint64_t nodes[WORDS]) {
+        bool empty = true;
+
+        for (size_t i = 0; i < WORDS; i++)
+                empty = empty && nodes[i] == 0;
+        return syscall(SYS_set_mempolicy, mode, empty ? NULL : nodes, empty ? 0 : NODES) < 0 ? -errno : 0;
+}
+
+/* Which modes go with which flags and nodes, the kernel knows: by trial in this thread, which gets its own policy back. */
+static int try_here(uint32_t mode, uint64_t nodes) {
+        uint64_t own_nodes[WORDS] = { 0 };
+        int own = MPOL_DEFAULT, r, back;
+
+        if (syscall(SYS_get_mempolicy, &own, own_nodes, NODES, 0, 0) < 0)
+                return -errno;
+        r = set_here((int)mode, (const uint64_t[WORDS]){ nodes });
+        back = set_here(own, own_nodes);
+        return r < 0 ? r : back;
+}
+
 static int check(struct restore_thread *t, struct ckpt_error *err) {
         const Img__ThreadCore *core = restore_thread_core(t);
+        int r;
 
         if (!core->has_mempolicy)
                 return 0;
@@ -95,7 +117,13 @@ static int check(struct restore_thread *t, struct ckpt_error *err) {
                 return ckpt_error_hint(err,
                                        "Restore where these nodes are, or without a cpuset that hides them");
         }
-        return 0;
+        r = try_here(core->mempolicy, core->mempolicy_nodes);
+        return r < 0 ? ckpt_error(err, -ENOTSUP,
+                                  "%s has a NUMA policy (%#x, nodes %#llx) that this kernel does not "
+                                  "take; nothing was created",
+                                  restore_thread_name(t), core->mempolicy,
+                                  (unsigned long long)core->mempolicy_nodes)
+                     : 0;
 }
 
 static int restore(struct restore_thread *t, struct compel_batch *b,

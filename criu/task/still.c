@@ -14,19 +14,37 @@ static bool is_there(const struct proc_syscall *call, const struct user_regs_str
                memcmp(args, call->args, sizeof(args)) == 0;
 }
 
-bool task_stood_still(const struct dump_task *t) {
+static const struct task_call *find_call(const struct dump_task *t, pid_t tid) {
+        for (size_t i = 0; i < t->nr_calls; i++)
+                if (t->calls[i].tid == tid)
+                        return &t->calls[i];
+        return NULL;
+}
+
+bool task_is_in_same_calls(const struct dump_task *t) {
         if (t->nr_calls != t->nr_threads || t->nr_calls > MANY_THREADS)
                 return false;
         for (size_t i = 0; i < t->nr_threads; i++) {
-                const struct dump_thread *th = &t->threads[i];
-                bool same = false;
+                const struct task_call *call = find_call(t, t->threads[i].tid);
 
-                for (size_t j = 0; !same && j < t->nr_calls; j++)
-                        same = t->calls[j].tid == th->tid && t->calls[j].known &&
-                               t->calls[j].call.state == PROC_SYSCALL_INSIDE &&
-                               is_there(&t->calls[j].call, &th->stop.regs);
-                if (!same)
+                if (!call || !call->known || call->call.state != PROC_SYSCALL_INSIDE ||
+                    !is_there(&call->call, &t->threads[i].stop.regs))
                         return false;
         }
+        return true;
+}
+
+/* The stop of ptrace ends the sleep in the call, and is one more; unless it had been stopped already. */
+static bool has_slept_on(const struct task_call *call, const struct proc_status *now) {
+        return call->has_sleeps && proc_status_has(now, PROC_STATUS_SLEEPS) &&
+               now->sleeps - call->sleeps <= 1;
+}
+
+bool task_stood_still(const struct dump_task *t) {
+        if (!task_is_in_same_calls(t))
+                return false;
+        for (size_t i = 0; i < t->nr_threads; i++)
+                if (!has_slept_on(find_call(t, t->threads[i].tid), &t->threads[i].status))
+                        return false;
         return true;
 }

@@ -32,8 +32,14 @@ static const char *unsupported_status(const struct proc_status *st, const char *
         return NULL;
 }
 
-static void look_status(struct dump_task *t, const struct proc_status *status) {
+/* `call`: where to note how often it has slept; may be NULL. */
+static void look_status(struct dump_task *t, const struct proc_status *status, struct task_call *call) {
         const char *what, *hint;
+
+        if (call) {
+                call->has_sleeps = proc_status_has(status, PROC_STATUS_SLEEPS);
+                call->sleeps = status->sleeps;
+        }
 
         t->filtered |= status->seccomp != 0;
         what = unsupported_status(status, &hint);
@@ -41,12 +47,12 @@ static void look_status(struct dump_task *t, const struct proc_status *status) {
                 blocker_add(t->dump->blockers, hint, "%s %s", dump_task_name(t), what);
 }
 
-static void look_thread(struct dump_task *t, pid_t tid, struct proc_buf *buf) {
+static void look_thread(struct dump_task *t, pid_t tid, struct task_call *call, struct proc_buf *buf) {
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_status_ struct proc_status status = { 0 };
 
         if (proc_open_thread(&t->proc, tid, &dir) == 0 && proc_status_read(&dir, buf, &status) == 0)
-                look_status(t, &status);
+                look_status(t, &status, call);
 }
 
 /* The same message of several threads is kept once. */
@@ -54,11 +60,14 @@ static void look_threads(struct dump_task *t) {
         const struct pid_vec *tids = dump_tids(t);
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        for (size_t i = 0; i < tids->n && i < LOOK_THREADS_MAX; i++)
+        for (size_t i = 0; i < tids->n && i < LOOK_THREADS_MAX; i++) {
+                struct task_call *call = i < t->nr_calls ? &t->calls[i] : NULL;
+
                 if (tids->v[i] == t->pid && t->seen_status)
-                        look_status(t, t->seen_status);
+                        look_status(t, t->seen_status, call);
                 else
-                        look_thread(t, tids->v[i], &buf);
+                        look_thread(t, tids->v[i], call, &buf);
+        }
 }
 
 static void look_label(struct dump_task *t) {
@@ -76,6 +85,7 @@ static void look_label(struct dump_task *t) {
 }
 
 static void look(struct dump_task *t) {
+        waits_prepare(t);
         look_threads(t);
         look_label(t);
         waits_look(t);

@@ -187,24 +187,30 @@ static bool look_thread(const struct dump_task *t, struct proc_buf *buf, struct 
         return proc_open_thread(&t->proc, call->tid, &dir) == 0 && look_call(&dir, buf, call, ret);
 }
 
-void waits_look(struct dump_task *t) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+void waits_prepare(struct dump_task *t) {
         const struct pid_vec *tids = dump_tids(t);
-        struct task_waits *waits;
 
         t->waits = NULL;
         t->calls = NULL;
         t->nr_calls = 0;
         if (tids->n == 0 || tids->n > THREADS_MAX)
                 return;
-        waits = arena_alloc(&t->arena, sizeof(*waits) + tids->n * sizeof(waits->v[0]));
         t->calls = arena_new_array(&t->arena, struct task_call, tids->n);
-        for (size_t i = 0; i < tids->n; i++) {
+        t->nr_calls = tids->n;
+        for (size_t i = 0; i < tids->n; i++)
                 t->calls[i].tid = tids->v[i];
+}
+
+void waits_look(struct dump_task *t) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        struct task_waits *waits;
+
+        if (t->nr_calls == 0)
+                return;
+        waits = arena_alloc(&t->arena, sizeof(*waits) + t->nr_calls * sizeof(waits->v[0]));
+        for (size_t i = 0; i < t->nr_calls; i++)
                 if (look_thread(t, &buf, &t->calls[i], &waits->v[waits->n]))
                         waits->n++;
-        }
-        t->nr_calls = tids->n;
         t->waits = waits;
 }
 

@@ -9,18 +9,20 @@
 #include "dump/model.h"
 #include "proc/syscall.h"
 
-/*
- * Look stage, before its memory is looked at: note what the threads of a process do (t->calls) and wait for. Nothing is
- * noted for processes with very many threads.
- */
-void waits_look(struct dump_task *t);
-
 /* What a thread did when it was looked at. */
 struct task_call {
         pid_t tid;
         bool known;
+        bool has_sleeps;
+        uint64_t sleeps; /* proc_status.sleeps, from before the call was looked at */
         struct proc_syscall call;
 };
+
+/* Look stage, first: t->calls, of which nothing is known yet. None for processes with very many threads. */
+void waits_prepare(struct dump_task *t);
+
+/* Then, before its memory is looked at: note what the threads of the process do and wait for. */
+void waits_look(struct dump_task *t);
 
 struct wait_seen {
         pid_t tid;

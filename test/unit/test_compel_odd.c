@@ -307,7 +307,7 @@ static void entered_nevertheless(void **state) {
         }
 }
 
-/* Two processes with one memory: the second is not entered over the first. */
+/* Two processes with one memory. */
 static int spin_for_good(void *arg) {
         for (;;)
                 __builtin_ia32_pause();
@@ -323,55 +323,59 @@ static void share_memory(struct shared *sh) {
                 pause();
 }
 
+struct sharers {
+        struct target t;
+        struct stopped a, b;
+};
+
+static void sharers_start(struct sharers *s) {
+        s->t = target_start(share_memory);
+        assert_eventually(get(s->t.sh->ready));
+        assert_int_equal(stop_all(&s->a, s->t.pid), 0);
+        assert_int_equal(stop_all(&s->b, s->t.sh->pid), 0);
+}
+
+static void sharers_end(struct sharers *s) {
+        let_go(&s->a);
+        let_go(&s->b);
+        kill(s->t.sh->pid, SIGKILL);
+        target_end(&s->t);
+}
+
+/* The second is not entered over the first. */
 static void one_visit_per_memory(void **state) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        struct target t = target_start(share_memory);
-        static struct stopped a, b;
         struct compel_visit *va = NULL, *vb = NULL;
-        pid_t other;
+        static struct sharers s;
 
-        assert_eventually(get(t.sh->ready));
-        other = t.sh->pid;
-        assert_int_equal(stop_all(&a, t.pid), 0);
-        assert_int_equal(stop_all(&b, other), 0);
-        assert_int_equal(enter(&a, &va, &err), 0);
-        assert_int_equal(enter(&b, &vb, &err), -EAGAIN);
+        sharers_start(&s);
+        assert_int_equal(enter(&s.a, &va, &err), 0);
+        assert_int_equal(enter(&s.b, &vb, &err), -EAGAIN);
         assert_null(vb);
         assert_false(ckpt_error_is_set(&err));
         assert_int_equal(compel_visit_end(va, &err), 0);
-        assert_int_equal(enter(&b, &vb, &err), 0);
+        assert_int_equal(enter(&s.b, &vb, &err), 0);
         assert_int_equal(compel_visit_end(vb, &err), 0);
         compel_visit_free(&va);
         compel_visit_free(&vb);
-        let_go(&a);
-        let_go(&b);
-        kill(other, SIGKILL);
-        target_end(&t);
+        sharers_end(&s);
 }
 
 /* ... nor while it is on its way in, when nothing is mapped yet. */
 static void one_start_per_memory(void **state) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        struct target t = target_start(share_memory);
-        static struct stopped a, b;
         struct compel_visit *va = NULL, *vb = NULL;
-        pid_t other;
+        static struct sharers s;
 
-        assert_eventually(get(t.sh->ready));
-        other = t.sh->pid;
-        assert_int_equal(stop_all(&a, t.pid), 0);
-        assert_int_equal(stop_all(&b, other), 0);
-        assert_int_equal(compel_visit_start(NULL, a.thread, a.n, &va, &err), 1);
-        assert_int_equal(compel_visit_start(NULL, b.thread, b.n, &vb, &err), -EBUSY);
+        sharers_start(&s);
+        assert_int_equal(compel_visit_start(NULL, s.a.thread, s.a.n, &va, &err), 1);
+        assert_int_equal(compel_visit_start(NULL, s.b.thread, s.b.n, &vb, &err), -EBUSY);
         assert_null(vb);
         assert_false(ckpt_error_is_set(&err));
         compel_visit_free(&va);
-        assert_int_equal(compel_visit_start(NULL, b.thread, b.n, &vb, &err), 1);
+        assert_int_equal(compel_visit_start(NULL, s.b.thread, s.b.n, &vb, &err), 1);
         compel_visit_free(&vb);
-        let_go(&a);
-        let_go(&b);
-        kill(other, SIGKILL);
-        target_end(&t);
+        sharers_end(&s);
 }
 
 /* ---- side by side -------------------------------------------------------------------------- */

@@ -68,6 +68,21 @@ static __attribute__((unused)) void fixture_done(struct fd_fixture *f) {
 
 /* ---- dump ---- */
 
+/* Of a child: it cannot do what it is for. */
+static __attribute__((unused)) void must(bool ok) {
+        if (!ok)
+                _exit(99);
+}
+
+/* Standard streams that can be dumped; everything else is closed. */
+static __attribute__((unused)) void plain_table(void) {
+        int null = open("/dev/null", O_RDWR);
+
+        for (int i = 0; i < 3; i++)
+                must(dup2(null, i) == i);
+        must(close_range(3, ~0U, 0) == 0);
+}
+
 /* A child that runs `set_up` and then stops until it is killed. */
 static __attribute__((unused)) pid_t child_new(void (*set_up)(void *arg), void *arg) {
         int status;

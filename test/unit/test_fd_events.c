@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* eventfd, signalfd, timerfd, pidfd, inotify and epoll: images that make no sense, images of other tools, and what the
  * live kernel is asked for. */
-#include "test_fd.h"
+#include "test_fd_images.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -14,13 +14,8 @@
 #include "fd/epoll.h"
 #include "fd/irmap.h"
 
-static struct fd_fixture fx;
-static char path_dir[64];
-
 enum { ID_DIR = 1, ID_EVENTFD, ID_SIGNALFD, ID_TIMERFD, ID_PIDFD, ID_INOTIFY, ID_EPOLL, ID_MORE };
 
-static Img__Fown fown;
-static Img__RegFile dir;
 static Img__EventfdFile efd;
 static Img__Signalfd sgfd;
 static Img__Timerfd tfd;
@@ -31,28 +26,7 @@ static Img__Fh handles[2];
 static uint64_t handle_words[2][16];
 static Img__EventpollFile epfd[16];
 static Img__EventpollTfd members[16][2], *member_list[16][2];
-static Img__File files[32];
-static Img__Fdinfo table[32];
-static Img__Fs fs;
-static size_t nr_files, nr_table, nr_epolls;
-
-static Img__File *add(Img__FdTypes type, uint32_t id) {
-        Img__File *f = &files[nr_files++];
-
-        img__file__init(f);
-        f->type = type;
-        f->id = id;
-        return f;
-}
-
-static void add_fd(uint32_t fd, Img__FdTypes type, uint32_t id) {
-        Img__Fdinfo *e = &table[nr_table++];
-
-        img__fdinfo__init(e);
-        e->fd = fd;
-        e->type = type;
-        e->id = id;
-}
+static size_t nr_epolls;
 
 /* An epoll instance as descriptor `fd`; its members are set by add_member(). */
 static Img__EventpollFile *add_epoll(uint32_t fd, uint32_t id) {
@@ -105,9 +79,6 @@ static void make_inotify(void) {
 }
 
 static void make_files(void) {
-        img__fown__init(&fown);
-        img__reg_file__init(&dir);
-        dir = (Img__RegFile){ .base = dir.base, .id = ID_DIR, .fown = &fown, .name = path_dir };
         add(IMG__FD_TYPES__REG, ID_DIR)->reg = &dir;
         img__eventfd_file__init(&efd);
         efd = (Img__EventfdFile){
@@ -142,69 +113,18 @@ static void make_files(void) {
 
 static int setup(void **state) {
         (void)state;
-        fixture_init(&fx);
-        snprintf(path_dir, sizeof(path_dir), "%s", fx.dir);
-        nr_files = nr_table = nr_epolls = 0;
+        set_init(ID_DIR);
+        nr_epolls = 0;
         make_files();
-        img__fs__init(&fs);
-        fs.cwd_id = fs.root_id = ID_DIR;
         return 0;
 }
 
-static int teardown(void **state) {
-        (void)state;
-        restore_done(&fx);
-        dump_done(&fx);
-        fixture_done(&fx);
-        return 0;
-}
-
-#define open_image(kind, id) assert_ok(image_open_write(fx.dump.set, kind, id, &image, &fx.err), &fx.err)
-#define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
-#define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
-
-static void write_tables(void) {
-        struct image_file *image;
-
-        open_image(IMAGE_FDINFO, 1);
-        for (size_t i = 0; i < nr_table; i++)
-                put(&table[i].base);
-        close_image();
-        open_image(IMAGE_FS, 100);
-        put(&fs.base);
-        close_image();
+static void write_set(void) {
+        begin_set();
+        write_files();
+        write_tables();
         images_commit(&fx);
 }
-
-static int load_set(void) {
-        struct image_file *image;
-
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
-        open_image(IMAGE_FILES, 0);
-        for (size_t i = 0; i < nr_files; i++)
-                put(&files[i].base);
-        close_image();
-        write_tables();
-        restore_task_add(&fx, 100, 1);
-        return restore_load_all(&fx);
-}
-
-static int restore_set(void) {
-        int r = load_set();
-
-        if (r < 0)
-                return r;
-        restore_make_hosts(&fx);
-        return fd_restore(&fx.restore, &fx.err);
-}
-
-#define HOST (fx.restore.tasks[0])
-
-#define assert_says(text)                                                                    \
-        do {                                                                                 \
-                if (!strstr(ckpt_error_message(&fx.err), (text)))                            \
-                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err)); \
-        } while (0)
 
 /* ---- one field at a time ---- */
 
@@ -356,7 +276,7 @@ static void test_old_files(void **state) {
         struct image_file *image;
 
         (void)state;
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        begin_set();
 #define OLD(kind, message)   \
         open_image(kind, 0); \
         put(message);        \
@@ -370,6 +290,7 @@ static void test_old_files(void **state) {
         /* Pidfds are younger than these files. */
         table[3] = table[--nr_table];
         write_tables();
+        images_commit(&fx);
         restore_task_add(&fx, 100, 1);
         assert_ok(restore_load_all(&fx), &fx.err);
         restore_make_hosts(&fx);

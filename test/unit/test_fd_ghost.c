@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Deleted files in images that make no sense, and where their names cannot be had: one error, and nothing is left. */
-#include "test_fd.h"
+#include "test_fd_images.h"
 
 #include <dirent.h>
 
@@ -8,13 +8,11 @@
 #include "images/ghost-file.pb-c.h"
 #include "images/remap-file-path.pb-c.h"
 
-static struct fd_fixture fx;
-static char path_dir[64], path_file[96], path_other[96];
+static char path_file[96], path_other[96];
 
 enum { ID_DIR = 1, ID_FILE, ID_OTHER, GHOST = 0x1a };
 
-static Img__Fown fown;
-static Img__RegFile dir, file, other;
+static Img__RegFile file, other;
 static Img__GhostFile ghost;
 static Img__GhostChunk chunks[3];
 static const char *chunk_bytes[3], *bytes;
@@ -23,27 +21,20 @@ static Img__RemapFilePath remaps[2];
 static size_t nr_remaps;
 static bool with_ghost;
 
-static void reg_init(Img__RegFile *reg, uint32_t id, char *name, uint32_t mode) {
-        img__reg_file__init(reg);
-        reg->id = id;
-        reg->flags = 0100000 | O_RDWR;
-        reg->fown = &fown;
-        reg->name = name;
-        reg->has_mode = true;
-        reg->mode = mode;
-}
-
 static int setup(void **state) {
         (void)state;
-        fixture_init(&fx);
-        snprintf(path_dir, sizeof(path_dir), "%s", fx.dir);
+        set_init(ID_DIR);
         snprintf(path_file, sizeof(path_file), "%s/ghosts/deep/file", fx.dir);
         snprintf(path_other, sizeof(path_other), "%s/other", fx.dir);
-        img__fown__init(&fown);
-        reg_init(&dir, ID_DIR, path_dir, S_IFDIR | 0700);
-        dir.flags = 0100000;
         reg_init(&file, ID_FILE, path_file, S_IFREG | 0640);
         reg_init(&other, ID_OTHER, path_other, S_IFREG | 0600);
+        file.flags |= O_RDWR;
+        other.flags |= O_RDWR;
+        add(IMG__FD_TYPES__REG, ID_DIR)->reg = &dir;
+        add(IMG__FD_TYPES__REG, ID_FILE)->reg = &file;
+        add(IMG__FD_TYPES__REG, ID_OTHER)->reg = &other;
+        add_fd(3, IMG__FD_TYPES__REG, ID_FILE);
+        add_fd(4, IMG__FD_TYPES__REG, ID_OTHER);
         img__ghost_file__init(&ghost);
         ghost.mode = S_IFREG | 0640;
         ghost.uid = 7;
@@ -65,56 +56,13 @@ static int setup(void **state) {
         return 0;
 }
 
-static int teardown(void **state) {
-        (void)state;
-        restore_done(&fx);
-        dump_done(&fx);
-        fixture_done(&fx);
-        return 0;
-}
-
-#define open_image(kind, id) assert_ok(image_open_write(fx.dump.set, kind, id, &image, &fx.err), &fx.err)
-#define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
-#define put_raw(text)        assert_ok(image_write_raw(image, (text), strlen(text), &fx.err), &fx.err)
-#define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
-
-static void write_files(void) {
-        struct image_file *image;
-        Img__RegFile *regs[] = { &dir, &file, &other };
-
-        open_image(IMAGE_FILES, 0);
-        for (size_t i = 0; i < ELEMENTSOF(regs); i++) {
-                Img__File f = IMG__FILE__INIT;
-
-                f.type = IMG__FD_TYPES__REG;
-                f.id = regs[i]->id;
-                f.reg = regs[i];
-                put(&f.base);
-        }
-        close_image();
-}
-
 static void write_set(void) {
-        Img__Fdinfo fd = IMG__FDINFO__INIT;
-        Img__Fs fs = IMG__FS__INIT;
         struct image_file *image;
 
         close(open(path_other, O_WRONLY | O_CREAT, 0600));
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        begin_set();
         write_files();
-        open_image(IMAGE_FDINFO, 1);
-        fd.fd = 3;
-        fd.type = IMG__FD_TYPES__REG;
-        fd.id = ID_FILE;
-        put(&fd.base);
-        fd.fd = 4;
-        fd.id = ID_OTHER;
-        put(&fd.base);
-        close_image();
-        open_image(IMAGE_FS, 100);
-        fs.cwd_id = fs.root_id = ID_DIR;
-        put(&fs.base);
-        close_image();
+        write_tables();
         open_image(IMAGE_REMAP_FPATH, 0);
         for (size_t i = 0; i < nr_remaps; i++)
                 put(&remaps[i].base);
@@ -132,29 +80,6 @@ static void write_set(void) {
         }
         images_commit(&fx);
 }
-
-static int load_set(void) {
-        write_set();
-        restore_task_add(&fx, 100, 1);
-        return restore_load_all(&fx);
-}
-
-static int restore_set(void) {
-        int r = load_set();
-
-        if (r < 0)
-                return r;
-        restore_make_hosts(&fx);
-        return fd_restore(&fx.restore, &fx.err);
-}
-
-#define HOST (fx.restore.tasks[0])
-
-#define assert_says(text)                                                                    \
-        do {                                                                                 \
-                if (!strstr(ckpt_error_message(&fx.err), (text)))                            \
-                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err)); \
-        } while (0)
 
 /* Besides the images and `other`. */
 static void assert_nothing_left(void) {

@@ -1,70 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Images of files and tables that make no sense, that lie, or that no longer fit the machine. */
-#include "test_fd.h"
+#include "test_fd_images.h"
 
 #include <sys/resource.h>
 
 #include "images/ns.pb-c.h"
 #include "images/remap-file-path.pb-c.h"
 
-static struct fd_fixture fx;
-static char path_a[96], path_dir[64];
+static char path_a[96];
 
 enum { ID_FILE = 1, ID_DIR = 2, ID_READ_END = 3, ID_WRITE_END = 4, ID_FIFO = 5, ID_FIFO_PATH = 6 };
 
 /* A set that is in order; each test spoils something. */
-static Img__Fown fown;
-static Img__RegFile file, dir, fifo_path;
+static Img__RegFile file, fifo_path;
 static Img__Pipe ends[2];
 static Img__Fifo fifo;
-static Img__File files[8];
-static size_t nr_files;
-static Img__Fdinfo table[8];
-static size_t nr_table;
-static Img__Fs fs;
 static Img__PipeData data[2];
 static const char *data_bytes[2];
 static size_t nr_data;
 static Img__FileLock lock;
 static bool has_lock;
 
-static Img__File *add(Img__FdTypes type, uint32_t id) {
-        Img__File *f = &files[nr_files++];
-
-        img__file__init(f);
-        f->type = type;
-        f->id = id;
-        return f;
-}
-
-static Img__Fdinfo *add_fd(uint32_t fd, Img__FdTypes type, uint32_t id) {
-        Img__Fdinfo *e = &table[nr_table++];
-
-        img__fdinfo__init(e);
-        e->fd = fd;
-        e->type = type;
-        e->id = id;
-        return e;
-}
-
-static void reg_init(Img__RegFile *reg, uint32_t id, char *name, uint32_t mode) {
-        img__reg_file__init(reg);
-        reg->id = id;
-        reg->flags = 0100000;
-        reg->fown = &fown;
-        reg->name = name;
-        reg->has_mode = true;
-        reg->mode = mode;
-}
-
 static void make_files(void) {
-        img__fown__init(&fown);
         reg_init(&file, ID_FILE, path_a, S_IFREG | 0600);
         file.has_size = true;
         file.size = 5;
-        reg_init(&dir, ID_DIR, path_dir, S_IFDIR | 0700);
         reg_init(&fifo_path, ID_FIFO_PATH, path_a, S_IFREG | 0600);
-        nr_files = 0;
         add(IMG__FD_TYPES__REG, ID_FILE)->reg = &file;
         add(IMG__FD_TYPES__REG, ID_DIR)->reg = &dir;
         for (uint32_t i = 0; i < 2; i++) {
@@ -81,19 +42,15 @@ static int setup(void **state) {
         int fd;
 
         (void)state;
-        fixture_init(&fx);
-        snprintf(path_dir, sizeof(path_dir), "%s", fx.dir);
+        set_init(ID_DIR);
         snprintf(path_a, sizeof(path_a), "%s/a", fx.dir);
         fd = open(path_a, O_WRONLY | O_CREAT, 0600);
         assert_int_equal(write(fd, "12345", 5), 5);
         close(fd);
         make_files();
-        nr_table = 0;
         add_fd(0, IMG__FD_TYPES__REG, ID_FILE);
         add_fd(1, IMG__FD_TYPES__PIPE, ID_READ_END);
         add_fd(2, IMG__FD_TYPES__PIPE, ID_WRITE_END);
-        img__fs__init(&fs);
-        fs.cwd_id = fs.root_id = ID_DIR;
         img__pipe_data__init(&data[0]);
         data[0].pipe_id = 77;
         data[0].bytes = 4;
@@ -107,34 +64,14 @@ static int setup(void **state) {
         return 0;
 }
 
-static int teardown(void **state) {
-        (void)state;
-        restore_done(&fx);
-        fixture_done(&fx);
-        return 0;
-}
-
-#define open_image(kind, id) assert_ok(image_open_write(fx.dump.set, kind, id, &image, &fx.err), &fx.err)
-#define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
-#define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
-
 static Img__Fs *other_fs; /* of pid 101; NULL: no such image */
 
-static void write_images(void) {
+static void write_set(void) {
         struct image_file *image;
 
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
-        open_image(IMAGE_FILES, 0);
-        for (size_t i = 0; i < nr_files; i++)
-                put(&files[i].base);
-        close_image();
-        open_image(IMAGE_FDINFO, 1);
-        for (size_t i = 0; i < nr_table; i++)
-                put(&table[i].base);
-        close_image();
-        open_image(IMAGE_FS, 100);
-        put(&fs.base);
-        close_image();
+        begin_set();
+        write_files();
+        write_tables();
         if (other_fs) {
                 open_image(IMAGE_FS, 101);
                 put(&other_fs->base);
@@ -144,8 +81,7 @@ static void write_images(void) {
         for (size_t i = 0; i < nr_data; i++) {
                 put(&data[i].base);
                 if (data_bytes[i])
-                        assert_ok(image_write_raw(image, data_bytes[i], strlen(data_bytes[i]), &fx.err),
-                                  &fx.err);
+                        put_raw(data_bytes[i]);
         }
         close_image();
         if (has_lock) {
@@ -155,19 +91,6 @@ static void write_images(void) {
         }
         images_commit(&fx);
 }
-
-static int load_set(void) {
-        write_images();
-        restore_task_add(&fx, 100, 1);
-        return restore_load_all(&fx);
-}
-
-#define assert_refused(code, text)                                                           \
-        do {                                                                                 \
-                assert_int_equal(load_set(), (code));                                        \
-                if (!strstr(ckpt_error_message(&fx.err), (text)))                            \
-                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err)); \
-        } while (0)
 
 static void test_in_order(void **state) {
         (void)state;
@@ -223,7 +146,7 @@ static void test_missing_and_changed(void **state) {
         add(IMG__FD_TYPES__REG, 7)->reg = &missing;
         file.size = 6;
         dir.mode = S_IFDIR | 0755;
-        write_images();
+        write_set();
         assert_int_equal(restore_load_all(&fx), -ENOTSUP);
         /* All in one go. */
         assert_non_null(strstr(ckpt_error_message(&fx.err), "/nowhere is missing"));
@@ -337,7 +260,7 @@ static void test_ns_other(void **state) {
         add_ns();
         ns.ns_id = 7;
         restore_task_add(&fx, 100, 1);
-        write_images();
+        write_set();
         assert_int_equal(restore_load_all(&fx), -ENOTSUP);
         assert_non_null(strstr(ckpt_error_message(&fx.err), "other than that of the tree"));
 }
@@ -452,7 +375,7 @@ static void test_shared_table(void **state) {
 
         (void)state;
         other_fs = &same;
-        write_images();
+        write_set();
         other_fs = NULL;
         first = restore_task_add(&fx, 100, 1);
         second = restore_task_add(&fx, 101, 1);
@@ -469,7 +392,7 @@ static void test_shared_directory_differs(void **state) {
         other.has_umask = true;
         other.umask = 0123;
         other_fs = &other;
-        write_images();
+        write_set();
         other_fs = NULL;
         restore_task_add(&fx, 100, 1);
         restore_task_add(&fx, 101, 1);
@@ -482,12 +405,12 @@ static void test_remap(void **state) {
         struct image_file *image;
 
         (void)state;
-        write_images();
+        write_set();
         img__remap_file_path__init(&remap);
         remap.orig_id = ID_FILE;
         remap.has_remap_type = true;
         remap.remap_type = IMG__REMAP_TYPE__PROCFS;
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        begin_set();
         open_image(IMAGE_FILES, 0);
         put(&files[0].base);
         close_image();
@@ -504,7 +427,7 @@ static void test_old_files(void **state) {
         struct image_file *image;
 
         (void)state;
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+        begin_set();
         open_image(IMAGE_REG_FILES, 0);
         put(&file.base);
         put(&dir.base);
@@ -513,13 +436,7 @@ static void test_old_files(void **state) {
         put(&ends[1].base);
         put(&ends[0].base);
         close_image();
-        open_image(IMAGE_FDINFO, 1);
-        for (size_t i = 0; i < nr_table; i++)
-                put(&table[i].base);
-        close_image();
-        open_image(IMAGE_FS, 100);
-        put(&fs.base);
-        close_image();
+        write_tables();
         images_commit(&fx);
         restore_task_add(&fx, 100, 1);
         assert_ok(restore_load_all(&fx), &fx.err);

@@ -64,20 +64,6 @@ static void compare_tables(pid_t before, pid_t after) {
         proc_close(&b);
 }
 
-static void must(bool ok) {
-        if (!ok)
-                _exit(99);
-}
-
-/* Standard streams that can be dumped; everything else is closed. */
-static void plain_table(void) {
-        int null = open("/dev/null", O_RDWR);
-
-        for (int i = 0; i < 3; i++)
-                must(dup2(null, i) == i);
-        must(close_range(3, ~0U, 0) == 0);
-}
-
 static int setup(void **state) {
         (void)state;
         fixture_init(&fx);

@@ -11,19 +11,6 @@
 
 static struct fd_fixture fx;
 
-static void must(bool ok) {
-        if (!ok)
-                _exit(99);
-}
-
-static void plain_table(void) {
-        int null = open("/dev/null", O_RDWR);
-
-        for (int i = 0; i < 3; i++)
-                must(dup2(null, i) == i);
-        must(close_range(3, ~0U, 0) == 0);
-}
-
 static int setup(void **state) {
         (void)state;
         fixture_init(&fx);

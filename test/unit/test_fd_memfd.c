@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* memfds: images that lie, and who else has one. What is right about them is tested end to end. */
-#include "test_fd.h"
+#include "test_fd_images.h"
 
 #include <sys/mman.h>
 
@@ -9,12 +9,7 @@
 
 enum { ID_DIR = 1, ID_MEMFD = 2 };
 
-static struct fd_fixture fx;
-static char path_dir[64];
-
 /* A set that is in order. */
-static Img__Fown fown;
-static Img__RegFile dir;
 static Img__MemfdFile file;
 static Img__MemfdInode inode[2];
 static size_t nr_inodes;
@@ -22,13 +17,10 @@ static uint64_t nr_pages;
 
 static int setup(void **state) {
         (void)state;
-        fixture_init(&fx);
-        snprintf(path_dir, sizeof(path_dir), "%s", fx.dir);
-        img__fown__init(&fown);
-        img__reg_file__init(&dir);
-        dir.id = ID_DIR;
-        dir.name = path_dir;
-        dir.fown = &fown;
+        set_init(ID_DIR);
+        add(IMG__FD_TYPES__REG, ID_DIR)->reg = &dir;
+        add(IMG__FD_TYPES__MEMFD, ID_MEMFD)->memfd = &file;
+        add_fd(4, IMG__FD_TYPES__MEMFD, ID_MEMFD);
         img__memfd_file__init(&file);
         file.id = ID_MEMFD;
         file.flags = O_RDWR | 0100000;
@@ -48,46 +40,6 @@ static int setup(void **state) {
         nr_inodes = 1;
         nr_pages = 2;
         return 0;
-}
-
-static int teardown(void **state) {
-        (void)state;
-        restore_done(&fx);
-        dump_done(&fx);
-        fixture_done(&fx);
-        return 0;
-}
-
-#define open_image(kind, id) assert_ok(image_open_write(fx.dump.set, kind, id, &image, &fx.err), &fx.err)
-#define put(message)         assert_ok(image_write(image, (message), &fx.err), &fx.err)
-#define close_image()        assert_ok(image_close(image, &fx.err), &fx.err)
-
-static void write_files(void) {
-        Img__File files[2] = { IMG__FILE__INIT, IMG__FILE__INIT };
-        Img__Fdinfo entry = IMG__FDINFO__INIT;
-        struct image_file *image;
-        Img__Fs fs = IMG__FS__INIT;
-
-        files[0].type = IMG__FD_TYPES__REG;
-        files[0].id = ID_DIR;
-        files[0].reg = &dir;
-        files[1].type = IMG__FD_TYPES__MEMFD;
-        files[1].id = ID_MEMFD;
-        files[1].memfd = &file;
-        open_image(IMAGE_FILES, 0);
-        put(&files[0].base);
-        put(&files[1].base);
-        close_image();
-        entry.id = ID_MEMFD;
-        entry.type = IMG__FD_TYPES__MEMFD;
-        entry.fd = 4;
-        open_image(IMAGE_FDINFO, 1);
-        put(&entry.base);
-        close_image();
-        fs.cwd_id = fs.root_id = ID_DIR;
-        open_image(IMAGE_FS, 100);
-        put(&fs.base);
-        close_image();
 }
 
 static void write_memfds(void) {
@@ -118,32 +70,22 @@ static void write_memfds(void) {
         close_image();
 }
 
-static int load_set(void) {
-        assert_ok(image_set_create(fx.dirfd, NULL, &fx.dump.set, &fx.err), &fx.err);
+static void write_set(void) {
+        begin_set();
         write_files();
+        write_tables();
         write_memfds();
         images_commit(&fx);
-        restore_task_add(&fx, 100, 1);
-        return restore_load_all(&fx);
 }
-
-#define assert_refused(code, text)                                                           \
-        do {                                                                                 \
-                assert_int_equal(load_set(), (code));                                        \
-                if (!strstr(ckpt_error_message(&fx.err), (text)))                            \
-                        fail_msg("'%s' is not in: %s", (text), ckpt_error_message(&fx.err)); \
-        } while (0)
 
 static void test_in_order(void **state) {
         char buf[16] = "";
 
         (void)state;
-        assert_ok(load_set(), &fx.err);
-        restore_make_hosts(&fx);
-        assert_ok(fd_restore(&fx.restore, &fx.err), &fx.err);
-        assert_int_equal(host_call(&fx, fx.restore.tasks[0], SYS_lseek, 4, 0, SEEK_CUR), 5);
-        assert_int_equal(host_call(&fx, fx.restore.tasks[0], SYS_fcntl, 4, F_GET_SEALS), F_SEAL_SHRINK);
-        assert_int_equal(host_read(&fx, fx.restore.tasks[0], 4, buf, 2), 2);
+        assert_ok(restore_set(), &fx.err);
+        assert_int_equal(host_call(&fx, HOST, SYS_lseek, 4, 0, SEEK_CUR), 5);
+        assert_int_equal(host_call(&fx, HOST, SYS_fcntl, 4, F_GET_SEALS), F_SEAL_SHRINK);
+        assert_int_equal(host_read(&fx, HOST, 4, buf, 2), 2);
         assert_memory_equal(buf, "nt", 2);
 }
 

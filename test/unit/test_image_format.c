@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "images/fdinfo.pb-c.h"
 #include "images/fs.pb-c.h"
 #include "images/signals.pb-c.h"
 
@@ -404,13 +405,74 @@ static void test_missing(void **state __attribute__((unused))) {
         assert_non_null(strstr(ckpt_error_message(&err), "mm-5.img is missing"));
 }
 
+struct taken {
+        Img__Fdinfo *kept; /* the entry of descriptor 2 */
+        unsigned int n;
+};
+
+static int take_entry(void *ctx, struct image_file *file, void **message, struct ckpt_error *err) {
+        const Img__Fdinfo *entry = *message;
+        struct taken *taken = ctx;
+
+        assert_int_equal(entry->fd, ++taken->n);
+        if (entry->fd == 2)
+                taken->kept = TAKE_PTR(*message);
+        return taken->n == 4 ? image_damaged(file, err, "four") : 0;
+}
+
+static int take_all(struct image_dir *dir, unsigned long id, unsigned flags, struct taken *ret,
+                    struct ckpt_error *err) {
+        *ret = (struct taken){ 0 };
+        ckpt_error_clear(err);
+        return image_each(dir, IMAGE_FDINFO, id, flags, &img__fdinfo__descriptor, take_entry, ret, err);
+}
+
+static void test_each(void **state __attribute__((unused))) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make();
+        _cleanup_image_set_ struct image_set *set = NULL;
+        _cleanup_image_dir_ struct image_dir *dir = NULL;
+        Img__Inventory inventory = IMG__INVENTORY__INIT;
+        Img__Fdinfo entry = IMG__FDINFO__INIT;
+        struct taken taken;
+
+        /* A file of so many entries by each of these numbers. */
+        assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
+        for (unsigned long id = 3; id <= 5; id++) {
+                struct image_file *file;
+
+                assert_ok(image_open_write(set, IMAGE_FDINFO, id, &file, &err), &err);
+                for (entry.fd = 1; entry.fd <= id; entry.fd++)
+                        assert_ok(image_write(file, &entry.base, &err), &err);
+                assert_ok(image_close(file, &err), &err);
+        }
+        assert_ok(image_set_commit(set, &inventory, &err), &err);
+        assert_ok(image_dir_open(tmp.fd, 1, &dir, &err), &err);
+
+        assert_int_equal(take_all(dir, 3, 0, &taken, &err), 0);
+        assert_int_equal(taken.n, 3);
+        assert_int_equal(taken.kept->fd, 2);
+        img__fdinfo__free_unpacked(taken.kept, NULL);
+
+        /* The first error is the end. */
+        assert_int_equal(take_all(dir, 5, 0, &taken, &err), -EBADMSG);
+        assert_int_equal(taken.n, 4);
+        assert_non_null(strstr(ckpt_error_message(&err), "fdinfo-5.img"));
+        img__fdinfo__free_unpacked(taken.kept, NULL);
+
+        assert_int_equal(take_all(dir, 7, IMAGE_OPTIONAL, &taken, &err), 0);
+        assert_int_equal(taken.n, 0);
+        assert_int_equal(take_all(dir, 7, 0, &taken, &err), -ENOENT);
+        assert_non_null(strstr(ckpt_error_message(&err), "fdinfo-7.img is missing"));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_names),      cmocka_unit_test(test_strange_names),
                 cmocka_unit_test(test_every_kind), cmocka_unit_test(test_headers),
                 cmocka_unit_test(test_large),      cmocka_unit_test(test_threads),
                 cmocka_unit_test(test_digest),     cmocka_unit_test(test_misuse),
-                cmocka_unit_test(test_missing),
+                cmocka_unit_test(test_missing),    cmocka_unit_test(test_each),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,12 +119,15 @@ static inline void saved_begin(struct saved *s, pid_t root) {
 }
 
 static inline void saved_freeze(struct saved *s) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
         for (size_t i = 0; i < s->d.nr_tasks; i++) {
                 s->thread[i] = (struct dump_thread){ .task = s->tasks[i], .tid = s->tasks[i]->pid };
                 s->tasks[i]->threads = &s->thread[i];
                 s->tasks[i]->nr_threads = 1;
                 assert_int_equal(compel_seize(&s->thread[i].stop, s->tasks[i]->pid, 0), 0);
                 assert_int_equal(compel_wait_stop(&s->thread[i].stop, 60000), 0);
+                assert_int_equal(proc_status_read(&s->tasks[i]->proc, &buf, &s->thread[i].status), 0);
         }
 }
 
@@ -157,10 +160,14 @@ static inline void saved_write(struct saved *s) {
 
 /* As waits_look() does, which has other rooms behind it. */
 static inline void saved_note_call(struct dump_task *t) {
+        _cleanup_proc_status_ struct proc_status status = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
+        assert_int_equal(proc_status_read(&t->proc, &buf, &status), 0);
         t->calls = arena_new_array(&t->arena, struct task_call, 1);
         t->calls[0].tid = t->pid;
+        t->calls[0].has_sleeps = true;
+        t->calls[0].sleeps = status.sleeps;
         t->calls[0].known = proc_syscall_read(&t->proc, &buf, &t->calls[0].call) == 0;
         t->nr_calls = 1;
 }
@@ -183,6 +190,7 @@ static inline void saved_end(struct saved *s) {
                 struct dump_task *t = s->tasks[i];
 
                 compel_release(&s->thread[i].stop);
+                proc_status_done(&s->thread[i].status);
                 mem_dump_free(&t->mem);
                 proc_smap_vec_done(&t->smaps);
                 proc_buf_done(&t->maps_buf);

@@ -178,7 +178,7 @@ static const char status_text[] =
         "CapEff:\t000001fffefffffe\nCapBnd:\t000001fffefffffd\nCapAmb:\t0000000000000020\nNoNewPrivs:\t1\n"
         "Seccomp:\t2\nSeccomp_filters:\t3\nSpeculation_Store_Bypass:\tvulnerable\n"
         "SpeculationIndirectBranch:\talways enabled\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n"
-        "Mems_allowed:\t00000000,00000001\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\n"
+        "Mems_allowed:\t00000000,00000001\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t77\n"
         "nonvoluntary_ctxt_switches:\t1\nx86_Thread_features:\tshstk wrss \nx86_Thread_features_locked:\t\n";
 
 static int parse_status(char *text, size_t len) {
@@ -236,6 +236,7 @@ static void test_status(void **state) {
         assert_true(st.no_new_privs);
         assert_int_equal(st.seccomp, 2);
         assert_int_equal(st.seccomp_filters, 3);
+        assert_int_equal(st.sleeps, 77);
         assert_int_equal(st.thread_features, PROC_X86_SHSTK | PROC_X86_WRSS);
         assert_int_equal(st.thread_features_locked, 0);
 }

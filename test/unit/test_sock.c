@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "sock/inet.h"
+#include "sock/lock_backend.h"
 #include "sock/raw.h"
 #include "sock/restore.h"
 #include "sock/uapi.h"
@@ -270,17 +271,57 @@ static int lock_child(void) {
         return wait(&status) > 0 && WIFSIGNALED(status) && netlock_exists(a) == 0 ? 0 : 6;
 }
 
-static void test_lock(void **state) {
+/* Connections that ended while they were read, all of one family: nothing of the lock stays there. */
+static int legacy_child(void) {
+        struct sock_tuple tuples[2] = {
+                { .src = { 0x0100007f }, .dst = { 0x0200007f }, .src_port = 1, .dst_port = 2 },
+                { .v6 = true, .src = { 1, 2, 3, 4 }, .dst = { 5, 6, 7, 8 }, .src_port = 3 }
+        };
+        struct netlock_found_vec found = { 0 };
+        char a[NETLOCK_NAME_MAX], b[NETLOCK_NAME_MAX];
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        void *own;
+        int r;
+
+        if (unshare(CLONE_NEWNET) < 0)
+                return 77;
+        netlock_new_name(a);
+        netlock_new_name(b);
+        r = netlock_legacy.hold(a, tuples, 2, "a", NULL, &own, &err);
+        if (r == -EOPNOTSUPP)
+                return 77;
+        if (r < 0 || netlock_legacy.hold_in(own, a, &err) < 0 ||
+            netlock_legacy.leave(own, a, b, tuples, 1, "b", &err) < 0) {
+                fprintf(stderr, "%s\n", ckpt_error_message(&err));
+                return 1;
+        }
+        netlock_legacy.free(own);
+        if (netlock_legacy.list(&found, &err) < 0 || found.n != 1 || strcmp(found.v[0].name, b) != 0 ||
+            !found.v[0].xt[0] || found.v[0].xt[1])
+                return 2;
+        netlock_found_vec_done(&found);
+        return netlock_legacy_remove(b) == 0 && netlock_exists(b) == 0 ? 0 : 3;
+}
+
+static void run_in_child(int (*fn)(void)) {
         int status;
         pid_t pid = fork();
 
         if (pid == 0)
-                _exit(lock_child());
+                _exit(fn());
         assert_int_equal(waitpid(pid, &status, 0), pid);
         if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
                 skip();
-        assert_int_equal(WEXITSTATUS(status), 0);
         assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void test_lock(void **state) {
+        run_in_child(lock_child);
+}
+
+static void test_legacy_leave(void **state) {
+        run_in_child(legacy_child);
 }
 
 static void test_stream_check(void **state) {
@@ -502,19 +543,13 @@ static void test_diag_options(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_igmp),
-                cmocka_unit_test(test_igmp_hostile),
-                cmocka_unit_test(test_diag_parse),
-                cmocka_unit_test(test_diag_info),
-                cmocka_unit_test(test_diag_options),
-                cmocka_unit_test(test_diag_query),
-                cmocka_unit_test(test_lock_names),
-                cmocka_unit_test(test_lock),
-                cmocka_unit_test(test_stream_check),
-                cmocka_unit_test(test_match_peer),
-                cmocka_unit_test(test_opts_check),
-                cmocka_unit_test(test_raw_list),
-                cmocka_unit_test(test_datagrams_check),
+                cmocka_unit_test(test_igmp),         cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse),   cmocka_unit_test(test_diag_info),
+                cmocka_unit_test(test_diag_options), cmocka_unit_test(test_diag_query),
+                cmocka_unit_test(test_lock_names),   cmocka_unit_test(test_lock),
+                cmocka_unit_test(test_legacy_leave), cmocka_unit_test(test_stream_check),
+                cmocka_unit_test(test_match_peer),   cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_raw_list),     cmocka_unit_test(test_datagrams_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

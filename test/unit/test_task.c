@@ -5,11 +5,14 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "macro.h"
 #include "task/internal.h"
+#include "task/still.h"
 #include "task/waits.h"
 #include "task/xstate.h"
 
@@ -323,7 +326,13 @@ static void test_numa(void **state) {
                 { 2 | 1U << 12, 1, -EBADMSG },
                 { 2, 1ULL << 63, -ENOTSUP },
                 { 1 | 1U << 15, 1ULL << 63, -ENOTSUP },
+                { 0, 1, -ENOTSUP }, /* the default for some nodes */
+                { 4, 1, -ENOTSUP },
+                { 2, 0, -ENOTSUP },            /* bound to none */
+                { 2 | 3U << 14, 1, -ENOTSUP }, /* two flags that exclude each other */
         };
+
+        int mode = -1;
 
         (void)state;
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -340,21 +349,70 @@ static void test_numa(void **state) {
                 assert_int_equal(kind_numa.check(&t, &err), cases[i].result);
                 arena_done(&task.arena);
         }
+        /* What was tried has left nothing behind. */
+        assert_int_equal(syscall(SYS_get_mempolicy, &mode, NULL, 0, 0, 0), 0);
+        assert_int_equal(mode, 0);
+}
+
+/* Between the look and the freeze: in the same call, and without having left it. */
+static void test_stood_still(void **state) {
+        struct task_call calls[2] = { { .tid = 11 }, { .tid = 10 } };
+        struct dump_thread threads[2] = { { .tid = 10 }, { .tid = 11 } };
+        struct dump_task t = { .threads = threads, .nr_threads = 2, .calls = calls, .nr_calls = 2 };
+
+        (void)state;
+        for (uint64_t i = 0; i < 2; i++) {
+                struct user_regs_struct *regs = &threads[i].stop.regs;
+
+                *regs = (struct user_regs_struct){
+                        .orig_rax = 7, .rsp = 1, .rip = 2, .rdi = 10 + i, .r9 = 4
+                };
+                threads[i].status =
+                        (struct proc_status){ .present = 1ULL << PROC_STATUS_SLEEPS, .sleeps = 50 + i };
+                calls[1 - i].known = calls[1 - i].has_sleeps = true;
+                calls[1 - i].sleeps = 49 + i;
+                calls[1 - i].call = (struct proc_syscall){ .state = PROC_SYSCALL_INSIDE,
+                                                           .nr = 7,
+                                                           .args = { 10 + i, 0, 0, 0, 0, 4 },
+                                                           .sp = 1,
+                                                           .pc = 2 };
+        }
+        assert_true(task_is_in_same_calls(&t));
+        assert_true(task_stood_still(&t));
+
+        /* Looked at in the freeze. */
+        threads[1].status.sleeps = calls[0].sleeps;
+        assert_true(task_stood_still(&t));
+
+        /* It has been round its loop. */
+        threads[1].status.sleeps = calls[0].sleeps + 2;
+        assert_true(task_is_in_same_calls(&t));
+        assert_false(task_stood_still(&t));
+        threads[1].status.sleeps = calls[0].sleeps + 1;
+        calls[0].has_sleeps = false;
+        assert_false(task_stood_still(&t));
+        calls[0].has_sleeps = true;
+        threads[1].status.present = 0;
+        assert_false(task_stood_still(&t));
+        threads[1].status.present = 1ULL << PROC_STATUS_SLEEPS;
+        assert_true(task_stood_still(&t));
+
+        threads[0].stop.regs.r9 = 5;
+        assert_false(task_is_in_same_calls(&t));
+        assert_false(task_stood_still(&t));
+        threads[0].stop.regs.r9 = 4;
+        calls[1].tid = 12;
+        assert_false(task_is_in_same_calls(&t));
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_round_trips),
-                cmocka_unit_test(test_this_machine),
-                cmocka_unit_test(test_other_machine),
-                cmocka_unit_test(test_missing_components),
-                cmocka_unit_test(test_tile_data),
-                cmocka_unit_test(test_odd_areas),
-                cmocka_unit_test(test_hostile_images),
-                cmocka_unit_test(test_without_xsave),
-                cmocka_unit_test(test_numa),
-                cmocka_unit_test(test_sleeps),
-                cmocka_unit_test(test_cpu),
+                cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_this_machine),
+                cmocka_unit_test(test_other_machine),  cmocka_unit_test(test_missing_components),
+                cmocka_unit_test(test_tile_data),      cmocka_unit_test(test_odd_areas),
+                cmocka_unit_test(test_hostile_images), cmocka_unit_test(test_without_xsave),
+                cmocka_unit_test(test_numa),           cmocka_unit_test(test_stood_still),
+                cmocka_unit_test(test_sleeps),         cmocka_unit_test(test_cpu),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,8 @@
 #include <linux/rtnetlink.h>
 #include <linux/unix_diag.h>
 #include <netinet/tcp.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -158,6 +160,32 @@ static void test_peek(void **state) {
                 close(s[0]);
                 close(s[1]);
         }
+}
+
+/* Who reads dies in the midst of it, here because it cannot write where the result belongs. The socket is as it was. */
+static void test_peek_dies(void **state) {
+        struct unix_peek *job =
+                mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        const struct rlimit none = { 0 };
+        struct unix_room room = { 0 };
+        int s[2], off = -1, before = 2;
+        socklen_t len = sizeof(off);
+
+        (void)state;
+        assert_ptr_not_equal(job, MAP_FAILED);
+        setrlimit(RLIMIT_CORE, &none);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, s), 0);
+        assert_int_equal(setsockopt(s[1], SOL_SOCKET, SO_PEEK_OFF, &before, sizeof(before)), 0);
+        assert_int_equal(send(s[0], "one", 3, 0), 3);
+        *job = (struct unix_peek){ .type = SOCK_DGRAM, .fd = s[1], .total = 3 };
+        assert_int_equal(mprotect(job, PAGE_SIZE, PROT_READ), 0);
+        assert_int_equal(unix_peek(job, 1, &room, &fx.err), -EPIPE);
+        unix_room_done(&room);
+        assert_int_equal(getsockopt(s[1], SOL_SOCKET, SO_PEEK_OFF, &off, &len), 0);
+        assert_int_equal(off, 2);
+        munmap(job, PAGE_SIZE);
+        close(s[0]);
+        close(s[1]);
 }
 
 /* ---- images ---- */
@@ -409,6 +437,7 @@ int main(void) {
                 cmocka_unit_test(test_diag_hostile),
                 cmocka_unit_test(test_diag_query),
                 cmocka_unit_test(test_peek),
+                cmocka_unit_test(test_peek_dies),
                 cmocka_unit_test_setup_teardown(test_in_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
