@@ -34,6 +34,7 @@
 #include <sys/stat.h>
 
 #include "fd/fd.h"
+#include "fd/near.h"
 #include "images/file-lock.pb-c.h"
 #include "vec.h"
 
@@ -358,7 +359,7 @@ struct fd_kind {
         int (*check)(struct restore *r, struct restore_file *file, struct image_file *image,
                      struct ckpt_error *err);
         int (*load)(struct restore *r, struct ckpt_error *err);
-        bool (*ahead)(struct restore *r, struct restore_file *file);
+        bool (*ahead)(struct restore *r, struct restore_file *file, struct near_dir *near);
         int (*open)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*finish)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*complete)(struct restore *r, struct ckpt_error *err);
@@ -390,7 +391,7 @@ void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const ch
               uint64_t pos, const struct statx *st, Img__Fown *fown);
 
 /* Is a recorded file there, and what it was? Adds to files->blockers. */
-void reg_check_path(struct restore *r, const Img__RegFile *reg);
+void reg_check_path(struct restore *r, const Img__RegFile *reg, struct near_dir *near);
 
 /* Open a RegFile under this path as file->fd, with its flags, at its offset. */
 int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err);
