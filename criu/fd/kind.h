@@ -260,7 +260,6 @@ struct restore_file {
         int inherited, dir_inherited;
         bool owner_waits, async_set;
         bool member;                 /* of an epoll instance, and nobody has it but the queue of a socket */
-        bool path_waits;             /* a RegFile whose path is still to be checked */
         bool opened_ahead;           /* ahead.h; its owner is still to be set */
         bool finished;               /* by a kind that finishes files together */
         struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
@@ -290,6 +289,7 @@ struct restore_files {
         struct restore_file *v; /* sorted by id */
         size_t n, cap;
         struct blockers *blockers;
+        struct ahead_paths *paths; /* ahead.c: to be looked at */
         void *state[FD_STATE_MAX];
         struct restore_lock_vec locks;
 };

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ahead.h"
 #include "fd/ghost.h"
 #include "fd/kernel_file.h"
 #include "fd/kind.h"
@@ -210,7 +211,8 @@ static int reg_check(struct restore *r, struct restore_file *file, struct image_
                                      (unsigned long long)reg->pos);
         if (file->ghost)
                 return ghost_check(file, image, err);
-        file->path_waits = !linked_has(r->files, file->id) && !kernel_file_of_tree(r, reg->name);
+        if (!linked_has(r->files, file->id) && !kernel_file_of_tree(r, reg->name))
+                ahead_check(r, reg);
         return 0;
 }
 
