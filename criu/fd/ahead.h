@@ -8,8 +8,12 @@
 
 #include "fd/kind.h"
 
-/* Compare the files that wait for it (path_waits) with what is there now: reg_check_path(). */
-void ahead_check(struct restore *r);
+/*
+ * Compare a file, whose message lives on, with what is there now (reg_check_path()): at the latest in ahead_checked(), which
+ * has to be called, and earlier by another thread while the main thread goes on reading images.
+ */
+void ahead_check(struct restore *r, const Img__RegFile *reg);
+void ahead_checked(struct restore *r);
 
 /*
  * Open those of `files[order[i]]`, i < n, that are plain files, or of a kind with ahead(), and not open yet; they are

@@ -34,6 +34,7 @@
 #include <sys/stat.h>
 
 #include "fd/fd.h"
+#include "fd/near.h"
 #include "images/file-lock.pb-c.h"
 #include "vec.h"
 
@@ -262,7 +263,6 @@ struct restore_file {
         int inherited, dir_inherited;
         bool owner_waits, async_set;
         bool member;                 /* of an epoll instance, and nobody has it but the queue of a socket */
-        bool path_waits;             /* a RegFile whose path is still to be checked */
         bool opened_ahead;           /* ahead.h; its owner is still to be set */
         bool finished;               /* by a kind that finishes files together */
         struct restore_ghost *ghost; /* a RegFile that was deleted: what it is */
@@ -292,6 +292,7 @@ struct restore_files {
         struct restore_file *v; /* sorted by id */
         size_t n, cap;
         struct blockers *blockers;
+        struct ahead_paths *paths; /* ahead.c: to be looked at */
         void *state[FD_STATE_MAX];
         struct restore_lock_vec locks;
 };
@@ -361,7 +362,7 @@ struct fd_kind {
         int (*check)(struct restore *r, struct restore_file *file, struct image_file *image,
                      struct ckpt_error *err);
         int (*load)(struct restore *r, struct ckpt_error *err);
-        bool (*ahead)(struct restore *r, struct restore_file *file);
+        bool (*ahead)(struct restore *r, struct restore_file *file, struct near_dir *near);
         int (*open)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*finish)(struct restore *r, struct restore_file *file, struct ckpt_error *err);
         int (*complete)(struct restore *r, struct ckpt_error *err);
@@ -393,7 +394,7 @@ void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const ch
               uint64_t pos, const struct statx *st, Img__Fown *fown);
 
 /* Is a recorded file there, and what it was? Adds to files->blockers. */
-void reg_check_path(struct restore *r, const Img__RegFile *reg);
+void reg_check_path(struct restore *r, const Img__RegFile *reg, struct near_dir *near);
 
 /* Open a RegFile under this path as file->fd, with its flags, at its offset. */
 int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err);

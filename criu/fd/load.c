@@ -183,8 +183,7 @@ int fd_load_files(struct restore *r, struct ckpt_error *err) {
                 rc = sort_files(r->files, err);
         if (rc == 0)
                 rc = linked_load(r, err);
-        if (rc == 0)
-                ahead_check(r);
+        ahead_checked(r);
         if (rc == 0)
                 rc = blockers_to_error(r->files->blockers, "nothing was created", err);
         for (size_t i = 0; rc == 0 && (kind = fd_kind_row(i)); i++)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/ahead.h"
 #include "fd/ghost.h"
 #include "fd/kernel_file.h"
 #include "fd/kind.h"
@@ -210,7 +211,8 @@ static int reg_check(struct restore *r, struct restore_file *file, struct image_
                                      (unsigned long long)reg->pos);
         if (file->ghost)
                 return ghost_check(file, image, err);
-        file->path_waits = !linked_has(r->files, file->id) && !kernel_file_of_tree(r, reg->name);
+        if (!linked_has(r->files, file->id) && !kernel_file_of_tree(r, reg->name))
+                ahead_check(r, reg);
         return 0;
 }
 
@@ -218,10 +220,12 @@ static bool differs(const Img__RegFile *reg, const struct stat *st) {
         return reg->has_mode && (reg->mode & S_IFMT) != 0 && (reg->mode & S_IFMT) != (st->st_mode & S_IFMT);
 }
 
-void reg_check_path(struct restore *r, const Img__RegFile *reg) {
+void reg_check_path(struct restore *r, const Img__RegFile *reg, struct near_dir *near) {
         struct blockers *b = r->files->blockers;
         bool link = (reg->flags & O_PATH) && (reg->flags & O_NOFOLLOW);
+        const char *path;
         struct stat st;
+        int dir;
 
         if (reg->has_ext && reg->ext) {
                 blocker_add(
@@ -230,7 +234,8 @@ void reg_check_path(struct restore *r, const Img__RegFile *reg) {
                         reg->name);
                 return;
         }
-        if (fstatat(AT_FDCWD, reg->name, &st, link ? AT_SYMLINK_NOFOLLOW : 0) < 0) {
+        dir = near_dir_find(near, reg->name, &path);
+        if (fstatat(dir, path, &st, link ? AT_SYMLINK_NOFOLLOW : 0) < 0) {
                 blocker_add(b, "Put the files back as they were when the checkpoint was made",
                             errno == ENOENT ? "%s %s is missing" : "%s %s cannot be reached: %s",
                             noun(reg->has_mode ? reg->mode : 0), reg->name, strerror(errno));
@@ -252,7 +257,7 @@ void reg_check_path(struct restore *r, const Img__RegFile *reg) {
                             st.st_mode & 0777, reg->mode & 0777);
 }
 
-int fd_open_exactly(const char *path, uint32_t flags) {
+static int open_exactly_at(int dir, const char *path, uint32_t flags) {
         struct open_how how = { .flags = flags & FLAGS_KNOWN & ~(uint32_t)(FLAGS_ONCE | O_ASYNC) };
         int fd;
 
@@ -260,8 +265,12 @@ int fd_open_exactly(const char *path, uint32_t flags) {
                 how.flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW;
         /* openat(2) would add O_LARGEFILE, openat2(2) takes flags as they are. */
         how.flags |= O_CLOEXEC;
-        fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+        fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
         return fd < 0 ? -errno : fd;
+}
+
+int fd_open_exactly(const char *path, uint32_t flags) {
+        return open_exactly_at(AT_FDCWD, path, flags);
 }
 
 int reg_take(struct restore_file *file, int taken, struct ckpt_error *err) {
@@ -282,17 +291,21 @@ int reg_take(struct restore_file *file, int taken, struct ckpt_error *err) {
         return 0;
 }
 
-int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err) {
+static int open_at(struct restore_file *file, int dir, const char *path, struct ckpt_error *err) {
         const Img__RegFile *reg = file->msg->reg;
         bool file_proper = reg->has_mode && S_ISREG(reg->mode);
         int fd;
 
         /* A file of O_TMPFILE keeps the O_DIRECTORY that is part of it. */
-        fd = fd_open_exactly(path, file_proper ? reg->flags & ~(uint32_t)O_DIRECTORY : reg->flags);
+        fd = open_exactly_at(dir, path, file_proper ? reg->flags & ~(uint32_t)O_DIRECTORY : reg->flags);
         if (fd < 0)
                 return ckpt_error_errno(err, fd, "cannot open %s %s", noun(reg->has_mode ? reg->mode : 0),
                                         reg->name);
         return reg_take(file, fd, err);
+}
+
+int reg_open_at(struct restore_file *file, const char *path, struct ckpt_error *err) {
+        return open_at(file, AT_FDCWD, path, err);
 }
 
 int reg_open_again(struct restore *r, const struct restore_file *file, uint32_t flags,
@@ -328,10 +341,16 @@ static int reg_open(struct restore *r, struct restore_file *file, struct ckpt_er
 }
 
 /* Deleted files are found by what the tree has open. */
-static bool reg_ahead(struct restore *r __attribute__((unused)), struct restore_file *file) {
+static bool reg_ahead(struct restore *r __attribute__((unused)), struct restore_file *file,
+                      struct near_dir *near) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        const char *path;
+        int dir;
 
-        return !file->ghost && !file->link && reg_open_at(file, file->msg->reg->name, &err) == 0;
+        if (file->ghost || file->link)
+                return false;
+        dir = near_dir_find(near, file->msg->reg->name, &path);
+        return open_at(file, dir, path, &err) == 0;
 }
 
 const struct fd_kind fd_kind_reg = {

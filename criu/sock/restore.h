@@ -29,7 +29,7 @@ int reuseport_restore(const struct inet_file *f, const char *what, struct ckpt_e
 
 /* open() and ahead() of the kind. */
 int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
-bool inet_open_ahead(struct restore *r, struct restore_file *file);
+bool inet_open_ahead(struct restore *r, struct restore_file *file, struct near_dir *near);
 
 /* What is done with one of the sockets of the images. */
 typedef int (*inet_job)(struct restore *r, struct inet_file *f, struct ckpt_error *err);

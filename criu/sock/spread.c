@@ -83,7 +83,8 @@ int inet_each(struct restore *r, inet_job job, bool (*alone)(const struct inet_f
 /* ---- connections, before their turn ---- */
 
 /* Not before what binds the port by the rules, which repair mode does not know. */
-bool inet_open_ahead(struct restore *r, struct restore_file *file) {
+bool inet_open_ahead(struct restore *r, struct restore_file *file,
+                     struct near_dir *near __attribute__((unused))) {
         _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
         struct inet_file *f = inet_find(r, file->id);
 
