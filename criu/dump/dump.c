@@ -131,6 +131,8 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
 
         raise_descriptor_limit();
         r = kernel_probe_for_dump(&d->kernel, err);
+        if (r == 0 && !d->opts->leave_running && !d->opts->leave_stopped)
+                r = kill_guard_start(&d->guard, err);
         if (r == 0)
                 r = prepare(d, err);
         if (r == 0)
@@ -149,6 +151,7 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
 }
 
 static void release(struct dump *d) {
+        kill_guard_disarm(&d->guard);
         pool_free(&d->pool);
         pool_free(&d->aside);
         image_set_abort(d->set);
@@ -166,6 +169,7 @@ static void release(struct dump *d) {
         peek_free(&d->peek);
         d->low_fd = safe_close(d->low_fd);
         kernel_features_done(&d->kernel);
+        kill_guard_end(&d->guard);
 }
 
 /* Everything anew: nothing that a failed attempt has found out need be true any more. */
@@ -173,6 +177,7 @@ static int attempt(struct dump *d, struct ckpt_error *err) {
         int r;
 
         kernel_features_init(&d->kernel);
+        d->guard = KILL_GUARD_INIT;
         d->low_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         d->blockers = blockers_new();
         r = run_stages(d, err);
@@ -210,7 +215,7 @@ int dump_run(struct ckpt_run *run) {
 }
 
 int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
-        struct dump d = { .run = run, .opts = run->opts, .low_fd = -EBADF, .checking = true };
+        struct dump d = { .run = run, .opts = run->opts, .guard = KILL_GUARD_INIT, .low_fd = -EBADF, .checking = true };
         int r;
 
         raise_descriptor_limit();

@@ -23,6 +23,7 @@
 #include "kernel/peek.h"
 #include "kernel/probe.h"
 #include "lib/arena.h"
+#include "lib/kill_guard.h"
 #include "lib/pool.h"
 #include "proc/maps.h"
 #include "proc/ns.h"
@@ -74,6 +75,9 @@ struct dump_task {
         unsigned int tracer;    /* the number of the one that has all of them */
         bool visit_later;       /* it may share memory with one that is being visited */
         bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
+        unsigned int generation; /* of living descendants; when the tree is to be killed */
+        bool has_dead;           /* zombies among its children, likewise */
+        bool ignores_ends;       /* of its children; from then on it must be killed */
         Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
         struct arena arena;
@@ -100,6 +104,7 @@ struct dump {
         const struct ckpt_options *opts;
         struct kernel_features kernel;
         struct bpf *bpf; /* the kernel's own objects; loads by need (kernel/bpf.h) */
+        struct kill_guard guard; /* of the end of the tree; it is started first of all */
         struct pool *pool;
         struct pool *aside;   /* one worker, which takes part of each task's work off the main thread */
         unsigned int attempt; /* from 1 */

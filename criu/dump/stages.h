@@ -85,3 +85,8 @@ int commit(struct dump *d, struct ckpt_error *err);
 
 /* Kill the tree, leave it stopped or let it run, as the options say. */
 int dispose(struct dump *d, struct ckpt_error *err);
+
+/* ---- kill.c ---- */
+
+/* The checkpoint is complete: end all processes of the tree, and leave no zombies. All of them, or none, also if ckpt dies. */
+int kill_tree(struct dump *d, struct ckpt_error *err);

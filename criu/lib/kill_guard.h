@@ -6,22 +6,33 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "error.h"
 
 struct kill_guard {
-        pid_t pid; /* 0: not armed */
+        pid_t pid; /* 0: there is none */
         int fd;
+        bool armed;
 };
 
 #define KILL_GUARD_INIT ((struct kill_guard){ .fd = -EBADF })
 
 /*
- * Arm it: returns once the guard holds a pidfd of each process (pidfd_open(2), Linux 5.3), so that no number that
- * is used again can be hit. Processes that are gone are left out.
+ * Start one that has nothing to watch over yet. Best while ckpt has little memory: each page that it writes to after the
+ * fork is copied.
  */
-int kill_guard_arm(const pid_t *pids, size_t n, struct kill_guard *ret, struct ckpt_error *err);
+int kill_guard_start(struct kill_guard *ret, struct ckpt_error *err);
 
-/* From here on the death of ckpt is its own affair again. Safe to call on one that is not armed. */
+/*
+ * Arm it: returns once the guard holds a pidfd of each process (pidfd_open(2), Linux 5.3), so that no number that
+ * is used again can be hit. Processes that are gone are left out. Once for each guard.
+ */
+int kill_guard_arm(struct kill_guard *g, const pid_t *pids, size_t n, struct ckpt_error *err);
+
+/* From here on the death of ckpt is its own affair again, and the guard goes. Safe to call whatever state it is in. */
 void kill_guard_disarm(struct kill_guard *g);
+
+/* Wait until it has gone. Disarms it if need be. */
+void kill_guard_end(struct kill_guard *g);

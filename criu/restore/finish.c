@@ -266,15 +266,17 @@ static int let_go(struct restore_thread *th, struct ckpt_error *err __attribute_
 /* Until all have been told, the death of ckpt is still that of the whole tree. */
 static int arm_guard(struct restore *r, struct kill_guard *guard, struct ckpt_error *err) {
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        int ret;
 
         for (size_t i = 0; i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE && pid_vec_push(&pids, r->tasks[i]->pid) < 0)
                         return ckpt_error_errno(err, -ENOMEM, "cannot let go of the tree");
-        return kill_guard_arm(pids.v, pids.n, guard, err);
+        ret = kill_guard_start(guard, err);
+        return ret < 0 ? ret : kill_guard_arm(guard, pids.v, pids.n, err);
 }
 
 int resume(struct restore *r, struct ckpt_error *err) {
-        struct kill_guard guard = KILL_GUARD_INIT;
+        _cleanup_(kill_guard_end) struct kill_guard guard = KILL_GUARD_INIT;
         int ret;
 
         ret = arm_guard(r, &guard, err);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -276,9 +278,10 @@ static void test_guard_disarmed(void **state) {
         struct kill_guard g = KILL_GUARD_INIT;
         pid_t pids[2] = { start_sleeper(), start_sleeper() };
 
-        kill_guard_disarm(&g); /* never armed */
-        assert_int_equal(kill_guard_arm(pids, 2, &g, NULL), 0);
-        kill_guard_disarm(&g);
+        kill_guard_end(&g); /* never started */
+        assert_int_equal(kill_guard_start(&g, NULL), 0);
+        assert_int_equal(kill_guard_arm(&g, pids, 2, NULL), 0);
+        kill_guard_end(&g);
         for (int i = 0; i < 2; i++) {
                 assert_false(is_killed(pids[i], WNOHANG));
                 kill(pids[i], SIGKILL);
@@ -293,7 +296,7 @@ static void test_guard_of_the_dead(void **state) {
         if (tool == 0) {
                 struct kill_guard g = KILL_GUARD_INIT;
 
-                if (kill_guard_arm(pids, 2, &g, NULL) < 0)
+                if (kill_guard_start(&g, NULL) < 0 || kill_guard_arm(&g, pids, 2, NULL) < 0)
                         _exit(1);
                 raise(SIGKILL);
         }
@@ -302,13 +305,42 @@ static void test_guard_of_the_dead(void **state) {
         assert_true(is_killed(pids[1], 0));
 }
 
+/* It has not been armed: nothing is to end with the one that started it. */
+static void test_guard_not_armed(void **state) {
+        pid_t pid = start_sleeper(), tool, its_guard = 0;
+        struct pollfd end = { .events = POLLIN };
+        int p[2];
+
+        assert_int_equal(pipe(p), 0);
+        tool = fork();
+        if (tool == 0) {
+                struct kill_guard g = KILL_GUARD_INIT;
+
+                if (kill_guard_start(&g, NULL) < 0 || write(p[1], &g.pid, sizeof(g.pid)) != sizeof(g.pid))
+                        _exit(1);
+                raise(SIGKILL);
+        }
+        assert_int_equal(read(p[0], &its_guard, sizeof(its_guard)), sizeof(its_guard));
+        assert_true(is_killed(tool, 0));
+        end.fd = (int)syscall(SYS_pidfd_open, its_guard, 0);
+        if (end.fd >= 0)
+                assert_int_equal(poll(&end, 1, -1), 1);
+        assert_false(is_killed(pid, WNOHANG));
+        kill(pid, SIGKILL);
+        assert_true(is_killed(pid, 0));
+        close(end.fd);
+        close(p[0]);
+        close(p[1]);
+}
+
 static void test_guard_dies_itself(void **state) {
         struct kill_guard g = KILL_GUARD_INIT;
         pid_t pid = start_sleeper();
 
-        assert_int_equal(kill_guard_arm(&pid, 1, &g, NULL), 0);
+        assert_int_equal(kill_guard_start(&g, NULL), 0);
+        assert_int_equal(kill_guard_arm(&g, &pid, 1, NULL), 0);
         kill(g.pid, SIGKILL);
-        kill_guard_disarm(&g);
+        kill_guard_end(&g);
         assert_false(is_killed(pid, WNOHANG));
         kill(pid, SIGKILL);
         assert_true(is_killed(pid, 0));
@@ -345,6 +377,7 @@ int main(void) {
                 cmocka_unit_test(test_pool_offers),
                 cmocka_unit_test(test_guard_disarmed),
                 cmocka_unit_test(test_guard_of_the_dead),
+                cmocka_unit_test(test_guard_not_armed),
                 cmocka_unit_test(test_guard_dies_itself),
                 cmocka_unit_test(test_blockers),
         };
