@@ -25,6 +25,9 @@ enum slot {
         SLOT_SS_SP,
         SLOT_SS_SIZE,
         SLOT_SS_FLAGS,
+        SLOT_NAMESPACES,
+        SLOT_SECCOMP,
+        SLOT_FEATURES,
         SLOT_LEVEL,
         SLOT_NUMBER,
         SLOTS = SLOT_NUMBER + LEVELS,
@@ -92,6 +95,7 @@ static void add_words(struct program *p) {
                 { LIKE_SLACK, "timer_slack_ns", 8 },        { LIKE_PDEATH, "pdeath_signal", 4 },
                 { SLOT_TID_ADDRESS, "clear_child_tid", 8 }, { SLOT_SS_SP, "sas_ss_sp", 8 },
                 { SLOT_SS_SIZE, "sas_ss_size", 8 },         { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
+                { SLOT_NAMESPACES, "nsproxy", 8 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -113,15 +117,15 @@ static void add_comm(struct program *p) {
         }
 }
 
-/* A kernel without NUMA has no such member, and no such system call: the comparison sees to that. */
-static void add_mempolicy(struct program *p) {
+/* Not all kernels have it. 0: this one has not. */
+static void add_optional(struct program *p, unsigned int slot, const char *path, unsigned int size) {
         int16_t offset;
 
-        if (bpf_member(p->bpf, "task_struct", "mempolicy", 8, &offset))
-                add(p, BPF_LOAD64(VALUE, TASK, offset));
+        if (bpf_member(p->bpf, "task_struct", path, size, &offset))
+                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), VALUE, TASK, offset, 0));
         else
                 add(p, BPF_MOVE_IMM(VALUE, 0));
-        add_store(p, LIKE_MEMPOLICY, VALUE);
+        add_store(p, slot, VALUE);
 }
 
 static void add_securebits(struct program *p) {
@@ -164,7 +168,9 @@ static int load_program(const struct bpf *bpf) {
         add_load(&p, SEQ, SEQ, "bpf_iter_meta", "seq", 8);
         add_words(&p);
         add_comm(&p);
-        add_mempolicy(&p);
+        add_optional(&p, LIKE_MEMPOLICY, "mempolicy", 8); /* else there is no such system call either */
+        add_optional(&p, SLOT_SECCOMP, "seccomp.mode", 4);
+        add_optional(&p, SLOT_FEATURES, "thread.features", 8);
         add_securebits(&p);
         add_numbers(&p);
         add(&p, BPF_MOVE(BPF_REG_1, SEQ));
@@ -203,6 +209,9 @@ static int take_record(void *arg, const void *record) {
         fact->ss_size = r->word[SLOT_SS_SIZE];
         fact->ss_flags =
                 (fact->ss_size == 0 ? SS_DISABLE : 0) | ((uint32_t)r->word[SLOT_SS_FLAGS] & SS_AUTODISARM);
+        fact->namespaces = r->word[SLOT_NAMESPACES];
+        fact->seccomp = r->word[SLOT_SECCOMP];
+        fact->features = r->word[SLOT_FEATURES];
         memcpy(fact->likeness, r->word, sizeof(fact->likeness));
         return 0;
 }

@@ -28,6 +28,10 @@ struct thread_fact {
         uint64_t tid_address;    /* what is cleared at its exit */
         uint64_t ss_sp, ss_size; /* as sigaltstack(2) tells while it does not stand on that stack */
         uint32_t ss_flags;
+        uint64_t
+                namespaces; /* threads of which it is the same are in the same ones; but it tells nothing of user namespaces */
+        /* Not compared, so that they are only hints: of seccomp, and of shadow stacks. Others than 0 mean anything. */
+        uint64_t seccomp, features;
         /*
          * Threads in which these are equal have the same parent-death signal, timer slack, personality, securebits, NUMA policy,
          * policies for machine checks and speculation, and modes of TSC and CPUID.

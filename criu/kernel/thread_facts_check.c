@@ -6,8 +6,10 @@
  */
 #include <asm/prctl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/personality.h>
@@ -127,6 +129,38 @@ static int check_values(const struct thread_facts *f) {
             personality((unsigned int)personality(0xffffffff) ^ ADDR_NO_RANDOMIZE) < 0)
                 return -ENODATA;
         return compare_values(f);
+}
+
+/* ---- namespaces ---- */
+
+/* Whoever enters one, and be it its own, has others from then on, for all that can be seen. */
+static int enter_own(const char *path, int type) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        return fd < 0 || setns(fd, type) < 0 ? -ENODATA : 0;
+}
+
+static int check_namespaces(const struct thread_facts *f) {
+        static const struct {
+                const char *path;
+                int type;
+        } rows[] = {
+                { "/proc/self/ns/uts", CLONE_NEWUTS },       { "/proc/self/ns/ipc", CLONE_NEWIPC },
+                { "/proc/self/ns/net", CLONE_NEWNET },       { "/proc/self/ns/pid", CLONE_NEWPID },
+                { "/proc/self/ns/cgroup", CLONE_NEWCGROUP },
+        };
+        struct thread_fact before, now;
+        int r = read_self(f, &now);
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(rows); i++) {
+                before = now;
+                r = enter_own(rows[i].path, rows[i].type);
+                if (r == 0)
+                        r = read_self(f, &now);
+                if (r == 0 && (now.namespaces == 0 || now.namespaces == before.namespaces))
+                        r = -ENODATA;
+        }
+        return r;
 }
 
 /* ---- bits ---- */
@@ -266,6 +300,8 @@ static void *check(void *arg) {
         c->result = check_modes(c->f);
         if (c->result == 0)
                 c->result = check_values(c->f);
+        if (c->result == 0)
+                c->result = check_namespaces(c->f);
         return NULL;
 }
 

@@ -81,12 +81,33 @@ void task_facts_free(struct dump *d) {
 
 /* ---- threads ---- */
 
-void task_facts_read(struct dump_task *t) {
-        const struct thread_facts *facts = t->nr_threads >= FACTS_MIN_THREADS ? facts_of(t->dump) : NULL;
+static void read_facts(struct dump_task *t, size_t nr_threads) {
+        const struct thread_facts *facts = nr_threads >= FACTS_MIN_THREADS ? facts_of(t->dump) : NULL;
         int r = facts ? thread_facts_read(facts, t->pid, &t->facts) : 0;
 
         if (r < 0)
-                log_debug("%s: all its threads are visited (%s)", dump_task_name(t), strerror(-r));
+                log_debug("%s: all its threads are asked (%s)", dump_task_name(t), strerror(-r));
+}
+
+void task_facts_look(struct dump_task *t) {
+        read_facts(t, t->stat.num_threads > 0 ? (size_t)t->stat.num_threads : 0);
+}
+
+void task_facts_read(struct dump_task *t) {
+        thread_fact_vec_done(&t->facts); /* of another attempt to visit it */
+        read_facts(t, t->nr_threads);
+}
+
+bool task_facts_same_namespaces(const struct dump_task *t, pid_t a, pid_t b) {
+        const struct thread_fact *x = thread_facts_find(&t->facts, a), *y = thread_facts_find(&t->facts, b);
+
+        return x && y && x->namespaces == y->namespaces && x->namespaces != 0;
+}
+
+bool task_facts_same_status(const struct dump_task *t, pid_t a, pid_t b) {
+        const struct thread_fact *x = thread_facts_find(&t->facts, a), *y = thread_facts_find(&t->facts, b);
+
+        return x && y && x->seccomp == y->seccomp && x->features == y->features;
 }
 
 const struct thread_fact *task_fact_of(const struct dump_thread *t) {

@@ -16,6 +16,13 @@ enum { FACTS_MIN_THREADS = 200 };
 void task_facts_prepare(struct dump *d);
 void task_facts_free(struct dump *d);
 
+/* It is being looked at, and runs: the same. */
+void task_facts_look(struct dump_task *t);
+
+/* Do threads `a` and `b` have the same attributes of those that the look stage asks each thread for? false: it is not known. */
+bool task_facts_same_namespaces(const struct dump_task *t, pid_t a, pid_t b); /* but for that of users */
+bool task_facts_same_status(const struct dump_task *t, pid_t a, pid_t b); /* seccomp, features of the CPU */
+
 /* The task is frozen: t->facts, what BPF tells of its threads, if it has many. */
 void task_facts_read(struct dump_task *t);
 

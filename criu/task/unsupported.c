@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include "kernel/uapi.h"
+#include "task/facts.h"
 #include "task/internal.h"
 #include "task/self.h"
 #include "task/waits.h"
@@ -53,12 +54,15 @@ static void look_thread(struct dump_task *t, pid_t tid, struct proc_buf *buf) {
 static void look_threads(struct dump_task *t) {
         const struct pid_vec *tids = dump_tids(t);
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        size_t read = 0;
 
-        for (size_t i = 0; i < tids->n && i < LOOK_THREADS_MAX; i++)
-                if (tids->v[i] == t->pid && t->seen_status)
+        for (size_t i = 0; i < tids->n && read < LOOK_THREADS_MAX; i++)
+                if (tids->v[i] == t->pid && t->seen_status) {
                         look_status(t, t->seen_status);
-                else
+                } else if (i == 0 || !task_facts_same_status(t, tids->v[i], tids->v[0])) {
                         look_thread(t, tids->v[i], &buf);
+                        read++;
+                }
 }
 
 static void look_label(struct dump_task *t) {
