@@ -248,6 +248,9 @@ enum { COMPEL_GUESTS_MAX = 4 };
 int compel_visit_begin(struct compel_thread *threads, size_t nr_threads, struct compel_visit **ret,
                        struct ckpt_error *err);
 
+/* Why a stopped thread cannot be visited; NULL if it can. */
+const char *compel_unenterable(const struct compel_thread *t);
+
 /* The batch of the visit; fill, run, read the results, reset. */
 struct compel_batch *compel_visit_batch(struct compel_visit *v);
 

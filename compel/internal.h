@@ -63,9 +63,6 @@ bool compel_tid_alive(pid_t tid);
 /* ... and does no tracer hold it? One of ours that stopped by itself has got a signal that would have killed it. */
 bool compel_tid_works(pid_t tid);
 
-/* Why `t`, which is stopped, cannot carry out system calls for ckpt; NULL if it can. */
-const char *compel_unenterable(const struct compel_thread *t);
-
 /* Resume a thread in a ptrace stop with a signal, 0: none. */
 int compel_cont(struct compel_thread *t, int sig);
 

@@ -22,6 +22,7 @@
 #include "macro.h"
 #include "ns/ipc.h"
 #include "sock/sock.h"
+#include "task/facts.h"
 #include "task/seccomp.h"
 
 enum {
@@ -152,6 +153,7 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
 
 static void release(struct dump *d) {
         kill_guard_disarm(&d->guard);
+        task_facts_free(d);
         pool_free(&d->pool);
         pool_free(&d->aside);
         image_set_abort(d->set);
@@ -195,7 +197,11 @@ static bool try_again(struct dump *d, uint64_t start, struct ckpt_error *err) {
         log_info("%s; trying again", ckpt_error_message(err));
         ckpt_error_clear(err);
         *d = (struct dump){
-                .run = d->run, .opts = d->opts, .attempt = d->attempt + 1, .trace_all = d->trace_all
+                .run = d->run,
+                .opts = d->opts,
+                .attempt = d->attempt + 1,
+                .trace_all = d->trace_all,
+                .no_facts = d->no_facts,
         };
         nanosleep(&pause, NULL);
         return true;

@@ -14,6 +14,7 @@
 #include "ns/ipc.h"
 #include "ns/time.h"
 #include "sock/sock.h"
+#include "task/facts.h"
 #include "task/kind.h"
 #include "task/still.h"
 
@@ -108,6 +109,16 @@ static bool look_threads(const struct threads_part *p, bool name) {
         return odd;
 }
 
+/* Are they known to be in the namespaces of the leader, which are looked at? */
+static bool is_known_part(struct dump_task *t, size_t from) {
+        pid_t living = dump_living(t)->pid;
+
+        for (size_t i = from; i < t->tids.n && i < from + THREADS_PART; i++)
+                if (t->tids.v[i] != living && !task_facts_same_namespaces(t, t->tids.v[i], living))
+                        return false;
+        return true;
+}
+
 static int look_threads_part(void *arg, struct ckpt_error *err __attribute__((unused))) {
         struct threads_part *p = arg;
 
@@ -191,12 +202,15 @@ static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct 
         t->seen_status = &status;
         t->resident = status.vm_rss;
         tree_find_living(t);
+        task_facts_look(t);
         /* First of all what its threads do: from then on it is known whether anything can have changed. */
         task_look(t);
         proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &t->ns);
         look_namespaces(t, own);
         for (size_t i = 0; r == 0 && dump_tids(t)->n > 1 && i < t->tids.n; i += THREADS_PART)
-                r = add_threads_part(t, own, i, parts);
+                if (!is_known_part(t, i))
+                        r = add_threads_part(t, own, i, parts);
+        thread_fact_vec_done(&t->facts); /* once it is frozen, others count */
         time_look(t);
         ipc_look(t);
         look_tracer(t, &status);

@@ -22,6 +22,7 @@
 #include "images/core.pb-c.h"
 #include "kernel/peek.h"
 #include "kernel/probe.h"
+#include "kernel/thread_facts.h"
 #include "lib/arena.h"
 #include "lib/kill_guard.h"
 #include "lib/pool.h"
@@ -93,6 +94,8 @@ struct dump_task {
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */
         bool thp_disabled;          /* PR_GET_THP_DISABLE, likewise */
         uint64_t sig_pending; /* task/: of the process, when its timers were read; bit n - 1 is signal n */
+        struct thread_fact_vec
+                facts;             /* task/facts.h: of its threads, while they are collected; empty: none */
         struct sem_undo *sem_undo; /* in the arena; NULL: not asked for */
         struct task_waits *waits;  /* in the arena; NULL: none seen */
         struct dump_mem *mem;
@@ -125,9 +128,11 @@ struct dump {
         struct tracers *tracers;      /* NULL: the main thread traces all */
         struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */
         struct blockers *blockers;
-        struct dump_stats stats; /* fields counted by several threads: __atomic */
-        struct task_self *self;  /* made by task/ when first needed; free(3) it */
-        struct peek *peek;       /* by dump_peek() */
+        struct dump_stats stats;  /* fields counted by several threads: __atomic */
+        struct task_facts *facts; /* task/facts.h; NULL: no process has many threads */
+        bool no_facts; /* they did not agree with what a thread told itself; atomic while there are tracers */
+        struct task_self *self; /* made by task/ when first needed; free(3) it */
+        struct peek *peek;      /* by dump_peek() */
         bool peek_tried;
 };
 

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "macro.h"
 #include "mem/mem.h"
+#include "task/facts.h"
 
 static void free_task(struct dump_task *t) {
         for (size_t i = 0; i < t->nr_threads; i++) {
@@ -20,6 +21,7 @@ static void free_task(struct dump_task *t) {
         free(t->threads);
         mem_dump_free(&t->mem);
         proc_smap_vec_done(&t->smaps);
+        thread_fact_vec_done(&t->facts);
         pid_vec_done(&t->tids);
         proc_buf_done(&t->maps_buf);
         proc_close(&t->proc);
@@ -298,7 +300,11 @@ int tree_read(struct dump *d, pid_t root, struct ckpt_error *err) {
                         err, -ESRCH,
                         "%s is a zombie: it has exited, and only its status is left for its parent, pid %d",
                         dump_task_name(d->tasks[0]), d->tasks[0]->stat.ppid);
-        return MIN(add_descendants(d, &gone, err), 0);
+        task_facts_prepare(d);
+        r = MIN(add_descendants(d, &gone, err), 0);
+        if (r == 0)
+                task_facts_prepare(d); /* for what is below the root */
+        return r;
 }
 
 /* Tasks that ended and were reaped before they could be stopped; the root must not be among them. Sets *changed. */

@@ -16,6 +16,7 @@
 #include "mem/mem.h"
 #include "ns/ipc_internal.h"
 #include "proc/stat.h"
+#include "task/facts.h"
 
 /* ---- who is in the namespace ---- */
 
@@ -170,6 +171,8 @@ static int check_threads(struct dump *d, struct ckpt_error *err) {
                         const struct dump_thread *th = &t->threads[j];
                         struct proc_ns_set theirs;
 
+                        if (j > 0 && task_facts_same_namespaces(t, th->tid, t->threads[0].tid))
+                                continue;
                         proc_ns_read(t->leader_dead ? &th->proc : &t->proc, th->tid, 1U << PROC_NS_IPC,
                                      &theirs);
                         if (theirs.ino[PROC_NS_IPC] != 0 && theirs.ino[PROC_NS_IPC] != d->ipc->ino)

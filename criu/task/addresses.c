@@ -64,6 +64,11 @@ static int addresses_answer(struct dump_thread *t, struct compel_batch *b __attr
         return 0;
 }
 
+static void addresses_infer(struct dump_thread *t, const struct dump_thread *like __attribute__((unused)),
+                            const struct thread_fact *fact) {
+        t->core->thread_info->clear_tid_addr = fact->tid_address;
+}
+
 /* Late: until here a restore that fails must not run through lists in memory that others may share. */
 static int addresses_restore(struct restore_thread *t, struct compel_batch *b,
                              struct ckpt_error *err __attribute__((unused))) {
@@ -91,6 +96,7 @@ const struct task_kind kind_addresses = {
         .read = addresses_read,
         .ask = addresses_ask,
         .answer = addresses_answer,
+        .infer = addresses_infer,
         .restore = addresses_restore,
 };
 

@@ -6,6 +6,7 @@
 #include "dump/tracers.h"
 #include "fd/fd.h"
 #include "lib/fault.h"
+#include "task/facts.h"
 #include "task/internal.h"
 
 enum { PASSES_MAX = 100 };
@@ -70,8 +71,9 @@ struct visiting {
         struct compel_visits *visits; /* of the group */
         struct compel_thread *stops;
         struct compel_visit *visit;
-        void **asked; /* of the driver, then of the guests that go one after the other */
-        bool going;   /* there is a step to take */
+        void **asked;             /* of the driver, then of the guests that go one after the other */
+        struct facts_known known; /* likewise */
+        bool going;               /* there is a step to take */
 };
 
 /* Processes that are visited side by side. The first error ends it all; what is going on then is brought to its end. */
@@ -135,6 +137,7 @@ static void prepare_visit(struct visiting *v) {
         for (size_t i = 0; i < v->task->nr_threads; i++)
                 v->stops[i] = v->task->threads[i].stop;
         v->asked = arena_new_array(&v->task->arena, void *, nr_task_kinds);
+        task_facts_read(v->task);
 }
 
 static int begin_result(struct visiting *v, int r, struct ckpt_error *err) {
@@ -244,13 +247,33 @@ static int drive(struct visiting *v, struct ckpt_error *err) {
 
         r = pass_on(v, 0, 0, v->asked, r, err);
         if (r == 0)
+                r = task_facts_visited(&v->known, &v->task->threads[0], err);
+        if (r == 0)
                 r = ask_about_descriptors(v, err);
         return r < 0 ? r : fault_point_error(FAULT_DUMP_IN_AGENT, err);
 }
 
-static int visit_guest(struct visiting *v, unsigned int guest, size_t index, void **asked,
-                       struct ckpt_error *err) {
-        return pass_on(v, guest, index, asked, 1, err);
+/* A thread that cannot be visited does not get by without it. */
+static bool is_inferred(const struct visiting *v, size_t index, const struct facts_known *known) {
+        struct dump_thread *t = &v->task->threads[index];
+        const struct dump_thread *like = task_facts_like(known, t);
+
+        if (!like || compel_unenterable(&v->stops[index]))
+                return false;
+        for (size_t i = 0; i < nr_task_kinds; i++)
+                if (task_kinds[i]->ask && is_dumped_by(task_kinds[i], t))
+                        task_kinds[i]->infer(t, like, task_fact_of(t));
+        return true;
+}
+
+static int visit_guest(struct visiting *v, unsigned int guest, size_t index, struct facts_known *known,
+                       void **asked, struct ckpt_error *err) {
+        int r;
+
+        if (is_inferred(v, index, known))
+                return 0;
+        r = pass_on(v, guest, index, asked, 1, err);
+        return r < 0 ? r : task_facts_visited(known, &v->task->threads[index], err);
 }
 
 /* The other threads go through one after the other. */
@@ -258,7 +281,7 @@ static int visit_guests(struct visiting *v, struct ckpt_error *err) {
         int r = 0;
 
         for (size_t i = 1; r == 0 && i < v->task->nr_threads; i++)
-                r = visit_guest(v, 0, i, v->asked, err);
+                r = visit_guest(v, 0, i, &v->known, v->asked, err);
         return r;
 }
 
@@ -348,6 +371,7 @@ static int guests_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
         struct spread *s = arg;
         struct visiting *v = &s->group.v[0];
         unsigned int guest = tracer - s->first_guest;
+        struct facts_known known = v->known;
         _cleanup_free_ void **asked = NULL;
         int r = 0;
 
@@ -357,7 +381,7 @@ static int guests_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
         ckpt_assert(asked);
         for (size_t i = 1; r == 0 && i < s->task->nr_threads; i++)
                 if (tracers_of(&s->task->threads[i]) == tracer)
-                        r = visit_guest(v, guest, i, asked, err);
+                        r = visit_guest(v, guest, i, &known, asked, err);
         return r;
 }
 

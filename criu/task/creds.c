@@ -66,6 +66,11 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked, st
         return 0;
 }
 
+static void infer(struct dump_thread *t, const struct dump_thread *like,
+                  const struct thread_fact *fact __attribute__((unused))) {
+        dump_thread_core(t)->creds->secbits = dump_thread_core(like)->creds->secbits;
+}
+
 /* ---- check ---- */
 
 struct caps {
@@ -258,6 +263,7 @@ const struct task_kind kind_creds = {
         .read = creds_read,
         .ask = ask,
         .answer = answer,
+        .infer = infer,
         .check = creds_check,
         .restore = creds_restore,
 };

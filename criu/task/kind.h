@@ -11,6 +11,8 @@
  *            results again is returned (in the task's arena)
  *   answer   after the batch has run: results into t->core. The memory is shared with the
  *            target: copy, check, trust nothing. 1: they do not belong together; all is asked again
+ *   infer    instead of both, where there are many threads (task/facts.h): what is known of it by BPF, and all else from `like`, a
+ *            thread of the process that has answered and has the same attributes. Each that is per_thread and asks has it
  * Restore, in the order of the table, which is the order of `phase` first:
  *   check    load stage, for every thread (or process): is what the image says possible here? Nothing exists yet
  *   restore  add the system calls to the thread's batch; `b` is the lane of t
@@ -49,6 +51,7 @@ struct task_kind {
         int (*aside)(struct dump_thread *t, struct ckpt_error *err);
         void *(*ask)(struct dump_thread *t, struct compel_batch *b);
         int (*answer)(struct dump_thread *t, struct compel_batch *b, void *asked, struct ckpt_error *err);
+        void (*infer)(struct dump_thread *t, const struct dump_thread *like, const struct thread_fact *fact);
 
         int (*check)(struct restore_thread *t, struct ckpt_error *err);
         int (*restore)(struct restore_thread *t, struct compel_batch *b, struct ckpt_error *err);

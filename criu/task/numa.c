@@ -62,6 +62,17 @@ static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((u
         return 0;
 }
 
+static void infer(struct dump_thread *t, const struct dump_thread *like,
+                  const struct thread_fact *fact __attribute__((unused))) {
+        const Img__ThreadCore *from = dump_thread_core(like);
+        Img__ThreadCore *core = dump_thread_core(t);
+
+        core->has_mempolicy = from->has_mempolicy;
+        core->mempolicy = from->mempolicy;
+        core->has_mempolicy_nodes = from->has_mempolicy_nodes;
+        core->mempolicy_nodes = from->mempolicy_nodes;
+}
+
 /* ---- restore ---- */
 
 /* The nodes that there are, for ckpt at least. */
@@ -147,6 +158,7 @@ const struct task_kind kind_numa = {
         .phase = TASK_PHASE_THREAD,
         .ask = ask,
         .answer = answer,
+        .infer = infer,
         .check = check,
         .restore = restore,
 };

@@ -14,16 +14,26 @@ static void *ask(struct dump_thread *t __attribute__((unused)), struct compel_ba
         return ss;
 }
 
+static void to_image(struct dump_thread *t, uint64_t sp, uint64_t size, uint32_t flags) {
+        Img__ThreadSas *sas = arena_message(t->arena, Img__ThreadSas, img__thread_sas__init);
+
+        sas->ss_sp = sp;
+        sas->ss_size = size;
+        sas->ss_flags = flags;
+        dump_thread_core(t)->sas = sas;
+}
+
 static int answer(struct dump_thread *t, struct compel_batch *b __attribute__((unused)), void *asked,
                   struct ckpt_error *err __attribute__((unused))) {
-        Img__ThreadSas *sas = arena_message(t->arena, Img__ThreadSas, img__thread_sas__init);
         const stack_t ss = *(const stack_t *)asked;
 
-        sas->ss_sp = compel_arg(ss.ss_sp);
-        sas->ss_size = ss.ss_size;
-        sas->ss_flags = (uint32_t)ss.ss_flags;
-        dump_thread_core(t)->sas = sas;
+        to_image(t, compel_arg(ss.ss_sp), ss.ss_size, (uint32_t)ss.ss_flags);
         return 0;
+}
+
+static void infer(struct dump_thread *t, const struct dump_thread *like __attribute__((unused)),
+                  const struct thread_fact *fact) {
+        to_image(t, fact->ss_sp, fact->ss_size, fact->ss_flags);
 }
 
 /* A task begins with what ckpt has: something only where a library or a sanitizer gave it one. */
@@ -55,5 +65,6 @@ const struct task_kind kind_sigaltstack = {
         .phase = TASK_PHASE_LAST,
         .ask = ask,
         .answer = answer,
+        .infer = infer,
         .restore = restore,
 };

@@ -76,6 +76,12 @@ static void personality_to_image(struct dump_thread *t, uint32_t value) {
         }
 }
 
+static void comm_to_image(struct dump_thread *t, const char comm[COMM_SIZE]) {
+        dump_thread_core(t)->comm = arena_printf(t->arena, "%.*s", COMM_SIZE - 1, comm);
+        if (t->tid == t->task->pid)
+                dump_task_core(t)->comm = dump_thread_core(t)->comm;
+}
+
 static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, struct ckpt_error *err) {
         const struct asked_thread *asked = asked_;
         const struct thread_data data = *asked->data;
@@ -85,9 +91,7 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, s
         if (slack < 0 || data.pdeath_sig < 0 || data.pdeath_sig > NR_SIGNALS)
                 return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
                                   dump_thread_name(t));
-        core->comm = arena_printf(t->arena, "%.*s", COMM_SIZE - 1, data.comm);
-        if (t->tid == t->task->pid)
-                dump_task_core(t)->comm = core->comm;
+        comm_to_image(t, data.comm);
         core->has_pdeath_sig = true;
         core->pdeath_sig = (uint32_t)data.pdeath_sig;
         core->has_timerslack_ns = true;
@@ -105,6 +109,28 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, s
                 core->has_cpuid_faulting = core->cpuid_faulting = true;
         speculation_to_image(t, b, asked->speculation);
         return 0;
+}
+
+/* `like` may be the first thread, whose personality is that of the process. */
+static void infer(struct dump_thread *t, const struct dump_thread *like, const struct thread_fact *fact) {
+        const Img__ThreadCore *from = dump_thread_core(like);
+        Img__ThreadCore *core = dump_thread_core(t);
+
+        comm_to_image(t, fact->comm);
+        core->has_pdeath_sig = from->has_pdeath_sig;
+        core->pdeath_sig = from->pdeath_sig;
+        core->has_timerslack_ns = from->has_timerslack_ns;
+        core->timerslack_ns = from->timerslack_ns;
+        core->has_personality = from->has_personality;
+        core->personality = from->personality;
+        core->has_mce_kill = from->has_mce_kill;
+        core->mce_kill = from->mce_kill;
+        core->has_tsc_mode = from->has_tsc_mode;
+        core->tsc_mode = from->tsc_mode;
+        core->has_cpuid_faulting = from->has_cpuid_faulting;
+        core->cpuid_faulting = from->cpuid_faulting;
+        core->n_speculation = from->n_speculation;
+        core->speculation = from->speculation;
 }
 
 /* ---- restore ---- */
@@ -186,6 +212,7 @@ const struct task_kind kind_thread_early = {
         .phase = TASK_PHASE_THREAD,
         .ask = ask,
         .answer = answer,
+        .infer = infer,
         .check = check,
         .restore = restore_early,
 };

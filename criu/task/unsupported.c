@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include "kernel/uapi.h"
+#include "task/facts.h"
 #include "task/internal.h"
 #include "task/self.h"
 #include "task/waits.h"
@@ -59,14 +60,17 @@ static void look_thread(struct dump_task *t, pid_t tid, struct task_call *call, 
 static void look_threads(struct dump_task *t) {
         const struct pid_vec *tids = dump_tids(t);
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        size_t read = 0;
 
-        for (size_t i = 0; i < tids->n && i < LOOK_THREADS_MAX; i++) {
+        for (size_t i = 0; i < tids->n && read < LOOK_THREADS_MAX; i++) {
                 struct task_call *call = i < t->nr_calls ? &t->calls[i] : NULL;
 
-                if (tids->v[i] == t->pid && t->seen_status)
+                if (tids->v[i] == t->pid && t->seen_status) {
                         look_status(t, t->seen_status, call);
-                else
+                } else if (i == 0 || !task_facts_same_status(t, tids->v[i], tids->v[0])) {
                         look_thread(t, tids->v[i], call, &buf);
+                        read++;
+                }
         }
 }
 

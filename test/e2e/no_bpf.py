@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..
 from e2e.harness import Sandbox, check
 
 # Each large enough for ckpt to want it.
-PROGRAMS = ('mem_many_vmas', 'mem_large_family', 'threads_many')
+PROGRAMS = ('mem_many_vmas', 'mem_large_family', 'threads_many', 'threads_attributes')
 
 
 def run(sb, program):
@@ -35,7 +35,8 @@ def main():
     sb = Sandbox.from_env()
     tried = [program for program in PROGRAMS if run(sb, program)]
     print('would have used BPF:', *tried)
-    check('mem_many_vmas' in tried, 'BPF was not asked for, so that nothing was tested')
+    for program in ('mem_many_vmas', 'threads_attributes'):
+        check(program in tried, f'{program} did not ask for BPF, so that nothing was tested')
 
 
 main()

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "kernel/thread_facts.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "kernel/bpf.h"
+#include "kernel/thread_facts_internal.h"
+#include "macro.h"
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+
+enum { LEVELS = 4 /* of pid namespaces in one another */ };
+
+/* What the program writes for each thread: the likeness, and more words. */
+enum slot {
+        SLOT_COMM = THREAD_LIKENESS,
+        SLOT_COMM2,
+        SLOT_TID_ADDRESS,
+        SLOT_SS_SP,
+        SLOT_SS_SIZE,
+        SLOT_SS_FLAGS,
+        SLOT_NAMESPACES,
+        SLOT_SECCOMP,
+        SLOT_FEATURES,
+        SLOT_LEVEL,
+        SLOT_NUMBER,
+        SLOTS = SLOT_NUMBER + LEVELS,
+};
+
+struct record {
+        uint64_t word[SLOTS];
+};
+
+struct thread_facts {
+        const struct bpf *bpf;
+        int prog_fd;
+        uint64_t level; /* of the pid namespace of ckpt */
+};
+
+/* ---- the program ---- */
+
+enum { FRAME_RECORD = -(int)sizeof(struct record), PROGRAM_MAX = 128 };
+
+enum {
+        CTX = BPF_REG_1,
+        VALUE = BPF_REG_2,
+        OTHER = BPF_REG_3,
+        NUMBER = BPF_REG_4,
+        TASK = BPF_REG_6,
+        SEQ = BPF_REG_7,
+        FRAME = BPF_REG_10
+};
+
+struct program {
+        const struct bpf *bpf;
+        struct bpf_insn insn[PROGRAM_MAX];
+        size_t n;
+        bool failed; /* a member is missing */
+};
+
+static void add(struct program *p, struct bpf_insn insn) {
+        ckpt_assert(p->n < PROGRAM_MAX);
+        p->insn[p->n++] = insn;
+}
+
+/* to = the member of what `from` points to, of `size` bytes */
+static void add_load(struct program *p, int to, int from, const char *type, const char *path,
+                     unsigned int size) {
+        int16_t offset;
+
+        if (!bpf_member(p->bpf, type, path, size, &offset))
+                p->failed = true;
+        else
+                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), to, from, offset, 0));
+}
+
+static void add_store(struct program *p, unsigned int slot, int from) {
+        add(p, BPF_STORE64(FRAME, from, FRAME_RECORD + 8 * (int)slot));
+}
+
+static void add_words(struct program *p) {
+        static const struct {
+                unsigned int slot;
+                const char *path;
+                unsigned int size;
+        } rows[] = {
+                { LIKE_WORK, "thread_info.flags", 8 },      { LIKE_FLAGS, "flags", 4 },
+                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },   { LIKE_PERSONALITY, "personality", 4 },
+                { LIKE_SLACK, "timer_slack_ns", 8 },        { LIKE_PDEATH, "pdeath_signal", 4 },
+                { SLOT_TID_ADDRESS, "clear_child_tid", 8 }, { SLOT_SS_SP, "sas_ss_sp", 8 },
+                { SLOT_SS_SIZE, "sas_ss_size", 8 },         { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
+                { SLOT_NAMESPACES, "nsproxy", 8 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                add_load(p, VALUE, TASK, "task_struct", rows[i].path, rows[i].size);
+                add_store(p, rows[i].slot, VALUE);
+        }
+}
+
+static void add_comm(struct program *p) {
+        int16_t offset;
+
+        if (!bpf_member(p->bpf, "task_struct", "comm", 16, &offset)) {
+                p->failed = true;
+                return;
+        }
+        for (int16_t i = 0; i < 2; i++) {
+                add(p, BPF_LOAD64(VALUE, TASK, (int16_t)(offset + 8 * i)));
+                add_store(p, SLOT_COMM + (unsigned int)i, VALUE);
+        }
+}
+
+/* Not all kernels have it. 0: this one has not. */
+static void add_optional(struct program *p, unsigned int slot, const char *path, unsigned int size) {
+        int16_t offset;
+
+        if (bpf_member(p->bpf, "task_struct", path, size, &offset))
+                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), VALUE, TASK, offset, 0));
+        else
+                add(p, BPF_MOVE_IMM(VALUE, 0));
+        add_store(p, slot, VALUE);
+}
+
+static void add_securebits(struct program *p) {
+        add_load(p, OTHER, TASK, "task_struct", "cred", 8);
+        add_load(p, VALUE, OTHER, "cred", "securebits", 4);
+        add_store(p, LIKE_SECUREBITS, VALUE);
+}
+
+/* Its numbers in the pid namespaces from the outermost on, 0 where it has none. */
+static void add_numbers(struct program *p) {
+        size_t size = bpf_type_size(p->bpf, "upid");
+        int16_t numbers, nr;
+
+        add_load(p, OTHER, TASK, "task_struct", "thread_pid", 8);
+        add_load(p, VALUE, OTHER, "pid", "level", 4);
+        add_store(p, SLOT_LEVEL, VALUE);
+        if (size == 0 || size > 64 || !bpf_member(p->bpf, "pid", "numbers", 0, &numbers) ||
+            !bpf_member(p->bpf, "upid", "nr", 4, &nr)) {
+                p->failed = true;
+                return;
+        }
+        for (int i = 0; i < LEVELS; i++) {
+                add(p, BPF_MOVE_IMM(NUMBER, 0));
+                add(p, BPF_INSN(BPF_JMP | BPF_JLT | BPF_K, VALUE, 0, 1, i));
+                add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_W, NUMBER, OTHER,
+                                (int16_t)(numbers + i * (int)size + nr), 0));
+                add_store(p, SLOT_NUMBER + (unsigned int)i, NUMBER);
+        }
+}
+
+/* Called with each thread, and at the end without one. */
+static int load_program(const struct bpf *bpf) {
+        struct program p = { .bpf = bpf };
+        size_t skip;
+
+        add_load(&p, TASK, CTX, "bpf_iter__task", "task", 8);
+        skip = p.n;
+        add(&p, BPF_SKIP_IF(TASK, 0, 0));
+        add_load(&p, SEQ, CTX, "bpf_iter__task", "meta", 8);
+        add_load(&p, SEQ, SEQ, "bpf_iter_meta", "seq", 8);
+        add_words(&p);
+        add_comm(&p);
+        add_optional(&p, LIKE_MEMPOLICY, "mempolicy", 8); /* else there is no such system call either */
+        add_optional(&p, SLOT_SECCOMP, "seccomp.mode", 4);
+        add_optional(&p, SLOT_FEATURES, "thread.features", 8);
+        add_securebits(&p);
+        add_numbers(&p);
+        add(&p, BPF_MOVE(BPF_REG_1, SEQ));
+        add(&p, BPF_MOVE(BPF_REG_2, FRAME));
+        add(&p, BPF_ADD_IMM(BPF_REG_2, FRAME_RECORD));
+        add(&p, BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)));
+        add(&p, BPF_CALL_HELPER(BPF_FUNC_seq_write));
+        p.insn[skip].off = (int16_t)(p.n - skip - 1);
+        add(&p, BPF_MOVE_IMM(BPF_REG_0, 0));
+        add(&p, BPF_RETURN());
+        return p.failed ? -ENOSYS : bpf_load_iterator(bpf, "task", "ckpt_threads", p.insn, p.n);
+}
+
+/* ---- reading ---- */
+
+struct reading {
+        const struct thread_facts *f;
+        struct thread_fact_vec facts;
+};
+
+static int take_record(void *arg, const void *record) {
+        struct reading *reading = arg;
+        const struct record *r = record;
+        struct thread_fact *fact;
+
+        /* One that is just going has no number any more. */
+        if (r->word[SLOT_NUMBER + reading->f->level] == 0)
+                return 0;
+        fact = thread_fact_vec_add(&reading->facts);
+        if (!fact)
+                return -ENOMEM;
+        fact->tid = (pid_t)r->word[SLOT_NUMBER + reading->f->level];
+        memcpy(fact->comm, &r->word[SLOT_COMM], sizeof(fact->comm));
+        fact->tid_address = r->word[SLOT_TID_ADDRESS];
+        fact->ss_sp = r->word[SLOT_SS_SP];
+        fact->ss_size = r->word[SLOT_SS_SIZE];
+        fact->ss_flags =
+                (fact->ss_size == 0 ? SS_DISABLE : 0) | ((uint32_t)r->word[SLOT_SS_FLAGS] & SS_AUTODISARM);
+        fact->namespaces = r->word[SLOT_NAMESPACES];
+        fact->seccomp = r->word[SLOT_SECCOMP];
+        fact->features = r->word[SLOT_FEATURES];
+        memcpy(fact->likeness, r->word, sizeof(fact->likeness));
+        return 0;
+}
+
+static int by_number(const void *a, const void *b) {
+        pid_t x = ((const struct thread_fact *)a)->tid, y = ((const struct thread_fact *)b)->tid;
+
+        return (x > y) - (x < y);
+}
+
+int thread_facts_read(const struct thread_facts *f, pid_t pid, struct thread_fact_vec *ret) {
+        struct reading reading = { .f = f };
+        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, pid);
+        int r;
+
+        r = fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, &reading);
+        if (r < 0) {
+                thread_fact_vec_done(&reading.facts);
+                return r;
+        }
+        qsort(reading.facts.v, reading.facts.n, sizeof(*reading.facts.v), by_number);
+        thread_fact_vec_done(ret);
+        *ret = reading.facts;
+        return 0;
+}
+
+const struct thread_fact *thread_facts_find(const struct thread_fact_vec *facts, pid_t tid) {
+        const struct thread_fact key = { .tid = tid };
+
+        return facts->n == 0 ? NULL : bsearch(&key, facts->v, facts->n, sizeof(*facts->v), by_number);
+}
+
+bool thread_facts_alike(const struct thread_fact *a, const struct thread_fact *b) {
+        return memcmp(a->likeness, b->likeness, sizeof(a->likeness)) == 0;
+}
+
+/* ---- opening ---- */
+
+static int take_level(void *arg, const void *record) {
+        const struct record *r = record;
+        uint64_t level = r->word[SLOT_LEVEL];
+
+        if (level >= LEVELS || r->word[SLOT_NUMBER + level] != (uint64_t)gettid())
+                return 0;
+        *(uint64_t *)arg = level;
+        return 1;
+}
+
+/* How deep in pid namespaces ckpt is: there its own thread has the number that it knows. */
+static int find_level(struct thread_facts *f) {
+        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, getpid());
+        int r = fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_level, &f->level);
+
+        return r == 0 ? -ENODATA : MIN(r, 0);
+}
+
+void thread_facts_free(struct thread_facts **f) {
+        if (!*f)
+                return;
+        safe_close((*f)->prog_fd);
+        free(*f);
+        *f = NULL;
+}
+
+int thread_facts_open(const struct bpf *bpf, struct thread_facts **ret) {
+        _cleanup_(thread_facts_free) struct thread_facts *f = calloc(1, sizeof(*f));
+        int r;
+
+        if (!f)
+                return -ENOMEM;
+        f->bpf = bpf;
+        f->prog_fd = load_program(bpf);
+        if (f->prog_fd < 0)
+                return f->prog_fd;
+        r = find_level(f);
+        if (r == 0)
+                r = thread_facts_check(f);
+        if (r == 0)
+                *ret = TAKE_PTR(f);
+        return r;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A thread of ckpt takes on one attribute after the other, and sees whether what is read of it shows that. It ends with
+ * attributes that cannot be given back, so it is made for this only. It must not use what it has forbidden itself:
+ * between two of its states there are only system calls.
+ */
+#include <asm/prctl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "kernel/thread_facts_internal.h"
+#include "macro.h"
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+
+enum { ATTEMPTS = 8 /* some of the bits also change when the CPU is taken away */ };
+
+static int read_self(const struct thread_facts *f, struct thread_fact *ret) {
+        _cleanup_(thread_fact_vec_done) struct thread_fact_vec facts = { 0 };
+        int r = thread_facts_read(f, getpid(), &facts);
+        const struct thread_fact *own;
+
+        if (r < 0)
+                return r;
+        own = thread_facts_find(&facts, gettid());
+        if (!own)
+                return -ENODATA;
+        *ret = *own;
+        return 0;
+}
+
+/* ---- values ---- */
+
+static bool has_mempolicy(void) {
+        int mode = MPOL_DEFAULT;
+
+        return syscall(SYS_get_mempolicy, &mode, NULL, 0, 0, 0) == 0 && mode != MPOL_DEFAULT;
+}
+
+static bool values_agree(const struct thread_fact *fact) {
+        const uint64_t *like = fact->likeness;
+        uint64_t address = 0;
+        char comm[16] = { 0 };
+        int pdeath = -1;
+        stack_t ss;
+
+        return prctl(PR_GET_NAME, comm, 0, 0, 0) == 0 && strncmp(comm, fact->comm, sizeof(comm)) == 0 &&
+               prctl(PR_GET_TID_ADDRESS, &address, 0, 0, 0) == 0 && address == fact->tid_address &&
+               sigaltstack(NULL, &ss) == 0 && (uintptr_t)ss.ss_sp == fact->ss_sp &&
+               ss.ss_size == fact->ss_size && (uint32_t)ss.ss_flags == fact->ss_flags &&
+               prctl(PR_GET_PDEATHSIG, &pdeath, 0, 0, 0) == 0 && (uint64_t)pdeath == like[LIKE_PDEATH] &&
+               (uint64_t)syscall(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0) == like[LIKE_SLACK] &&
+               (uint64_t)(unsigned int)personality(0xffffffff) == like[LIKE_PERSONALITY] &&
+               (uint64_t)prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) == like[LIKE_SECUREBITS] &&
+               has_mempolicy() == (like[LIKE_MEMPOLICY] != 0);
+}
+
+static int compare_values(const struct thread_facts *f) {
+        struct thread_fact fact;
+        int r = read_self(f, &fact);
+
+        return r < 0 ? r : values_agree(&fact) ? 0 : -ENODATA;
+}
+
+/* Not its own: pthread_join() waits for that. */
+static int compare_address(const struct thread_facts *f) {
+        uint64_t own;
+        pid_t other = 0;
+        int r;
+
+        if (prctl(PR_GET_TID_ADDRESS, &own, 0, 0, 0) < 0)
+                return -ENODATA;
+        (void)syscall(SYS_set_tid_address, &other);
+        r = compare_values(f);
+        (void)syscall(SYS_set_tid_address, own);
+        return r;
+}
+
+static int compare_stacks(const struct thread_facts *f) {
+        char room[4096 * 4];
+        const stack_t stacks[] = {
+                { .ss_sp = room, .ss_size = sizeof(room) },
+                { .ss_sp = room + 4096, .ss_size = sizeof(room) - 4096, .ss_flags = (int)SS_AUTODISARM },
+                { .ss_flags = SS_DISABLE },
+        };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(stacks); i++)
+                r = sigaltstack(&stacks[i], NULL) < 0 ? -ENODATA : compare_values(f);
+        return r;
+}
+
+/* A policy without nodes is one of its own, too: memory from where it runs. */
+static int compare_mempolicy(const struct thread_facts *f) {
+        if (syscall(SYS_set_mempolicy, MPOL_PREFERRED, NULL, 0) < 0)
+                return errno == ENOSYS ? 0 : -ENODATA;
+        if (!has_mempolicy())
+                return -ENODATA;
+        return compare_values(f);
+}
+
+static int check_values(const struct thread_facts *f) {
+        int r = compare_values(f);
+
+        if (r == 0)
+                r = compare_address(f);
+        if (r == 0)
+                r = compare_stacks(f);
+        if (r == 0)
+                r = compare_mempolicy(f);
+        if (r < 0)
+                return r;
+        if (prctl(PR_SET_NAME, "ckpt: fifteen c", 0, 0, 0) < 0 ||
+            prctl(PR_SET_PDEATHSIG, SIGURG, 0, 0, 0) < 0 ||
+            prctl(PR_SET_TIMERSLACK, (1UL << 32) + 77777, 0, 0, 0) < 0 ||
+            prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 ||
+            personality((unsigned int)personality(0xffffffff) ^ ADDR_NO_RANDOMIZE) < 0)
+                return -ENODATA;
+        return compare_values(f);
+}
+
+/* ---- namespaces ---- */
+
+/* Whoever enters one, and be it its own, has others from then on, for all that can be seen. */
+static int enter_own(const char *path, int type) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        return fd < 0 || setns(fd, type) < 0 ? -ENODATA : 0;
+}
+
+static int check_namespaces(const struct thread_facts *f) {
+        static const struct {
+                const char *path;
+                int type;
+        } rows[] = {
+                { "/proc/self/ns/uts", CLONE_NEWUTS },       { "/proc/self/ns/ipc", CLONE_NEWIPC },
+                { "/proc/self/ns/net", CLONE_NEWNET },       { "/proc/self/ns/pid", CLONE_NEWPID },
+                { "/proc/self/ns/cgroup", CLONE_NEWCGROUP },
+        };
+        struct thread_fact before, now;
+        int r = read_self(f, &now);
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(rows); i++) {
+                before = now;
+                r = enter_own(rows[i].path, rows[i].type);
+                if (r == 0)
+                        r = read_self(f, &now);
+                if (r == 0 && (now.namespaces == 0 || now.namespaces == before.namespaces))
+                        r = -ENODATA;
+        }
+        return r;
+}
+
+/* ---- bits ---- */
+
+static int set_tsc(unsigned long value) {
+        return prctl(PR_SET_TSC, value, 0, 0, 0);
+}
+
+static int set_cpuid(unsigned long value) {
+        return (int)syscall(SYS_arch_prctl, ARCH_SET_CPUID, value);
+}
+
+static int set_machine_checks(unsigned long value) {
+        return prctl(PR_MCE_KILL, PR_MCE_KILL_SET, value, 0, 0);
+}
+
+static int set_store_bypass(unsigned long value) {
+        return prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, value, 0, 0);
+}
+
+static int set_branches(unsigned long value) {
+        return prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_INDIRECT_BRANCH, value, 0, 0);
+}
+
+static int set_l1d_flush(unsigned long value) {
+        return prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_L1D_FLUSH, value, 0, 0);
+}
+
+/* Where the kernel, or the CPU, lets nobody change it, it is the same for all. */
+static bool has_cpuid(void) {
+        return set_cpuid(1) == 0 || errno != ENODEV;
+}
+
+static bool has_speculation(unsigned long which) {
+        int now = prctl(PR_GET_SPECULATION_CTRL, which, 0, 0, 0);
+
+        return now > 0 && now & PR_SPEC_PRCTL;
+}
+
+static bool has_store_bypass(void) {
+        return has_speculation(PR_SPEC_STORE_BYPASS);
+}
+
+static bool has_branches(void) {
+        return has_speculation(PR_SPEC_INDIRECT_BRANCH);
+}
+
+static bool has_l1d_flush(void) {
+        return has_speculation(PR_SPEC_L1D_FLUSH);
+}
+
+/* The first value is what a thread begins with. */
+static const struct mode {
+        bool (*has)(void); /* NULL: always */
+        int (*set)(unsigned long value);
+        unsigned long values[3];
+        unsigned int n;
+        unsigned long last; /* from which there is no way back; 0: none */
+} modes[] = {
+        { NULL, set_tsc, { PR_TSC_ENABLE, PR_TSC_SIGSEGV }, 2, 0 },
+        { has_cpuid, set_cpuid, { 1, 0 }, 2, 0 },
+        { NULL, set_machine_checks, { PR_MCE_KILL_DEFAULT, PR_MCE_KILL_EARLY, PR_MCE_KILL_LATE }, 3, 0 },
+        { has_store_bypass,
+          set_store_bypass,
+          { PR_SPEC_ENABLE, PR_SPEC_DISABLE, PR_SPEC_DISABLE_NOEXEC },
+          3,
+          PR_SPEC_FORCE_DISABLE },
+        { has_branches, set_branches, { PR_SPEC_ENABLE, PR_SPEC_DISABLE }, 2, PR_SPEC_FORCE_DISABLE },
+        { has_l1d_flush, set_l1d_flush, { PR_SPEC_DISABLE, PR_SPEC_ENABLE }, 2, 0 },
+};
+
+static int read_mode(const struct thread_facts *f, const struct mode *m, unsigned long value,
+                     struct thread_fact *ret) {
+        return m->set(value) < 0 ? -ENODATA : read_self(f, ret);
+}
+
+/* Each value is to be had twice, with the first one between, and each time to look as before, and unlike all others. */
+static int try_mode(const struct thread_facts *f, const struct mode *m) {
+        struct thread_fact seen[ELEMENTSOF(m->values) + 1], again;
+        unsigned int n = m->n + (m->last != 0);
+        int r = 0;
+
+        for (unsigned int i = 0; r == 0 && i < m->n; i++)
+                r = read_mode(f, m, m->values[i], &seen[i]);
+        for (unsigned int i = 0; r == 0 && i < 2 * m->n; i++) {
+                unsigned int which = i % 2 == 0 ? 0 : i / 2;
+
+                r = read_mode(f, m, m->values[which], &again);
+                if (r == 0 && !thread_facts_alike(&again, &seen[which]))
+                        r = -EAGAIN;
+        }
+        if (r == 0 && m->last != 0)
+                r = read_mode(f, m, m->last, &seen[m->n]);
+        for (unsigned int i = 0; r == 0 && i < n; i++)
+                for (unsigned int j = 0; j < i; j++)
+                        if (thread_facts_alike(&seen[i], &seen[j]))
+                                r = -ENODATA;
+        return r;
+}
+
+/* A mode that is left to its last value is not tried again: by then all else was right. */
+static int check_mode(const struct thread_facts *f, const struct mode *m) {
+        int r = -EAGAIN;
+
+        if (m->has && !m->has())
+                return 0;
+        for (unsigned int i = 0; r == -EAGAIN && i < ATTEMPTS; i++) {
+                r = try_mode(f, m);
+                if (r == -EAGAIN)
+                        (void)m->set(m->values[0]);
+        }
+        return r;
+}
+
+static int check_modes(const struct thread_facts *f) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(modes); i++) {
+                r = check_mode(f, &modes[i]);
+                if (modes[i].last == 0)
+                        (void)modes[i].set(modes[i].values[0]);
+        }
+        return r;
+}
+
+/* ---- the thread ---- */
+
+struct check {
+        const struct thread_facts *f;
+        int result;
+};
+
+static void *check(void *arg) {
+        struct check *c = arg;
+
+        (void)syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0);
+        c->result = check_modes(c->f);
+        if (c->result == 0)
+                c->result = check_values(c->f);
+        if (c->result == 0)
+                c->result = check_namespaces(c->f);
+        return NULL;
+}
+
+int thread_facts_check(const struct thread_facts *f) {
+        struct check c = { .f = f };
+        sigset_t all, saved;
+        pthread_t thread;
+        int r;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &saved);
+        r = pthread_create(&thread, NULL, check, &c);
+        pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        if (r != 0)
+                return -r;
+        pthread_join(thread, NULL);
+        return c.result;
+}

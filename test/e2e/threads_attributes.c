@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* e2e: libs=-lpthread timeout=120 */
+/* Many threads, each with what only it can be asked for: few of them like another, so that none must answer for the wrong one. */
+#include "e2e.h"
+
+#include <asm/prctl.h>
+#include <linux/mempolicy.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+
+enum { N_THREADS = 300, STACK = 16384 };
+
+struct state {
+        char comm[16];
+        uint64_t address, slack;
+        int pdeath, securebits, personality, mce, tsc, policy, speculation[3];
+        stack_t ss;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static int ready, go;
+static struct state before[N_THREADS];
+static char stacks[N_THREADS][STACK];
+
+/* By system calls only: the TSC may be forbidden. */
+static void read_state(struct state *s) {
+        memset(s, 0, sizeof(*s));
+        CHECK(prctl(PR_GET_NAME, s->comm, 0, 0, 0) == 0, "PR_GET_NAME");
+        CHECK(prctl(PR_GET_TID_ADDRESS, &s->address, 0, 0, 0) == 0, "PR_GET_TID_ADDRESS");
+        s->slack = (uint64_t)syscall(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
+        CHECK(prctl(PR_GET_PDEATHSIG, &s->pdeath, 0, 0, 0) == 0, "PR_GET_PDEATHSIG");
+        s->securebits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
+        s->personality = personality(0xffffffff);
+        s->mce = prctl(PR_MCE_KILL_GET, 0, 0, 0, 0);
+        CHECK(prctl(PR_GET_TSC, &s->tsc, 0, 0, 0) == 0, "PR_GET_TSC");
+        if (syscall(SYS_get_mempolicy, &s->policy, NULL, 0, 0, 0) < 0)
+                s->policy = -1;
+        for (int i = 0; i < 3; i++)
+                s->speculation[i] = prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0);
+        CHECK(sigaltstack(NULL, &s->ss) == 0, "sigaltstack");
+}
+
+static void set_stack(int i) {
+        stack_t ss = { .ss_sp = stacks[i], .ss_size = STACK - (size_t)(i % 7) * 16 };
+
+        if (i % 3 == 0)
+                return;
+        if (i % 3 == 2)
+                ss.ss_flags = (int)SS_AUTODISARM;
+        CHECK(sigaltstack(&ss, NULL) == 0, "sigaltstack");
+}
+
+/* Every thread for itself, or one of a few that are the same. */
+static void set_state(int i) {
+        char comm[16];
+
+        snprintf(comm, sizeof(comm), "thread %u", (unsigned char)(i / 2));
+        CHECK(prctl(PR_SET_NAME, comm, 0, 0, 0) == 0, "PR_SET_NAME");
+        set_stack(i);
+        if (i % 10 == 1)
+                /* Signals that nobody notices: the parent of what is restored is ckpt, which ends. */
+                CHECK(prctl(PR_SET_PDEATHSIG, i % 20 == 1 ? SIGURG : SIGWINCH, 0, 0, 0) == 0,
+                      "PR_SET_PDEATHSIG");
+        if (i % 10 == 2)
+                CHECK(prctl(PR_SET_TIMERSLACK, 60000 + (i / 100), 0, 0, 0) == 0, "PR_SET_TIMERSLACK");
+        if (i % 10 == 3)
+                CHECK(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0, "PR_SET_KEEPCAPS");
+        if (i % 10 == 4)
+                CHECK(personality((unsigned int)personality(0xffffffff) ^ ADDR_NO_RANDOMIZE) >= 0,
+                      "personality");
+        if (i % 10 == 5)
+                CHECK(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, i % 20 == 5 ? PR_MCE_KILL_EARLY : PR_MCE_KILL_LATE,
+                            0, 0) == 0,
+                      "PR_MCE_KILL");
+        if (i % 10 == 6)
+                CHECK(syscall(SYS_set_mempolicy, i % 20 == 6 ? MPOL_PREFERRED : MPOL_LOCAL, NULL, 0) == 0 ||
+                              errno == ENOSYS,
+                      "set_mempolicy");
+        if (i % 10 == 7)
+                (void)prctl(PR_SET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, PR_SPEC_DISABLE, 0, 0);
+        if (i % 50 == 8)
+                CHECK(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == 0, "PR_SET_TSC");
+}
+
+static void *run(void *arg) {
+        int i = (int)(intptr_t)arg;
+        struct state now;
+
+        set_state(i);
+        read_state(&before[i]);
+        pthread_mutex_lock(&lock);
+        ready++;
+        while (!go)
+                pthread_cond_wait(&cond, &lock);
+        pthread_mutex_unlock(&lock);
+        read_state(&now);
+        /* break: now.slack++; */
+        /* break: now.ss.ss_size--; */
+        /* break: now.comm[7] ^= 1; */
+        prctl(PR_SET_TSC, PR_TSC_ENABLE, 0, 0, 0);
+        CHECK(memcmp(&now, &before[i], sizeof(now)) == 0,
+              "thread %d: '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d speculation %x %x "
+              "%x stack %p %zu %x, was '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d "
+              "speculation %x %x %x stack %p %zu %x",
+              i, now.comm, (unsigned long long)now.slack, now.pdeath, now.securebits, now.personality,
+              now.mce, now.tsc, now.policy, now.speculation[0], now.speculation[1], now.speculation[2],
+              now.ss.ss_sp, now.ss.ss_size, now.ss.ss_flags, before[i].comm,
+              (unsigned long long)before[i].slack, before[i].pdeath, before[i].securebits,
+              before[i].personality, before[i].mce, before[i].tsc, before[i].policy,
+              before[i].speculation[0], before[i].speculation[1], before[i].speculation[2],
+              before[i].ss.ss_sp, before[i].ss.ss_size, before[i].ss.ss_flags);
+        return arg;
+}
+
+int main(int argc, char **argv) {
+        static pthread_t threads[N_THREADS];
+        pthread_attr_t attr;
+        int n = 0;
+
+        test_init(argc, argv);
+        CHECK(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 65536) == 0, "attributes");
+        for (int i = 0; i < N_THREADS; i++)
+                CHECK(pthread_create(&threads[i], &attr, run, (void *)(intptr_t)i) == 0, "pthread_create");
+        while (n < N_THREADS) {
+                pthread_mutex_lock(&lock);
+                n = ready;
+                pthread_mutex_unlock(&lock);
+                tick();
+        }
+        test_ready();
+        test_wait();
+        pthread_mutex_lock(&lock);
+        go = 1;
+        pthread_cond_broadcast(&cond);
+        pthread_mutex_unlock(&lock);
+        for (int i = 0; i < N_THREADS; i++) {
+                void *r = NULL;
+
+                CHECK(pthread_join(threads[i], &r) == 0 && r == (void *)(intptr_t)i, "join of thread %d", i);
+        }
+        test_pass();
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* kernel/thread_facts.h: what is read of threads that tell themselves what they have. */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cleanup.h"
+#include "kernel/bpf.h"
+#include "kernel/thread_facts.h"
+#include "macro.h"
+
+enum { THREADS = 20, STACK = 16384 };
+
+struct told {
+        unsigned int number;
+        pthread_barrier_t *ready, *done;
+        pid_t tid;
+        char comm[16], stack[STACK];
+        uint64_t address;
+        stack_t ss;
+};
+
+static void *tell(void *arg) {
+        struct told *t = arg;
+        stack_t ss = { .ss_sp = t->stack, .ss_size = sizeof(t->stack) };
+        int r = 0;
+
+        t->tid = gettid();
+        snprintf(t->comm, sizeof(t->comm), "number %u", t->number);
+        prctl(PR_SET_NAME, t->comm, 0, 0, 0);
+        if (t->number % 2 == 1)
+                r = sigaltstack(&ss, NULL);
+        prctl(PR_SET_TIMERSLACK, 50000 + t->number, 0, 0, 0);
+        prctl(PR_GET_TID_ADDRESS, &t->address, 0, 0, 0);
+        if (r == 0)
+                sigaltstack(NULL, &t->ss);
+        pthread_barrier_wait(t->ready);
+        pthread_barrier_wait(t->done);
+        return NULL;
+}
+
+static void check_told(const struct thread_fact_vec *facts, const struct told *t, pid_t other) {
+        const struct thread_fact *fact = thread_facts_find(facts, t->tid);
+
+        assert_non_null(fact);
+        assert_int_equal(fact->tid, t->tid);
+        assert_string_equal(fact->comm, t->comm);
+        assert_int_equal(fact->tid_address, t->address);
+        assert_int_equal(fact->ss_sp, (uintptr_t)t->ss.ss_sp);
+        assert_int_equal(fact->ss_size, t->ss.ss_size);
+        assert_int_equal(fact->ss_flags, t->ss.ss_flags);
+        assert_true(thread_facts_alike(fact, fact));
+        /* Each has a timer slack of its own. */
+        assert_false(thread_facts_alike(fact, thread_facts_find(facts, other)));
+}
+
+static void test_told(void **state) {
+        _cleanup_(bpf_free) struct bpf *b = NULL;
+        _cleanup_(thread_facts_free) struct thread_facts *f = NULL;
+        _cleanup_(thread_fact_vec_done) struct thread_fact_vec facts = { 0 };
+        static struct told told[THREADS];
+        pthread_barrier_t ready, done;
+        pthread_t threads[THREADS];
+
+        assert_int_equal(bpf_new(&b), 0);
+        if (bpf_load(b) < 0) {
+                print_message("no BPF here\n");
+                skip();
+        }
+        assert_int_equal(thread_facts_open(b, &f), 0);
+        pthread_barrier_init(&ready, NULL, THREADS + 1);
+        pthread_barrier_init(&done, NULL, THREADS + 1);
+        for (unsigned int i = 0; i < THREADS; i++) {
+                told[i].number = i;
+                told[i].ready = &ready;
+                told[i].done = &done;
+                assert_int_equal(pthread_create(&threads[i], NULL, tell, &told[i]), 0);
+        }
+        pthread_barrier_wait(&ready);
+        assert_int_equal(thread_facts_read(f, getpid(), &facts), 0);
+        assert_int_equal(facts.n, THREADS + 1);
+        for (size_t i = 1; i < facts.n; i++)
+                assert_true(facts.v[i - 1].tid < facts.v[i].tid);
+        for (size_t i = 0; i < THREADS; i++)
+                check_told(&facts, &told[i], told[(i + 1) % THREADS].tid);
+        assert_null(thread_facts_find(&facts, 1));
+        pthread_barrier_wait(&done);
+        for (unsigned int i = 0; i < THREADS; i++)
+                pthread_join(threads[i], NULL);
+        pthread_barrier_destroy(&ready);
+        pthread_barrier_destroy(&done);
+}
+
+static void test_find(void **state) {
+        struct thread_fact v[] = { { .tid = 3 },
+                                   { .tid = 5, .likeness = { 1 } },
+                                   { .tid = 9, .likeness = { 1 } } };
+        const struct thread_fact_vec facts = { .v = v, .n = ELEMENTSOF(v) }, none = { 0 };
+
+        assert_ptr_equal(thread_facts_find(&facts, 5), &v[1]);
+        assert_null(thread_facts_find(&facts, 4));
+        assert_null(thread_facts_find(&none, 4));
+        assert_true(thread_facts_alike(&v[1], &v[2]));
+        for (size_t i = 0; i < THREAD_LIKENESS; i++) {
+                v[2].likeness[i] ^= 1ULL << 63;
+                assert_false(thread_facts_alike(&v[1], &v[2]));
+                v[2].likeness[i] ^= 1ULL << 63;
+        }
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_told),
+                cmocka_unit_test(test_find),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
