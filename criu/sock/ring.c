@@ -217,6 +217,21 @@ static int find_last(const char *block, const Img__PacketRing *m, uint32_t n, ui
         return 0;
 }
 
+/*
+ * Of a block without packets that is the kernel's: open, or closed so, since a packet needed all of the next, and given back?
+ * A block that is closed gets a time later than when it was opened.
+ */
+static bool is_surely_open(const struct ring *ring, uint32_t at) {
+        const struct tpacket_hdr_v1 *h = head_of(ring, at);
+        uint32_t next = (at + 1) % ring->n;
+
+        if (h->ts_last_pkt.ts_sec > h->ts_first_pkt.ts_sec ||
+            (h->ts_last_pkt.ts_sec == h->ts_first_pkt.ts_sec &&
+             h->ts_last_pkt.ts_nsec >= h->ts_first_pkt.ts_nsec))
+                return false;
+        return next == at || !(ring_status(ring, next) & TP_STATUS_USER);
+}
+
 int ring_derive(const struct ring *ring, Img__PacketRing *ret) {
         const struct tpacket3_hdr *p;
         uint64_t highest = 0;
@@ -237,7 +252,7 @@ int ring_derive(const struct ring *ring, Img__PacketRing *ret) {
         ret->head = at;
         ret->next_seq = highest + 1;
         if (h.num_pkts == 0 && !(h.block_status & TP_STATUS_USER))
-                return 0;
+                return is_surely_open(ring, at) ? 0 : -ENODATA;
         r = h.num_pkts > 0 ? find_last(ring_at(ring, at), ring->m, h.num_pkts, &last) : 0;
         if (r < 0)
                 return r;
