@@ -63,13 +63,15 @@ int mem_save_mapping(struct dump *d, const char *addr, uint64_t size, uint32_t i
 
 static int check_area(const struct restore *r, const struct restore_task *t, const struct restore_area *area,
                       struct ckpt_error *err) {
-        uint64_t size = area->msg->shmid <= UINT32_MAX ? packet_mapping_size(r, (uint32_t)area->msg->shmid) : 0;
+        uint64_t size =
+                area->msg->shmid <= UINT32_MAX ? packet_mapping_size(r, (uint32_t)area->msg->shmid) : 0;
 
         if (area->msg->pgoff + (area->end - area->start) <= size)
                 return 0;
-        return ckpt_error(err, -EBADMSG,
-                          "mm-%d.img is damaged: the area at %#llx is of no part of the rings of a packet socket",
-                          t->pid, (unsigned long long)area->start);
+        return ckpt_error(
+                err, -EBADMSG,
+                "mm-%d.img is damaged: the area at %#llx is of no part of the rings of a packet socket",
+                t->pid, (unsigned long long)area->start);
 }
 
 int mem_check_sockets(const struct restore *r, struct ckpt_error *err) {

@@ -256,8 +256,8 @@ static int add_parts(struct restore_task *t, const struct attachment *a, struct 
                 const struct restore_area *area = a->areas[i];
                 struct compel_op *op;
 
-                op = compel_call(b, "move a part of shared memory", SYS_mremap,
-                                 aside + area->msg->pgoff, area->end - area->start, area->end - area->start,
+                op = compel_call(b, "move a part of shared memory", SYS_mremap, aside + area->msg->pgoff,
+                                 area->end - area->start, area->end - area->start,
                                  (uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED), area->start);
                 op->check = COMPEL_CHECK_EQUAL;
                 op->want = (int64_t)area->start;
@@ -286,7 +286,8 @@ int mem_add_attachments(struct restore_task *t, struct compel_batch *b) {
         int r = 0;
 
         for (size_t i = 0; i < t->mem->areas.n; i++)
-                if (mem_is_attached(t->mem->areas.v[i].kind) && area_ref_vec_push(&refs, &t->mem->areas.v[i]) < 0)
+                if (mem_is_attached(t->mem->areas.v[i].kind) &&
+                    area_ref_vec_push(&refs, &t->mem->areas.v[i]) < 0)
                         return -ENOMEM;
         if (refs.n > 0)
                 qsort(refs.v, refs.n, sizeof(*refs.v), compare);

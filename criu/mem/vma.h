@@ -41,9 +41,9 @@ enum mem_kind {
         MEM_ANON,         /* private anonymous */
         MEM_FILE_PRIVATE, /* also a private mapping of /dev/zero */
         MEM_FILE_SHARED,
-        MEM_SHMEM, /* shared anonymous */
-        MEM_SYSV,  /* a part of a System V segment */
-        MEM_AIO,   /* the ring of an AIO context */
+        MEM_SHMEM,  /* shared anonymous */
+        MEM_SYSV,   /* a part of a System V segment */
+        MEM_AIO,    /* the ring of an AIO context */
         MEM_SOCKET, /* the rings of a packet socket */
         MEM_VDSO,
         MEM_VVAR,

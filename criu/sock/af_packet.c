@@ -418,11 +418,14 @@ static int packet_check_file(struct restore *r, struct restore_file *file, struc
         check_device(r, psk->ifname, psk->ifindex);
         why = ring_needs_device(psk) ? ring_device_lack() : NULL;
         if (why)
-                blocker_add(r->files->blockers, "Load the module tun, or make the device (mknod /dev/net/tun c 10 200)", "%s", why);
+                blocker_add(r->files->blockers,
+                            "Load the module tun, or make the device (mknod /dev/net/tun c 10 200)", "%s",
+                            why);
         for (size_t i = 0; i < psk->n_mclist; i++)
                 check_device(r, psk->mclist[i]->ifname, psk->mclist[i]->index);
         if (psk->has_shmid)
-                return mem_check_object(r, psk->shmid, ring_size(psk->rx_ring) + ring_size(psk->tx_ring), err);
+                return mem_check_object(r, psk->shmid, ring_size(psk->rx_ring) + ring_size(psk->tx_ring),
+                                        err);
         return 0;
 }
 

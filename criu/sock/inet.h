@@ -64,7 +64,7 @@ struct dump_socks {
         struct netlink_table *netlink; /* NULL: not asked */
         struct packet_table *packets;
         struct packet_rings *rings; /* af_packet.c; NULL: none */
-        struct unix_dump *unix_; /* unix.h; NULL: none */
+        struct unix_dump *unix_;    /* unix.h; NULL: none */
         struct inet_conn_vec conns;
         struct reuseport_group_vec reuseport;
         bool reuseport_tried, reuseport_seen; /* programs of such groups can be read */

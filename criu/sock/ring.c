@@ -23,7 +23,9 @@ static uint32_t block_head(const Img__PacketRing *m) {
 }
 
 static uint32_t frame_head(uint32_t version) {
-        return version == TPACKET_V1 ? TPACKET_HDRLEN : version == TPACKET_V2 ? TPACKET2_HDRLEN : TPACKET3_HDRLEN;
+        return version == TPACKET_V1   ? TPACKET_HDRLEN
+               : version == TPACKET_V2 ? TPACKET2_HDRLEN
+                                       : TPACKET3_HDRLEN;
 }
 
 struct ring ring_of(const Img__PacketRing *m, uint32_t version, bool rx, char *base) {
@@ -42,7 +44,8 @@ char *ring_at(const struct ring *ring, uint32_t i) {
 
         if (ring->blocks)
                 return ring->base + (uint64_t)m->block_size * i;
-        return ring->base + (uint64_t)m->block_size * (i / in_block) + (uint64_t)m->frame_size * (i % in_block);
+        return ring->base + (uint64_t)m->block_size * (i / in_block) +
+               (uint64_t)m->frame_size * (i % in_block);
 }
 
 static uint32_t *status_word(const struct ring *ring, uint32_t i) {
@@ -56,13 +59,15 @@ static uint32_t *status_word(const struct ring *ring, uint32_t i) {
 
 uint64_t ring_status(const struct ring *ring, uint32_t i) {
         if (ring->version == TPACKET_V1)
-                return __atomic_load_n(&((struct tpacket_hdr *)ring_at(ring, i))->tp_status, __ATOMIC_ACQUIRE);
+                return __atomic_load_n(&((struct tpacket_hdr *)ring_at(ring, i))->tp_status,
+                                       __ATOMIC_ACQUIRE);
         return __atomic_load_n(status_word(ring, i), __ATOMIC_ACQUIRE);
 }
 
 void ring_set_status(const struct ring *ring, uint32_t i, uint64_t status) {
         if (ring->version == TPACKET_V1)
-                __atomic_store_n(&((struct tpacket_hdr *)ring_at(ring, i))->tp_status, status, __ATOMIC_RELEASE);
+                __atomic_store_n(&((struct tpacket_hdr *)ring_at(ring, i))->tp_status, status,
+                                 __ATOMIC_RELEASE);
         else
                 __atomic_store_n(status_word(ring, i), (uint32_t)status, __ATOMIC_RELEASE);
 }
@@ -268,5 +273,7 @@ int ring_derive(const struct ring *ring, Img__PacketRing *ret) {
         ret->has_last = ret->has_fill = true;
         ret->last = last;
         ret->fill = h.blk_len;
-        return h.blk_len == (uint64_t)last + p->tp_next_offset && h.blk_len <= ring->m->block_size ? 0 : -ENODATA;
+        return h.blk_len == (uint64_t)last + p->tp_next_offset && h.blk_len <= ring->m->block_size
+                       ? 0
+                       : -ENODATA;
 }

@@ -108,6 +108,16 @@ static void note_free(const struct ring *ring, Img__PacketRing *m, struct arena 
                         m->free.data[i / 8] |= (uint8_t)(1 << i % 8);
 }
 
+/* `n` from the kernel's place on. */
+static void mark_free(const struct ring *ring, uint32_t n) {
+        uint32_t at = ring->m->head;
+
+        for (uint32_t i = 0; i < n; i++) {
+                ring->m->free.data[at / 8] |= (uint8_t)(1 << at % 8);
+                at = at + 1 < ring->n ? at + 1 : 0;
+        }
+}
+
 static int check_place(const struct ring *ring) {
         uint32_t n;
 
@@ -143,11 +153,7 @@ static int snapshot(const struct ring_reader *reader, int fd, Img__PacketSock *p
         r = read_state(reader, fd, psk, base, &to);
         if (r < 0)
                 return r;
-        for (uint32_t i = 0, n = moved(&rx, &from, &to); i < n; i++) {
-                uint32_t at = (uint32_t)(((uint64_t)psk->rx_ring->head + i) % rx.n);
-
-                psk->rx_ring->free.data[at / 8] |= (uint8_t)(1 << at % 8);
-        }
+        mark_free(&rx, moved(&rx, &from, &to));
         return 0;
 }
 
@@ -160,7 +166,8 @@ static const char *too_far(const Img__PacketSock *psk, const char **ret_hint) {
 
 static const char *why_not(int r, const char **ret_hint) {
         if (r == -EOPNOTSUPP) {
-                *ret_hint = "Run ckpt with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), with libbpf, on a kernel with BTF";
+                *ret_hint =
+                        "Run ckpt with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), with libbpf, on a kernel with BTF";
                 return "has a ring, and only BPF tells where the kernel is in it";
         }
         *ret_hint = "Have the program read it with TPACKET_V3, or without a ring";

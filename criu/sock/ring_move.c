@@ -250,8 +250,8 @@ static int send_frames(int fd, const struct ring_device *d, const struct ring *r
         struct timespec pause = { 0, 20 * 1000 };
 
         while (!all_sent(ring, ring->m->head)) {
-                if (sendto(fd, NULL, 0, MSG_DONTWAIT, (struct sockaddr *)&a, sizeof(a)) < 0 && errno != EAGAIN &&
-                    errno != EINTR && errno != ENOBUFS)
+                if (sendto(fd, "", 0, MSG_DONTWAIT, (struct sockaddr *)&a, sizeof(a)) < 0 &&
+                    errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
                         return -errno;
                 drain(d);
                 if (clock_us(CLOCK_MONOTONIC) - start > PATIENCE_US)

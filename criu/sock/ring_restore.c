@@ -54,7 +54,7 @@ static bool was_free(const Img__PacketRing *m, uint32_t i) {
 
 /* What ckpt's own packets have left there goes in any case. */
 static int read_content(struct filling *f, struct ckpt_error *err) {
-        uint64_t from = f->size, to = f->size;
+        uint64_t from = f->size, to = from;
 
         if (f->aside) {
                 from = (uint64_t)f->psk->rx_ring->block_size * f->aside_nr;
@@ -106,7 +106,8 @@ static void put_aside_back(const struct filling *f, const struct ring *rx) {
         ring_set_status(rx, f->aside_nr, final);
 }
 
-static int finish_blocks(struct filling *f, const struct ring *rx, const char *what, struct ckpt_error *err) {
+static int finish_blocks(struct filling *f, const struct ring *rx, const char *what,
+                         struct ckpt_error *err) {
         uint32_t open = rx->m->head;
 
         for (uint32_t i = 0; i < rx->n; i++)
@@ -116,8 +117,9 @@ static int finish_blocks(struct filling *f, const struct ring *rx, const char *w
                 char *block = block_of(f, rx, open);
 
                 if (ring_close_block(block, rx->m) < 0)
-                        return ckpt_error(err, -EBADMSG, "the images are damaged: the packets in a ring of %s make no sense",
-                                          what);
+                        return ckpt_error(
+                                err, -EBADMSG,
+                                "the images are damaged: the packets in a ring of %s make no sense", what);
                 *status_of(block) = TP_STATUS_USER | TP_STATUS_BLK_TMO;
         }
         put_aside_back(f, rx);
@@ -141,7 +143,8 @@ static int fill(struct filling *f, const char *what, struct ckpt_error *err) {
         if (r < 0)
                 return r;
         if (psk->tx_ring) {
-                struct ring tx = ring_of(psk->tx_ring, psk->version, false, f->base + ring_size(psk->rx_ring));
+                struct ring tx =
+                        ring_of(psk->tx_ring, psk->version, false, f->base + ring_size(psk->rx_ring));
 
                 finish_sending(&tx);
         }

@@ -92,9 +92,10 @@ void rings_look(struct fd_probe *p, int fd, const Img__PacketSock *psk, struct b
                 blocker_add(b, hint, "%s is a packet socket that %s", fd_probe_name(p), why);
         outside = sock_foreign_holder(p->task->dump, p->st.stx_ino);
         if (outside > 0)
-                blocker_add(b, "Dump a tree that has all of its holders, or have the others close it",
-                            "%s is a packet socket with a ring that pid %d, outside of the tree, has open as well",
-                            fd_probe_name(p), outside);
+                blocker_add(
+                        b, "Dump a tree that has all of its holders, or have the others close it",
+                        "%s is a packet socket with a ring that pid %d, outside of the tree, has open as well",
+                        fd_probe_name(p), outside);
 }
 
 void packet_look_tree(struct dump *d) {
@@ -105,12 +106,13 @@ void packet_look_tree(struct dump *d) {
 
                         if (!vma->shared || !mem_is_socket(vma, &ino) || find_ring(d, ino))
                                 continue;
-                        blocker_add(d->blockers,
-                                    "Have the program read what it receives without a mapping "
-                                    "(TCP_ZEROCOPY_RECEIVE), or keep the socket open, or end it",
-                                    "%s: the mapping at %#llx is the memory of a socket that is no packet socket "
-                                    "which the tree has open, which cannot be checkpointed yet",
-                                    dump_task_name(d->tasks[i]), (unsigned long long)vma->start);
+                        blocker_add(
+                                d->blockers,
+                                "Have the program read what it receives without a mapping "
+                                "(TCP_ZEROCOPY_RECEIVE), or keep the socket open, or end it",
+                                "%s: the mapping at %#llx is the memory of a socket that is no packet socket "
+                                "which the tree has open, which cannot be checkpointed yet",
+                                dump_task_name(d->tasks[i]), (unsigned long long)vma->start);
                 }
         /* What was told until now may have changed by the time of the freeze. */
         if (d->socks)
@@ -135,10 +137,11 @@ static int note_area(void *arg, struct dump_task *t, const struct proc_vma *vma,
         struct ckpt_error *err = arg;
 
         if (!s || s->id == 0)
-                return ckpt_error(err, -EAGAIN,
-                                  "%s: the mapping at %#llx is the memory of a socket that the tree has not open; "
-                                  "the tree runs on as before",
-                                  dump_task_name(t), (unsigned long long)vma->start);
+                return ckpt_error(
+                        err, -EAGAIN,
+                        "%s: the mapping at %#llx is the memory of a socket that the tree has not open; "
+                        "the tree runs on as before",
+                        dump_task_name(t), (unsigned long long)vma->start);
         s->areas++;
         msg->shmid = s->id;
         return 0;
@@ -151,9 +154,10 @@ int packet_collect_mapped(struct dump *d, struct ckpt_error *err) {
                 const struct ring_socket *s = &d->socks->rings->all.v[i];
 
                 if (s->id != 0 && s->mapped > s->areas) {
-                        ckpt_error(err, -ENOTSUP,
-                                   "%s is a packet socket with a ring that a process outside of the tree has mapped",
-                                   s->name);
+                        ckpt_error(
+                                err, -ENOTSUP,
+                                "%s is a packet socket with a ring that a process outside of the tree has mapped",
+                                s->name);
                         r = ckpt_error_hint(err, "Dump a tree that has all of its users, or end the others");
                 }
         }
@@ -169,7 +173,8 @@ static int save_ring(struct dump *d, const struct dump_file *file, struct ckpt_e
 
         base = fd < 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
         if (base == MAP_FAILED)
-                return ckpt_error_errno(err, fd < 0 ? fd : -errno, "%s: cannot map the rings of a packet socket",
+                return ckpt_error_errno(err, fd < 0 ? fd : -errno,
+                                        "%s: cannot map the rings of a packet socket",
                                         dump_task_name(file->task));
         r = mem_save_mapping(d, base, size, psk->shmid, dump_task_name(file->task), err);
         munmap(base, size);

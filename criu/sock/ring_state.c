@@ -94,7 +94,8 @@ static bool find_layout(const struct bpf *b, struct layout *l) {
                   bpf_member(b, "sock", "__sk_common.skc_family", 2, &l->family);
 
         for (size_t i = 0; ok && i < FIELDS; i++)
-                ok = bpf_member(b, "packet_sock", fields[i].path, fields[i].any ? 0 : fields[i].size, &l->field[i]);
+                ok = bpf_member(b, "packet_sock", fields[i].path, fields[i].any ? 0 : fields[i].size,
+                                &l->field[i]);
         return ok;
 }
 
@@ -120,7 +121,8 @@ enum {
 };
 
 static int16_t place_of(size_t pass, size_t field) {
-        return (int16_t)(RECORD + (int)(offsetof(struct record, pass) + (pass * FIELDS + field) * sizeof(uint64_t)));
+        return (int16_t)(RECORD +
+                         (int)(offsetof(struct record, pass) + (pass * FIELDS + field) * sizeof(uint64_t)));
 }
 
 static void add_fields(struct program *p, const struct layout *l) {

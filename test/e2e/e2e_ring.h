@@ -19,7 +19,7 @@
 enum {
         HEAD = 14,
         SMALL = 64,
-        PATIENCE = 10000,      /* ms */
+        PATIENCE = 10000,     /* ms */
         NOBODYS = 0x7fffffff, /* the number of packets that are to be lost */
 };
 
@@ -113,8 +113,8 @@ static inline void ring_take(struct ring *r, const char *frame) {
         uint32_t number;
 
         memcpy(&number, frame + HEAD, sizeof(number));
-        CHECK(number == r->got, "protocol %#x, version %d: packet %u instead of %u", r->protocol, r->version + 1,
-              number, r->got);
+        CHECK(number == r->got, "protocol %#x, version %d: packet %u instead of %u", r->protocol,
+              r->version + 1, number, r->got);
         r->got++;
 }
 
@@ -135,7 +135,7 @@ static inline bool ring_read_frame(struct ring *r, bool keep) {
         if (!(*ring_word(r, frame) & TP_STATUS_USER))
                 return false;
         ring_take(r, frame + (r->version == TPACKET_V1 ? ((struct tpacket_hdr *)frame)->tp_mac
-                                                        : ((struct tpacket2_hdr *)frame)->tp_mac));
+                                                       : ((struct tpacket2_hdr *)frame)->tp_mac));
         r->next = (r->next + 1) % r->frames;
         __sync_synchronize();
         if (!keep && r->version == TPACKET_V1)
@@ -197,8 +197,8 @@ static inline void ring_pass(struct ring *r, uint32_t n) {
 static inline void ring_put(struct ring *r) {
         char *frame = ring_frame(r, r->tx, r->tx_next), *data;
 
-        CHECK(*ring_word(r, frame) == TP_STATUS_AVAILABLE, "frame %u to be sent has the status %#x", r->tx_next,
-              *ring_word(r, frame));
+        CHECK(*ring_word(r, frame) == TP_STATUS_AVAILABLE, "frame %u to be sent has the status %#x",
+              r->tx_next, *ring_word(r, frame));
         if (r->version == TPACKET_V1) {
                 ((struct tpacket_hdr *)frame)->tp_len = SMALL;
                 data = frame + TPACKET_HDRLEN - sizeof(struct sockaddr_ll);
@@ -223,7 +223,7 @@ static inline void ring_flush(struct ring *r, uint32_t n) {
         struct sockaddr_ll a = { .sll_family = AF_PACKET,
                                  .sll_ifindex = (int)if_nametoindex("lo"),
                                  .sll_halen = 6 };
-        ssize_t sent = sendto(r->fd, NULL, 0, 0, (struct sockaddr *)&a, sizeof(a));
+        ssize_t sent = sendto(r->fd, "", 0, 0, (struct sockaddr *)&a, sizeof(a));
 
         CHECK(sent == (ssize_t)n * SMALL, "sent %zd bytes instead of %u packets: %m", sent, n);
 }

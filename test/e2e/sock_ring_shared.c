@@ -10,7 +10,6 @@ enum { BLOCKS = 4, BLOCK = 16384, PROTOCOL = 0x9400, ROUNDS = 40 };
 
 static struct ring *ring; /* shared */
 
-
 /* It has no descriptor of the socket. */
 static int reader(void *arg __attribute__((unused))) {
         close(ring->fd);

@@ -27,8 +27,8 @@ static void receive(struct pair *p) {
                 struct pollfd poll_in = { .fd = p->in, .events = POLLIN };
                 char buf[256];
 
-                CHECK(poll(&poll_in, 1, PATIENCE) == 1, "version %d: packet %u of %u was not sent", r->version + 1,
-                      r->got, r->sent);
+                CHECK(poll(&poll_in, 1, PATIENCE) == 1, "version %d: packet %u of %u was not sent",
+                      r->version + 1, r->got, r->sent);
                 CHECK(recv(p->in, buf, sizeof(buf), 0) > 0, "recv: %m");
                 ring_take(r, buf);
         }

@@ -60,7 +60,8 @@ static void write_private(struct ring *r) {
 static void check_private(struct ring *r) {
         for (uint32_t i = 0; i < r->blocks; i++)
                 for (int j = 0; j < PRIV; j++)
-                        CHECK_EQ(((char *)ring_block(r, i) + sizeof(struct tpacket_block_desc))[j], 'a' + (int)i);
+                        CHECK_EQ(((char *)ring_block(r, i) + sizeof(struct tpacket_block_desc))[j],
+                                 'a' + (int)i);
 }
 
 static bool is_there(struct ring *r) {

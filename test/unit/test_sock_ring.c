@@ -250,7 +250,8 @@ static void test_derive(void **state) {
         expect(&s, 2, 12, false, FIRST + STEP);
         close_block(ring_at(&s.ring, 2)); /* the next is still the program's */
         expect(&s, 3, 12, true, 0);
-        head_of(ring_at(&s.ring, 2))->block_status = 0; /* given back before the others: as if open, but for the chain */
+        head_of(ring_at(&s.ring, 2))->block_status =
+                0; /* given back before the others: as if open, but for the chain */
         expect(&s, 3, 12, true, 0);
         make(&s, 11);
         head_of(ring_at(&s.ring, 1))->block_status = head_of(ring_at(&s.ring, 3))->block_status = 0;
@@ -327,7 +328,8 @@ static void move(const struct ring_reader *reader, struct moved *s, int type) {
                 print_message("%s\n", ckpt_error_message(&err));
                 _exit(1);
         }
-        REQUIRE(ring_state_read(reader, s->fd, s->psk.rx_ring, s->psk.tx_ring, s->psk.version, &s->state) == 0);
+        REQUIRE(ring_state_read(reader, s->fd, s->psk.rx_ring, s->psk.tx_ring, s->psk.version, &s->state) ==
+                0);
         REQUIRE(s->state.mapped == 1 && s->state.packets == 0);
 }
 
@@ -341,7 +343,9 @@ static void move_frames(const struct ring_reader *reader, uint32_t version) {
         static const uint32_t heads[] = { 0, 1, 7, 15 };
 
         for (size_t i = 0; i < ELEMENTSOF(heads); i++) {
-                struct moved s = { .psk = IMG__PACKET_SOCK__INIT, .rx = measures(1024), .tx = measures(1024) };
+                struct moved s = { .psk = IMG__PACKET_SOCK__INIT,
+                                   .rx = measures(1024),
+                                   .tx = measures(1024) };
 
                 s.psk.version = version;
                 s.rx.has_head = s.tx.has_head = true;
@@ -354,8 +358,11 @@ static void move_frames(const struct ring_reader *reader, uint32_t version) {
 }
 
 /* A time that runs out while it is being moved (1 ms) must not disturb it; nor may only one block. */
-static void move_blocks(const struct ring_reader *reader, uint32_t nr, uint32_t retire_tmo, uint64_t opened) {
-        struct moved s = { .psk = IMG__PACKET_SOCK__INIT, .rx = measures(2048), .tx = IMG__PACKET_RING__INIT };
+static void move_blocks(const struct ring_reader *reader, uint32_t nr, uint32_t retire_tmo,
+                        uint64_t opened) {
+        struct moved s = { .psk = IMG__PACKET_SOCK__INIT,
+                           .rx = measures(2048),
+                           .tx = IMG__PACKET_RING__INIT };
         Img__PacketRing derived = IMG__PACKET_RING__INIT;
         struct ring ring;
 
@@ -410,8 +417,9 @@ static void test_move(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_measures), cmocka_unit_test(test_places), cmocka_unit_test(test_blocks),
-                cmocka_unit_test(test_derive),   cmocka_unit_test(test_move),
+                cmocka_unit_test(test_measures), cmocka_unit_test(test_places),
+                cmocka_unit_test(test_blocks),   cmocka_unit_test(test_derive),
+                cmocka_unit_test(test_move),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
