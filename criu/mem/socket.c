@@ -66,8 +66,15 @@ static int check_area(const struct restore *r, const struct restore_task *t, con
         uint64_t size =
                 area->msg->shmid <= UINT32_MAX ? packet_mapping_size(r, (uint32_t)area->msg->shmid) : 0;
 
-        if (area->msg->pgoff + (area->end - area->start) <= size)
-                return 0;
+        if (area->msg->pgoff + (area->end - area->start) <= size) {
+                if (packet_place_is_known(r, (uint32_t)area->msg->shmid))
+                        return 0;
+                return ckpt_error(
+                        err, -ENOTSUP,
+                        "pid %d maps the ring of a packet socket at %#llx, and the images do not tell where the "
+                        "kernel was in it; nothing was created",
+                        t->pid, (unsigned long long)area->start);
+        }
         return ckpt_error(
                 err, -EBADMSG,
                 "mm-%d.img is damaged: the area at %#llx is of no part of the rings of a packet socket",

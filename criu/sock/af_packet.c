@@ -344,7 +344,7 @@ static const char *check_rings(const Img__PacketSock *psk) {
         if (!why && psk->rx_ring && psk->version == TPACKET_V3 && ring_work(psk->rx_ring) > RING_WORK_MAX)
                 why = "has a ring of which too much has been used";
         /* Without a protocol, nothing has ever come in. */
-        if (!why && psk->rx_ring && psk->rx_ring->has_head && psk->rx_ring->head > 0 && psk->protocol == 0)
+        if (!why && psk->rx_ring && psk->protocol == 0 && ring_is_used(psk->rx_ring, psk->version))
                 why = "has a ring with packets of no protocol";
         return why;
 }
@@ -544,6 +544,12 @@ uint64_t packet_mapping_size(const struct restore *r, uint32_t id) {
         if (!file || file->kind != &fd_kind_packet)
                 return 0;
         return ring_size(file->msg->psk->rx_ring) + ring_size(file->msg->psk->tx_ring);
+}
+
+bool packet_place_is_known(const struct restore *r, uint32_t id) {
+        const Img__PacketSock *psk = restore_find_file(r->files, id)->msg->psk;
+
+        return (!psk->rx_ring || psk->rx_ring->has_head) && (!psk->tx_ring || psk->tx_ring->has_head);
 }
 
 const struct fd_kind fd_kind_packet = {

@@ -131,6 +131,10 @@ uint64_t ring_closings(const Img__PacketRing *m) {
         return frozen(m) || m->has_last ? opened : opened - 1;
 }
 
+bool ring_is_used(const Img__PacketRing *m, uint32_t version) {
+        return version == TPACKET_V3 ? ring_closings(m) > 0 : m->has_head && m->head > 0;
+}
+
 uint64_t ring_work(const Img__PacketRing *m) {
         uint64_t work, least = 64 << 10; /* small blocks cost as much as those do */
 

@@ -53,6 +53,9 @@ uint64_t ring_work(const Img__PacketRing *m);
 /* How many blocks a TPACKET_V3 ring has to have used up; then the kernel stands before number `ring_closings() % block_nr`. */
 uint64_t ring_closings(const Img__PacketRing *m);
 
+/* A ring for receiving: does the kernel stand elsewhere in it than in a new one? */
+bool ring_is_used(const Img__PacketRing *m, uint32_t version);
+
 /*
  * Number of packets in the block of `size` bytes up to the one whose header is at offset `last`, which is *ret_last;
  * -EBADMSG: they are not chained like that.

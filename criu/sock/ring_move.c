@@ -42,7 +42,7 @@ void ring_device_close(struct ring_device *d) {
 }
 
 static bool moves(const Img__PacketRing *rx, uint32_t version) {
-        return rx && (version == TPACKET_V3 ? ring_closings(rx) > 0 : rx->has_head && rx->head > 0);
+        return rx && ring_is_used(rx, version);
 }
 
 bool ring_needs_device(const Img__PacketSock *psk) {

@@ -42,6 +42,9 @@ int unix_collect(struct dump *d, struct ckpt_error *err);
 /* Restore, loaded: bytes that a mapping of this file has; 0: it is no packet socket with rings. */
 uint64_t packet_mapping_size(const struct restore *r, uint32_t id);
 
+/* ... and if it is one, do the images tell where the kernel was in them? */
+bool packet_place_is_known(const struct restore *r, uint32_t id);
+
 /*
  * Restore, when all tasks exist and none has its descriptors yet: make the unix sockets, each by the process that the
  * other end takes for its maker. When all files are open: what is in their queues.

@@ -70,7 +70,7 @@ int main(int argc, char **argv) {
         struct ring r = { .version = atoi(argv[1]),
                           .protocol = PROTOCOL,
                           .block_size = 16384,
-                          .blocks = 16,
+                          .blocks = 4096, /* not full by the time that a dump looks at it */
                           .frame_size = 2048,
                           .timeout = 5 };
         int out = SYS(open(argv[2], O_RDWR | O_CREAT, 0600));
