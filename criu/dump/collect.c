@@ -10,6 +10,7 @@
 #include "macro.h"
 #include "mem/mem.h"
 #include "ns/ipc.h"
+#include "sock/sock.h"
 #include "task/kind.h"
 
 /* Equal numbers in the inventory's root_ids say that a namespace is ckpt's own. */
@@ -190,6 +191,8 @@ int collect(struct dump *d, struct ckpt_error *err) {
                 r = waited;
         if (r == 0)
                 r = collect_sharing(d, err);
+        if (r == 0)
+                r = packet_collect_mapped(d, err);
         if (r == 0)
                 r = mem_collect_shared(d, err);
         if (r == 0)

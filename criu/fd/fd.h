@@ -65,6 +65,9 @@ int fd_highest(const struct restore *r);
 /* Open a regular file of files.img for mapping with these flags; the descriptor is the caller's. */
 int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, struct ckpt_error *err);
 
+/* A socket of files.img, for mapping: there is only the one that the tasks will have. The descriptor stays the registry's. */
+int files_open_socket(struct restore *r, uint32_t id, int *ret_fd, struct ckpt_error *err);
+
 /* Before the root is cloned: open some of the files that several tasks have, for all tasks to inherit. */
 void fd_prepare(struct restore *r);
 

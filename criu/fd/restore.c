@@ -57,6 +57,17 @@ int fd_file_open(struct restore *r, struct restore_file *file, struct ckpt_error
         return 0;
 }
 
+int files_open_socket(struct restore *r, uint32_t id, int *ret_fd, struct ckpt_error *err) {
+        struct restore_file *file = restore_find_file(r->files, id);
+        int rc;
+
+        ckpt_assert(file && file->kind == &fd_kind_packet); /* mem_check_sockets() */
+        rc = fd_file_open(r, file, err);
+        if (rc == 0)
+                *ret_fd = file->fd;
+        return rc;
+}
+
 /* `n` of the descriptors that wait for it have it. */
 static void file_served(struct restore_file *file, uint32_t n) {
         ckpt_assert(file->nr_slots >= n);

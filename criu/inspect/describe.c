@@ -292,6 +292,12 @@ static void json_netlink(struct json *j, const void *message) {
         json_uint(j, "inode", sk->ino);
 }
 
+static void print_ring(FILE *out, const char *what, const Img__PacketRing *ring) {
+        if (ring)
+                fprintf(out, ", a ring of %u frames in %u blocks for %s", ring->frame_nr, ring->block_nr,
+                        what);
+}
+
 static void print_packet(FILE *out, const struct inspect *in __attribute__((unused)), const void *message) {
         const Img__PacketSock *sk = message;
 
@@ -302,8 +308,8 @@ static void print_packet(FILE *out, const struct inspect *in __attribute__((unus
                 fprintf(out, "link %u", sk->ifindex);
         else
                 fputs("all links", out);
-        if (sk->rx_ring || sk->tx_ring)
-                fputs(", with rings", out);
+        print_ring(out, "receiving", sk->rx_ring);
+        print_ring(out, "sending", sk->tx_ring);
 }
 
 static void json_packet(struct json *j, const void *message) {
@@ -313,6 +319,8 @@ static void json_packet(struct json *j, const void *message) {
         json_uint(j, "protocol", ntohs((uint16_t)sk->protocol));
         json_string(j, "link", sk->ifname);
         json_optional(j, "fanout", sk->has_fanout, sk->fanout);
+        json_optional(j, "rx_frames", sk->rx_ring != NULL, sk->rx_ring ? sk->rx_ring->frame_nr : 0);
+        json_optional(j, "tx_frames", sk->tx_ring != NULL, sk->tx_ring ? sk->tx_ring->frame_nr : 0);
 }
 
 /* --- the others ----------------------------------------------------------------------------------------- */

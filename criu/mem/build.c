@@ -37,7 +37,7 @@ bool mem_fits(const struct restore_task *t, const struct compel_batch *b) {
         for (size_t i = 0; i < t->mem->areas.n; i++) {
                 const struct restore_area *area = &t->mem->areas.v[i];
 
-                if (area->kind == MEM_SYSV)
+                if (mem_is_attached(area->kind))
                         return false;
                 need += (PER_AREA + (size_t)__builtin_popcountll(area->msg->madv)) * OP;
                 if (area->msg->anon_name)

@@ -28,6 +28,8 @@ enum mem_kind mem_kind_of(struct dump_task *t, const struct proc_smap *smap) {
                 return MEM_VVAR;
         if (vma->ino == 0 && vma->dev_major == 0 && vma->dev_minor == 0)
                 return MEM_ANON;
+        if (vma->shared && mem_is_socket(vma, NULL))
+                return MEM_SOCKET;
         if (vma->shared && mem_is_sysv(t->dump, vma))
                 return MEM_SYSV;
         if (aio_is_ring(vma))
@@ -47,6 +49,7 @@ static const struct {
         [MEM_FILE_PRIVATE] = { VMA_FILE_PRIVATE, MAP_PRIVATE },
         [MEM_FILE_SHARED] = { VMA_FILE_SHARED, MAP_SHARED },
         [MEM_AIO] = { VMA_AIO_RING | VMA_ANON_PRIVATE, MAP_SHARED | MAP_ANONYMOUS },
+        [MEM_SOCKET] = { VMA_SOCKET, MAP_SHARED },
         [MEM_SHMEM] = { VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_SYSV] = { VMA_SYSV_SHM | VMA_ANON_SHARED, MAP_SHARED | MAP_ANONYMOUS },
         [MEM_VDSO] = { VMA_VDSO | VMA_ANON_PRIVATE, MAP_PRIVATE | MAP_ANONYMOUS },

@@ -190,7 +190,8 @@ bool mem_is_sysv(struct dump *d, const struct proc_vma *vma);
 
 /* Where the bytes of a pages file come from: the memory of a task, or a file. */
 struct mem_source {
-        struct dump_task *task; /* NULL: fd */
+        struct dump_task *task; /* NULL: fd, or ... */
+        const char *memory;     /* ... of ckpt; NULL: fd */
         int fd;
         uint64_t file_size; /* behind it, the file reads as zeroes */
         const char *name;   /* for messages: "pid 812 (redis)" */

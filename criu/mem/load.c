@@ -164,7 +164,6 @@ static const struct {
         uint32_t status;
         const char *what;
 } unsupported[] = {
-        { VMA_SOCKET, "the ring buffer of a socket" },
         { VMA_SHADOW_STACK, "a shadow stack" },
         { VMA_UPROBES, "the kernel's page for uprobes" },
 };
@@ -178,6 +177,8 @@ static enum mem_kind kind_of(const Img__Vma *v) {
                 return MEM_SYSV;
         if (v->status & VMA_AIO_RING)
                 return MEM_AIO;
+        if (v->status & VMA_SOCKET)
+                return MEM_SOCKET;
         switch (v->status & (VMA_FILE_PRIVATE | VMA_FILE_SHARED | VMA_ANON_SHARED | VMA_ANON_PRIVATE)) {
         case VMA_FILE_PRIVATE:
                 return MEM_FILE_PRIVATE;
@@ -199,7 +200,7 @@ static bool is_range(const Img__Vma *v) {
 static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_kind kind,
                       struct ckpt_error *err) {
         uint64_t size = v->end - v->start, end;
-        bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM || kind == MEM_SYSV;
+        bool shared = kind == MEM_FILE_SHARED || kind == MEM_SHMEM || mem_is_attached(kind);
 
         if (kind == MEM_KIND_INVALID)
                 return damaged_area(t, v, "is of no known kind", err);

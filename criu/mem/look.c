@@ -212,13 +212,18 @@ static bool look_flags(const struct look *l, const struct proc_smap *smap) {
         const struct name_row *row = find_name(smap->vma.name);
         bool found = false;
 
-        /* What is no path says more than the flags, which are a device's. */
-        if (row && smap->vma.name[0] != '/') {
+        bool ring = smap->vma.shared && mem_is_socket(&smap->vma, NULL);
+        uint64_t flags = smap->flags;
+
+        /* What is no path says more than the flags, which are a device's. Of rings, the sockets say it (packet_look_tree()). */
+        if (ring)
+                flags &= ~(uint64_t)PROC_VMF_MM;
+        else if (row && smap->vma.name[0] != '/') {
                 block(l, row->hint, "%s", row->what);
                 return true;
         }
         for (size_t i = 0; i < ELEMENTSOF(flag_rows); i++)
-                if (smap->flags & flag_rows[i].vmf) {
+                if (flags & flag_rows[i].vmf) {
                         block(l, flag_rows[i].hint, "%s", flag_rows[i].what);
                         found = true;
                 }
@@ -226,7 +231,7 @@ static bool look_flags(const struct look *l, const struct proc_smap *smap) {
                 block(l, NULL, "under memory protection key %u", smap->pkey);
                 found = true;
         }
-        return found;
+        return found || ring;
 }
 
 /* Several areas of one file are looked at once. */

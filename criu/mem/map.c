@@ -36,6 +36,8 @@ static void choose_prot(const struct restore_task *t, struct restore_area *area)
         area->map_prot = area->msg->prot;
         if (area->kind == MEM_SYSV)
                 area->map_prot = PROT_READ | (mem_sysv_read_only(area->msg) ? 0 : PROT_WRITE);
+        if (area->kind == MEM_SOCKET) /* all areas of a mapping begin as one */
+                area->map_prot = PROT_READ | PROT_WRITE;
         if (area->content && !widen_parts(area) && !needs_no_filling(t, area))
                 area->map_prot = PROT_READ | PROT_WRITE;
 }
@@ -94,7 +96,7 @@ void mem_add_areas(struct restore_task *t, struct compel_batch *b) {
                 const struct restore_area *area = &areas->v[i];
                 uint64_t start = area->kept_end > 0 ? area->kept_end : area->start, end = area->end;
 
-                if (area->kind == MEM_VDSO || area->kind == MEM_VVAR || area->kind == MEM_SYSV)
+                if (area->kind == MEM_VDSO || area->kind == MEM_VVAR || mem_is_attached(area->kind))
                         continue;
                 while (i + 1 < areas->n && mem_made_by_one(&areas->v[i], &areas->v[i + 1]))
                         end = areas->v[++i].end;

@@ -58,6 +58,23 @@ bool mem_segment_key(const struct dump *d, uint64_t id,
 int mem_open_segment(const struct dump *d, uint64_t id, int *ret);
 int mem_save_segment(struct dump *d, int fd, uint32_t id, uint64_t size, struct ckpt_error *err);
 
+/*
+ * The memory of sockets (sock/ring.h). Is it an area of one? *ret_ino: the inode of that. Frozen, when all tasks are collected: `fn` is
+ * called for each such area of the tree, whose `msg` it may complete; what it returns but 0 ends that and is returned.
+ */
+bool mem_is_socket(const struct proc_vma *vma, uint64_t *ret_ino);
+int mem_each_socket(struct dump *d,
+                    int (*fn)(void *arg, struct dump_task *t, const struct proc_vma *vma, Img__Vma *msg),
+                    void *arg);
+
+/*
+ * In the pool: write the content of such memory, mapped in ckpt: pagemap-shmem-ID, pages-N. MEM_RING_ID is in ids that are not those
+ * of other objects.
+ */
+#define MEM_RING_ID 0xc0000000U
+int mem_save_mapping(struct dump *d, const char *addr, uint64_t size, uint32_t id, const char *name,
+                     struct ckpt_error *err);
+
 void mem_dump_free(struct dump_mem **mem);
 
 /* A row for the table of task/kinds.c: asks the task for its break and the like. No part in a restore. */
@@ -75,6 +92,9 @@ int mem_load(struct restore_task *t, struct ckpt_error *err);
 /* Load stage, when all tasks and the IPC namespace are loaded: do all areas of System V memory lie in its segments? */
 int mem_check_segments(const struct restore *r, struct ckpt_error *err);
 
+/* Load stage, when all files are loaded: do all areas of sockets lie in the rings of one? */
+int mem_check_sockets(const struct restore *r, struct ckpt_error *err);
+
 /* Fill a segment of `size` bytes, attached at `addr`, from pagemap-shmem-ID and its pages file. */
 int mem_fill_segment(struct restore *r, uint32_t id, uint64_t size, void *addr, struct ckpt_error *err);
 
@@ -86,6 +106,13 @@ int mem_find_hole(struct restore *r, size_t size, raddr_t *ret, struct ckpt_erro
 
 /* Load stage: may pagemap-shmem-SHMID be the content of `size` bytes? No file: nothing but zeroes. */
 int mem_check_object(struct restore *r, uint64_t shmid, uint64_t size, struct ckpt_error *err);
+
+/*
+ * Read it into shared memory of `size` bytes at `addr`, except that what belongs to the part [skip_start, skip_end) comes to `aside`
+ * instead, which has that size.
+ */
+int mem_fill_around(struct restore *r, uint64_t shmid, uint64_t size, char *addr, uint64_t skip_start,
+                    uint64_t skip_end, char *aside, struct ckpt_error *err);
 
 /* Write it into `fd`, a file that has this size already. `page`: bytes that it must be mapped in multiples of. */
 int mem_fill_file(struct restore *r, uint64_t shmid, uint64_t size, uint64_t page, int fd,

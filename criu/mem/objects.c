@@ -138,6 +138,53 @@ int mem_fill_shared(struct restore *r, unsigned long id, uint64_t size, char *ad
         return fill_shared(r, id, size, false, addr, err);
 }
 
+/* The part of the runs between `start` and `end`. */
+static int cut_runs(const struct mem_run_vec *runs, uint64_t start, uint64_t end, struct mem_run_vec *ret) {
+        for (size_t i = 0; i < runs->n; i++) {
+                struct mem_run run = runs->v[i];
+                uint64_t from = MAX(run.start, start), to = MIN(run.end, end);
+
+                run.offset += from - run.start;
+                run.start = from;
+                run.end = to;
+                if (from < to && mem_run_vec_push(ret, run) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int read_part(int fd, const struct mem_run_vec *runs, uint64_t start, uint64_t end, uintptr_t base) {
+        _cleanup_(mem_run_vec_done) struct mem_run_vec part = { 0 };
+        int r = cut_runs(runs, start, end, &part);
+
+        return r < 0 ? r : read_runs(fd, &part, base);
+}
+
+int mem_fill_around(struct restore *r, uint64_t shmid, uint64_t size, char *addr, uint64_t skip_start,
+                    uint64_t skip_end, char *aside, struct ckpt_error *err) {
+        _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
+        _cleanup_close_ int fd = -EBADF;
+        uint64_t file_size;
+        uint32_t pages_id;
+        int rc;
+
+        rc = load_object(r, shmid, size, &runs, &pages_id, err);
+        if (rc < 0 || runs.n == 0)
+                return rc;
+        rc = image_pages_fd(r->dir, pages_id, &fd, &file_size, err);
+        if (rc < 0)
+                return rc;
+        rc = read_part(fd, &runs, 0, skip_start, (uintptr_t)addr);
+        if (rc == 0)
+                rc = read_part(fd, &runs, skip_start, skip_end, (uintptr_t)aside - skip_start);
+        if (rc == 0)
+                rc = read_part(fd, &runs, skip_end, UINT64_MAX, (uintptr_t)addr);
+        if (rc < 0)
+                return no_memory(false, rc, pages_id, err);
+        count(r, &runs);
+        return 0;
+}
+
 int mem_check_object(struct restore *r, uint64_t shmid, uint64_t size, struct ckpt_error *err) {
         _cleanup_(mem_run_vec_done) struct mem_run_vec runs = { 0 };
         uint32_t pages_id;

@@ -23,9 +23,23 @@ void mem_add_read(struct compel_batch *b, const char *what, int fd, uint64_t add
         op->want = (int64_t)size;
 }
 
+static int open_and_inherit(struct restore *r, uint32_t id, uint32_t flags, struct ckpt_error *err) {
+        _cleanup_close_ int fd = -EBADF;
+        int n = files_open(r, id, flags, &fd, err);
+
+        return n < 0 ? n : restore_inherit(r, fd, err);
+}
+
+static int inherit_socket(struct restore *r, uint32_t id, struct ckpt_error *err) {
+        int fd, n = files_open_socket(r, id, &fd, err);
+
+        return n < 0 ? n : restore_inherit(r, fd, err);
+}
+
+#define NO_OPEN_FLAGS UINT32_MAX /* it is mapped as it is open */
+
 static int inherit_file(struct restore *r, uint32_t id, uint32_t flags, int *ret, struct ckpt_error *err) {
         struct restore_mapped_vec *files = &restore_mem_tree_of(r)->files;
-        _cleanup_close_ int fd = -EBADF;
         int n;
 
         for (size_t i = files->n; i-- > 0;)
@@ -33,10 +47,7 @@ static int inherit_file(struct restore *r, uint32_t id, uint32_t flags, int *ret
                         *ret = files->v[i].fd;
                         return 0;
                 }
-        n = files_open(r, id, flags, &fd, err);
-        if (n < 0)
-                return n;
-        n = restore_inherit(r, fd, err);
+        n = flags == NO_OPEN_FLAGS ? inherit_socket(r, id, err) : open_and_inherit(r, id, flags, err);
         if (n < 0)
                 return n;
         if (restore_mapped_vec_push(files, (struct restore_mapped){ id, flags, n }) < 0)
@@ -91,6 +102,9 @@ static int prepare_files(struct restore_task *t, struct ckpt_error *err) {
                 }
                 if (area->kind == MEM_FILE_PRIVATE || area->kind == MEM_FILE_SHARED)
                         r = inherit_file(t->restore, (uint32_t)area->msg->fd, flags, &area->fd, err);
+                if (area->kind == MEM_SOCKET)
+                        r = inherit_file(t->restore, (uint32_t)area->msg->shmid, NO_OPEN_FLAGS, &area->fd,
+                                         err);
         }
         return r < 0 ? r : prepare_exe(t, err);
 }

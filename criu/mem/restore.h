@@ -90,7 +90,7 @@ int mem_fill_shared(struct restore *r, unsigned long id, uint64_t size, char *ad
 
 /* ---- sysv.c ---- */
 
-/* Attach System V segments where the areas are; all other areas are mapped already. */
+/* Attach System V segments, and map packet sockets, where the areas are; all other areas are mapped already. */
 int mem_add_attachments(struct restore_task *t, struct compel_batch *b);
 
 /* ---- vdso_restore.c ---- */

@@ -96,6 +96,14 @@ static int read_task(struct reader *rd, size_t nr, char *buf, size_t len) {
         return 0;
 }
 
+static int read_memory(const struct reader *rd, size_t nr, char *buf) {
+        for (size_t i = 0; i < nr; i++) {
+                memcpy(buf, rd->s->source.memory + (uintptr_t)rd->remote[i].iov_base, rd->remote[i].iov_len);
+                buf += rd->remote[i].iov_len;
+        }
+        return 0;
+}
+
 static int read_file(struct reader *rd, size_t nr, char *buf) {
         for (size_t i = 0; i < nr; i++) {
                 const struct iovec *iov = &rd->remote[i];
@@ -132,8 +140,11 @@ static int read_bytes(struct reader *rd, uint64_t offset, size_t len) {
                         rd->remote[nr] = (struct iovec){ (void *)(uintptr_t)(run->start + skip), n };
                         bytes += n;
                 }
-                r = rd->s->source.task ? read_task(rd, nr, rd->buf + done, bytes)
-                                       : read_file(rd, nr, rd->buf + done);
+                if (rd->s->source.memory)
+                        r = read_memory(rd, nr, rd->buf + done);
+                else
+                        r = rd->s->source.task ? read_task(rd, nr, rd->buf + done, bytes)
+                                               : read_file(rd, nr, rd->buf + done);
                 done += bytes;
         }
         return r;

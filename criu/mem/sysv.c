@@ -2,6 +2,8 @@
 /*
  * System V shared memory in an address space. The segments themselves, and what is in them, are the IPC namespace's
  * (ns/ipc.h), which is there before the tasks are. Areas of one shmat(2) stay together: shmdt(2) finds them so.
+ *
+ * The mapping of a packet socket (socket.c) is made in the same way: like a segment, there is only the whole of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 #include "mem/dump.h"
 #include "mem/restore.h"
 #include "ns/ipc.h"
+#include "sock/sock.h"
 
 #define SYSV_PREFIX "/SYSV"
 
@@ -165,9 +168,15 @@ static uint64_t base_of(const struct restore_area *area) {
         return area->start - area->msg->pgoff;
 }
 
-static int compare_attachments(const struct restore_area *x, const struct restore_area *y) {
-        bool x_ro = mem_sysv_read_only(x->msg), y_ro = mem_sysv_read_only(y->msg);
+static bool is_read_only(const struct restore_area *area) {
+        return area->kind == MEM_SYSV && mem_sysv_read_only(area->msg);
+}
 
+static int compare_attachments(const struct restore_area *x, const struct restore_area *y) {
+        bool x_ro = is_read_only(x), y_ro = is_read_only(y);
+
+        if (x->kind != y->kind)
+                return x->kind < y->kind ? -1 : 1;
         if (x->msg->shmid != y->msg->shmid)
                 return x->msg->shmid < y->msg->shmid ? -1 : 1;
         if (base_of(x) != base_of(y))
@@ -183,11 +192,11 @@ static int compare(const void *a, const void *b) {
         return c != 0 ? c : x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* Areas of one shmat(2), ascending. */
+/* Areas of one shmat(2), or mmap(2) of a socket, ascending. */
 struct attachment {
         const struct restore_area **areas;
         size_t n;
-        uint64_t size; /* of the whole segment, in pages */
+        uint64_t size; /* of the whole, in pages */
 };
 
 static bool is_whole(const struct attachment *a) {
@@ -201,12 +210,17 @@ static bool is_whole(const struct attachment *a) {
         return end - base_of(a->areas[0]) == a->size;
 }
 
-static void add_shmat(const struct attachment *a, struct compel_batch *b, uint64_t address) {
+static void add_attach(const struct attachment *a, struct compel_batch *b, uint64_t address) {
         const Img__Vma *v = a->areas[0]->msg;
         struct compel_op *op;
 
-        op = compel_call(b, "attach System V shared memory", SYS_shmat, v->shmid, address,
-                         (uint64_t)(mem_sysv_read_only(v) ? SHM_RDONLY : 0));
+        if (a->areas[0]->kind == MEM_SOCKET)
+                op = compel_call(b, "map the rings of a packet socket", SYS_mmap, address, a->size,
+                                 a->areas[0]->map_prot, (uint64_t)(MAP_SHARED | MAP_FIXED_NOREPLACE),
+                                 (uint64_t)a->areas[0]->fd, 0);
+        else
+                op = compel_call(b, "attach System V shared memory", SYS_shmat, v->shmid, address,
+                                 (uint64_t)(mem_sysv_read_only(v) ? SHM_RDONLY : 0));
         op->check = COMPEL_CHECK_EQUAL;
         op->want = (int64_t)address;
 }
@@ -237,29 +251,32 @@ static int add_parts(struct restore_task *t, const struct attachment *a, struct 
                 r = mem_find_gap(&taken, a->size, PAGE_SIZE, &aside);
         if (r < 0)
                 return r;
-        add_shmat(a, b, aside);
+        add_attach(a, b, aside);
         for (size_t i = 0; i < a->n; i++) {
                 const struct restore_area *area = a->areas[i];
                 struct compel_op *op;
 
-                op = compel_call(b, "move a part of System V shared memory", SYS_mremap,
-                                 aside + area->msg->pgoff, area->end - area->start, area->end - area->start,
+                op = compel_call(b, "move a part of shared memory", SYS_mremap, aside + area->msg->pgoff,
+                                 area->end - area->start, area->end - area->start,
                                  (uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED), area->start);
                 op->check = COMPEL_CHECK_EQUAL;
                 op->want = (int64_t)area->start;
         }
-        compel_call(b, "unmap the rest of System V shared memory", SYS_munmap, aside, a->size);
+        compel_call(b, "unmap the rest of shared memory", SYS_munmap, aside, a->size);
         return 0;
 }
 
 static int add_attachment(struct restore_task *t, struct attachment *a, struct compel_batch *b) {
-        bool found = ipc_find_segment(t->restore, a->areas[0]->msg->shmid, &a->size);
+        uint64_t id = a->areas[0]->msg->shmid;
 
-        ckpt_assert(found); /* mem_check_segments() */
-        a->size = page_align_up(a->size);
+        if (a->areas[0]->kind == MEM_SOCKET)
+                a->size = packet_mapping_size(t->restore, (uint32_t)id);
+        else if (ipc_find_segment(t->restore, id, &a->size))
+                a->size = page_align_up(a->size);
+        ckpt_assert(a->size > 0); /* mem_check_segments(), mem_check_sockets() */
         if (!is_whole(a))
                 return add_parts(t, a, b);
-        add_shmat(a, b, a->areas[0]->start);
+        add_attach(a, b, a->areas[0]->start);
         add_splits(a, b);
         return 0;
 }
@@ -269,7 +286,8 @@ int mem_add_attachments(struct restore_task *t, struct compel_batch *b) {
         int r = 0;
 
         for (size_t i = 0; i < t->mem->areas.n; i++)
-                if (t->mem->areas.v[i].kind == MEM_SYSV && area_ref_vec_push(&refs, &t->mem->areas.v[i]) < 0)
+                if (mem_is_attached(t->mem->areas.v[i].kind) &&
+                    area_ref_vec_push(&refs, &t->mem->areas.v[i]) < 0)
                         return -ENOMEM;
         if (refs.n > 0)
                 qsort(refs.v, refs.n, sizeof(*refs.v), compare);

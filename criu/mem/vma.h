@@ -41,9 +41,10 @@ enum mem_kind {
         MEM_ANON,         /* private anonymous */
         MEM_FILE_PRIVATE, /* also a private mapping of /dev/zero */
         MEM_FILE_SHARED,
-        MEM_SHMEM, /* shared anonymous */
-        MEM_SYSV,  /* a part of a System V segment */
-        MEM_AIO,   /* the ring of an AIO context */
+        MEM_SHMEM,  /* shared anonymous */
+        MEM_SYSV,   /* a part of a System V segment */
+        MEM_AIO,    /* the ring of an AIO context */
+        MEM_SOCKET, /* the rings of a packet socket */
         MEM_VDSO,
         MEM_VVAR,
         MEM_KIND_MAX,
@@ -68,6 +69,11 @@ static inline uint64_t mem_huge_page(uint32_t flags) {
 /* Does an area of this kind have pages of its own, which pagemap-PID.img describes? */
 static inline bool mem_is_private(enum mem_kind kind) {
         return kind == MEM_ANON || kind == MEM_FILE_PRIVATE;
+}
+
+/* Is it a part of something that is attached as a whole? */
+static inline bool mem_is_attached(enum mem_kind kind) {
+        return kind == MEM_SYSV || kind == MEM_SOCKET;
 }
 
 /* State of an area that madvise(2) made, and how /proc/PID/smaps shows it. */

@@ -328,6 +328,8 @@ static int load_files(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
                         ret = fd_load_task(r->tasks[i], err);
+        if (ret == 0)
+                ret = mem_check_sockets(r, err);
         return ret;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * packet(7) sockets: device, protocol, memberships, fanout group, options, rings that are not mapped. Packets that a
- * program has not read yet are lost, as when the socket's buffer is full. Devices are found by their names.
+ * packet(7) sockets: device, protocol, memberships, fanout group, options; rings (ring.h) with what is in them. Packets that a
+ * program without a ring has not read yet are lost, as when the socket's buffer is full. Devices are found by their names.
  */
 #include "sock/af_packet.h"
 
@@ -19,11 +19,13 @@
 #include "cleanup.h"
 #include "log.h"
 #include "macro.h"
+#include "mem/mem.h"
 #include "sock/common.h"
 #include "sock/inet.h"
 #include "sock/nlmsg.h"
+#include "sock/ring.h"
+#include "sock/sock.h"
 
-#define RING_MAX  (4ULL << 30) /* bytes; more is no ring that anybody had */
 #define NO_FANOUT UINT32_MAX
 enum {
         MEMBERSHIPS_MAX = 1 << 16,
@@ -167,6 +169,35 @@ static int option(int fd, int name) {
         return getsockopt(fd, SOL_PACKET, name, &value, &len) < 0 ? -1 : value;
 }
 
+static Img__PacketRing *copy_ring(const struct packet_diag_ring *ring, struct arena *arena) {
+        Img__PacketRing *msg;
+
+        if (!ring)
+                return NULL;
+        msg = arena_message(arena, Img__PacketRing, img__packet_ring__init);
+        msg->block_size = ring->pdr_block_size;
+        msg->block_nr = ring->pdr_block_nr;
+        msg->frame_size = ring->pdr_frame_size;
+        msg->frame_nr = ring->pdr_frame_nr;
+        msg->retire_tmo = ring->pdr_retire_tmo;
+        msg->sizeof_priv = ring->pdr_sizeof_priv;
+        msg->features = ring->pdr_features;
+        return msg;
+}
+
+static void look_rings(struct fd_probe *p, int fd, struct blockers *b) {
+        struct arena *arena = &dump_files(p->task->dump)->arena;
+        Img__PacketSock psk = IMG__PACKET_SOCK__INIT;
+        const struct packet_diag *diag = NULL;
+
+        if (find_diag(dump_socks(p->task->dump), p->st.stx_ino, &diag) < 0 || (!diag->rx && !diag->tx))
+                return;
+        psk.version = diag->info.pdi_version;
+        psk.rx_ring = copy_ring(diag->rx, arena);
+        psk.tx_ring = copy_ring(diag->tx, arena);
+        rings_look(p, fd, &psk, b);
+}
+
 static void packet_look(struct fd_probe *p, struct blockers *b) {
         int fd = sock_look_at(p, b), fanout, type;
         struct sockaddr_ll a = { 0 };
@@ -184,6 +215,7 @@ static void packet_look(struct fd_probe *p, struct blockers *b) {
                             "%s is a packet socket of a group among which a program distributes the packets "
                             "(PACKET_FANOUT_%s), which the kernel does not tell",
                             fd_probe_name(p), type == PACKET_FANOUT_CBPF ? "CBPF" : "EBPF");
+        look_rings(p, fd, b);
         sock_copy_keep(p, fd);
 }
 
@@ -191,22 +223,6 @@ static char *device_name(uint32_t ifindex, struct arena *arena) {
         char name[IF_NAMESIZE];
 
         return ifindex != 0 && if_indextoname(ifindex, name) ? arena_strdup(arena, name) : NULL;
-}
-
-static Img__PacketRing *copy_ring(const struct packet_diag_ring *ring, struct arena *arena) {
-        Img__PacketRing *msg;
-
-        if (!ring)
-                return NULL;
-        msg = arena_message(arena, Img__PacketRing, img__packet_ring__init);
-        msg->block_size = ring->pdr_block_size;
-        msg->block_nr = ring->pdr_block_nr;
-        msg->frame_size = ring->pdr_frame_size;
-        msg->frame_nr = ring->pdr_frame_nr;
-        msg->retire_tmo = ring->pdr_retire_tmo;
-        msg->sizeof_priv = ring->pdr_sizeof_priv;
-        msg->features = ring->pdr_features;
-        return msg;
 }
 
 static void copy_mclist(const struct packet_diag *diag, struct arena *arena, Img__PacketSock *psk) {
@@ -290,10 +306,14 @@ static int packet_dump(struct dump *d, struct fd_probe *p, struct dump_file *fil
                 r = sock_opts_dump(fd, &kind, arena, dump_socks(d)->defaults, NULL, &opts, err);
         if (r < 0)
                 return r;
-        if (has_unread(fd))
+        psk->id = file->id;
+        if (psk->rx_ring || psk->tx_ring)
+                r = rings_dump(d, fd, p->st.stx_ino, name, psk, err);
+        if (r < 0)
+                return r;
+        if (!psk->rx_ring && has_unread(fd))
                 log_warn("%s: packets that were not read yet are lost, as when the socket's buffer is full",
                          name);
-        psk->id = file->id;
         psk->flags = fd_probe_flags(p);
         psk->fown = owner.fown;
         psk->opts = opts.sk;
@@ -307,10 +327,17 @@ static int packet_dump(struct dump *d, struct fd_probe *p, struct dump_file *fil
 
 /* ---- restore ---- */
 
-static bool ring_is_possible(const Img__PacketRing *ring) {
-        return !ring ||
-               (ring->block_size > 0 && ring->block_nr > 0 && ring->frame_size > 0 && ring->frame_nr > 0 &&
-                ring->block_size <= INT32_MAX && (uint64_t)ring->block_size * ring->block_nr <= RING_MAX);
+static const char *check_rings(const Img__PacketSock *psk) {
+        const char *why = psk->rx_ring ? ring_check(psk->rx_ring, psk->version, true) : NULL;
+
+        if (!why && psk->tx_ring)
+                why = ring_check(psk->tx_ring, psk->version, false);
+        if (!why && psk->rx_ring && psk->version == TPACKET_V3 && ring_work(psk->rx_ring) > RING_WORK_MAX)
+                why = "has a ring of which too much has been used";
+        /* Without a protocol, nothing has ever come in. */
+        if (!why && psk->rx_ring && psk->protocol == 0 && ring_is_used(psk->rx_ring, psk->version))
+                why = "has a ring with packets of no protocol";
+        return why;
 }
 
 const char *packet_check(const Img__PacketSock *psk) {
@@ -324,8 +351,9 @@ const char *packet_check(const Img__PacketSock *psk) {
                 return "has an impossible protocol, version or device";
         if (psk->ifname && strlen(psk->ifname) >= IF_NAMESIZE)
                 return "is on a device of an impossible name";
-        if (!ring_is_possible(psk->rx_ring) || !ring_is_possible(psk->tx_ring))
-                return "has a ring of an impossible size";
+        why = check_rings(psk);
+        if (why)
+                return why;
         if (psk->has_fanout && psk->fanout != NO_FANOUT &&
             (way == PACKET_FANOUT_CBPF || way > PACKET_FANOUT_EBPF - 1))
                 return "is in a group (PACKET_FANOUT) that cannot be restored";
@@ -379,8 +407,16 @@ static int packet_check_file(struct restore *r, struct restore_file *file, struc
         if (why)
                 return image_damaged(image, err, "the packet socket with the id %u %s", psk->id, why);
         check_device(r, psk->ifname, psk->ifindex);
+        why = ring_needs_device(psk) ? ring_device_lack() : NULL;
+        if (why)
+                blocker_add(r->files->blockers,
+                            "Load the module tun, or make the device (mknod /dev/net/tun c 10 200)", "%s",
+                            why);
         for (size_t i = 0; i < psk->n_mclist; i++)
                 check_device(r, psk->mclist[i]->ifname, psk->mclist[i]->index);
+        if (psk->has_shmid)
+                return mem_check_object(r, psk->shmid, ring_size(psk->rx_ring) + ring_size(psk->tx_ring),
+                                        err);
         return 0;
 }
 
@@ -414,22 +450,6 @@ static int set_options(int fd, const Img__PacketSock *psk, const char *what, str
                         r = set(fd, rows[i].name, &rows[i].value, sizeof(rows[i].value), rows[i].label, what,
                                 err);
         return r;
-}
-
-static int set_ring(int fd, int name, const Img__PacketRing *ring, bool v3, const char *what,
-                    struct ckpt_error *err) {
-        struct tpacket_req3 req;
-
-        if (!ring)
-                return 0;
-        req = (struct tpacket_req3){ .tp_block_size = ring->block_size,
-                                     .tp_block_nr = ring->block_nr,
-                                     .tp_frame_size = ring->frame_size,
-                                     .tp_frame_nr = ring->frame_nr,
-                                     .tp_retire_blk_tov = ring->retire_tmo,
-                                     .tp_sizeof_priv = ring->sizeof_priv,
-                                     .tp_feature_req_word = ring->features };
-        return set(fd, name, &req, v3 ? sizeof(req) : sizeof(struct tpacket_req), "a ring", what, err);
 }
 
 static int join(int fd, const Img__PacketMclist *m, const char *what, struct ckpt_error *err) {
@@ -470,6 +490,7 @@ static int bind_it(int fd, const Img__PacketSock *psk, const char *what, struct 
 
 static int build(struct restore *r, int fd, const Img__PacketSock *psk, const char *what,
                  struct ckpt_error *err) {
+        _cleanup_(ring_device_close) struct ring_device device = RING_DEVICE_INIT;
         struct sock_kind kind = { AF_PACKET, (int)psk->type, 0 };
         struct sock_opts opts = { .sk = psk->opts };
         struct sock_defaults *defaults = sock_defaults_of(r);
@@ -479,13 +500,15 @@ static int build(struct restore *r, int fd, const Img__PacketSock *psk, const ch
         if (rc == 0)
                 rc = sock_opts_restore(fd, &kind, &opts, SOCK_WHEN_BIND, 0, defaults, what, err);
         if (rc == 0)
-                rc = set_ring(fd, PACKET_RX_RING, psk->rx_ring, psk->version == TPACKET_V3, what, err);
+                rc = ring_restore(r, fd, psk, &device, what, err);
         if (rc == 0)
-                rc = set_ring(fd, PACKET_TX_RING, psk->tx_ring, psk->version == TPACKET_V3, what, err);
+                rc = sock_opts_restore(fd, &kind, &opts, SOCK_WHEN_FILTER, 0, defaults, what, err);
         if (rc == 0)
                 rc = bind_it(fd, psk, what, err);
-        for (int when = SOCK_WHEN_OPEN; rc == 0 && when < SOCK_WHEN_MAX; when++)
-                rc = sock_opts_restore(fd, &kind, &opts, (enum sock_when)when, 0, defaults, what, err);
+        if (rc == 0)
+                rc = sock_opts_restore(fd, &kind, &opts, SOCK_WHEN_OPEN, 0, defaults, what, err);
+        if (rc == 0)
+                rc = sock_opts_restore(fd, &kind, &opts, SOCK_WHEN_LAST, 0, defaults, what, err);
         return rc < 0 ? rc : sock_set_flags(fd, psk->flags, what, err);
 }
 
@@ -506,12 +529,27 @@ static int packet_open(struct restore *r, struct restore_file *file, struct ckpt
         return rc;
 }
 
+uint64_t packet_mapping_size(const struct restore *r, uint32_t id) {
+        const struct restore_file *file = restore_find_file(r->files, id);
+
+        if (!file || file->kind != &fd_kind_packet)
+                return 0;
+        return ring_size(file->msg->psk->rx_ring) + ring_size(file->msg->psk->tx_ring);
+}
+
+bool packet_place_is_known(const struct restore *r, uint32_t id) {
+        const Img__PacketSock *psk = restore_find_file(r->files, id)->msg->psk;
+
+        return (!psk->rx_ring || psk->rx_ring->has_head) && (!psk->tx_ring || psk->tx_ring->has_head);
+}
+
 const struct fd_kind fd_kind_packet = {
         .type = IMG__FD_TYPES__PACKETSK,
         .name = "packet socket",
         .match = packet_match,
         .look = packet_look,
         .dump = packet_dump,
+        .save = rings_save,
         .check = packet_check_file,
         .open = packet_open,
         .free = sock_defaults_drop,

@@ -72,6 +72,7 @@ void sock_dump_free(struct dump *d) {
         sock_diag_done(&s->tcp);
         netlink_table_free(&s->netlink);
         packet_table_free(&s->packets);
+        packet_rings_free(&s->rings);
         unix_dump_free(&s->unix_);
         sock_defaults_free(&s->defaults);
         arena_done(&s->arena);

@@ -63,7 +63,8 @@ struct dump_socks {
                 tcp; /* of all TCP sockets, made before collect and not changed: for all threads */
         struct netlink_table *netlink; /* NULL: not asked */
         struct packet_table *packets;
-        struct unix_dump *unix_; /* unix.h; NULL: none */
+        struct packet_rings *rings; /* af_packet.c; NULL: none */
+        struct unix_dump *unix_;    /* unix.h; NULL: none */
         struct inet_conn_vec conns;
         struct reuseport_group_vec reuseport;
         bool reuseport_tried, reuseport_seen; /* programs of such groups can be read */
@@ -81,6 +82,10 @@ struct dump_socks {
 /* netlink.c's and af_packet.c's */
 void netlink_table_free(struct netlink_table **t);
 void packet_table_free(struct packet_table **t);
+void packet_rings_free(struct packet_rings **r);
+
+/* At the end of the look stage: adds a blocker for each area of a socket's memory that is no ring that was looked at. */
+void packet_look_tree(struct dump *d);
 
 /* Made at the first call, by any thread. */
 struct dump_socks *dump_socks(struct dump *d);

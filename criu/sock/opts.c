@@ -513,12 +513,12 @@ static struct value recorded(const struct row *row, const struct sock_opts *opts
 
 /*
  * What arrives as soon as the socket has an address must pass the filter; but not what ckpt puts into the queues of
- * connections, and of unix sockets, where a new filter would see it a second time.
+ * connections, and of unix sockets, where a new filter would see it a second time, and not what moves a packet socket's rings on.
  */
 static enum sock_when filter_when(const struct sock_kind *kind) {
-        return kind->domain == AF_UNIX     ? SOCK_WHEN_LAST
-               : kind->type == SOCK_STREAM ? SOCK_WHEN_FILTER
-                                           : SOCK_WHEN_BIND;
+        return kind->domain == AF_UNIX                                  ? SOCK_WHEN_LAST
+               : kind->type == SOCK_STREAM || kind->domain == AF_PACKET ? SOCK_WHEN_FILTER
+                                                                        : SOCK_WHEN_BIND;
 }
 
 static int set_filter(int fd, const struct sock_opts *opts, const char *what, struct ckpt_error *err) {

@@ -18,10 +18,10 @@
 #include "sock/diag.h"
 
 enum sock_when {
-        SOCK_WHEN_BIND,   /* before bind(2) and connect(2) */
-        SOCK_WHEN_OPEN,   /* once it is bound, listens or is connected */
-        SOCK_WHEN_FILTER, /* queues are filled, the network is still locked: filters of connections */
-        SOCK_WHEN_LAST,   /* everything is there: queues, other sockets; just before the tasks run */
+        SOCK_WHEN_BIND, /* before bind(2) and connect(2) */
+        SOCK_WHEN_OPEN, /* once it is bound, listens or is connected */
+        SOCK_WHEN_FILTER, /* queues are filled, the network is still locked: filters of connections; rings are: of packet sockets */
+        SOCK_WHEN_LAST, /* everything is there: queues, other sockets; just before the tasks run */
         SOCK_WHEN_MAX,
         SOCK_WHEN_INVALID = -1,
 };

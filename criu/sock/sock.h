@@ -8,6 +8,9 @@
 /* Dump, when all tasks were looked at: adds a blocker for each socket that has to do with one outside of the tree. */
 void sock_look_tree(struct dump *d);
 
+/* Dump, frozen, when all tasks are collected: which sockets the areas of rings (mem_each_socket()) belong to. */
+int packet_collect_mapped(struct dump *d, struct ckpt_error *err);
+
 /* Dump, frozen, before fd_collect(): where connections were seen, list them and start what reads them. */
 int sock_prepare(struct dump *d, struct ckpt_error *err);
 
@@ -35,6 +38,12 @@ void sock_dump_free(struct dump *d);
 
 /* Unix sockets: who is connected with whom, and their queues. */
 int unix_collect(struct dump *d, struct ckpt_error *err);
+
+/* Restore, loaded: bytes that a mapping of this file has; 0: it is no packet socket with rings. */
+uint64_t packet_mapping_size(const struct restore *r, uint32_t id);
+
+/* ... and if it is one, do the images tell where the kernel was in them? */
+bool packet_place_is_known(const struct restore *r, uint32_t id);
 
 /*
  * Restore, when all tasks exist and none has its descriptors yet: make the unix sockets, each by the process that the

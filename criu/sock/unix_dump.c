@@ -104,6 +104,7 @@ void sock_look_tree(struct dump *d) {
 
         if (d->socks && d->checking)
                 reuseport_look_groups(d, d->blockers);
+        packet_look_tree(d);
         if (!u || u->seen.n == 0)
                 return;
         if (unix_diag_query(&u->table, &err) < 0)

@@ -143,7 +143,7 @@ static void check_mptcp(struct kind *k) {
         CHECK(write(k->fd[0], "a", 1) == 1 && read(k->fd[2], &c, 1) == 1 && c == 'a', "%s: %m", k->name);
 }
 
-/* Its frames are the kernel's, and where it goes on in them is not told. */
+/* Nobody can get at a socket that is only mapped. */
 static void setup_packet_ring(struct kind *k) {
         struct tpacket_req req = { 4096, 2, 2048, 4 };
 
@@ -151,6 +151,8 @@ static void setup_packet_ring(struct kind *k) {
         CHECK(setsockopt(k->fd[0], SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) == 0,
               "PACKET_RX_RING: %m");
         CHECK(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd[0], 0) != MAP_FAILED, "mmap: %m");
+        close(k->fd[0]);
+        setup_plain(k);
 }
 
 /* The device goes when its other end does. */

@@ -10,7 +10,7 @@ from _net import ip
 from _scenario import Failure, Program, Sandbox, check, one_clear_line
 
 KINDS = {
-    'packet-ring': r'ring buffer of a socket', 'packet-gone': r'network device that is gone',
+    'packet-ring': r'memory of a socket that is no packet socket which the tree has open', 'packet-gone': r'network device that is gone',
     'netlink-unread': r'NETLINK_ROUTE.*nobody has read', 'connector': r'NETLINK_CONNECTOR.*events of processes',
     'nflog': r'NETLINK_NETFILTER.*NFLOG', 'ebpf-filter': r'eBPF', 'ebpf-filter-netlink': r'eBPF', 'vsock': r'vsock',
     'mptcp': r'MPTCP.*uses multipath', 'mptcp-fallback': r'multipath.*speaks plain TCP', 'xdp': r'XDP', 'alg': r'AF_ALG',

@@ -28,6 +28,7 @@
 #include "mem/dump.h"
 #include "mem/restore.h"
 #include "restore/inherit.h"
+#include "sock/sock.h"
 #include "task/waits.h"
 #include "test_image.h"
 
@@ -63,6 +64,20 @@ int files_open(struct restore *r, uint32_t id, uint32_t flags, int *ret_fd, stru
                 return ckpt_error(err, -EBADMSG, "there is no file %u", id);
         *ret_fd = open(test_paths[id - 1], (int)flags | O_CLOEXEC);
         return *ret_fd < 0 ? ckpt_error_errno(err, -errno, "open %s", test_paths[id - 1]) : 0;
+}
+
+/* No sockets here. */
+int files_open_socket(struct restore *r, uint32_t id, int *ret_fd, struct ckpt_error *err) {
+        *ret_fd = -1;
+        return ckpt_error(err, -EBADMSG, "there is no socket %u", id);
+}
+
+bool packet_place_is_known(const struct restore *r, uint32_t id) {
+        return true;
+}
+
+uint64_t packet_mapping_size(const struct restore *r, uint32_t id) {
+        return id == 7 ? 0x10000 : 0;
 }
 
 int restore_inherit(struct restore *r, int fd, struct ckpt_error *err) {

@@ -189,6 +189,7 @@ static void test_areas(void **state) {
                 ROW(0, status, VMA_REGULAR | VMA_ANON_PRIVATE | VMA_FILE_PRIVATE, -EBADMSG),
                 ROW(0, status, VMA_ANON_PRIVATE | VMA_AIO_RING, -EBADMSG), /* without a context */
                 ROW(0, status, VMA_ANON_PRIVATE | VMA_SYSV_SHM, -EBADMSG), /* private flags */
+                ROW(0, status, VMA_SOCKET, -EBADMSG),                      /* likewise */
                 ROW(1, fd, (uint64_t)-1, -EBADMSG),
                 ROW(1, fd, 1ULL << 40, -EBADMSG),
                 ROW(1, pgoff, 1, -EBADMSG),

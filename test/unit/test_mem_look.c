@@ -122,7 +122,7 @@ static void with_ring(void *arg) {
 
         if (fd < 0 || setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)) < 0)
                 _exit(CANNOT);
-        xmap(1, MAP_SHARED, fd);
+        xmap(1, MAP_PRIVATE, fd);
         close(fd);
 }
 

@@ -86,6 +86,25 @@ static void test_check(void **state) {
         ring.block_size = ring.frame_size = 4096;
         ring.block_nr = ring.frame_nr = 16;
         assert_null(packet_check(&m));
+        ring.has_head = true;
+        ring.head = 5;
+        assert_null(packet_check(&m));
+        m.protocol = 0; /* nothing can have come in */
+        assert_non_null(packet_check(&m));
+        m.protocol = 8;
+        ring.head = 16;
+        assert_non_null(packet_check(&m));
+        m.version = TPACKET_V3;
+        ring.head = 15;
+        ring.has_next_seq = true;
+        ring.next_seq = 1ULL << 40;
+        ring.head = (uint32_t)((ring.next_seq - 2) % 16);
+        assert_non_null(packet_check(&m)); /* would take hours */
+        ring.next_seq = 1 << 20;
+        ring.head = (uint32_t)((ring.next_seq - 2) % 16);
+        assert_null(packet_check(&m));
+        m.version = TPACKET_V1;
+        ring.has_head = ring.has_next_seq = false;
         ring.block_nr = UINT32_MAX;
         assert_non_null(packet_check(&m));
         m.rx_ring = NULL;

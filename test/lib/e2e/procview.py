@@ -118,6 +118,8 @@ def _maps(pid, number):
             start, end, perms, offset, dev, ino, path = m.groups()
             if path.endswith('(deleted)') and not path.startswith('/dev/shm/'):
                 dev, ino = '-', f'#{number("shmem", (dev, ino))}'
+            if path.startswith('socket:['):
+                ino, path = f'#{number("mapped socket", ino)}', 'socket'
             areas.append({'start': int(start, 16), 'end': int(end, 16), 'offset': int(offset, 16), 'flags': '',
                           'what': (perms, dev, ino, path)})
     merged = []
