@@ -19,7 +19,7 @@
 
 enum {
         REAP_AT_ONCE = 1000,
-        AHEAD = 64,     /* processes of a tracer that die side by side; beyond that, they only wait for CPUs */
+        AHEAD = 64, /* processes of a tracer that die side by side; beyond that, they only wait for CPUs */
         RED_ZONE = 128, /* below the stack pointer, and in use */
 };
 

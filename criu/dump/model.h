@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -69,17 +70,17 @@ struct dump_task {
         char state;            /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
-        bool looked_at;         /* by the look stage */
-        bool frozen;            /* all its threads are stopped */
-        bool has_tracer;        /* tracers.h: the next two are decided */
-        bool spread;            /* several tracers have its threads */
-        unsigned int tracer;    /* the number of the one that has all of them */
-        bool visit_later;       /* it may share memory with one that is being visited */
-        bool leader_dead;       /* other threads live on; core of the leader is `leader_core` */
+        bool looked_at;          /* by the look stage */
+        bool frozen;             /* all its threads are stopped */
+        bool has_tracer;         /* tracers.h: the next two are decided */
+        bool spread;             /* several tracers have its threads */
+        unsigned int tracer;     /* the number of the one that has all of them */
+        bool visit_later;        /* it may share memory with one that is being visited */
+        bool leader_dead;        /* other threads live on; core of the leader is `leader_core` */
         unsigned int generation; /* of living descendants; when the tree is to be killed */
         bool has_dead;           /* zombies among its children, likewise */
         bool ignores_ends;       /* of its children; from then on it must be killed */
-        Img__Core *leader_core; /* of threads[0], or of a dead leader or zombie */
+        Img__Core *leader_core;  /* of threads[0], or of a dead leader or zombie */
         Img__TaskKobjIds *ids;
         struct arena arena;
         struct proc_buf maps_buf; /* names of `smaps` */
@@ -106,7 +107,7 @@ struct dump {
         struct ckpt_run *run;
         const struct ckpt_options *opts;
         struct kernel_features kernel;
-        struct bpf *bpf; /* the kernel's own objects; loads by need (kernel/bpf.h) */
+        struct bpf *bpf;         /* the kernel's own objects; loads by need (kernel/bpf.h) */
         struct kill_guard guard; /* of the end of the tree; it is started first of all */
         struct pool *pool;
         struct pool *aside;   /* one worker, which takes part of each task's work off the main thread */
@@ -132,8 +133,9 @@ struct dump {
         struct task_facts *facts; /* task/facts.h; NULL: no process has many threads */
         bool no_facts; /* they did not agree with what a thread told itself; atomic while there are tracers */
         struct task_self *self; /* made by task/ when first needed; free(3) it */
-        struct peek *peek;      /* by dump_peek() */
-        bool peek_tried;
+        pthread_mutex_t peek_lock;
+        struct peek *peek;                    /* by dump_peek() */
+        bool peek_tried, aio_tried, aio_seen; /* aio_seen: AIO requests in flight can be counted */
 };
 
 /*

@@ -16,7 +16,8 @@ struct near_dir {
         int fd; /* O_PATH; -EBADF: it is not open */
 };
 
-#define NEAR_DIR_INIT { .fd = -EBADF }
+#define NEAR_DIR_INIT \
+        { .fd = -EBADF }
 
 /*
  * The directory descriptor and the path that lead where the absolute `path` does, which has to live for as long as *d; d may be

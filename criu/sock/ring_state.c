@@ -215,7 +215,7 @@ static int take(void *arg, const void *record) {
 }
 
 static int read_once(const struct ring_reader *r, int fd, struct record *ret) {
-        _cleanup_close_ int iter = bpf_open_iterator(r->bpf, r->prog_fd, getpid());
+        _cleanup_close_ int iter = bpf_open_iterator(r->prog_fd, getpid());
         struct search s = { .fd = (uint64_t)fd };
         int n = iter < 0 ? iter : bpf_read_records(iter, sizeof(struct record), take, &s);
 
