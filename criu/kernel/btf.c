@@ -303,7 +303,17 @@ static const struct btf_type *find_struct(const struct btf_types *t, const char 
         return NULL;
 }
 
-/* The type of a member that was found as `place`. */
+/* Of arrays and structures, which have no place.size; 0: of anything else, also of bit fields. */
+static uint64_t size_of_many(const struct reader *r, uint32_t id) {
+        const struct btf_type *t = plain(r, id);
+        const struct btf_array *array;
+
+        if (!t || BTF_INFO_KIND(t->info) != BTF_KIND_ARRAY)
+                return t && is_composite(t) ? t->size : 0;
+        array = (const void *)(t + 1);
+        return (uint64_t)array->nelems * size_of(r, array->type);
+}
+
 static const struct btf_type *inner_struct(const struct reader *r, uint32_t type) {
         const struct btf_type *t = plain(r, type);
 
@@ -313,6 +323,7 @@ static const struct btf_type *inner_struct(const struct reader *r, uint32_t type
 bool btf_member(const struct btf_types *t, const char *type, const char *path, uint32_t size, int16_t *ret) {
         const struct btf_type *at = find_struct(t, type);
         struct btf_place place = { 0 };
+        uint64_t its_size = 0;
         int64_t offset = 0;
 
         for (const char *name = path; *name;) {
@@ -326,10 +337,11 @@ bool btf_member(const struct btf_types *t, const char *type, const char *path, u
                 if (!find_member(&t->reader, at, part, 0, 0, &place, &its_type))
                         return false;
                 offset += place.offset;
+                its_size = place.size > 0 ? place.size : size_of_many(&t->reader, its_type);
                 at = inner_struct(&t->reader, its_type);
                 name += len + (name[len] == '.');
         }
-        if (offset > INT16_MAX || (size > 0 && place.size != size))
+        if (offset > INT16_MAX || (size > 0 && its_size != size))
                 return false;
         *ret = (int16_t)offset;
         return true;

@@ -41,7 +41,7 @@ void btf_close(struct btf_types **t);
 
 /*
  * Byte offset of `path`, a member of `struct type` or, with dots, a member of a member, unnamed ones left out:
- * ("sock", "__sk_common.skc_family", 2). `size`: the bytes that the number or pointer has to have; 0: anything. false: there is
+ * ("sock", "__sk_common.skc_family", 2). `size`: the bytes that it has to have; 0: anything. false: there is
  * none such, or not in the first 32 KiB.
  */
 bool btf_member(const struct btf_types *t, const char *type, const char *path, uint32_t size, int16_t *ret);

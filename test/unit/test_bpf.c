@@ -33,6 +33,9 @@ static void test_members(void **state) {
         /* In an unnamed member of an unnamed member. */
         assert_true(bpf_member(b, "vm_area_struct", "vm_start", sizeof(void *), &x));
 
+        assert_true(bpf_member(b, "task_struct", "comm", 16, &x));
+        assert_true(bpf_member(b, "vm_area_struct", "vm_page_prot", 8, &x));
+
         x = -7;
         assert_false(bpf_member(b, "sock", "__sk_common.skc_family", 4, &x));
         assert_false(bpf_member(b, "sock", "__sk_common.no_such_member", 0, &x));
