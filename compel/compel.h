@@ -73,6 +73,13 @@ void compel_tracer_free(struct compel_tracer **t);
 /* As the kernel tells who traces a thread. NULL: the calling thread. */
 pid_t compel_tracer_pid(const struct compel_tracer *t);
 
+/*
+ * A word in memory shared with it: as long as that is not 0, it keeps what it traces stopped after the death of ckpt, 10 s
+ * at most. For a process that ckpt has forked since, and that has something to put in order before the threads run. It
+ * sets the word first, and only then makes sure that ckpt lives. NULL: `t` is.
+ */
+uint32_t *compel_tracer_hold(struct compel_tracer *t);
+
 /* As compel_seize(), by that process; NULL: by ckpt. */
 int compel_seize_by(struct compel_tracer *tracer, struct compel_thread *t, pid_t tid, unsigned long options);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A process of its own that traces threads for ckpt and outlives it for a moment. The death of a tracer ends what it
- * suspended (PTRACE_O_SUSPEND_SECCOMP), and a filter may forbid the very system calls of the way out of a visit. So the
- * threads of filtered processes are traced by this one: it carries out ptrace(2) and wait(2) for ckpt, and when ckpt
+ * suspended (PTRACE_O_SUSPEND_SECCOMP), and a filter may forbid the very system calls of the way out of a visit. It also
+ * lets threads run that should not run yet, as those whose sockets are in repair mode. So such threads are traced by this one: it carries out ptrace(2) and wait(2) for ckpt, and when ckpt
  * dies, it lets the threads go on, still unfiltered, until each of them is back in code of its own, and only then
  * detaches. It holds no memory to speak of, no descriptors, and is in a session of its own, so that what ends ckpt does
  * not end it.
@@ -45,7 +45,7 @@ struct shared {
         int64_t nr, ret;
         uint64_t arg[6];
         struct compel_region inside;
-        uint32_t nr_tids;
+        uint32_t nr_tids, hold;
         _Alignas(16) char data[DATA_SIZE];
         pid_t tids
                 [MAX_TRACED]; /* of the threads that were seized, also those that are gone; touched as needed */
@@ -122,6 +122,15 @@ static bool let_out(struct shared *sh, pid_t tid, bool first) {
         return false;
 }
 
+/* Until whoever holds them has done what has to be done before they run. */
+static void wait_hold(const struct shared *sh) {
+        const struct timespec nap = { 0, 100000 };
+
+        for (unsigned int i = 0; i < 10 * OUT_TIMEOUT_MS && __atomic_load_n(&sh->hold, __ATOMIC_SEQ_CST);
+             i++)
+                nanosleep(&nap, NULL);
+}
+
 /* Who is out is forgotten. The kernel detaches whoever is left when this process ends. */
 static void let_all_out(struct shared *sh) {
         const struct timespec nap = { 0, 1000000 };
@@ -159,12 +168,13 @@ static void __attribute__((noreturn)) trace(struct shared *sh, int sock, int pid
         syscall(SYS_close_range, 0, SOCK - 1, 0);
         syscall(SYS_close_range, PIDFD + 1, ~0U, 0);
         setsid();
-        prctl(PR_SET_NAME, "seccomp-guard");
+        prctl(PR_SET_NAME, "ckpt-tracer");
         while (wait_request()) {
                 carry_out(sh);
                 if (send(SOCK, &byte, 1, MSG_NOSIGNAL) != 1)
                         break;
         }
+        wait_hold(sh);
         let_all_out(sh);
         _exit(0);
 }
@@ -229,6 +239,10 @@ void compel_tracer_free(struct compel_tracer **tracer) {
 
 pid_t compel_tracer_pid(const struct compel_tracer *t) {
         return t ? t->pid : (pid_t)syscall(SYS_gettid);
+}
+
+uint32_t *compel_tracer_hold(struct compel_tracer *t) {
+        return t ? &t->shared->hold : NULL;
 }
 
 static bool exchange_byte(int sock) {

@@ -16,11 +16,13 @@
 #include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
+#include "sock/sock.h"
 
 enum {
         STOP_TIMEOUT_MS =
                 200, /* how long a thread in an uninterruptible sleep is waited for before all are let go */
         RETRY_PAUSE_MS = 10,
+        OUTLIVED_THREADS_MAX = 64,
 };
 
 /* Somebody else traces the thread, or it is just dying. Other threads of the process may be stopped at the same time. */
@@ -355,10 +357,27 @@ static void note_states(struct dump *d) {
         }
 }
 
+/*
+ * Sockets that are being read give errors to programs. The death of ckpt lets these run, and who reads the sockets may
+ * be late; a tracer that outlives ckpt waits for that. Each thing that is asked of it takes longer, so that large trees
+ * are left to the haste of the other.
+ */
+static void choose_tracer(struct dump *d) {
+        size_t n = 0;
+
+        if (!sock_will_read(d) || !kernel_has(&d->kernel, KERNEL_SECCOMP_SUSPEND))
+                return;
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                n += d->tasks[i]->stat.num_threads;
+        if (n <= OUTLIVED_THREADS_MAX)
+                d->trace_all = true;
+}
+
 int freeze(struct dump *d, struct ckpt_error *err) {
         uint64_t deadline = clock_us(CLOCK_MONOTONIC) / 1000 + 1000 * (uint64_t)d->opts->timeout;
         int r;
 
+        choose_tracer(d);
         for (;;) {
                 _cleanup_error_ struct ckpt_error attempt = CKPT_ERROR_INIT;
 

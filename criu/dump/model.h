@@ -124,7 +124,7 @@ struct dump {
         struct dump_socks *socks; /* NULL: no sockets */
         struct dump_ipc *ipc;     /* by the look stage */
         bool shares;              /* processes of the tree share descriptor tables or directories */
-        bool trace_all; /* some task went under seccomp after it was looked at: as if all were filtered */
+        bool trace_all; /* as if all were filtered: one is since it was looked at, or connections are to be read */
         struct compel_tracer *tracer; /* NULL: no task needs it */
         struct tracers *tracers;      /* NULL: the main thread traces all */
         struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */

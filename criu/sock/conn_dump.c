@@ -195,14 +195,19 @@ static const char *lock_note(const struct dump *d, char note[static NOTE_MAX]) {
 static int arm_guard(struct dump *d, struct ckpt_error *err) {
         struct sock_guard *guard = &d->socks->guard;
 
-        return guard->pid > 0 ? 0 : sock_guard_arm(d->opts->tree_pid, guard, err);
+        return guard->pid > 0 ? 0
+                              : sock_guard_arm(d->opts->tree_pid, compel_tracer_hold(d->tracer), guard, err);
+}
+
+bool sock_will_read(const struct dump *d) {
+        return d->socks && d->socks->connections && !d->opts->tcp_close;
 }
 
 int sock_prepare(struct dump *d, struct ckpt_error *err) {
         struct dump_socks *s = d->socks;
         int r;
 
-        if (!s || !s->connections || d->opts->tcp_close)
+        if (!sock_will_read(d))
                 return 0;
         r = arm_guard(d, err);
         if (r == 0)

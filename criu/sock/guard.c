@@ -69,6 +69,11 @@ static bool is_dead(int pidfd, int timeout) {
         return poll(&p, 1, timeout) > 0;
 }
 
+static void set_hold(const struct sock_guard *g, uint32_t hold) {
+        if (g->hold)
+                __atomic_store_n(g->hold, hold, __ATOMIC_SEQ_CST);
+}
+
 static void read_job(struct guard_page *page, size_t i, int half) {
         struct guard_job *job = &page->jobs[page->batch][i];
 
@@ -97,9 +102,16 @@ static bool serve(const struct sock_guard *g) {
                 return !is_dead(g->self, 0);
         }
         for (size_t i = 0; i < page->n; i++) {
-                if (is_dying(page))
+                bool dying;
+
+                /* In this order: a tracer that has found ckpt dead and no hold lets the tasks go. */
+                set_hold(g, 1);
+                dying = is_dying(page);
+                if (!dying)
+                        read_job(page, i, half);
+                set_hold(g, 0);
+                if (dying)
                         return false;
-                read_job(page, i, half);
         }
         for (size_t i = 0; half == GUARD_QUIET && i < page->n; i++)
                 check_quiet(&page->jobs[page->batch][i]);
@@ -167,11 +179,12 @@ static int open_all(pid_t root, struct sock_guard *g) {
         return hold_mutex(&g->page->alive);
 }
 
-int sock_guard_arm(pid_t root, struct sock_guard *ret, struct ckpt_error *err) {
+int sock_guard_arm(pid_t root, uint32_t *hold, struct sock_guard *ret, struct ckpt_error *err) {
         struct sock_guard g = SOCK_GUARD_INIT;
         sigset_t all, saved;
         int r;
 
+        g.hold = hold;
         r = open_all(root, &g);
         if (r == 0) {
                 sigfillset(&all);
@@ -237,6 +250,7 @@ static int guard_died(struct sock_guard *g, struct ckpt_error *err) {
                 datagrams_end(job->fd, &job->datagrams);
         else if (busy > 0)
                 end_repair(job);
+        set_hold(g, 0);
         return ckpt_error(err, -EPIPE, "the process that reads the connections died");
 }
 

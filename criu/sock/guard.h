@@ -3,13 +3,15 @@
  * What a dump does to live connections sits in the kernel and survives ckpt: a socket that is being read is in
  * repair mode, where programs get errors from it, and the network lock holds its packets back. Both are in the
  * hands of a process of their own, the guard. It reads the sockets, so that whenever ckpt is killed, the socket at
- * hand is out of repair mode before the tasks, which the death of their tracer lets go, come back to it; and when
+ * hand is out of repair mode before the tasks, which the death of their tracer lets go, come back to it: it is quick and
+ * has real-time priority, and where the tasks have a tracer that outlives ckpt (compel_tracer_hold()), that waits for it. When
  * ckpt is dead, it removes the lock. It shares ckpt's descriptor table (CLONE_FILES), so that one guard
  * serves any number of sockets.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "error.h"
@@ -22,6 +24,7 @@ struct sock_guard {
         pid_t pid; /* 0: not armed */
         struct guard_page *page;
         size_t size;
+        uint32_t *hold;     /* the tracer's; NULL: there is none */
         int self, root, nl; /* kept open for it */
 };
 
@@ -47,10 +50,10 @@ enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3, GUARD
 enum { GUARD_LOCKS = 2 };
 
 /*
- * Arm it. `root` is the root of the tree. All calls are for one thread, the tracer of the tree. The guard begins as a
+ * Arm it. `root` is the root of the tree, `hold` of its tracer. All calls are for one thread, the tracer of the tree. The guard begins as a
  * copy of ckpt: each page that ckpt has by then is copied when ckpt writes to it next, so the earlier, the better.
  */
-int sock_guard_arm(pid_t root, struct sock_guard *ret, struct ckpt_error *err);
+int sock_guard_arm(pid_t root, uint32_t *hold, struct sock_guard *ret, struct ckpt_error *err);
 
 /* From now on ckpt's death removes these network locks, which need not be there. Once. */
 int sock_guard_locks(struct sock_guard *g, const char *const locks[GUARD_LOCKS], struct ckpt_error *err);

@@ -11,6 +11,9 @@ void sock_look_tree(struct dump *d);
 /* Dump, frozen, when all tasks are collected: which sockets the areas of rings (mem_each_socket()) belong to. */
 int packet_collect_mapped(struct dump *d, struct ckpt_error *err);
 
+/* Dump, after the look stage: has it seen connections that are to be read? */
+bool sock_will_read(const struct dump *d);
+
 /* Dump, frozen, before fd_collect(): where connections were seen, list them and start what reads them. */
 int sock_prepare(struct dump *d, struct ckpt_error *err);
 

@@ -4,6 +4,7 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
+#include "lib/fault.h"
 #include "macro.h"
 #include "sock/tcp.h"
 #include "sock/tcp_option.h"
@@ -20,6 +21,8 @@ static int begin_repair(int fd, uint32_t queue) {
         const int on = TCP_REPAIR_ON;
         int r = setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0 ? -errno : 0;
 
+        if (r == 0)
+                r = fault_point(FAULT_DUMP_SOCKET_EACH);
         return r < 0 ? r : tcp_set_number(fd, TCP_REPAIR_QUEUE, queue);
 }
 
