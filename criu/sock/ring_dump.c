@@ -166,8 +166,7 @@ static const char *too_far(const Img__PacketSock *psk, const char **ret_hint) {
 
 static const char *why_not(int r, const char **ret_hint) {
         if (r == -EOPNOTSUPP) {
-                *ret_hint =
-                        "Run ckpt with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), with libbpf, on a kernel with BTF";
+                *ret_hint = "Run ckpt with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), on a kernel with BTF";
                 return "has a ring, and only BPF tells where the kernel is in it";
         }
         *ret_hint = "Have the program read it with TPACKET_V3, or without a ring";

@@ -156,7 +156,7 @@ int packet_collect_mapped(struct dump *d, struct ckpt_error *err) {
                 if (s->id != 0 && s->mapped > s->areas) {
                         ckpt_error(
                                 err, -ENOTSUP,
-                                "%s is a packet socket with a ring that a process outside of the tree has mapped",
+                                "%s is a packet socket with a ring that a process outside of the tree has mapped; the tree runs on as before",
                                 s->name);
                         r = ckpt_error_hint(err, "Dump a tree that has all of its users, or end the others");
                 }

@@ -76,7 +76,6 @@ enum {
 };
 
 struct ring_reader {
-        const struct bpf *bpf;
         int prog_fd;
 };
 
@@ -190,7 +189,7 @@ int ring_reader_open(const struct bpf *b, struct ring_reader **ret) {
 
         if (!r || !p)
                 return -ENOMEM;
-        *r = (struct ring_reader){ .bpf = b, .prog_fd = -EBADF };
+        *r = (struct ring_reader){ .prog_fd = -EBADF };
         if (!find_layout(b, &l))
                 return -ENOSYS;
         make_program(&l, p);
