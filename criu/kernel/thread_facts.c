@@ -107,7 +107,7 @@ static void add_words(struct program *p) {
 static void add_comm(struct program *p) {
         int16_t offset;
 
-        if (!bpf_member(p->bpf, "task_struct", "comm", 16, &offset)) {
+        if (!bpf_member(p->bpf, "task_struct", "comm", 0, &offset)) {
                 p->failed = true;
                 return;
         }

@@ -17,6 +17,8 @@
 /* Every file but the long lists fits at once. */
 #define BUF_FIRST (16UL << 10)
 
+enum { MANY_THREADS = 64 /* from here on another way to find their children may be faster */ };
+
 static int open_proc_root(void) {
         _cleanup_close_ int fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
         struct statfs sfs;
@@ -336,30 +338,61 @@ int proc_children_parse(const char *text, size_t len, struct pid_vec *ret) {
         return 0;
 }
 
-int proc_children(const struct proc_dir *dir, struct pid_vec *ret) {
-        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 }, children = { 0 };
+/* By the parents of these processes. */
+static int children_among(const struct proc_dir *dir, const struct pid_vec *all, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec children = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        int r = proc_tids(dir, &tids);
 
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < tids.n; i++) {
+        for (size_t i = 0; i < all->n; i++) {
+                _cleanup_proc_dir_ struct proc_dir other = PROC_DIR_INIT;
+                struct proc_stat st;
+                int r = proc_open(all->v[i], &other);
+
+                if (r == 0)
+                        r = proc_stat_read(&other, &buf, &st);
+                if (r == -ESRCH)
+                        continue;
+                if (r < 0)
+                        return r;
+                if (st.ppid == dir->pid && pid_vec_push(&children, all->v[i]) < 0)
+                        return -ENOMEM;
+        }
+        if (!proc_exists(dir))
+                return -ESRCH;
+        pid_vec_done(ret);
+        *ret = children;
+        children = (struct pid_vec){ 0 };
+        return 0;
+}
+
+int proc_children_by_scan(const struct proc_dir *dir, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec all = { 0 };
+        int r = proc_pids(&all);
+
+        return r < 0 ? r : children_among(dir, &all, ret);
+}
+
+static int children_of_threads(const struct proc_dir *dir, const struct pid_vec *tids, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec children = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        for (size_t i = 0; i < tids->n; i++) {
                 char path[sizeof("task//children") + 11];
                 _cleanup_proc_dir_ struct proc_dir thread = PROC_DIR_INIT;
+                int r;
 
-                snprintf(path, sizeof(path), "task/%d/children", tids.v[i]);
+                snprintf(path, sizeof(path), "task/%d/children", tids->v[i]);
                 r = proc_read(dir, path, &buf);
                 if (r == -ENOENT) {
-                        r = proc_open_thread(dir, tids.v[i], &thread);
+                        r = proc_open_thread(dir, tids->v[i], &thread);
                         if (r == 0)
                                 return proc_children_by_scan(dir, ret);
                 }
                 /* A thread that has exited meanwhile has given its children away. */
                 if (r == -ESRCH && proc_exists(dir))
                         continue;
-                if (r < 0)
-                        return r;
-                r = proc_children_parse(buf.data, buf.len, &children);
+                if (r == 0)
+                        r = proc_children_parse(buf.data, buf.len, &children);
                 if (r < 0)
                         return r;
         }
@@ -369,34 +402,14 @@ int proc_children(const struct proc_dir *dir, struct pid_vec *ret) {
         return 0;
 }
 
-int proc_children_by_scan(const struct proc_dir *dir, struct pid_vec *ret) {
-        _cleanup_(pid_vec_done) struct pid_vec all = { 0 }, children = { 0 };
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        int r;
+int proc_children(const struct proc_dir *dir, struct pid_vec *ret) {
+        _cleanup_(pid_vec_done) struct pid_vec tids = { 0 }, all = { 0 };
+        int r = proc_tids(dir, &tids);
 
-        if (!proc_exists(dir))
-                return -ESRCH;
-        r = proc_pids(&all);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < all.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir other = PROC_DIR_INIT;
-                struct proc_stat st;
-
-                r = proc_open(all.v[i], &other);
-                if (r == 0)
-                        r = proc_stat_read(&other, &buf, &st);
-                if (r == -ESRCH)
-                        continue;
-                if (r < 0)
-                        return r;
-                if (st.ppid == dir->pid && pid_vec_push(&children, all.v[i]) < 0)
-                        return -ENOMEM;
-        }
-        pid_vec_done(ret);
-        *ret = children;
-        children = (struct pid_vec){ 0 };
-        return 0;
+        /* Two files for each process are less than one for each thread. */
+        if (r == 0 && tids.n >= MANY_THREADS && proc_pids(&all) == 0 && 3 * all.n < tids.n)
+                return children_among(dir, &all, ret);
+        return r < 0 ? r : children_of_threads(dir, &tids, ret);
 }
 
 int proc_ns_inode(const struct proc_dir *dir, const char *name, ino_t *ret) {

@@ -117,8 +117,8 @@ int proc_fds_count(const struct proc_dir *dir, size_t *ret);
 
 /*
  * The children of all threads of a process, zombies among them. Uses
- * task/TID/children, and where the kernel lacks it (CONFIG_PROC_CHILDREN), looks through
- * the ppid of every process. *ret is replaced. Exact only while nobody forks or exits.
+ * task/TID/children, and where the kernel lacks it (CONFIG_PROC_CHILDREN), or there are more threads than
+ * processes on the system, looks through the ppid of every process. *ret is replaced. Exact only while nobody forks or exits.
  */
 int proc_children(const struct proc_dir *dir, struct pid_vec *ret);
 

@@ -11,6 +11,7 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1U << 31)
@@ -28,6 +29,7 @@ struct state {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static int ready, go;
+static pid_t child; /* of one of the threads */
 static struct state before[N_THREADS];
 static char stacks[N_THREADS][STACK];
 
@@ -97,6 +99,12 @@ static void *run(void *arg) {
 
         set_state(i);
         read_state(&before[i]);
+        if (i == 17) {
+                child = fork();
+                CHECK(child >= 0, "fork");
+                while (child == 0)
+                        pause();
+        }
         pthread_mutex_lock(&lock);
         ready++;
         while (!go)
@@ -147,5 +155,6 @@ int main(int argc, char **argv) {
 
                 CHECK(pthread_join(threads[i], &r) == 0 && r == (void *)(intptr_t)i, "join of thread %d", i);
         }
+        CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child, "child %d", child);
         test_pass();
 }
