@@ -414,6 +414,8 @@ int inet_conn_open(struct restore *r, struct inet_file *f, const char *what, str
         rc = bind_repaired(f, what, err);
         if (rc < 0)
                 return rc;
+        if (pending_error_connecting(f->isk))
+                return pending_error_connect(f, what, err);
         if (f->deaf)
                 return connect_deaf(inet_state(r), f, what, err);
         if (f->isk->state == TCP_SYN_SENT)
@@ -442,6 +444,10 @@ static int fill_received(struct restore *r, struct inet_file *f, const Img__TcpS
         return rc < 0 || !owned ? rc : fown_restore(r->files, &file, err);
 }
 
+static enum tcp_end end_of(const Img__InetSk *isk) {
+        return !isk->reset ? TCP_END_QUIET : isk->error == EPIPE ? TCP_END_FIN_RESET : TCP_END_RESET;
+}
+
 static int fill_deaf(struct restore *r, struct inet_file *f, const char *what, struct ckpt_error *err) {
         Img__TcpStream msg = IMG__TCP_STREAM__INIT;
         struct inet_state *s = inet_state(r);
@@ -456,7 +462,7 @@ static int fill_deaf(struct restore *r, struct inet_file *f, const char *what, s
         }
         rc = fill_received(r, f, &msg, TCP_ESTABLISHED, what, err);
         if (rc == 0)
-                rc = tcp_rebuild_closed(f->fd, &f->tuple, 0, f->isk->reset, s->sender, what, err);
+                rc = tcp_rebuild_closed(f->fd, &f->tuple, 0, end_of(f->isk), s->sender, what, err);
         f->repaired = rc < 0;
         return rc < 0 ? rc : tcp_repair(f->fd, TCP_REPAIR_OFF_NO_WP);
 }
@@ -464,7 +470,9 @@ static int fill_deaf(struct restore *r, struct inet_file *f, const char *what, s
 static int fill_received_job(struct restore *r, struct inet_file *f, struct ckpt_error *err) {
         if (has_queues(f))
                 return fill_received(r, f, f->stream, f->isk->state, inet_file_name(f), err);
-        return f->deaf && f->fd >= 0 ? fill_deaf(r, f, inet_file_name(f), err) : 0;
+        return f->deaf && f->fd >= 0 && !pending_error_connecting(f->isk)
+                       ? fill_deaf(r, f, inet_file_name(f), err)
+                       : 0;
 }
 
 static int fill_sent_job(struct restore *r __attribute__((unused)), struct inet_file *f,
@@ -583,6 +591,8 @@ static int resume_job(struct restore *r, struct inet_file *f, struct ckpt_error 
                 rc = reuseport_restore(f, what, err);
         if (rc == 0)
                 rc = restore_options(inet_state(r), f, SOCK_WHEN_LAST, what, err);
+        if (rc == 0)
+                pending_error_tell(f, what);
         f->fd = safe_close(f->fd);
         return rc;
 }

@@ -370,6 +370,8 @@ static int read_more(struct dump *d, int fd, short events, const struct sock_dia
         int r;
 
         read_shutdown(events, diag, isk);
+        if (events & POLLERR)
+                pending_error_dump(d, fd, isk, name);
         r = read_listener(fd, isk);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its backlog", name);
@@ -409,7 +411,7 @@ static void *inet_ask(struct dump *d, int fd, struct arena *arena, bool *ret_kee
         struct sock_owner owner;
         Img__InetSk *isk;
 
-        if (sock_owner_dump(d, fd, arena, "a socket", &owner, &err) < 0)
+        if (events & POLLERR || sock_owner_dump(d, fd, arena, "a socket", &owner, &err) < 0)
                 return NULL;
         diag = sock_diag_find(&dump_socks(d)->tcp, owner.ino);
         if (!diag && sock_option(fd, SO_TYPE) != SOCK_STREAM)
@@ -533,6 +535,8 @@ static const char *check_message(const Img__InetSk *isk) {
         why = datagrams_check(isk);
         if (!why)
                 why = reuseport_check(isk);
+        if (!why)
+                why = pending_error_check(isk);
         return why || sock_opts_check(&opts, &why) < 0 ? why : NULL;
 }
 

@@ -66,6 +66,7 @@ struct dump_socks {
         struct unix_dump *unix_; /* unix.h; NULL: none */
         struct inet_conn_vec conns;
         struct reuseport_group_vec reuseport;
+        bool errors_tried, errors_seen;       /* so can errors that were not told yet */
         bool reuseport_tried, reuseport_seen; /* programs of such groups can be read */
         struct inet_conn_vec unread;          /* UDP sockets with datagrams in them */
         struct arena arena;
@@ -109,6 +110,13 @@ void reuseport_dump_free(struct dump_socks *s);
 
 /* NULL, or what is wrong with it. */
 const char *reuseport_check(const Img__InetSk *isk);
+
+/*
+ * Errors that the program has not been told of (error.c). The socket polls POLLERR: fill isk->error, or warn of it; where it
+ * cannot be seen, nothing.
+ */
+void pending_error_dump(struct dump *d, int fd, Img__InetSk *isk, const char *name);
+const char *pending_error_check(const Img__InetSk *isk);
 
 /* The tuple of a connection. */
 void inet_tuple(const Img__InetSk *isk, struct sock_tuple *ret);

@@ -97,18 +97,27 @@ int packet_send_urgent(struct packet_sender *s, const struct sock_tuple *tuple, 
         return send_segment(s, tuple, seq, ack, UINT16_MAX, PACKET_ACK | PACKET_URG, &byte, 1, err);
 }
 
-/* The head of the packet that it is about, as it would have come from the peer: as much as RFC 792 asks for. */
-struct hint4 {
+/* The head of the packet that it is about: as much as RFC 792 asks for. */
+struct notice4 {
         struct icmphdr icmp;
         struct iphdr ip;
         uint16_t src_port, dst_port;
-        uint32_t seq;
+        uint32_t seq; /* of TCP */
 };
-struct hint6 {
+struct notice6 {
         struct icmp6_hdr icmp;
         struct ip6_hdr ip;
         uint16_t src_port, dst_port;
         uint32_t seq, more[3];
+};
+
+/* What is told: why a packet of `about`, seen from its sender, has not arrived. */
+struct notice {
+        const struct sock_tuple *about;
+        const uint32_t *from; /* an address of this machine */
+        uint8_t protocol, code;
+        uint32_t seq;
+        int times;
 };
 
 static uint16_t checksum(const void *data, size_t size) {
@@ -121,66 +130,110 @@ static uint16_t checksum(const void *data, size_t size) {
         return (uint16_t) ~((sum & 0xffff) + (sum >> 16));
 }
 
-static void send_hints(int fd, const struct sockaddr *from, const struct sockaddr *to, socklen_t len,
-                       const void *data, size_t size) {
+static int send_notices(int fd, const struct sockaddr *from, const struct sockaddr *to, socklen_t len,
+                        const void *data, size_t size, int times) {
         uint32_t mark = NETLOCK_MARK;
 
         if (fd < 0 || bind(fd, from, len) < 0 ||
             setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
-                return;
-        /* Each takes back one doubling of the interval. */
-        for (int i = 0; i < HINTS; i++)
+                return -errno;
+        for (int i = 0; i < times; i++)
                 if (sendto(fd, data, size, MSG_DONTWAIT, to, len) < 0)
-                        return;
+                        return -errno;
+        return 0;
 }
 
-static void hint4(const struct sock_tuple *t, uint32_t seq) {
-        struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr = { t->src[0] } };
-        struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = { t->dst[0] } };
+static int notice4(const struct notice *n) {
+        struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr = { n->from[0] } };
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = { n->about->src[0] } };
         _cleanup_close_ int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP);
-        struct hint4 h = {
-                .icmp = { .type = ICMP_DEST_UNREACH, .code = ICMP_HOST_UNREACH },
+        struct notice4 h = {
+                .icmp = { .type = ICMP_DEST_UNREACH, .code = n->code },
                 .ip = { .version = 4,
                         .ihl = 5,
                         .tot_len = htons(LIBNET_IPV4_H + LIBNET_TCP_H),
                         .ttl = HOPS,
-                        .protocol = IPPROTO_TCP,
-                        .saddr = t->dst[0],
-                        .daddr = t->src[0] },
-                .src_port = htons(t->dst_port),
-                .dst_port = htons(t->src_port),
-                .seq = htonl(seq),
+                        .protocol = n->protocol,
+                        .saddr = n->about->src[0],
+                        .daddr = n->about->dst[0] },
+                .src_port = htons(n->about->src_port),
+                .dst_port = htons(n->about->dst_port),
+                .seq = htonl(n->seq),
         };
 
         h.ip.check = checksum(&h.ip, sizeof(h.ip));
         h.icmp.checksum = checksum(&h, sizeof(h));
-        send_hints(fd, (struct sockaddr *)&from, (struct sockaddr *)&to, sizeof(from), &h, sizeof(h));
+        return send_notices(fd, (struct sockaddr *)&from, (struct sockaddr *)&to, sizeof(from), &h,
+                            sizeof(h), n->times);
 }
 
-static void hint6(const struct sock_tuple *t, uint32_t seq) {
+static int notice6(const struct notice *n) {
         struct sockaddr_in6 from = { .sin6_family = AF_INET6 }, to = { .sin6_family = AF_INET6 };
         _cleanup_close_ int fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
-        struct hint6 h = {
-                .icmp = { .icmp6_type = ICMP6_DST_UNREACH, .icmp6_code = ICMP6_DST_UNREACH_NOROUTE },
-                .src_port = htons(t->dst_port),
-                .dst_port = htons(t->src_port),
-                .seq = htonl(seq),
+        struct notice6 h = {
+                .icmp = { .icmp6_type = ICMP6_DST_UNREACH, .icmp6_code = n->code },
+                .src_port = htons(n->about->src_port),
+                .dst_port = htons(n->about->dst_port),
+                .seq = htonl(n->seq),
         };
 
-        memcpy(&from.sin6_addr, t->src, sizeof(from.sin6_addr));
-        memcpy(&to.sin6_addr, t->dst, sizeof(to.sin6_addr));
+        memcpy(&from.sin6_addr, n->from, sizeof(from.sin6_addr));
+        memcpy(&to.sin6_addr, n->about->src, sizeof(to.sin6_addr));
         h.ip.ip6_flow = htonl(6U << 28);
         h.ip.ip6_plen = htons(LIBNET_TCP_H);
-        h.ip.ip6_nxt = IPPROTO_TCP;
+        h.ip.ip6_nxt = n->protocol;
         h.ip.ip6_hlim = HOPS;
         h.ip.ip6_src = to.sin6_addr;
-        h.ip.ip6_dst = from.sin6_addr;
-        send_hints(fd, (struct sockaddr *)&from, (struct sockaddr *)&to, sizeof(from), &h, sizeof(h));
+        memcpy(&h.ip.ip6_dst, n->about->dst, sizeof(h.ip.ip6_dst));
+        return send_notices(fd, (struct sockaddr *)&from, (struct sockaddr *)&to, sizeof(from), &h,
+                            sizeof(h), n->times);
 }
 
+/* Each takes back one doubling of the interval. */
 void packet_hint_retry(const struct sock_tuple *tuple, uint32_t seq) {
-        if (tuple->v6)
-                hint6(tuple, seq);
-        else
-                hint4(tuple, seq);
+        struct sock_tuple about = { .v6 = tuple->v6,
+                                    .src_port = tuple->dst_port,
+                                    .dst_port = tuple->src_port };
+        struct notice n = { &about, tuple->src, IPPROTO_TCP, ICMP_HOST_UNREACH, seq, HINTS };
+
+        memcpy(about.src, tuple->dst, sizeof(about.src));
+        memcpy(about.dst, tuple->src, sizeof(about.dst));
+        if (tuple->v6) {
+                n.code = ICMP6_DST_UNREACH_NOROUTE;
+                notice6(&n);
+        } else
+                notice4(&n);
+}
+
+/* The code of an ICMP "unreachable" that the kernel takes for this error; -1: there is none. ip(7), ipv6(7). */
+static int code_of(bool v6, int error) {
+        switch (error) {
+        case ECONNREFUSED:
+                return v6 ? ICMP6_DST_UNREACH_NOPORT : ICMP_PORT_UNREACH;
+        case EHOSTUNREACH:
+                return v6 ? ICMP6_DST_UNREACH_ADDR : ICMP_HOST_UNREACH;
+        case ENETUNREACH:
+                return v6 ? ICMP6_DST_UNREACH_NOROUTE : ICMP_NET_UNREACH;
+        case EACCES:
+                return v6 ? ICMP6_DST_UNREACH_ADMIN : -1;
+        case ENOPROTOOPT:
+                return v6 ? -1 : ICMP_PROT_UNREACH;
+        case EHOSTDOWN:
+                return v6 ? -1 : ICMP_HOST_UNKNOWN;
+        case ENONET:
+                return v6 ? -1 : ICMP_HOST_ISOLATED;
+        default:
+                return -1;
+        }
+}
+
+bool packet_can_tell(bool v6, int error) {
+        return code_of(v6, error) >= 0;
+}
+
+int packet_tell(const struct sock_tuple *tuple, uint8_t protocol, uint32_t seq, int error) {
+        int code = code_of(tuple->v6, error);
+        struct notice n = { tuple, tuple->src, protocol, (uint8_t)code, seq, 1 };
+
+        return code < 0 ? -EOPNOTSUPP : tuple->v6 ? notice6(&n) : notice4(&n);
 }

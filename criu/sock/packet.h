@@ -40,3 +40,11 @@ int packet_send_urgent(struct packet_sender *s, const struct sock_tuple *tuple, 
  * do it, ignore it. Best effort.
  */
 void packet_hint_retry(const struct sock_tuple *tuple, uint32_t seq);
+
+/*
+ * Have the network tell a socket of this machine (tuple->src) that its packet to tuple->dst has not arrived, so that it has
+ * this error: ICMP "unreachable". `seq`: of TCP, the first byte that is not acknowledged. It passes the network lock, and has been
+ * received when this returns, or is about to be. -EOPNOTSUPP: no ICMP stands for that error, as packet_can_tell() says.
+ */
+bool packet_can_tell(bool v6, int error);
+int packet_tell(const struct sock_tuple *tuple, uint8_t protocol, uint32_t seq, int error);

@@ -27,6 +27,14 @@ int reuseport_load(struct inet_state *s, struct ckpt_error *err);
 int reuseport_open_earlier(struct restore *r, struct inet_file *f, struct ckpt_error *err);
 int reuseport_restore(const struct inet_file *f, const char *what, struct ckpt_error *err);
 
+/*
+ * Errors (error.c). Has it ended a connect(2)? Then the socket, bound and in repair mode, is brought to that. Of a datagram socket,
+ * at the very end: have the network tell it.
+ */
+bool pending_error_connecting(const Img__InetSk *isk);
+int pending_error_connect(struct inet_file *f, const char *what, struct ckpt_error *err);
+void pending_error_tell(const struct inet_file *f, const char *what);
+
 /* open() and ahead() of the kind. */
 int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
 bool inet_open_ahead(struct restore *r, struct restore_file *file, struct near_dir *near);

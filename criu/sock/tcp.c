@@ -344,16 +344,19 @@ int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state,
         return r;
 }
 
-int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt, bool reset,
+int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt, enum tcp_end end,
                        struct packet_sender *sender, const char *what, struct ckpt_error *err) {
         struct sock_tuple peer = from_peer(tuple);
-        int r, error;
+        int r = 0, error;
         socklen_t len = sizeof(error);
 
-        r = packet_send(sender, &peer, rcv_nxt, 0, 0, PACKET_RST, err);
+        if (end == TCP_END_FIN_RESET)
+                r = packet_send(sender, &peer, rcv_nxt++, 0, UINT16_MAX, PACKET_FIN | PACKET_ACK, err);
+        if (r == 0)
+                r = packet_send(sender, &peer, rcv_nxt, 0, 0, PACKET_RST, err);
         if (r == 0)
                 r = await_state(fd, TCP_CLOSE, what, err);
-        if (r == 0 && !reset && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        if (r == 0 && end == TCP_END_QUIET && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
                 r = ckpt_error_errno(err, -errno, "%s: cannot be closed again", what);
         return r;
 }

@@ -110,8 +110,14 @@ int tcp_rebuild_closing(int fd, const Img__TcpStream *msg, unsigned int state,
                         const struct sock_tuple *tuple, struct packet_sender *sender, const char *what,
                         struct ckpt_error *err);
 
-/* Close a connected socket as a RST of the peer's does; without its error unless `reset`. Data in it stays. */
-int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt, bool reset,
+enum tcp_end {
+        TCP_END_QUIET,     /* without an error */
+        TCP_END_RESET,     /* ECONNRESET */
+        TCP_END_FIN_RESET, /* the peer had closed before: EPIPE */
+};
+
+/* Close a connected socket as a RST of the peer's does. Data in it stays. */
+int tcp_rebuild_closed(int fd, const struct sock_tuple *tuple, uint32_t rcv_nxt, enum tcp_end end,
                        struct packet_sender *sender, const char *what, struct ckpt_error *err);
 
 /* Out of repair mode, with the first word to the peer; then what had not been sent. The network is unlocked. */
