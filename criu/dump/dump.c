@@ -194,15 +194,19 @@ static bool try_again(struct dump *d, uint64_t start, struct ckpt_error *err) {
                 return false;
         log_info("%s; trying again", ckpt_error_message(err));
         ckpt_error_clear(err);
-        *d = (struct dump){
-                .run = d->run, .opts = d->opts, .attempt = d->attempt + 1, .trace_all = d->trace_all
-        };
+        *d = (struct dump){ .run = d->run,
+                            .opts = d->opts,
+                            .attempt = d->attempt + 1,
+                            .trace_all = d->trace_all,
+                            .peek_lock = PTHREAD_MUTEX_INITIALIZER };
         nanosleep(&pause, NULL);
         return true;
 }
 
 int dump_run(struct ckpt_run *run) {
-        struct dump d = { .run = run, .opts = run->opts, .attempt = 1 };
+        struct dump d = {
+                .run = run, .opts = run->opts, .attempt = 1, .peek_lock = PTHREAD_MUTEX_INITIALIZER
+        };
         uint64_t start = clock_us(CLOCK_MONOTONIC);
         int r;
 
@@ -215,7 +219,12 @@ int dump_run(struct ckpt_run *run) {
 }
 
 int dump_look(struct ckpt_run *run, pid_t root, struct blockers **ret) {
-        struct dump d = { .run = run, .opts = run->opts, .guard = KILL_GUARD_INIT, .low_fd = -EBADF, .checking = true };
+        struct dump d = { .run = run,
+                          .opts = run->opts,
+                          .guard = KILL_GUARD_INIT,
+                          .low_fd = -EBADF,
+                          .checking = true,
+                          .peek_lock = PTHREAD_MUTEX_INITIALIZER };
         int r;
 
         raise_descriptor_limit();

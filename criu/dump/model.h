@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -127,8 +128,9 @@ struct dump {
         struct blockers *blockers;
         struct dump_stats stats; /* fields counted by several threads: __atomic */
         struct task_self *self;  /* made by task/ when first needed; free(3) it */
-        struct peek *peek;       /* by dump_peek() */
-        bool peek_tried;
+        pthread_mutex_t peek_lock;
+        struct peek *peek;                    /* by dump_peek() */
+        bool peek_tried, aio_tried, aio_seen; /* aio_seen: AIO requests in flight can be counted */
 };
 
 /*

@@ -22,7 +22,8 @@ enum { TRIES = 3 };
 struct peek {
         pthread_mutex_t lock; /* of what the program writes */
         int prog_fd;
-        void *data; /* PEEK_MAX bytes, which the program fills */
+        void *data;                      /* PEEK_MAX bytes, which the program fills */
+        int per_cpu_fd, per_cpu_prog_fd; /* -EBADF: they cannot be made */
         struct btf_place places[PEEK_MEMBER_MAX];
 };
 
@@ -40,7 +41,18 @@ static long bpf(int cmd, union bpf_attr *attr) {
 
 /* ---- the program ---- */
 
-enum { R0, R1, R2, R3, REQUEST = BPF_REG_6 };
+enum { R0, R1, R2, R3, REQUEST = BPF_REG_6, FRAME = BPF_REG_10 };
+
+static int load(const struct bpf_insn *insns, size_t n) {
+        union bpf_attr attr = { .prog_type = BPF_PROG_TYPE_SYSCALL,
+                                .insns = (uintptr_t)insns,
+                                .insn_cnt = (uint32_t)n,
+                                .license = (uintptr_t) "GPL",
+                                .prog_flags = BPF_F_SLEEPABLE,
+                                .prog_name = "ckpt_peek" };
+
+        return (int)bpf(BPF_PROG_LOAD, &attr);
+}
 
 static int load_program(int map_fd) {
         const struct bpf_insn program[] = {
@@ -48,25 +60,53 @@ static int load_program(int map_fd) {
                 BPF_LOAD64(R2, REQUEST, offsetof(struct request, size)),
                 BPF_INSN(BPF_JMP | BPF_JNE | BPF_K, R2, 0, 2, 0),
                 BPF_CALL_HELPER(BPF_FUNC_get_current_task),
-                BPF_INSN(BPF_JMP | BPF_JA, 0, 0, 6, 0),
+                BPF_INSN(BPF_JMP | BPF_JA, 0, 0, 6, 0), /* to the end */
                 BPF_MOVE_IMM(R0, -1),
                 BPF_INSN(BPF_JMP | BPF_JGT | BPF_K, R2, 0, 4, PEEK_MAX),
                 BPF_INSN(BPF_LD | BPF_IMM | BPF_DW, R1, BPF_PSEUDO_MAP_VALUE, 0, map_fd),
                 BPF_INSN(0, 0, 0, 0, 0),
                 BPF_LOAD64(R3, REQUEST, offsetof(struct request, addr)),
                 BPF_CALL_HELPER(BPF_FUNC_probe_read_kernel),
+                /* The end. */
                 BPF_STORE64(REQUEST, R0, offsetof(struct request, result)),
                 BPF_MOVE_IMM(R0, 0),
                 BPF_RETURN(),
         };
-        union bpf_attr attr = { .prog_type = BPF_PROG_TYPE_SYSCALL,
-                                .insns = (uintptr_t)program,
-                                .insn_cnt = ELEMENTSOF(program),
-                                .license = (uintptr_t) "GPL",
-                                .prog_flags = BPF_F_SLEEPABLE,
-                                .prog_name = "ckpt_peek" };
 
-        return (int)bpf(BPF_PROG_LOAD, &attr);
+        return load(program, ELEMENTSOF(program));
+}
+
+/* The address of the element for the CPU `addr`. */
+static int load_per_cpu_program(int map_fd) {
+        const struct bpf_insn program[] = {
+                BPF_MOVE(REQUEST, R1),
+                BPF_MOVE_IMM(R0, 0),
+                BPF_STORE64(FRAME, R0, -8),
+                BPF_INSN(BPF_LD | BPF_IMM | BPF_DW, R1, BPF_PSEUDO_MAP_FD, 0, map_fd),
+                BPF_INSN(0, 0, 0, 0, 0),
+                BPF_MOVE(R2, FRAME),
+                BPF_ADD_IMM(R2, -8),
+                BPF_LOAD64(R3, REQUEST, offsetof(struct request, addr)),
+                BPF_CALL_HELPER(BPF_FUNC_map_lookup_percpu_elem),
+                BPF_STORE64(REQUEST, R0, offsetof(struct request, result)),
+                BPF_MOVE_IMM(R0, 0),
+                BPF_RETURN(),
+        };
+
+        return load(program, ELEMENTSOF(program));
+}
+
+/* Not every kernel that has the other has this. */
+static void make_per_cpu_program(struct peek *p) {
+        union bpf_attr attr = { .map_type = BPF_MAP_TYPE_PERCPU_ARRAY,
+                                .key_size = sizeof(uint32_t),
+                                .value_size = sizeof(uint64_t),
+                                .max_entries = 1,
+                                .map_name = "ckpt_cpus" };
+
+        p->per_cpu_fd = (int)bpf(BPF_MAP_CREATE, &attr);
+        if (p->per_cpu_fd >= 0)
+                p->per_cpu_prog_fd = load_per_cpu_program(p->per_cpu_fd);
 }
 
 static int make_program(struct peek *p) {
@@ -85,12 +125,13 @@ static int make_program(struct peek *p) {
         if (data == MAP_FAILED)
                 return -errno;
         p->data = data;
+        make_per_cpu_program(p);
         p->prog_fd = load_program(map);
         return p->prog_fd < 0 ? p->prog_fd : 0;
 }
 
-static int run(struct peek *p, struct request *request) {
-        union bpf_attr attr = { .test = { .prog_fd = (uint32_t)p->prog_fd,
+static int run(int prog_fd, struct request *request) {
+        union bpf_attr attr = { .test = { .prog_fd = (uint32_t)prog_fd,
                                           .ctx_in = (uintptr_t)request,
                                           .ctx_size_in = sizeof(*request) } };
 
@@ -103,6 +144,8 @@ void peek_free(struct peek **p) {
         if (!*p)
                 return;
         safe_close((*p)->prog_fd);
+        safe_close((*p)->per_cpu_fd);
+        safe_close((*p)->per_cpu_prog_fd);
         if ((*p)->data)
                 munmap((*p)->data, PEEK_MAX);
         pthread_mutex_destroy(&(*p)->lock);
@@ -114,10 +157,10 @@ int peek_bytes(struct peek *p, uint64_t addr, void *buf, size_t size) {
         struct request request = { .addr = addr, .size = size };
         int r;
 
-        if (size == 0 || size > PEEK_MAX)
+        if (size == 0 || size > PEEK_MAX || addr == 0)
                 return size == 0 ? 0 : -ENODATA;
         pthread_mutex_lock(&p->lock);
-        r = run(p, &request);
+        r = run(p->prog_fd, &request);
         if (r == 0 && request.result != 0)
                 r = -ENODATA;
         if (r == 0)
@@ -145,13 +188,35 @@ int peek_number(struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret
         return r;
 }
 
+/* By an element of a map of ckpt's, whose address the kernel tells. */
+int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret) {
+        struct request request = { .addr = cpu };
+        uint64_t file, map = 0, all, its = 0;
+        int r;
+
+        r = peek_file(p, p->per_cpu_fd, &file);
+        if (r == 0)
+                r = peek_number(p, file, PEEK_file__private_data, &map);
+        if (r == 0)
+                r = peek_place(p, map, PEEK_bpf_array__pptrs, &all);
+        if (r == 0)
+                r = peek_bytes(p, all, &its, sizeof(its));
+        if (r == 0)
+                r = run(p->per_cpu_prog_fd, &request);
+        if (r == 0 && (its == 0 || request.result == 0))
+                r = -ENODATA;
+        if (r == 0)
+                *ret = addr + (request.result - its);
+        return r;
+}
+
 /* ckpt's threads share their table of descriptors, which may move while it is read: then the inode is another. */
 static int find_file(struct peek *p, int fd, uint64_t ino, uint64_t *ret) {
         uint64_t at, max = 0, file = 0, its = 0;
         struct request self = { 0 };
         int r;
 
-        r = run(p, &self);
+        r = run(p->prog_fd, &self);
         at = self.result;
         if (r == 0)
                 r = peek_number(p, at, PEEK_task_struct__files, &at);
@@ -184,6 +249,34 @@ int peek_file(struct peek *p, int fd, uint64_t *ret) {
                 return -ENODATA;
         for (int i = 0; r < 0 && i < TRIES; i++)
                 r = find_file(p, fd, st.st_ino, ret);
+        return r;
+}
+
+int peek_task(struct peek *p, int proc_fd, uint64_t *ret) {
+        uint64_t file, at, pid = 0, task = 0, back = 0, vfs, links;
+        int r;
+
+        r = peek_file(p, proc_fd, &file);
+        if (r == 0)
+                r = peek_number(p, file, PEEK_file__f_inode, &at);
+        if (r == 0 && (p->places[PEEK_proc_inode__vfs_inode].offset < 0 ||
+                       p->places[PEEK_task_struct__pid_links].offset < 0))
+                r = -ENODATA;
+        if (r < 0)
+                return r;
+        vfs = (uint64_t)p->places[PEEK_proc_inode__vfs_inode].offset;
+        links = (uint64_t)p->places[PEEK_task_struct__pid_links].offset;
+        r = peek_number(p, at - vfs, PEEK_proc_inode__pid, &pid);
+        if (r == 0)
+                r = peek_place(p, pid, PEEK_pid__tasks, &at);
+        if (r == 0)
+                r = peek_bytes(p, at, &task, sizeof(task));
+        if (r == 0)
+                r = peek_number(p, task - links, PEEK_task_struct__thread_pid, &back);
+        if (r == 0 && (task == 0 || back != pid))
+                r = -ENODATA;
+        if (r == 0)
+                *ret = task - links;
         return r;
 }
 
@@ -221,7 +314,7 @@ int peek_open(struct peek **ret) {
         if (!p)
                 return -ENOMEM;
         pthread_mutex_init(&p->lock, NULL);
-        p->prog_fd = -EBADF;
+        p->prog_fd = p->per_cpu_fd = p->per_cpu_prog_fd = -EBADF;
         r = fault_point(FAULT_KERNEL_BPF);
         if (r == 0)
                 r = btf_find_offsets(wanted, ELEMENTSOF(wanted), p->places);

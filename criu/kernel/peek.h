@@ -43,6 +43,12 @@ int peek_place(const struct peek *p, uint64_t addr, enum peek_member m, uint64_t
 /* A member that is a number or pointer; without sign. */
 int peek_number(struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret);
 
+/* Where a variable that each CPU has its own of is for this one, by its address for all (Linux 5.19). */
+int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret);
+
+/* The address of the struct task_struct of a thread or process, by a descriptor of its directory in /proc. */
+int peek_task(struct peek *p, int proc_fd, uint64_t *ret);
+
 /* The address of the struct file of a descriptor of ckpt's: proved by its inode. */
 int peek_file(struct peek *p, int fd, uint64_t *ret);
 

@@ -17,6 +17,7 @@
 #include "cleanup.h"
 #include "lib/io.h"
 #include "macro.h"
+#include "mem/aio_flight.h"
 #include "proc/scan.h"
 #include "restore/inherit.h"
 #include "task/kind.h"
@@ -222,14 +223,44 @@ static uint64_t sum_of_tails(const struct dump_task *t) {
         return sum;
 }
 
+/* 1: it cannot be seen. Requests go on while their process is frozen, unless they wait for something to happen. */
+static int wait_for_requests(struct dump_task *t, struct ckpt_error *err) {
+        const struct timespec moment = { .tv_nsec = 100000 };
+        int64_t give_up = now_ns() + PATIENCE_NS;
+        struct aio_flight flight = { 0 };
+
+        do {
+                if (aio_flight_read(t, &flight) < 0)
+                        return 1;
+                if (flight.n == 0)
+                        return 0;
+                if (flight.waiting) {
+                        ckpt_error(
+                                err, -ENOTSUP,
+                                "%s has an AIO request in flight that waits for a descriptor (IOCB_CMD_POLL), "
+                                "which cannot be carried over; the tree runs on as before",
+                                dump_task_name(t));
+                        return ckpt_error_hint(err, "Have the program cancel it (io_cancel), or use epoll");
+                }
+                nanosleep(&moment, NULL);
+        } while (now_ns() < give_up);
+        ckpt_error(err, -EAGAIN,
+                   "%s has %llu AIO requests in flight, which do not end; the tree runs on as before",
+                   dump_task_name(t), (unsigned long long)flight.n);
+        return ckpt_error_hint(err, "Try again when less is written");
+}
+
 /*
- * Nothing tells how many requests are in flight. Those of a disk are over once all disks were idle for a moment, and their
+ * Without BPF nothing tells how many requests are in flight. Those of a disk are over once all disks were idle for a moment, and their
  * events are in the ring soon after.
  */
 static int wait_until_quiet(struct dump_task *t, struct ckpt_error *err) {
         int64_t give_up = now_ns() + PATIENCE_NS;
         const struct timespec quiet = { .tv_nsec = QUIET_NS }, moment = { .tv_nsec = QUIET_NS / 10 };
+        int r = wait_for_requests(t, err);
 
+        if (r <= 0)
+                return r;
         while (now_ns() < give_up) {
                 uint64_t before = sum_of_tails(t);
 
@@ -276,19 +307,6 @@ int aio_collect(struct dump_task *t, struct ckpt_error *err) {
 }
 
 /* ---- restore ---- */
-
-/* CPUs that could be plugged in count for the kernel: "0-3". */
-static uint64_t possible_cpus(void) {
-        _cleanup_close_ int fd = open("/sys/devices/system/cpu/possible", O_RDONLY | O_CLOEXEC);
-        char buf[256] = "", *last;
-
-        if (fd < 0 || read_full(fd, buf, sizeof(buf) - 1) <= 0)
-                return (uint64_t)MAX(1L, sysconf(_SC_NPROCESSORS_CONF));
-        last = strpbrk(buf, "-,") ? buf + strlen(buf) : buf;
-        while (last > buf && last[-1] != '-' && last[-1] != ',')
-                last--;
-        return strtoull(last, NULL, 10) + 1;
-}
 
 static int damaged(const struct restore_task *t, const Img__AioRing *ring, const char *why,
                    struct ckpt_error *err) {
@@ -349,7 +367,7 @@ static int check_context(const struct restore_task *t, const Img__AioRing *ring,
 
 int aio_load(struct restore_task *t, struct ckpt_error *err) {
         const Img__Mm *mm = t->mm;
-        uint64_t cpus = mm->n_aios > 0 ? possible_cpus() : 0;
+        uint64_t cpus = mm->n_aios > 0 ? aio_possible_cpus() : 0;
         size_t rings = 0;
         int r = 0;
 

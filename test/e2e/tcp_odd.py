@@ -86,7 +86,7 @@ for x in (s, t, b): p.register(x, select.POLLIN | select.POLLOUT | select.POLLRD
 was = sorted(p.poll(0))
 ready(); go()
 assert sorted(p.poll(0)) == was, (was, p.poll(0))
-e = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR); assert e == 104, e
+e = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR); assert e == 111, e
 e = t.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR); assert e == 0, e
 a = socket.create_server(('127.0.0.1', 7904))
 b.listen(); c = socket.create_connection(('127.0.0.1', 7905)); b.accept()

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <linux/btf.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -199,11 +200,33 @@ static void test_peek(void **state) {
         close(other);
 }
 
+static void test_task(void **state) {
+        _cleanup_close_ int self = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_(peek_free) struct peek *p = NULL;
+        uint64_t task, mm = 0, one, two;
+
+        (void)state;
+        if (peek_open(&p) < 0)
+                skip();
+        assert_int_equal(peek_task(p, self, &task), 0);
+        assert_int_equal(peek_number(p, task, PEEK_task_struct__mm, &mm), 0);
+        assert_int_not_equal(mm, 0);
+        assert_int_equal(peek_per_cpu(p, 0x100, 0, &one), 0);
+        assert_int_equal(peek_per_cpu(p, 0x200, 0, &two), 0);
+        assert_int_equal(two - one, 0x100);
+        assert_int_equal(peek_per_cpu(p, 0, 1 << 20, &two), -ENODATA);
+        /* No directory of a process. */
+        close(self);
+        self = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_int_equal(peek_task(p, self, &task), -ENODATA);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_offsets),
                 cmocka_unit_test(test_damaged),
                 cmocka_unit_test(test_peek),
+                cmocka_unit_test(test_task),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * How many AIO requests of a process are in flight: nothing but the kernel's memory tells. A context has a number of slots,
+ * nr_events - 1; each request takes one and leaves it when its event has been read. Free ones are counted in common and for
+ * each CPU, those whose event waits to be read as completed_events.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "lib/io.h"
+#include "macro.h"
+#include "mem/aio_flight.h"
+
+enum { CONTEXTS_MAX = 4096, CPUS_MAX = 8192 };
+
+/* "0-3": those that could be plugged in count for the kernel. */
+uint64_t aio_possible_cpus(void) {
+        _cleanup_close_ int fd = open("/sys/devices/system/cpu/possible", O_RDONLY | O_CLOEXEC);
+        char buf[256] = "", *last;
+
+        if (fd < 0 || read_full(fd, buf, sizeof(buf) - 1) <= 0)
+                return (uint64_t)MAX(1L, sysconf(_SC_NPROCESSORS_CONF));
+        last = strpbrk(buf, "-,") ? buf + strlen(buf) : buf;
+        while (last > buf && last[-1] != '-' && last[-1] != ',')
+                last--;
+        return strtoull(last, NULL, 10) + 1;
+}
+
+/* A number that the kernel keeps in a structure of its own, as atomic_t. */
+static int peek_u32(struct peek *p, uint64_t addr, enum peek_member m, uint32_t *ret) {
+        uint64_t at;
+        int r = peek_place(p, addr, m, &at);
+
+        return r < 0 ? r : peek_bytes(p, at, ret, sizeof(*ret));
+}
+
+static int add_free_of_cpus(struct peek *p, uint64_t ctx, uint64_t *sum) {
+        unsigned int n = (unsigned int)MIN(aio_possible_cpus(), (uint64_t)CPUS_MAX);
+        uint64_t cpus, cpu, own = 0;
+        int r;
+
+        r = peek_number(p, ctx, PEEK_kioctx__cpu, &cpus);
+        for (unsigned int i = 0; r == 0 && i < n; i++) {
+                r = peek_per_cpu(p, cpus, i, &cpu);
+                if (r == 0)
+                        r = peek_number(p, cpu, PEEK_kioctx_cpu__reqs_available, &own);
+                *sum += own;
+        }
+        return r;
+}
+
+static int add_context(struct peek *p, uint64_t ctx, struct aio_flight *ret) {
+        uint64_t slots = 0, unused, list, next = 0;
+        uint32_t common = 0, completed = 0;
+        int r;
+
+        r = peek_u32(p, ctx, PEEK_kioctx__nr_events, &common);
+        slots = common - 1;
+        if (r == 0)
+                r = peek_u32(p, ctx, PEEK_kioctx__reqs_available, &common);
+        if (r == 0)
+                r = peek_u32(p, ctx, PEEK_kioctx__completed_events, &completed);
+        unused = common;
+        if (r == 0)
+                r = add_free_of_cpus(p, ctx, &unused);
+        if (r == 0)
+                r = peek_place(p, ctx, PEEK_kioctx__active_reqs, &list);
+        if (r == 0)
+                r = peek_bytes(p, list, &next, sizeof(next));
+        if (r < 0)
+                return r;
+        if (slots > UINT32_MAX || unused + completed > slots)
+                return -ENODATA;
+        ret->n += slots - unused - completed;
+        ret->waiting |= next != list;
+        return 0;
+}
+
+static int read_table(struct peek *p, uint64_t mm, struct aio_flight *ret) {
+        uint64_t table = 0, at, contexts[64];
+        uint32_t n = 0;
+        int r;
+
+        r = peek_number(p, mm, PEEK_mm_struct__ioctx_table, &table);
+        if (r < 0 || table == 0)
+                return r;
+        r = peek_u32(p, table, PEEK_kioctx_table__nr, &n);
+        if (r == 0 && n > CONTEXTS_MAX)
+                r = -ENODATA;
+        if (r == 0)
+                r = peek_place(p, table, PEEK_kioctx_table__table, &at);
+        for (uint32_t i = 0; r == 0 && i < n; i += ELEMENTSOF(contexts)) {
+                uint32_t some = MIN(n - i, (uint32_t)ELEMENTSOF(contexts));
+
+                r = peek_bytes(p, at + i * sizeof(*contexts), contexts, some * sizeof(*contexts));
+                for (uint32_t k = 0; r == 0 && k < some; k++)
+                        if (contexts[k] != 0)
+                                r = add_context(p, contexts[k], ret);
+        }
+        return r;
+}
+
+static int count(struct peek *p, int proc_fd, struct aio_flight *ret) {
+        struct aio_flight found = { 0 };
+        uint64_t task, mm = 0;
+        int r;
+
+        r = peek_task(p, proc_fd, &task);
+        if (r == 0)
+                r = peek_number(p, task, PEEK_task_struct__mm, &mm);
+        if (r == 0)
+                r = read_table(p, mm, &found);
+        if (r == 0)
+                *ret = found;
+        return r;
+}
+
+/* Does it work on a request that is known? One of ckpt's waits for an event, and then the event is there. */
+static bool prove(struct peek *p) {
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        _cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC);
+        struct iocb cb = { .aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = (uint32_t)fd, .aio_buf = POLLIN };
+        struct aio_flight before, flying = { 0 }, after;
+        struct iocb *list = &cb;
+        aio_context_t ctx = 0;
+        const uint64_t one = 1;
+
+        if (fd < 0 || proc_open(getpid(), &self) < 0 || syscall(SYS_io_setup, 1, &ctx) < 0)
+                return false;
+        /* The context ends with ckpt: to end it at once would mean to wait for it. */
+        return count(p, self.fd, &before) == 0 && before.n == 0 && !before.waiting &&
+               syscall(SYS_io_submit, ctx, 1, &list) == 1 && count(p, self.fd, &flying) == 0 &&
+               flying.n == 1 && flying.waiting && write(fd, &one, sizeof(one)) == sizeof(one) &&
+               count(p, self.fd, &after) == 0 && after.n == 0 && !after.waiting;
+}
+
+int aio_flight_read(struct dump_task *t, struct aio_flight *ret) {
+        struct peek *p = dump_peek(t->dump);
+
+        pthread_mutex_lock(&t->dump->peek_lock);
+        if (p && !t->dump->aio_tried)
+                t->dump->aio_seen = prove(p);
+        t->dump->aio_tried = true;
+        pthread_mutex_unlock(&t->dump->peek_lock);
+        return p && t->dump->aio_seen ? count(p, t->threads[0].proc.fd, ret) : -ENODATA;
+}
