@@ -188,6 +188,55 @@ int peek_number(struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret
         return r;
 }
 
+int peek_wrapped(struct peek *p, uint64_t addr, enum peek_member m, size_t size, uint64_t *ret) {
+        uint64_t at, number = 0;
+        int r = size > sizeof(number) ? -ENODATA : peek_place(p, addr, m, &at);
+
+        if (r == 0)
+                r = peek_bytes(p, at, &number, size);
+        if (r == 0)
+                *ret = number;
+        return r;
+}
+
+int peek_container(const struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret) {
+        if (addr == 0 || p->places[m].offset < 0)
+                return -ENODATA;
+        *ret = addr - (uint64_t)p->places[m].offset;
+        return 0;
+}
+
+/* Its number on that level of namespaces, and whose namespace it is. */
+static int number_on_level(struct peek *p, uint64_t pid, uint64_t level, uint64_t *ret_ns,
+                           uint64_t *ret_nr) {
+        uint64_t all, size = (uint64_t)p->places[PEEK_upid__ns].offset + sizeof(uint64_t);
+        int r = p->places[PEEK_upid__ns].offset < 0 ? -ENODATA : peek_place(p, pid, PEEK_pid__numbers, &all);
+
+        if (r == 0)
+                r = peek_number(p, all + level * size, PEEK_upid__ns, ret_ns);
+        return r < 0 ? r : peek_number(p, all + level * size, PEEK_upid__nr, ret_nr);
+}
+
+int peek_pid_number(struct peek *p, uint64_t pid, uint64_t *ret) {
+        uint64_t own = 0, level = 0, its = 0, ns = 0, other = 1, nr = 0;
+        struct request self = { 0 };
+        int r = run(p->prog_fd, &self);
+
+        if (r == 0)
+                r = peek_number(p, self.result, PEEK_task_struct__thread_pid, &own);
+        if (r == 0)
+                r = peek_number(p, own, PEEK_pid__level, &level);
+        if (r == 0)
+                r = number_on_level(p, own, level, &ns, &nr);
+        if (r == 0)
+                r = peek_number(p, pid, PEEK_pid__level, &its);
+        if (r == 0 && its >= level)
+                r = number_on_level(p, pid, level, &other, &nr);
+        if (r == 0)
+                *ret = its >= level && other == ns ? nr : 0;
+        return r;
+}
+
 /* By an element of a map of ckpt's, whose address the kernel tells. */
 int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret) {
         struct request request = { .addr = cpu };

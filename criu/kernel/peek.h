@@ -49,6 +49,15 @@ int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret)
 /* The address of the struct task_struct of a thread or process, by a descriptor of its directory in /proc. */
 int peek_task(struct peek *p, int proc_fd, uint64_t *ret);
 
+/* A number of at most 8 bytes that the kernel keeps in a structure of its own, as atomic_t and kuid_t. */
+int peek_wrapped(struct peek *p, uint64_t addr, enum peek_member m, size_t size, uint64_t *ret);
+
+/* The address of a structure of which the member `m` is at `addr`. */
+int peek_container(const struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret);
+
+/* The number of a struct pid in ckpt's pid namespace; 0: it has none there. */
+int peek_pid_number(struct peek *p, uint64_t pid, uint64_t *ret);
+
 /* The address of the struct file of a descriptor of ckpt's: proved by its inode. */
 int peek_file(struct peek *p, int fd, uint64_t *ret);
 

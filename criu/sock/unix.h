@@ -40,6 +40,9 @@ struct unix_dumped {
         const char *name; /* for messages: "pid 812 (redis): fd 7" */
         int fd;           /* a copy in ckpt, of one that has something in its queue */
         uint32_t bytes;   /* in the queue; of a datagram socket: of the first message */
+        const struct unix_early
+                *early; /* of a listener: its clients, where unix_waiting_read() has read them */
+        size_t nr_early;
 };
 DEFINE_VEC(unix_dumped_vec, struct unix_dumped);
 DEFINE_VEC(unix_fd_vec, int);
@@ -59,8 +62,10 @@ struct unix_dump {
         struct unix_dumped_vec seen; /* by look */
         struct unix_dumped_vec all;  /* by dump */
         struct unix_place_vec places;
-        struct unix_fd_vec kept; /* descriptors from queues that the registry refers to */
-        bool holds;              /* there are descriptors in queues */
+        struct unix_fd_vec kept;            /* descriptors from queues that the registry refers to */
+        bool holds;                         /* there are descriptors in queues */
+        bool early_tried, early_seen;       /* clients that were not accepted can be read ... */
+        struct unix_early_peek *early_peek; /* ... by this; owned */
 };
 
 /* Made at the first call. */
@@ -83,8 +88,16 @@ bool unix_any_lost(struct dump *d);
 int unix_dump_path(struct dump *d, struct fd_probe *p, int fd, const struct unix_diag *diag,
                    Img__UnixSk *msg, struct ckpt_error *err);
 
-/* Write sk-queues.img. Registers descriptors that only queues have, and their queues. */
-int unix_dump_queues(struct dump *d, struct ckpt_error *err);
+/* Write to sk-queues.img, *image, opened if need be. Registers descriptors that only queues have, and their queues. */
+int unix_dump_queues(struct dump *d, struct image_file **image, struct ckpt_error *err);
+
+/*
+ * Clients that have sent something, or closed, before they were accepted (unix_waiting.c): can they be read here? Frozen: read them
+ * for all listeners that have such; those whose `early` is still NULL could not be read. Then write what they sent.
+ */
+bool unix_waiting_seen(struct dump *d);
+void unix_waiting_read(struct dump *d);
+int unix_waiting_write(struct dump *d, struct image_file **image, struct ckpt_error *err);
 
 /* ---- restore ---- */
 
@@ -92,6 +105,14 @@ struct unix_packet {
         struct unix_packet *next;
         Img__SkPacket *msg; /* owned */
         char *data;         /* owned */
+};
+
+/* A client that waits in a listener. */
+struct unix_early_client {
+        const Img__UnixClient *gone; /* NULL: it is one of the images */
+        int fd;                      /* in its place; -EBADF */
+        struct unix_packet *first, *last;
+        size_t bytes;
 };
 
 struct unix_sock {
@@ -102,10 +123,11 @@ struct unix_sock {
         struct unix_sock
                 *listener; /* of one that was accepted: whose address it has; or itself, a stand-in */
         struct unix_packet *first, *last;
-        size_t bytes;       /* in its queue */
-        size_t most_bytes;  /* in a queue of others that it may have to fill */
-        int fd;             /* until it is open: then it is the file's */
-        int node;           /* O_PATH, of the path that it is bound to; -EBADF */
+        struct unix_early_client *early; /* of a listener: as many as wait in it; owned */
+        size_t bytes;                    /* in its queue */
+        size_t most_bytes;               /* in a queue of others that it may have to fill */
+        int fd;                          /* until it is open: then it is the file's */
+        int node;                        /* O_PATH, of the path that it is bound to; -EBADF */
         int ghost;          /* the other end, when the peer has closed: until the queue is full; -EBADF */
         bool joined;        /* a datagram socket that is connected to what it should be */
         bool waits;         /* a client that nobody has accepted */
@@ -131,6 +153,23 @@ struct unix_state {
 struct unix_state *unix_state(const struct restore_files *files);
 struct unix_sock *unix_by_ino(const struct unix_state *s, uint32_t ino);
 int unix_load(struct restore *r, struct ckpt_error *err);
+
+bool unix_name_is_valid(const ProtobufCBinaryData *name);
+
+/*
+ * The restore's half of unix_waiting.c: what is wrong with a listener's clients, or NULL; make u->early; connections have been made and
+ * all files are open: send what was sent; last: close those that were closed.
+ */
+const char *unix_waiting_check(const Img__UnixSk *m);
+int unix_waiting_load(struct unix_sock *u);
+int unix_waiting_fill(struct restore *r, struct unix_state *s, struct unix_sock *u, struct ckpt_error *err);
+int unix_waiting_end(struct unix_state *s, struct unix_sock *u, struct ckpt_error *err);
+void unix_waiting_free(struct unix_sock *u);
+void unix_packets_free(struct unix_packet *first);
+
+/* Send one message over the connection `from`, as it was sent. `what`: whose queue it comes to. */
+int unix_send_packet(struct restore *r, int from, const struct unix_packet *p, const char *what,
+                     struct ckpt_error *err);
 
 /* How each is to be made: fills `accepted`, `listener`, and the stand-ins. -EBADMSG: there is no way. */
 int unix_sort_out(struct unix_state *s, struct ckpt_error *err);

@@ -14,6 +14,7 @@
 
 #include "cleanup.h"
 #include "fd/pipe.h"
+#include "image/image.h"
 #include "log.h"
 #include "macro.h"
 #include "sock/common.h"
@@ -46,6 +47,7 @@ void unix_dump_free(struct unix_dump **u) {
         unix_dumped_vec_done(&(*u)->all);
         unix_place_vec_done(&(*u)->places);
         unix_fd_vec_done(&(*u)->kept);
+        free((*u)->early_peek);
         free(*u);
         *u = NULL;
 }
@@ -513,14 +515,21 @@ static int wait_for_exits(struct dump *d, struct ckpt_error *err) {
 
 int unix_collect(struct dump *d, struct ckpt_error *err) {
         struct unix_dump *u = d->socks ? d->socks->unix_ : NULL;
+        _cleanup_image_file_ struct image_file *image = NULL;
         int r;
 
         if (!u || u->all.n == 0)
                 return 0;
-        r = unix_dump_queues(d, err);
+        r = unix_dump_queues(d, &image, err);
         if (r == 0)
                 r = wait_for_exits(d, err);
-        return r < 0 ? r : save_check(d, err);
+        if (r == 0) {
+                unix_waiting_read(d);
+                r = save_check(d, err);
+        }
+        if (r == 0)
+                r = unix_waiting_write(d, &image, err);
+        return r < 0 || !image ? r : image_close(TAKE_PTR(image), err);
 }
 
 const struct fd_kind fd_kind_unix = {

@@ -130,6 +130,11 @@ static int send_packet(struct restore *r, int from, const union unix_address *to
 
 /* ---- streams and connections of packets ---- */
 
+int unix_send_packet(struct restore *r, int from, const struct unix_packet *p, const char *what,
+                     struct ckpt_error *err) {
+        return send_packet(r, from, NULL, 0, p, what, err);
+}
+
 static int fill_connection(struct restore *r, struct unix_sock *u, const char *what,
                            struct ckpt_error *err) {
         int from = u->peer ? unix_fd(u->peer) : u->ghost, rc = 0;
@@ -353,9 +358,13 @@ int unix_finish_all(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; rc == 0 && i < s->n; i++)
                 rc = fill_one(r, s, &s->v[i], err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)
+                rc = unix_waiting_fill(r, s, &s->v[i], err);
+        for (size_t i = 0; rc == 0 && i < s->n; i++)
                 rc = connect_datagram(s, &s->v[i], err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)
                 rc = end_ghost(s, &s->v[i], err);
+        for (size_t i = 0; rc == 0 && i < s->n; i++)
+                rc = unix_waiting_end(s, &s->v[i], err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)
                 rc = set_options(s, &s->v[i], err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)

@@ -18,7 +18,7 @@ struct unix_state *unix_state(const struct restore_files *files) {
         return files->state[FD_STATE_UNIX];
 }
 
-static bool name_is_valid(const ProtobufCBinaryData *name) {
+bool unix_name_is_valid(const ProtobufCBinaryData *name) {
         if (name->len > UNIX_NAME_MAX)
                 return false;
         if (name->len == 0)
@@ -53,8 +53,8 @@ static const char *check_message(const Img__UnixSk *m) {
                 return "listens, which it cannot";
         if (m->state == TCP_CLOSE && m->type != SOCK_DGRAM && m->peer != 0)
                 return "has a peer and is not connected";
-        if (!name_is_valid(&m->name) || (m->has_outside && !name_is_valid(&m->outside)) ||
-            (m->has_peer_name && !name_is_valid(&m->peer_name)))
+        if (!unix_name_is_valid(&m->name) || (m->has_outside && !unix_name_is_valid(&m->outside)) ||
+            (m->has_peer_name && !unix_name_is_valid(&m->peer_name)))
                 return "has an impossible name";
         if (m->backlog > INT32_MAX)
                 return "has an impossible backlog";
@@ -71,7 +71,9 @@ static const char *check_message(const Img__UnixSk *m) {
                 return "was moved to a path that is none";
         if (binds_path(m) && m->name.data[0] != '/' && !m->name_dir && !m->moved_to)
                 return "has a relative path, and not the directory that it starts from";
-        why = check_cred(m->peer_cred);
+        why = unix_waiting_check(m);
+        if (!why)
+                why = check_cred(m->peer_cred);
         if (!why)
                 why = check_cred(m->cred);
         if (why)
@@ -212,10 +214,15 @@ static int find_peers(struct unix_state *s, struct ckpt_error *err) {
 static int find_clients(struct unix_state *s, struct ckpt_error *err) {
         for (size_t i = 0; i < s->n; i++) {
                 const Img__UnixSk *m = s->v[i].m;
+                int r = unix_waiting_load(&s->v[i]);
 
+                if (r < 0)
+                        return ckpt_error_errno(err, r, "cannot load the unix sockets");
                 for (size_t w = 0; w < m->n_waiting; w++) {
                         struct unix_sock *client = unix_by_ino(s, m->waiting[w]);
 
+                        if (m->waiting[w] == 0)
+                                continue;
                         if (!client || client->waits || client->peer || client->m->has_outside ||
                             client->m->type != m->type || client->m->state != TCP_ESTABLISHED)
                                 return ckpt_error(err, -EBADMSG,
@@ -249,37 +256,55 @@ static int take_rights(struct restore *r, struct image_file *image, const Img__S
         return 0;
 }
 
+/* The queue that a message is for. NULL: there is no such. */
+static struct unix_packet **find_end(struct unix_sock *u, const Img__SkPacket *msg, size_t **ret_bytes) {
+        struct unix_early_client *e;
+
+        if (!msg->has_early) {
+                *ret_bytes = &u->bytes;
+                return u->m->state == TCP_LISTEN ? NULL : u->last ? &u->last->next : &u->first;
+        }
+        if (msg->early == 0 || msg->early > u->m->n_waiting || msg->n_scm > 0)
+                return NULL;
+        e = &u->early[msg->early - 1];
+        *ret_bytes = &e->bytes;
+        return e->last ? &e->last->next : &e->first;
+}
+
+static bool has_sender(const struct unix_sock *u, const Img__SkPacket *msg) {
+        return msg->has_early || (u->m->type == SOCK_DGRAM && u->m->name.len > 0) || u->peer ||
+               (u->m->has_closed && u->m->closed);
+}
+
 static int read_packet(struct restore *r, struct image_file *image, Img__SkPacket *msg,
                        struct ckpt_error *err) {
         struct unix_sock *u = unix_by_ino(unix_state(r->files), msg->id_for);
-        struct unix_packet *p;
+        struct unix_packet *p, **end;
+        size_t *bytes = NULL;
 
-        if (!u || u->m->state == TCP_LISTEN)
+        end = u ? find_end(u, msg, &bytes) : NULL;
+        if (!end)
                 return image_damaged(image, err,
                                      "a message is for the socket %u, which is none that receives",
                                      msg->id_for);
         if (msg->length > PACKET_MAX || msg->length > image_remaining(image))
                 return image_damaged(image, err, "a message of %u bytes is longer than the file",
                                      msg->length);
-        if ((msg->has_sender && !name_is_valid(&msg->sender)) || check_cred(msg->cred))
+        if ((msg->has_sender && !unix_name_is_valid(&msg->sender)) || check_cred(msg->cred))
                 return image_damaged(image, err, "a message has an impossible sender");
-        if ((u->m->type != SOCK_DGRAM || u->m->name.len == 0) && !u->peer &&
-            !(u->m->has_closed && u->m->closed))
+        if (!has_sender(u, msg))
                 return image_damaged(image, err, "a message is for the socket %u, which was never connected",
                                      msg->id_for);
         if (u->m->type == SOCK_STREAM && msg->length == 0)
                 return image_damaged(image, err, "a part of a stream is empty");
         p = calloc(1, sizeof(*p));
         ckpt_assert(p);
-        if (u->last)
-                u->last->next = p;
-        else
-                u->first = p;
-        u->last = p;
+        *end = p;
+        *(msg->has_early ? &u->early[msg->early - 1].last : &u->last) = p;
         p->data = malloc(msg->length + 1);
         if (!p->data)
                 return ckpt_error(err, -ENOMEM, "not enough memory for what is in the unix sockets");
-        u->bytes += msg->length + 1024;
+        *bytes += msg->length + 1024;
         return image_read_raw(image, p->data, msg->length, err);
 }
 
@@ -294,7 +319,7 @@ static int take_packet(void *ctx, struct image_file *image, void **message, stru
                 rc = read_packet(r, image, msg, err);
         u = rc == 0 ? unix_by_ino(unix_state(r->files), msg->id_for) : NULL;
         if (u)
-                u->last->msg = TAKE_PTR(*message);
+                (msg->has_early ? u->early[msg->early - 1].last : u->last)->msg = TAKE_PTR(*message);
         return rc;
 }
 
@@ -324,14 +349,9 @@ static void free_sock(struct unix_sock *u, bool settled) {
         safe_close(u->fd);
         safe_close(u->node);
         safe_close(u->ghost);
-        while (u->first) {
-                struct unix_packet *p = u->first;
-
-                u->first = p->next;
-                image_message_freep(&p->msg);
-                free(p->data);
-                free(p);
-        }
+        unix_packets_free(u->first);
+        if (!u->stand_in)
+                unix_waiting_free(u);
 }
 
 void unix_free(struct restore_files *files) {

@@ -169,7 +169,7 @@ static void judge_client(const struct judge *j, const struct unix_dumped *s, con
                 judge_outside(j, s, diag, listener);
                 return;
         }
-        if (!s->msg)
+        if (!s->msg || s->msg->cred) /* known already */
                 return;
         if (!listener) {
                 s->msg->has_closed = s->msg->closed = true;
@@ -187,12 +187,18 @@ static void judge_client(const struct judge *j, const struct unix_dumped *s, con
         s->msg->cred = cred;
 }
 
-/* What a client sends before it is accepted lies in a socket that nobody has a descriptor of. */
+/* What a client sends before it is accepted lies in a socket that nobody has a descriptor of. Look takes it on trust. */
+static bool is_readable(const struct judge *j, const struct unix_dumped *s) {
+        return s->msg ? s->early != NULL : unix_waiting_seen(j->d);
+}
+
 static void judge_waiting(const struct judge *j, const struct unix_dumped *s, const struct unix_diag *diag,
                           uint32_t ino) {
         const struct unix_diag *client = unix_diag_find(j->table, ino);
         const char *holder = ino != 0 && !find(j, ino) ? holder_of(j, s, ino) : NULL;
 
+        if (ino == 0 && is_readable(j, s))
+                return;
         if (ino == 0)
                 blocker_add(
                         j->b, "Try again when the program has accepted it",
@@ -204,7 +210,7 @@ static void judge_waiting(const struct judge *j, const struct unix_dumped *s, co
                         j->b, "Try again when the program has accepted it",
                         "%s is %s, in which a client%s, outside of the tree, waits to be accepted (inode %u)",
                         s->name, describe(j, diag), holder, ino);
-        else if (client && client->wqueue > 0)
+        else if (client && client->wqueue > 0 && !is_readable(j, s))
                 blocker_add(
                         j->b, "Try again when the program has accepted it",
                         "%s is %s, in which a client (inode %u) waits to be accepted that has sent something "

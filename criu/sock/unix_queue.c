@@ -105,8 +105,7 @@ static int dump_some(struct dump *d, struct image_file *image, const size_t *ind
         return r;
 }
 
-int unix_dump_queues(struct dump *d, struct ckpt_error *err) {
-        _cleanup_image_file_ struct image_file *image = NULL;
+int unix_dump_queues(struct dump *d, struct image_file **image, struct ckpt_error *err) {
         struct unix_dump *u = unix_dump(d);
         _cleanup_free_ size_t *index = NULL;
         int r = 0;
@@ -122,13 +121,13 @@ int unix_dump_queues(struct dump *d, struct ckpt_error *err) {
                                 index[n++] = at;
                 if (n == 0)
                         break;
-                if (!image) {
+                if (!*image) {
                         r = fault_point_error(FAULT_DUMP_WRITE_IMAGE, err);
                         if (r == 0)
-                                r = image_open_write(d->set, IMAGE_SK_QUEUES, 0, &image, err);
+                                r = image_open_write(d->set, IMAGE_SK_QUEUES, 0, image, err);
                 }
                 if (r == 0)
-                        r = dump_some(d, image, index, n, err);
+                        r = dump_some(d, *image, index, n, err);
         }
-        return r < 0 || !image ? r : image_close(TAKE_PTR(image), err);
+        return r;
 }

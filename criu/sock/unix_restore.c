@@ -379,17 +379,37 @@ static int connect_pair(struct restore *r, struct unix_state *s, struct unix_soc
         return rc < 0 ? rc : prepare(s, u, err);
 }
 
+/* Since Linux 6.16 accepted sockets have what the listener had when the client connected (SO_PASSCRED and its like). */
+static int set_inherited(struct unix_state *s, const struct unix_sock *listener, struct ckpt_error *err) {
+        struct sock_kind kind = { AF_UNIX, (int)listener->m->type, 0 };
+        struct sock_opts opts = { listener->m->opts, NULL, NULL };
+        char text[UNIX_TEXT_MAX];
+
+        if (listener->m->n_waiting == 0)
+                return 0;
+        describe(listener, text);
+        return sock_opts_restore(listener->fd, &kind, &opts, SOCK_WHEN_OPEN, 0, s->defaults, text, err);
+}
+
 static int connect_waiting(struct restore *r, struct unix_state *s, struct unix_sock *listener,
                            struct ckpt_error *err) {
-        int rc = 0;
+        int rc = set_inherited(s, listener, err);
 
         listener->listens = false; /* not with so much room */
         for (size_t i = 0; rc == 0 && i < listener->m->n_waiting; i++) {
                 struct unix_sock *client = unix_by_ino(s, listener->m->waiting[i]);
+                struct unix_early_client *e = &listener->early[i];
 
-                rc = listen_as(r, client->m->peer_cred, listener, BACKLOG_MOST, err);
+                if (e->gone) {
+                        e->fd = socket(AF_UNIX, (int)listener->m->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+                        if (e->fd < 0)
+                                return ckpt_error_errno(err, -errno, "cannot make a unix socket");
+                }
+                rc = listen_as(r, e->gone ? listener->m->peer_cred : client->m->peer_cred, listener,
+                               BACKLOG_MOST, err);
                 if (rc == 0)
-                        rc = connect_over(r, client->m->cred, client->fd, listener, i == 0, err);
+                        rc = connect_over(r, e->gone ? e->gone->cred : client->m->cred,
+                                          e->gone ? e->fd : client->fd, listener, i == 0, err);
         }
         return rc;
 }

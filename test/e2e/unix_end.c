@@ -23,6 +23,22 @@ static void say(int fd, const char *text) {
         CHECK(send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text), "send %s: %m", text);
 }
 
+/* With a descriptor. */
+static void say_with(int fd, const char *text, int given) {
+        char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(16))) = "";
+        struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
+        struct msghdr msg = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+        };
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &given, sizeof(given));
+        CHECK(sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)iov.iov_len, "send %s: %m", text);
+}
+
 static int make(int type, bool listens, bool connects) {
         int fd = SYS(socket(AF_UNIX, type, 0));
 
@@ -60,6 +76,12 @@ int main(int argc, char **argv) {
         if (strcmp(kind, "unaccepted") == 0) {
                 other = make(SOCK_STREAM, false, true);
                 say(other, "early");
+        } else if (strcmp(kind, "unaccepted-rights") == 0) {
+                other = make(SOCK_STREAM, false, true);
+                say_with(other, "early", fd);
+        } else if (strcmp(kind, "unaccepted-urgent") == 0) {
+                other = make(SOCK_STREAM, false, true);
+                CHECK(send(other, "early", 5, MSG_OOB) == 5, "send urgent: %m");
         } else if (strcmp(kind, "closed") == 0) {
                 close(make(SOCK_STREAM, false, true));
         } else if (strcmp(kind, "urgent") == 0) {
@@ -75,7 +97,9 @@ int main(int argc, char **argv) {
                 say(fd, "pong");
         } else if (strcmp(kind, "datagram-server") == 0) {
                 expect(fd, "ping");
-        } else if (strcmp(kind, "unaccepted") == 0) {
+        } else if (strcmp(kind, "unaccepted-urgent") == 0) {
+                expect(SYS(accept(fd, NULL, NULL)), "earl");
+        } else if (strncmp(kind, "unaccepted", 10) == 0) {
                 fd = SYS(accept(fd, NULL, NULL));
                 expect(fd, "early");
         } else if (strcmp(kind, "closed") == 0) {

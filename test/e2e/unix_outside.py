@@ -141,10 +141,21 @@ check(client.recv(16) == b'pong', 'no pong')
 finish(pid)
 os.unlink(path)
 
-# What nobody can read.
-for kind, pattern in (('unaccepted', 'sent something'), ('closed', 'closed its end'), ('urgent', 'urgent')):
+# What nobody can read; the first two only without BPF.
+pid, images = start('urgent', path)
+refused(pid, images, 'urgent')
+finish(pid)
+os.unlink(path)
+os.environ['CKPT_FAULT'] = 'kernel-bpf=fail'
+for kind, pattern in (('unaccepted', 'sent something'), ('closed', 'closed its end')):
     pid, images = start(kind, path)
     refused(pid, images, pattern)
+    finish(pid)
+    os.unlink(path)
+del os.environ['CKPT_FAULT']
+for kind in ('unaccepted-rights', 'unaccepted-urgent'):
+    pid, images = start(kind, path)
+    one_clear_line(sb.ckpt(*sb.dump_args(pid, images)), 'sent something already, which cannot be read')
     finish(pid)
     os.unlink(path)
 

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Clients that have sent something, or closed their end, before they were accepted. On restore those of the tree send it again; in the
+ * place of those that are gone ckpt connects, sends what they had sent, and closes its end.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "image/image.h"
+#include "log.h"
+#include "macro.h"
+#include "sock/inet.h"
+#include "sock/unix.h"
+#include "sock/unix_early.h"
+
+/* ---- dump ---- */
+
+bool unix_waiting_seen(struct dump *d) {
+        struct unix_dump *u = unix_dump(d);
+        struct peek *p;
+
+        pthread_mutex_lock(&dump_files(d)->lock);
+        p = dump_peek(d);
+        if (p && !u->early_tried) {
+                u->early_peek = calloc(1, sizeof(*u->early_peek));
+                ckpt_assert(u->early_peek);
+                u->early_seen = unix_early_prove(p, u->early_peek);
+        }
+        u->early_tried = true;
+        pthread_mutex_unlock(&dump_files(d)->lock);
+        return p && u->early_seen;
+}
+
+/* Those that have sent nothing and are there need nothing of this. */
+static bool is_needed(const struct unix_table *t, const struct unix_diag *diag) {
+        for (uint32_t i = 0; diag && i < diag->nr_waiting; i++) {
+                const struct unix_diag *client = unix_diag_find(t, diag->waiting[i]);
+
+                if (diag->waiting[i] == 0 || !client || client->wqueue > 0)
+                        return true;
+        }
+        return false;
+}
+
+static bool is_same(const struct unix_early_vec *clients, const struct unix_diag *diag) {
+        if (clients->n != diag->nr_waiting)
+                return false;
+        for (size_t i = 0; i < clients->n; i++)
+                if (clients->v[i].ino != diag->waiting[i])
+                        return false;
+        return true;
+}
+
+static struct unix_dumped *find_dumped(struct unix_dump *u, uint32_t ino) {
+        for (size_t i = 0; ino != 0 && i < u->all.n; i++)
+                if (u->all.v[i].ino == ino)
+                        return &u->all.v[i];
+        return NULL;
+}
+
+/* What is known of them better than before. */
+static void take_clients(struct dump *d, struct unix_dumped *s, const struct unix_early_vec *clients) {
+        struct arena *arena = &dump_files(d)->arena;
+        struct unix_dump *u = unix_dump(d);
+
+        s->early = arena_copy(arena, clients->v, clients->n * sizeof(*clients->v));
+        s->nr_early = clients->n;
+        s->msg->gone = arena_new_array(arena, Img__UnixClient *, clients->n);
+        for (size_t i = 0; i < clients->n; i++) {
+                const struct unix_early *e = &clients->v[i];
+                struct unix_dumped *client = find_dumped(u, e->ino);
+                Img__UnixClient *gone;
+
+                if (client)
+                        client->msg->cred = e->cred;
+                if (e->ino != 0)
+                        continue;
+                gone = arena_message(arena, Img__UnixClient, img__unix_client__init);
+                gone->cred = e->cred;
+                gone->has_name = e->name_len > 0;
+                gone->name.data = (uint8_t *)e->name;
+                gone->name.len = e->name_len;
+                s->msg->gone[s->msg->n_gone++] = gone;
+        }
+}
+
+void unix_waiting_read(struct dump *d) {
+        struct unix_dump *u = unix_dump(d);
+
+        for (size_t i = 0; i < u->all.n; i++) {
+                _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
+                struct unix_dumped *s = &u->all.v[i];
+                const struct unix_diag *diag = unix_diag_find(&u->table, s->ino);
+                _cleanup_close_ int fd = -EBADF;
+                int r;
+
+                if (s->msg->state != TCP_LISTEN || !is_needed(&u->table, diag) || !unix_waiting_seen(d))
+                        continue;
+                fd = dump_file_get(s->file);
+                r = unix_early_read(u->early_peek, fd, &dump_files(d)->arena, &clients);
+                if (r == 0 && is_same(&clients, diag))
+                        take_clients(d, s, &clients);
+                else
+                        log_debug("%s: its clients cannot be read: %s", s->name, strerror(-r));
+        }
+}
+
+static int write_message(struct image_file *image, const struct unix_dumped *s, size_t client,
+                         const struct unix_peeked *m, struct ckpt_error *err) {
+        Img__SkPacket packet = IMG__SK_PACKET__INIT;
+        Img__UnixCred cred = IMG__UNIX_CRED__INIT;
+        int r;
+
+        packet.id_for = s->ino;
+        packet.length = (uint32_t)m->len;
+        packet.has_early = true;
+        packet.early = (uint32_t)client + 1;
+        if (m->has_cred) {
+                cred.pid = m->cred.pid;
+                cred.uid = m->cred.uid;
+                cred.gid = m->cred.gid;
+                packet.cred = &cred;
+        }
+        r = image_write(image, &packet.base, err);
+        return r < 0 || m->len == 0 ? r : image_write_raw(image, m->data, m->len, err);
+}
+
+int unix_waiting_write(struct dump *d, struct image_file **image, struct ckpt_error *err) {
+        const struct unix_dump *u = unix_dump(d);
+        int r = 0;
+
+        for (size_t i = 0; i < u->all.n; i++)
+                for (size_t k = 0; k < u->all.v[i].nr_early; k++)
+                        for (const struct unix_peeked *m = u->all.v[i].early[k].first; m; m = m->next) {
+                                if (!*image)
+                                        r = image_open_write(d->set, IMAGE_SK_QUEUES, 0, image, err);
+                                if (r == 0)
+                                        r = write_message(*image, &u->all.v[i], k, m, err);
+                                if (r < 0)
+                                        return r;
+                        }
+        return 0;
+}
+
+/* ---- restore ---- */
+
+const char *unix_waiting_check(const Img__UnixSk *m) {
+        size_t zeros = 0;
+
+        for (size_t i = 0; i < m->n_waiting; i++)
+                zeros += m->waiting[i] == 0;
+        if (zeros != m->n_gone)
+                return "has clients of which nothing is known";
+        for (size_t i = 0; i < m->n_gone; i++)
+                if ((m->gone[i]->has_name && !unix_name_is_valid(&m->gone[i]->name)) ||
+                    (m->gone[i]->cred && m->gone[i]->cred->pid < 0))
+                        return "has an impossible client";
+        return NULL;
+}
+
+int unix_waiting_load(struct unix_sock *u) {
+        size_t gone = 0;
+
+        if (u->m->n_waiting == 0)
+                return 0;
+        u->early = calloc(u->m->n_waiting, sizeof(*u->early));
+        if (!u->early)
+                return -ENOMEM;
+        for (size_t i = 0; i < u->m->n_waiting; i++)
+                u->early[i] = (struct unix_early_client){ .fd = -EBADF,
+                                                          .gone = u->m->waiting[i] == 0 ? u->m->gone[gone++]
+                                                                                        : NULL };
+        return 0;
+}
+
+static int have_room(int fd, size_t bytes) {
+        int room = (int)MIN(4 * bytes + 65536, (size_t)INT32_MAX / 2);
+
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+                return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        return 0;
+}
+
+int unix_waiting_fill(struct restore *r, struct unix_state *s, struct unix_sock *u, struct ckpt_error *err) {
+        char text[UNIX_TEXT_MAX];
+        int rc = 0;
+
+        unix_describe(u->m->type, u->m->name.data, u->m->name.len, text);
+        for (size_t i = 0; u->early && rc == 0 && i < u->m->n_waiting; i++) {
+                struct unix_early_client *e = &u->early[i];
+                int from = e->gone ? e->fd : unix_fd(unix_by_ino(s, u->m->waiting[i]));
+
+                if (e->first)
+                        (void)have_room(from, e->bytes);
+                for (const struct unix_packet *p = e->first; rc == 0 && p; p = p->next)
+                        rc = unix_send_packet(r, from, p, text, err);
+        }
+        return rc;
+}
+
+int unix_waiting_end(struct unix_state *s, struct unix_sock *u, struct ckpt_error *err) {
+        int r = 0;
+
+        for (size_t i = 0; u->early && r == 0 && i < u->m->n_waiting; i++) {
+                struct unix_early_client *e = &u->early[i];
+
+                if (e->gone && e->gone->has_name)
+                        r = unix_bind_stranger(s, e->fd, &e->gone->name, err);
+                e->fd = safe_close(e->fd);
+        }
+        return r;
+}
+
+void unix_packets_free(struct unix_packet *first) {
+        while (first) {
+                struct unix_packet *p = first;
+
+                first = p->next;
+                image_message_freep(&p->msg);
+                free(p->data);
+                free(p);
+        }
+}
+
+void unix_waiting_free(struct unix_sock *u) {
+        for (size_t i = 0; u->early && i < u->m->n_waiting; i++) {
+                safe_close(u->early[i].fd);
+                unix_packets_free(u->early[i].first);
+        }
+        free(u->early);
+        u->early = NULL;
+}
