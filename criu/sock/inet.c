@@ -25,7 +25,7 @@
 #include "sock/restore.h"
 #include "sock/urgent.h"
 
-enum { CORK_WAIT_MS = 50 };
+enum { CORK_WAIT_MS = 50, AO_INFO_SIZE = 48 /* struct tcp_ao_info_opt of Linux 6.7 */ };
 
 static bool is_known(int domain, int type, int protocol) {
         if (domain != AF_INET && domain != AF_INET6)
@@ -123,6 +123,22 @@ static int look_at_state(struct dump *d, int fd) {
         return state;
 }
 
+/* Authentication by keys (RFC 5925, Linux 6.7). Most kernels have none, and then they need not be asked again. */
+static bool has_ao(struct dump *d, int fd) {
+        uint64_t info[16] = { 0 };
+        socklen_t len = AO_INFO_SIZE;
+        struct dump_socks *s = dump_socks(d);
+
+        if (__atomic_load_n(&s->no_ao, __ATOMIC_RELAXED) || sock_option(fd, SO_TYPE) != SOCK_STREAM ||
+            sock_option(fd, SO_PROTOCOL) != IPPROTO_TCP)
+                return false;
+        if (getsockopt(fd, IPPROTO_TCP, TCP_AO_INFO, info, &len) == 0)
+                return true;
+        if (errno == ENOPROTOOPT)
+                __atomic_store_n(&s->no_ao, true, __ATOMIC_RELAXED);
+        return false;
+}
+
 /* Not raw sockets and MPTCP: there are few. `ckpt check` looks closer. */
 static bool inet_clear(struct dump *d, int fd) {
         int type = sock_option(fd, SO_TYPE), protocol = sock_option(fd, SO_PROTOCOL);
@@ -130,7 +146,8 @@ static bool inet_clear(struct dump *d, int fd) {
         if (d->checking || reuseport_is_set(fd) || !is_known(sock_option(fd, SO_DOMAIN), type, protocol) ||
             type == SOCK_RAW || protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
                 return false;
-        return type != SOCK_STREAM || tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd), false);
+        return type != SOCK_STREAM ||
+               (tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd), false) && !has_ao(d, fd));
 }
 
 static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
@@ -142,10 +159,11 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         bool refused = state >= 0 && tcp_is_connection((unsigned int)state) && !opts->tcp_established &&
                        !opts->tcp_close;
         bool urgent = !opts->tcp_close && events_of(fd) & POLLPRI && !urgent_is_readable();
+        bool ao = !opts->tcp_close && has_ao(p->task->dump, fd);
 
         if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0)
                 ulp[0] = 0;
-        if ((!refused && !urgent && !ulp[0]) || read_identity(fd, &p->task->arena, &isk) < 0)
+        if ((!refused && !urgent && !ao && !ulp[0]) || read_identity(fd, &p->task->arena, &isk) < 0)
                 return;
         inet_describe(&isk, text);
         if (refused)
@@ -157,6 +175,10 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                 blocker_add(b, "Have the program do without it",
                             "%s is %s, in which the kernel speaks the protocol %s", fd_probe_name(p), text,
                             ulp);
+        if (ao)
+                blocker_add(b, "Have the program do without them",
+                            "%s is %s, with keys of TCP-AO, which cannot be carried over", fd_probe_name(p),
+                            text);
         if (urgent)
                 blocker_add(
                         b, "Try again when the program has read it",
@@ -420,7 +442,7 @@ static void *inet_ask(struct dump *d, int fd, struct arena *arena, bool *ret_kee
         if ((!take_identity(diag, arena, isk) && read_identity(fd, arena, isk) < 0) ||
             !is_known((int)isk->family, (int)isk->type, (int)isk->proto) || isk->proto != IPPROTO_TCP ||
             !tcp_is_clear(d->opts, fd, (int)isk->state, events, sock_diag_tells(diag, SOCK_TOLD_NO_ULP)) ||
-            read_more(d, fd, events, diag, &owner, arena, isk, "a socket", &err) < 0)
+            has_ao(d, fd) || read_more(d, fd, events, diag, &owner, arena, isk, "a socket", &err) < 0)
                 return NULL;
         *ret_keep = inet_is_connection(isk) || isk->state == TCP_LISTEN || isk->opts->so_reuseport;
         return isk;

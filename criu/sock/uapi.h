@@ -76,6 +76,9 @@
 #ifndef TCP_TX_DELAY
 #define TCP_TX_DELAY 37
 #endif
+#ifndef TCP_AO_INFO
+#define TCP_AO_INFO 40 /* 6.7 */
+#endif
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44 /* 6.15 */
 #endif
