@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -20,6 +21,7 @@
 
 #include <cmocka.h>
 
+#include "macro.h"
 #include "sock/inet.h"
 #include "sock/lock_backend.h"
 #include "sock/raw.h"
@@ -406,6 +408,91 @@ static void test_opts_check(void **state) {
         assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
 }
 
+static void test_reuseport_check(void **state) {
+        Img__SkReuseport g = IMG__SK_REUSEPORT__INIT;
+        Img__InetSk m = IMG__INET_SK__INIT;
+        uint64_t program[2] = { 6 };
+
+        (void)state;
+        m.type = SOCK_DGRAM;
+        m.state = TCP_CLOSE;
+        assert_null(reuseport_check(&m));
+        m.reuseport = &g;
+        g.group = 1;
+        assert_non_null(reuseport_check(&m)); /* the first has the program */
+        g.program = program;
+        g.n_program = 1;
+        assert_null(reuseport_check(&m));
+        g.place = 1;
+        assert_non_null(reuseport_check(&m)); /* ... and no other */
+        g.n_program = 0;
+        assert_null(reuseport_check(&m));
+        g.place = 65536;
+        assert_non_null(reuseport_check(&m));
+        g.place = 0;
+        g.n_program = BPF_MAXINSNS + 1;
+        assert_non_null(reuseport_check(&m));
+        g.n_program = 1;
+        m.type = SOCK_STREAM;
+        m.state = TCP_ESTABLISHED;
+        assert_non_null(reuseport_check(&m));
+}
+
+/* A place that two have, or nobody. */
+static void test_reuseport_load(void **state) {
+        static const uint32_t places[][4] = {
+                { 1, 0, 1, 1 }, { 1, 1, 1, 2 }, { 1, 0, 2, 1 }, { 1, 0, 1, 0 }
+        };
+        Img__SkReuseport g[2] = { IMG__SK_REUSEPORT__INIT, IMG__SK_REUSEPORT__INIT };
+        Img__InetSk m[2] = { IMG__INET_SK__INIT, IMG__INET_SK__INIT };
+        struct inet_file files[2] = { { .isk = &m[0] }, { .isk = &m[1] } };
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                struct ckpt_error err = CKPT_ERROR_INIT;
+                struct inet_state s = { .v = files, .n = 2 };
+
+                for (size_t k = 0; k < 2; k++) {
+                        g[k].group = places[i][2 * k];
+                        g[k].place = places[i][2 * k + 1];
+                        m[k].reuseport = &g[k];
+                }
+                assert_int_equal(reuseport_load(&s, &err), i == 0 ? 0 : -EBADMSG);
+                ckpt_error_clear(&err);
+                inet_file_ref_vec_done(&s.grouped);
+        }
+}
+
+static void test_pending_error_check(void **state) {
+        Img__InetSk m = IMG__INET_SK__INIT;
+        uint32_t here = inet_addr("127.0.0.1");
+
+        (void)state;
+        m.family = AF_INET;
+        m.n_src_addr = 1;
+        m.src_addr = &here;
+        m.type = SOCK_DGRAM;
+        m.state = TCP_ESTABLISHED;
+        assert_null(pending_error_check(&m));
+        m.has_error = true;
+        assert_non_null(pending_error_check(&m));
+        m.error = ECONNREFUSED;
+        assert_null(pending_error_check(&m));
+        m.state = TCP_CLOSE; /* nobody tells a socket that is not connected */
+        assert_non_null(pending_error_check(&m));
+        m.type = SOCK_STREAM;
+        assert_non_null(pending_error_check(&m));
+        m.connecting = true;
+        assert_null(pending_error_check(&m));
+        m.error = ETIMEDOUT;
+        assert_non_null(pending_error_check(&m));
+        m.connecting = false;
+        m.error = EPIPE;
+        assert_null(pending_error_check(&m));
+        m.state = TCP_ESTABLISHED;
+        assert_non_null(pending_error_check(&m));
+}
+
 static void test_datagrams_check(void **state) {
         Img__SkDatagram d = IMG__SK_DATAGRAM__INIT, *list[] = { &d };
         Img__InetSk m = IMG__INET_SK__INIT;
@@ -550,6 +637,7 @@ int main(void) {
                 cmocka_unit_test(test_legacy_leave), cmocka_unit_test(test_stream_check),
                 cmocka_unit_test(test_match_peer),   cmocka_unit_test(test_opts_check),
                 cmocka_unit_test(test_raw_list),     cmocka_unit_test(test_datagrams_check),
+                cmocka_unit_test(test_reuseport_check), cmocka_unit_test(test_reuseport_load), cmocka_unit_test(test_pending_error_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

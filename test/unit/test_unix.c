@@ -197,7 +197,8 @@ static Img__SkOpts opts;
 static Img__Fown fown;
 static Img__SkPacket packet;
 static Img__Scm scm, *scms[2] = { &scm, &scm };
-static uint32_t rights[300], waiting[2];
+static uint32_t rights[300], waiting[2], nobody[1]; /* of whom one waits, and has closed */
+static Img__UnixClient gone, *gone_list[2] = { &gone, &gone };
 static Img__UnixCred cred;
 static const char *bytes;
 
@@ -212,6 +213,7 @@ static int setup(void **state) {
         img__sk_opts__init(&opts);
         img__fown__init(&fown);
         img__unix_cred__init(&cred);
+        img__unix_client__init(&gone);
         for (uint32_t i = 0; i < NR; i++) {
                 img__unix_sk__init(&socks[i]);
                 socks[i].id = i + 1;
@@ -325,6 +327,7 @@ static void spoil_same_ino(void) {
 static void spoil_waiting(void) {
         socks[2].n_waiting = 1;
         socks[2].waiting = waiting;
+        waiting[0] = 101;
 }
 static void spoil_two_peers(void) {
         socks[0].has_outside = true;
@@ -393,15 +396,109 @@ static void spoil_two_binders(void) {
         packet.id_for = 102;
 }
 
+static void make_listener(void) {
+        name(&socks[2], "\0test of clients", 16);
+        socks[2].type = SOCK_STREAM;
+        socks[2].state = TCP_LISTEN;
+        socks[2].n_waiting = 1;
+        socks[2].waiting = nobody;
+}
+static void spoil_gone_few(void) {
+        make_listener();
+}
+static void spoil_gone_many(void) {
+        make_listener();
+        socks[2].n_gone = 2;
+        socks[2].gone = gone_list;
+}
+static void spoil_gone_name(void) {
+        make_listener();
+        socks[2].n_gone = 1;
+        socks[2].gone = gone_list;
+        gone.has_name = true;
+        gone.name.data = (uint8_t *)"/a";
+        gone.name.len = 2;
+}
+static void spoil_gone_cred(void) {
+        make_listener();
+        socks[2].n_gone = 1;
+        socks[2].gone = gone_list;
+        gone.has_name = false;
+        gone.cred = &cred;
+        cred.pid = -1;
+}
+static void spoil_early_none(void) {
+        packet.has_early = true;
+        packet.early = 1;
+}
+static void early_packet(uint32_t client) {
+        make_listener();
+        socks[2].n_gone = 1;
+        socks[2].gone = gone_list;
+        gone = (Img__UnixClient)IMG__UNIX_CLIENT__INIT;
+        packet.id_for = 103;
+        packet.has_early = true;
+        packet.early = client;
+}
+static void spoil_early_zero(void) {
+        early_packet(0);
+}
+static void spoil_early_beyond(void) {
+        early_packet(2);
+}
+static void spoil_early_rights(void) {
+        early_packet(1);
+        packet.n_scm = 1;
+        packet.scm = scms;
+        scm.n_rights = 1;
+        rights[0] = 1;
+}
+static void spoil_early_missing(void) {
+        early_packet(1);
+        packet.has_early = false; /* a listener has no queue of its own */
+}
+
 static void (*const spoilers[])(void) = {
-        spoil_type,        spoil_state,        spoil_listen,        spoil_nameless_listener,
-        spoil_name_long,   spoil_name_nul,     spoil_name_end,      spoil_name_empty,
-        spoil_dir,         spoil_no_dir,       spoil_root,          spoil_backlog,
-        spoil_peer,        spoil_peer_own,     spoil_peer_type,     spoil_same_ino,
-        spoil_waiting,     spoil_two_peers,    spoil_packet_for,    spoil_packet_length,
-        spoil_packet_huge, spoil_packet_empty, spoil_packet_lonely, spoil_scm_type,
-        spoil_scm_two,     spoil_rights,       spoil_rights_many,   spoil_cred,
-        spoil_peer_cred,   spoil_sender,       spoil_two_binders,
+        spoil_gone_few,
+        spoil_gone_many,
+        spoil_gone_name,
+        spoil_gone_cred,
+        spoil_early_none,
+        spoil_early_zero,
+        spoil_early_beyond,
+        spoil_early_rights,
+        spoil_early_missing,
+        spoil_type,
+        spoil_state,
+        spoil_listen,
+        spoil_nameless_listener,
+        spoil_name_long,
+        spoil_name_nul,
+        spoil_name_end,
+        spoil_name_empty,
+        spoil_dir,
+        spoil_no_dir,
+        spoil_root,
+        spoil_backlog,
+        spoil_peer,
+        spoil_peer_own,
+        spoil_peer_type,
+        spoil_same_ino,
+        spoil_waiting,
+        spoil_two_peers,
+        spoil_packet_for,
+        spoil_packet_length,
+        spoil_packet_huge,
+        spoil_packet_empty,
+        spoil_packet_lonely,
+        spoil_scm_type,
+        spoil_scm_two,
+        spoil_rights,
+        spoil_rights_many,
+        spoil_cred,
+        spoil_peer_cred,
+        spoil_sender,
+        spoil_two_binders,
 };
 
 static void test_hostile(void **state) {
@@ -417,6 +514,15 @@ static void test_hostile(void **state) {
                 if (r != -EBADMSG)
                         fail_msg("case %zu: %d %s", i, r, ckpt_error_message(&fx.err));
         }
+}
+
+/* The same, but right: of a client that is gone. */
+static void test_early(void **state) {
+        teardown(state);
+        setup(state);
+        early_packet(1);
+        if (load_set() != 0)
+                fail_msg("%s", ckpt_error_message(&fx.err));
 }
 
 /* What waits in it counts as one more that needs the file. */
@@ -440,6 +546,7 @@ int main(void) {
                 cmocka_unit_test(test_peek_dies),
                 cmocka_unit_test_setup_teardown(test_in_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_early, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
         };
 
