@@ -630,14 +630,23 @@ static void test_diag_options(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_igmp),         cmocka_unit_test(test_igmp_hostile),
-                cmocka_unit_test(test_diag_parse),   cmocka_unit_test(test_diag_info),
-                cmocka_unit_test(test_diag_options), cmocka_unit_test(test_diag_query),
-                cmocka_unit_test(test_lock_names),   cmocka_unit_test(test_lock),
-                cmocka_unit_test(test_legacy_leave), cmocka_unit_test(test_stream_check),
-                cmocka_unit_test(test_match_peer),   cmocka_unit_test(test_opts_check),
-                cmocka_unit_test(test_raw_list),     cmocka_unit_test(test_datagrams_check),
-                cmocka_unit_test(test_reuseport_check), cmocka_unit_test(test_reuseport_load), cmocka_unit_test(test_pending_error_check),
+                cmocka_unit_test(test_igmp),
+                cmocka_unit_test(test_igmp_hostile),
+                cmocka_unit_test(test_diag_parse),
+                cmocka_unit_test(test_diag_info),
+                cmocka_unit_test(test_diag_options),
+                cmocka_unit_test(test_diag_query),
+                cmocka_unit_test(test_lock_names),
+                cmocka_unit_test(test_lock),
+                cmocka_unit_test(test_legacy_leave),
+                cmocka_unit_test(test_stream_check),
+                cmocka_unit_test(test_match_peer),
+                cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_raw_list),
+                cmocka_unit_test(test_datagrams_check),
+                cmocka_unit_test(test_reuseport_check),
+                cmocka_unit_test(test_reuseport_load),
+                cmocka_unit_test(test_pending_error_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
