@@ -14,7 +14,16 @@
 #define COUNTER_MAX (UINT64_MAX - 1)
 
 static void eventfd_look(struct fd_probe *p, struct blockers *b) {
-        if (anon_look(p, PROC_FDINFO_EVENTFD, b) && p->info.eventfd.count > COUNTER_MAX)
+        pid_t outside;
+
+        if (!anon_look(p, PROC_FDINFO_EVENTFD, b))
+                return;
+        outside = eventfd_foreign_holder(p);
+        if (outside > 0)
+                blocker_add(b, "Include that process in the tree, or end it",
+                            "%s is an eventfd that pid %d, outside of the tree, has open as well",
+                            fd_probe_name(p), outside);
+        if (p->info.eventfd.count > COUNTER_MAX)
                 blocker_add(b, "Have the program read it",
                             "%s is an eventfd that has overflowed, which nothing can "
                             "bring about again",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who outside of the tree has its pipes and unix sockets open, or its memfds open or mapped. Looked for once for each
+ * Who outside of the tree has its pipes, unix sockets and eventfds open, or its memfds open or mapped. Looked for once for each
  * kind, in /proc, and only if the tree has any.
  */
 #include <dirent.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "fd/anon.h"
 #include "fd/memfd.h"
 #include "fd/pipe.h"
 #include "macro.h"
@@ -21,8 +22,9 @@
 enum what { PIPES, FIFOS, MEMFDS };
 
 /* In the place of a device: what has no name. */
-#define DEV_PIPE   0
-#define DEV_SOCKET UINT64_MAX
+#define DEV_PIPE    0
+#define DEV_SOCKET  UINT64_MAX
+#define DEV_EVENTFD (UINT64_MAX - 1)
 
 static int compare_foreign(const void *a, const void *b) {
         const struct foreign_pipe *x = a, *y = b;
@@ -72,6 +74,9 @@ static void scan_fd(struct dump_files *files, int dir, const char *name, pid_t p
                 note(files, DEV_PIPE, ino, pid);
         else if (what == PIPES && sscanf(link, "socket:[%llu]", &ino) == 1)
                 note(files, DEV_SOCKET, ino, pid);
+        else if (what == PIPES && strcmp(link, "anon_inode:[eventfd]") == 0)
+                ckpt_assert(foreign_eventfd_vec_push(&files->eventfds,
+                                                     (struct foreign_eventfd){ pid, atoi(name) }) == 0);
         else if ((what == FIFOS ? link[0] == '/' : what == MEMFDS && is_memfd(link)) &&
                  statx(dir, name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0 &&
                  (what == MEMFDS || S_ISFIFO(st.stx_mode)))
@@ -158,6 +163,38 @@ static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what w
                 if (!dump_is_below(d, at->pid) && !is_own_helper(at->pid))
                         return at->pid;
         return 0;
+}
+
+/* All eventfds have the same inode. What they are in the kernel is known by a number that has to be read of each. */
+static void ask_eventfds(struct dump_files *files) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+
+        for (size_t i = 0; i < files->eventfds.n; i++) {
+                const struct foreign_eventfd *f = &files->eventfds.v[i];
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
+
+                if (proc_open(f->pid, &dir) == 0 && proc_fdinfo_read(&dir, f->fd, &buf, &info) == 0 &&
+                    info.kind == PROC_FDINFO_EVENTFD && info.eventfd.id >= 0)
+                        note(files, DEV_EVENTFD, (uint64_t)info.eventfd.id, f->pid);
+        }
+        if (files->eventfds.n > 0 && files->foreign.n > 0)
+                qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
+        foreign_eventfd_vec_done(&files->eventfds);
+}
+
+pid_t eventfd_foreign_holder(const struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
+
+        if (p->info.eventfd.id < 0)
+                return 0;
+        if (!files->pipes_known) {
+                scan(p->task->dump, PIPES);
+                files->pipes_known = true;
+        }
+        ask_eventfds(files);
+        return find_holder(p->task->dump, DEV_EVENTFD, (uint64_t)p->info.eventfd.id, PIPES,
+                           &files->pipes_known);
 }
 
 pid_t pipe_foreign_holder(const struct fd_probe *p) {

@@ -109,6 +109,13 @@ struct foreign_pipe {
 };
 DEFINE_VEC(foreign_pipe_vec, struct foreign_pipe);
 
+/* An eventfd of somebody outside of the tree. */
+struct foreign_eventfd {
+        pid_t pid;
+        int fd;
+};
+DEFINE_VEC(foreign_eventfd_vec, struct foreign_eventfd);
+
 DEFINE_VEC(table_vec, struct dump_fds *);
 
 enum { FILE_BUCKETS = 4096 };
@@ -126,16 +133,17 @@ struct dump_files {
         struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
         bool pipes_known, fifos_known, memfds_known;
-        struct foreign_pipe_vec foreign; /* sorted */
-        struct same_fds *same;           /* same.h; in the arena; NULL: none yet */
-        struct irmap *irmap;             /* paths of watched inodes; in the arena */
-        struct dump_ghosts *ghosts;      /* deleted files; in the arena */
-        struct dump_links *links;        /* those that have other links; in the arena */
-        struct dump_memfds *memfds;      /* in the arena */
-        struct proc_dir *own;            /* ckpt's own, for what came out of queues; NULL: not needed yet */
-        struct copy_reader *readers;     /* that nobody uses just now (copy.h) */
-        pid_t getting_from;              /* the thread of the last dump_file_get(), 0: none ... */
-        int getting_by;                  /* ... and a pidfd of it */
+        struct foreign_pipe_vec foreign;     /* sorted */
+        struct foreign_eventfd_vec eventfds; /* seen with the pipes, and not asked yet which they are */
+        struct same_fds *same;               /* same.h; in the arena; NULL: none yet */
+        struct irmap *irmap;                 /* paths of watched inodes; in the arena */
+        struct dump_ghosts *ghosts;          /* deleted files; in the arena */
+        struct dump_links *links;            /* those that have other links; in the arena */
+        struct dump_memfds *memfds;          /* in the arena */
+        struct proc_dir *own;        /* ckpt's own, for what came out of queues; NULL: not needed yet */
+        struct copy_reader *readers; /* that nobody uses just now (copy.h) */
+        pid_t getting_from;          /* the thread of the last dump_file_get(), 0: none ... */
+        int getting_by;              /* ... and a pidfd of it */
 };
 
 struct dump_fd {
