@@ -40,16 +40,26 @@ static void test_same(void **state) {
                 const char *path;
                 bool near;
         } rows[] = {
-                { "/proc/self/maps", false },  { "/proc/self/smaps", true },
-                { "/proc/self/status", true }, { "/proc/self/not-there", true },
-                { "/proc/self/maps", true },   { "/proc/maps", false }, /* as long as it is, but elsewhere */
-                { "/proc/stat", true },        { "/proc/self/", false },
-                { "/proc/self/", false },      { "/proc/self/.", false },
-                { "/proc/self/..", true },     { "/", false },
-                { "/", false },                { "/proc", false },
-                { "/dev", false },             { "/not-there/a", false },
-                { "/not-there/b", false },     { "/not-there/c", false },
-                { "/proc/stat/a", false },     { "/proc/stat/b", false }, /* not a directory */
+                { "/proc/self/maps", false },
+                { "/proc/self/smaps", true },
+                { "/proc/self/status", true },
+                { "/proc/self/not-there", true },
+                { "/proc/self/maps", true },
+                { "/proc/maps", false }, /* as long as it is, but elsewhere */
+                { "/proc/stat", true },
+                { "/proc/self/", false },
+                { "/proc/self/", false },
+                { "/proc/self/.", false },
+                { "/proc/self/..", true },
+                { "/", false },
+                { "/", false },
+                { "/proc", false },
+                { "/dev", false },
+                { "/not-there/a", false },
+                { "/not-there/b", false },
+                { "/not-there/c", false },
+                { "/proc/stat/a", false },
+                { "/proc/stat/b", false }, /* not a directory */
         };
 
         (void)state;
