@@ -53,7 +53,7 @@ int main(int argc, char **argv) {
 
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
-                CHECK(poll(&p, 1, 10000) == 1, "the child was not woken");
+                CHECK(poll(&p, 1, 30000) == 1, "the child was not woken");
                 check_count(shared, 41, "shared, in the child");
                 gate_open(&done, 1);
                 _exit(7);

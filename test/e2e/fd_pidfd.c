@@ -102,7 +102,7 @@ int main(int argc, char **argv) {
                 CHECK(inode_of(gone) != inode_of(other), "the same process now");
         }
         gate_open(&go, 1);
-        CHECK(poll(&(struct pollfd){ child, POLLIN, 0 }, 1, 5000) == 1, "the child's end is not seen");
+        CHECK(poll(&(struct pollfd){ child, POLLIN, 0 }, 1, 30000) == 1, "the child's end is not seen");
         {
                 siginfo_t si = { 0 };
 

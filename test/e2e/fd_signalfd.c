@@ -58,7 +58,7 @@ int main(int argc, char **argv) {
                 gate_open(&ready, 1);
                 gate_pass(&go, 1);
                 CHECK(next(both, NULL) == -EAGAIN, "the child sees a signal of its parent");
-                CHECK(kill(getpid(), SIGUSR2) == 0 && poll(&p, 1, 5000) == 1 && next(both, NULL) == SIGUSR2,
+                CHECK(kill(getpid(), SIGUSR2) == 0 && poll(&p, 1, 30000) == 1 && next(both, NULL) == SIGUSR2,
                       "child");
                 _exit(5);
         }

@@ -95,7 +95,7 @@ static uint16_t next_type(int fd) {
         struct pollfd p = { .fd = fd, .events = POLLIN };
         ssize_t n;
 
-        CHECK(poll(&p, 1, 10000) == 1, "nothing comes");
+        CHECK(poll(&p, 1, 30000) == 1, "nothing comes");
         n = recv(fd, &m, sizeof(m), 0);
         CHECK(n >= (ssize_t)sizeof(m.head), "recv gave %zd: %m", n);
         return m.head.nlmsg_type;

@@ -173,12 +173,12 @@ static void check_rings(const struct sockets *s) {
         struct pollfd p = { .fd = s->ring, .events = POLLIN };
 
         CHECK(map != MAP_FAILED && map3 != MAP_FAILED, "mmap: %m");
-        CHECK(poll(&p, 1, 5000) == 1, "nothing in the ring");
+        CHECK(poll(&p, 1, 30000) == 1, "nothing in the ring");
         CHECK(head->tp_status & TP_STATUS_USER &&
                       strcmp((char *)head + head->tp_mac + 14, "w nor this") == 0,
               "status %#x", head->tp_status);
         p.fd = s->ring3;
-        CHECK(poll(&p, 1, 5000) == 1, "no block");
+        CHECK(poll(&p, 1, 30000) == 1, "no block");
         CHECK_EQ(block->offset_to_priv + 16, block->hdr.bh1.offset_to_first_pkt);
 }
 

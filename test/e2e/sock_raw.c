@@ -92,7 +92,7 @@ static void set_up(struct sockets *s) {
 static ssize_t next(int fd, void *buf, size_t size) {
         struct pollfd p = { .fd = fd, .events = POLLIN };
 
-        CHECK(poll(&p, 1, 5000) == 1, "nothing comes");
+        CHECK(poll(&p, 1, 30000) == 1, "nothing comes");
         return SYS(recv(fd, buf, size, 0));
 }
 

@@ -35,7 +35,7 @@ static void say(int i, const char *text, int flags) {
 static void await(int fd, short events) {
         struct pollfd p = { .fd = fd, .events = events };
 
-        CHECK(poll(&p, 1, 5000) == 1, "nothing comes");
+        CHECK(poll(&p, 1, 30000) == 1, "nothing comes");
 }
 
 static void await_bytes(int i, int n) {

@@ -30,7 +30,7 @@ import types
 from . import crit, procview, system
 
 CKPT_TIMEOUT = 120
-SETTLE = 5  # seconds in which what has to become so has to
+SETTLE = 30  # seconds in which what has to become so has to: an idle machine needs some milliseconds
 
 
 class Failure(Exception):

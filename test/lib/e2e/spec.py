@@ -7,6 +7,7 @@ import shlex
 
 LINE = re.compile(r'^\s*(?:/\*+|\*|#|//)?\s*e2e:\s*(.*?)\s*(?:\*/\s*)?$')
 HEAD_LINES = 60
+PATIENCE = 3  # times the time-out that a test asks for, which is meant for an idle machine
 
 
 class SpecError(Exception):
@@ -26,7 +27,7 @@ class Spec:
     flavours: list = dataclasses.field(default_factory=list)  # only these
     refused: str = None    # the dump must be refused with a message that matches
     rounds: int = 2
-    timeout: float = 60
+    timeout: float = 60 * PATIENCE
     save: str = 'ready'    # when the working directory is saved for the restore after -R: ready, frozen, none
     busy: bool = False     # never at rest: do not wait for that before looking at it
     serial: bool = False   # not beside other tests
@@ -70,7 +71,7 @@ def _apply(spec, text):
         elif key == 'rounds' and eq:
             spec.rounds = int(value)
         elif key == 'timeout' and eq:
-            spec.timeout = float(value)
+            spec.timeout = float(value) * PATIENCE
         elif key == 'save' and value in ('ready', 'frozen', 'none'):
             spec.save = value
         else:
