@@ -12,6 +12,7 @@
 #include "cli/action.h"
 #include "cli/interrupt.h"
 #include "cleanup.h"
+#include "dump/facts.h"
 #include "dump/stages.h"
 #include "dump/tracers.h"
 #include "fd/fd.h"
@@ -167,6 +168,7 @@ static void release(struct dump *d) {
         proc_ns_let_go(&d->held_ns);
         blockers_free(&d->blockers);
         free(d->self);
+        dump_facts_free(d);
         bpf_free(&d->bpf);
         peek_free(&d->peek);
         d->low_fd = safe_close(d->low_fd);

@@ -10,6 +10,7 @@
 
 #include "cleanup.h"
 #include "dump/blockers.h"
+#include "dump/facts.h"
 #include "dump/stages.h"
 #include "dump/tracers.h"
 #include "lib/clock.h"
@@ -395,6 +396,7 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                 return ckpt_error(err, -ESRCH, "pid %d is a zombie: it has exited and waits for its parent",
                                   d->tasks[0]->pid);
         note_states(d);
+        dump_facts_freeze(d);
         if (blockers_count(d->blockers) > 0) {
                 r = look_again(d, err);
                 if (r < 0)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "dump/facts.h"
 #include "dump/stages.h"
 #include "fd/fd.h"
 #include "lib/fault.h"
@@ -65,6 +66,14 @@ static unsigned int namespaces_of_threads(void) {
                 if (namespace_rows[i].per_thread)
                         which |= 1U << namespace_rows[i].ns;
         return which;
+}
+
+static void read_namespaces(struct dump_task *t, const struct process_fact *fact,
+                            const struct proc_ns_set *own, struct proc_ns_set *ret) {
+        if (fact && fact->same_namespaces)
+                *ret = *own;
+        else
+                proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, ret);
 }
 
 static void look_namespaces(struct dump_task *t, const struct proc_ns_set *own) {
@@ -205,7 +214,7 @@ static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct 
         task_facts_look(t);
         /* First of all what its threads do: from then on it is known whether anything can have changed. */
         task_look(t);
-        proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &t->ns);
+        read_namespaces(t, dump_fact_seen(t), own, &t->ns);
         look_namespaces(t, own);
         for (size_t i = 0; r == 0 && dump_tids(t)->n > 1 && i < t->tids.n; i += THREADS_PART)
                 if (!is_known_part(t, i))
@@ -228,6 +237,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         struct proc_ns_set own;
         int r, waited;
 
+        dump_facts_look(d);
         mem_look_init(d);
         fd_look_init(d);
         r = read_own_namespaces(d, &own, err);
@@ -255,9 +265,10 @@ int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
                 struct dump_task *t = d->tasks[i];
                 struct proc_ns_set now;
 
-                if (t->nr_threads == 0 || task_is_in_same_calls(t))
+                /* What was seen of it before may be older than its system call. */
+                if (t->nr_threads == 0 || (!d->process_facts && task_is_in_same_calls(t)))
                         continue;
-                proc_ns_read(dump_living(t), dump_living(t)->pid, PROC_NS_ALL, &now);
+                read_namespaces(t, t->fact, &own, &now);
                 if (memcmp(&now, &t->ns, sizeof(now)) == 0)
                         continue;
                 t->ns = now;

@@ -35,6 +35,8 @@
 
 struct dump;
 struct dump_task;
+struct dump_facts;   /* dump/facts.h */
+struct process_fact; /* kernel/process_facts.h */
 struct dump_mem;     /* mem/ */
 struct dump_fds;     /* fd/: one per descriptor table */
 struct dump_files;   /* fd/: all open files of the tree */
@@ -66,8 +68,11 @@ struct dump_task {
         struct proc_dir proc;
         struct proc_dir other; /* of another thread, if the leader was dead when it was looked at */
         struct proc_stat stat;
-        struct proc_ns_set ns; /* look stage */
-        char state;            /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
+        struct proc_ns_set ns;           /* look stage */
+        const struct process_fact *fact; /* frozen: dump/facts.h; NULL: nothing is known */
+        unsigned int
+                alone; /* frozen: bits of enum process_part, which no other process of the tree shares */
+        char state;    /* as proc_stat.state, before ckpt stopped it: Z zombie, T stopped, ... */
         struct dump_thread *threads; /* living ones; the leader first unless it has exited */
         size_t nr_threads;
         bool looked_at;          /* by the look stage */
@@ -118,8 +123,9 @@ struct dump {
         struct image_set *set;
         struct dump_task **tasks; /* parents before children; zombies included */
         size_t nr_tasks;
-        struct proc_ns_held *held_ns; /* those of ckpt, which are mostly also those of the tree */
-        ino_t time_ns;                /* of the root, when it was looked at */
+        struct proc_ns_held *held_ns;     /* those of ckpt, which are mostly also those of the tree */
+        ino_t time_ns;                    /* of the root, when it was looked at */
+        struct dump_facts *process_facts; /* NULL: too few processes */
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */
         struct dump_ipc *ipc;     /* by the look stage */

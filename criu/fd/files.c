@@ -277,6 +277,8 @@ int files_add_path(struct dump_task *t, const char *map_files, uint32_t open_fla
         bool exe = strcmp(map_files, "exe") == 0;
         uint32_t id = 0;
 
+        if (exe && same_place_known(t, SAME_EXE, ret_id))
+                return 0;
         r = fd_probe_stat(&p);
         if (r == 0 && exe && same_place_collected(&p, SAME_EXE, ret_id))
                 return 0;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "dump/facts.h"
 #include "macro.h"
 
 enum { MISSES_MAX = 4 };
@@ -87,6 +88,46 @@ static bool is_inode(const struct same_inode *known, const struct fd_probe *p) {
                (has_one_name(&p->st) || (p->link && strcmp(p->link, known->link) == 0));
 }
 
+_Static_assert((int)SAME_CWD == PROCESS_CWD && (int)SAME_ROOT == PROCESS_ROOT &&
+                       (int)SAME_EXE == PROCESS_EXE,
+               "one order of places");
+
+static void note_fact(struct same_inode *ret, const struct process_fact *fact, enum same_place place) {
+        if (fact)
+                memcpy(ret->fact, fact->place[place], sizeof(ret->fact));
+}
+
+static bool is_fact(const struct same_inode *known, const struct process_fact *fact, enum same_place place) {
+        return known->there && fact && memcmp(known->fact, fact->place[place], sizeof(known->fact)) == 0;
+}
+
+bool same_place_seen(const struct dump_task *t, enum same_place place) {
+        const struct process_fact *fact = dump_fact_seen(t);
+        struct dump_files *files = dump_files(t->dump);
+        bool known;
+
+        if (!fact)
+                return false;
+        pthread_mutex_lock(&files->lock);
+        known = files->same && is_fact(&files->same->places_looked[place], fact, place);
+        pthread_mutex_unlock(&files->lock);
+        return known;
+}
+
+bool same_place_known(const struct dump_task *t, enum same_place place, uint32_t *ret_id) {
+        struct dump_files *files = dump_files(t->dump);
+        bool known;
+
+        if (!t->fact)
+                return false;
+        pthread_mutex_lock(&files->lock);
+        known = files->same && is_fact(&files->same->places_collected[place], t->fact, place);
+        if (known)
+                *ret_id = files->same->places_collected[place].id;
+        pthread_mutex_unlock(&files->lock);
+        return known;
+}
+
 static void note_inode(struct dump_files *files, struct same_inode *ret, const struct fd_probe *p,
                        uint32_t id) {
         *ret = (struct same_inode){
@@ -105,6 +146,8 @@ bool same_place_looked(const struct fd_probe *p, enum same_place place) {
 
         pthread_mutex_lock(&files->lock);
         known = files->same && is_inode(&files->same->places_looked[place], p);
+        if (known)
+                note_fact(&files->same->places_looked[place], dump_fact_seen(p->task), place);
         pthread_mutex_unlock(&files->lock);
         return known;
 }
@@ -114,6 +157,7 @@ void same_note_place_looked(const struct fd_probe *p, enum same_place place) {
 
         pthread_mutex_lock(&files->lock);
         note_inode(files, &same_of(files)->places_looked[place], p, 0);
+        note_fact(&same_of(files)->places_looked[place], dump_fact_seen(p->task), place);
         pthread_mutex_unlock(&files->lock);
 }
 
@@ -136,5 +180,6 @@ void same_note_place_collected(const struct fd_probe *p, enum same_place place, 
 
         pthread_mutex_lock(&files->lock);
         note_inode(files, &same_of(files)->places_collected[place], p, id);
+        note_fact(&same_of(files)->places_collected[place], p->task->fact, place);
         pthread_mutex_unlock(&files->lock);
 }

@@ -23,6 +23,7 @@ struct same_inode {
         uint64_t dev, ino, mnt_id;
         const char *link;
         uint32_t id;
+        uint64_t fact[2]; /* as dump/facts.h knows it; 0: it does not */
         bool there;
 };
 
@@ -60,3 +61,7 @@ void same_note_place_looked(const struct fd_probe *p, enum same_place place);
 /* Frozen, of what has one name: its id in files.img. */
 bool same_place_collected(const struct fd_probe *p, enum same_place place, uint32_t *ret_id);
 void same_note_place_collected(const struct fd_probe *p, enum same_place place, uint32_t id);
+
+/* The same without asking for p->st, where it is known what processes have in common (dump/facts.h). */
+bool same_place_seen(const struct dump_task *t, enum same_place place);
+bool same_place_known(const struct dump_task *t, enum same_place place, uint32_t *ret_id);

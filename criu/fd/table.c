@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "dump/facts.h"
 #include "fd/prefetch.h"
 #include "fd/same.h"
 #include "images/fs.pb-c.h"
@@ -113,8 +114,8 @@ static void look_place(struct walk *w, enum same_place place) {
         _cleanup_fd_probe_ struct fd_probe p = place_probe(w, place);
         size_t before = blockers_count(w->blockers);
 
-        if (fd_probe_stat(&p) < 0 || same_place_looked(&p, place) || fd_probe_link(&p) < 0 ||
-            same_place_looked(&p, place))
+        if (same_place_seen(w->task, place) || fd_probe_stat(&p) < 0 || same_place_looked(&p, place) ||
+            fd_probe_link(&p) < 0 || same_place_looked(&p, place))
                 return;
         fd_kind_look(fd_kind_of(&p), &p, w->blockers);
         if (blockers_count(w->blockers) == before)
@@ -364,6 +365,8 @@ static int collect_directory(struct walk *w, enum same_place place, uint32_t *re
         _cleanup_fd_probe_ struct fd_probe p = place_probe(w, place);
         int r;
 
+        if (same_place_known(w->task, place, ret))
+                return 0;
         r = fd_probe_stat(&p);
         if (r == 0 && same_place_collected(&p, place, ret))
                 return 0;
@@ -411,13 +414,14 @@ static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         struct dump_task *t = w->task;
         struct dump_files *files = dump_files(t->dump);
         struct dump_fds *same_files = NULL, *same_fs = NULL, *same_vm = NULL;
-        int r;
+        int r = 0;
 
         pthread_mutex_lock(&files->lock);
-        r = table_add(&files->tables, w->fds, KCMP_FILES, &same_files);
-        if (r == 0)
+        if (!dump_fact_is_alone(t, PROCESS_FILES))
+                r = table_add(&files->tables, w->fds, KCMP_FILES, &same_files);
+        if (r == 0 && !dump_fact_is_alone(t, PROCESS_FS))
                 r = table_add(&files->fs, w->fds, KCMP_FS, &same_fs);
-        if (r == 0)
+        if (r == 0 && !dump_fact_is_alone(t, PROCESS_MEMORY))
                 r = table_add(&files->vm, w->fds, KCMP_VM, &same_vm);
         pthread_mutex_unlock(&files->lock);
         if (r < 0)

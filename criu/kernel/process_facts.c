@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "kernel/process_facts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "kernel/bpf.h"
+#include "macro.h"
+
+enum { LEVELS = 4 /* of pid namespaces in one another */ };
+
+/* What the program writes for each thread. */
+enum slot {
+        SLOT_TID, /* in the outermost pid namespace */
+        SLOT_PID,
+        SLOT_PART,
+        SLOT_PLACE = SLOT_PART + PROCESS_PARTS_MAX,
+        SLOT_EXE_INO = SLOT_PLACE + 2 * PROCESS_PLACES_MAX,
+        SLOT_NS, /* by enum proc_ns */
+        SLOT_LEVEL = SLOT_NS + PROC_NS_MAX,
+        SLOT_NUMBER,
+        SLOTS = SLOT_NUMBER + LEVELS,
+};
+
+struct record {
+        uint64_t word[SLOTS];
+};
+DEFINE_VEC(record_vec, struct record);
+
+struct process_facts {
+        const struct bpf *bpf;
+        int prog_fd;
+        uint64_t level; /* of the pid namespace of ckpt */
+        struct proc_ns_set own;
+};
+
+/* ---- the program ---- */
+
+enum { FRAME_RECORD = -(int)sizeof(struct record), PROGRAM_MAX = 160 };
+
+enum {
+        CTX = BPF_REG_1,
+        VALUE = BPF_REG_2,
+        OTHER = BPF_REG_3,
+        NUMBER = BPF_REG_4,
+        TASK = BPF_REG_6,
+        SEQ = BPF_REG_7,
+        FRAME = BPF_REG_10
+};
+
+struct program {
+        const struct bpf *bpf;
+        struct bpf_insn insn[PROGRAM_MAX];
+        size_t n;
+        bool failed; /* a member is missing */
+};
+
+static void add(struct program *p, struct bpf_insn insn) {
+        ckpt_assert(p->n < PROGRAM_MAX);
+        p->insn[p->n++] = insn;
+}
+
+/* to = the member of what `from` points to, of `size` bytes */
+static void add_load(struct program *p, int to, int from, const char *type, const char *path,
+                     unsigned int size) {
+        int16_t offset;
+
+        if (!bpf_member(p->bpf, type, path, size, &offset))
+                p->failed = true;
+        else
+                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), to, from, offset, 0));
+}
+
+static void add_store(struct program *p, unsigned int slot, int from) {
+        add(p, BPF_STORE64(FRAME, from, FRAME_RECORD + 8 * (int)slot));
+}
+
+/* Where one pointer after the other leads to, from the task. What is behind none is read as 0. */
+struct way {
+        unsigned int slot;
+        struct {
+                const char *type, *path;
+                unsigned int size;
+        } step[4];
+};
+
+static const struct way ways[] = {
+        { SLOT_TID, { { "task_struct", "pid", 4 } } },
+        { SLOT_PID, { { "task_struct", "tgid", 4 } } },
+        { SLOT_PART + PROCESS_MEMORY, { { "task_struct", "mm", 8 } } },
+        { SLOT_PART + PROCESS_FILES, { { "task_struct", "files", 8 } } },
+        { SLOT_PART + PROCESS_FS, { { "task_struct", "fs", 8 } } },
+        { SLOT_PLACE + 2 * PROCESS_CWD, { { "task_struct", "fs", 8 }, { "fs_struct", "pwd.mnt", 8 } } },
+        { SLOT_PLACE + 2 * PROCESS_CWD + 1,
+          { { "task_struct", "fs", 8 }, { "fs_struct", "pwd.dentry", 8 } } },
+        { SLOT_PLACE + 2 * PROCESS_ROOT, { { "task_struct", "fs", 8 }, { "fs_struct", "root.mnt", 8 } } },
+        { SLOT_PLACE + 2 * PROCESS_ROOT + 1,
+          { { "task_struct", "fs", 8 }, { "fs_struct", "root.dentry", 8 } } },
+        { SLOT_PLACE + 2 * PROCESS_EXE, { { "task_struct", "mm", 8 }, { "mm_struct", "exe_file", 8 } } },
+        { SLOT_PLACE + 2 * PROCESS_EXE + 1, { { "task_struct", "mm", 8 }, { "mm_struct", "exe_file", 8 } } },
+        { SLOT_EXE_INO,
+          { { "task_struct", "mm", 8 },
+            { "mm_struct", "exe_file", 8 },
+            { "file", "f_inode", 8 },
+            { "inode", "i_ino", 8 } } },
+        { SLOT_NS + PROC_NS_USER,
+          { { "task_struct", "real_cred", 8 },
+            { "cred", "user_ns", 8 },
+            { "user_namespace", "ns.inum", 4 } } },
+};
+
+static const struct {
+        enum proc_ns ns;
+        const char *member, *type;
+} namespace_rows[] = {
+        { PROC_NS_CGROUP, "cgroup_ns", "cgroup_namespace" },
+        { PROC_NS_IPC, "ipc_ns", "ipc_namespace" },
+        { PROC_NS_MNT, "mnt_ns", "mnt_namespace" },
+        { PROC_NS_NET, "net_ns", "net" },
+        { PROC_NS_PID_FOR_CHILDREN, "pid_ns_for_children", "pid_namespace" },
+        { PROC_NS_TIME, "time_ns", "time_namespace" },
+        { PROC_NS_TIME_FOR_CHILDREN, "time_ns_for_children", "time_namespace" },
+        { PROC_NS_UTS, "uts_ns", "uts_namespace" },
+};
+
+static void add_way(struct program *p, const struct way *way) {
+        int from = TASK;
+
+        for (size_t i = 0; i < ELEMENTSOF(way->step) && way->step[i].type; i++) {
+                add_load(p, VALUE, from, way->step[i].type, way->step[i].path, way->step[i].size);
+                from = VALUE;
+        }
+        add_store(p, way->slot, VALUE);
+}
+
+static void add_namespaces(struct program *p) {
+        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
+                const struct way way = { SLOT_NS + namespace_rows[i].ns,
+                                         { { "task_struct", "nsproxy", 8 },
+                                           { "nsproxy", namespace_rows[i].member, 8 },
+                                           { namespace_rows[i].type, "ns.inum", 4 } } };
+
+                add_way(p, &way);
+        }
+}
+
+/* Its numbers in the pid namespaces from the outermost on, 0 where it has none. */
+static void add_numbers(struct program *p) {
+        size_t size = bpf_type_size(p->bpf, "upid");
+        int16_t numbers, nr;
+
+        add_load(p, OTHER, TASK, "task_struct", "thread_pid", 8);
+        add_load(p, VALUE, OTHER, "pid", "level", 4);
+        add_store(p, SLOT_LEVEL, VALUE);
+        if (size == 0 || size > 64 || !bpf_member(p->bpf, "pid", "numbers", 0, &numbers) ||
+            !bpf_member(p->bpf, "upid", "nr", 4, &nr)) {
+                p->failed = true;
+                return;
+        }
+        for (int i = 0; i < LEVELS; i++) {
+                add(p, BPF_MOVE_IMM(NUMBER, 0));
+                add(p, BPF_INSN(BPF_JMP | BPF_JLT | BPF_K, VALUE, 0, 1, i));
+                add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_W, NUMBER, OTHER,
+                                (int16_t)(numbers + i * (int)size + nr), 0));
+                add_store(p, SLOT_NUMBER + (unsigned int)i, NUMBER);
+        }
+}
+
+/* Called with each thread, and at the end without one. */
+static int load_program(const struct bpf *bpf) {
+        struct program p = { .bpf = bpf };
+        size_t skip;
+
+        add_load(&p, TASK, CTX, "bpf_iter__task", "task", 8);
+        skip = p.n;
+        add(&p, BPF_SKIP_IF(TASK, 0, 0));
+        add_load(&p, SEQ, CTX, "bpf_iter__task", "meta", 8);
+        add_load(&p, SEQ, SEQ, "bpf_iter_meta", "seq", 8);
+        /* That of the process itself cannot be read like this: see take_record(). */
+        add(&p, BPF_MOVE_IMM(VALUE, 0));
+        add_store(&p, SLOT_NS + PROC_NS_PID, VALUE);
+        for (size_t i = 0; i < ELEMENTSOF(ways); i++)
+                add_way(&p, &ways[i]);
+        add_namespaces(&p);
+        add_numbers(&p);
+        add(&p, BPF_MOVE(BPF_REG_1, SEQ));
+        add(&p, BPF_MOVE(BPF_REG_2, FRAME));
+        add(&p, BPF_ADD_IMM(BPF_REG_2, FRAME_RECORD));
+        add(&p, BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)));
+        add(&p, BPF_CALL_HELPER(BPF_FUNC_seq_write));
+        p.insn[skip].off = (int16_t)(p.n - skip - 1);
+        add(&p, BPF_MOVE_IMM(BPF_REG_0, 0));
+        add(&p, BPF_RETURN());
+        return p.failed ? -ENOSYS : bpf_load_iterator(bpf, "task", "ckpt_processes", p.insn, p.n);
+}
+
+/* ---- reading ---- */
+
+static int take_record(void *arg, const void *record) {
+        return record_vec_push(arg, *(const struct record *)record);
+}
+
+/* pid 0: of all processes. */
+static int read_records(const struct process_facts *f, pid_t pid, struct record_vec *ret) {
+        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, pid);
+
+        return fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, ret);
+}
+
+/* A process whose pid namespace is as deep as that of ckpt, and that has a number there, is in that one. */
+static bool in_own_namespaces(const struct process_facts *f, const struct record *r) {
+        if (r->word[SLOT_LEVEL] != f->level)
+                return false;
+        for (unsigned int i = 0; i < PROC_NS_MAX; i++)
+                if (i != PROC_NS_PID && r->word[SLOT_NS + i] != f->own.ino[i])
+                        return false;
+        return true;
+}
+
+static bool is_complete(const struct process_facts *f, const struct record *r) {
+        for (unsigned int i = SLOT_TID; i < SLOT_EXE_INO; i++)
+                if (r->word[i] == 0)
+                        return false;
+        return r->word[SLOT_NUMBER + f->level] != 0;
+}
+
+static struct process_fact fact_of(const struct process_facts *f, const struct record *r) {
+        struct process_fact fact = {
+                .pid = (pid_t)r->word[SLOT_NUMBER + f->level],
+                .same_namespaces = in_own_namespaces(f, r),
+        };
+
+        memcpy(fact.part, &r->word[SLOT_PART], sizeof(fact.part));
+        memcpy(fact.place, &r->word[SLOT_PLACE], sizeof(fact.place));
+        return fact;
+}
+
+static int compare_facts(const void *a, const void *b) {
+        const struct process_fact *x = a, *y = b;
+
+        return x->pid < y->pid ? -1 : x->pid > y->pid;
+}
+
+int process_facts_read(const struct process_facts *f, struct process_fact_vec *ret) {
+        _cleanup_(record_vec_done) struct record_vec records = { 0 };
+        int r = read_records(f, 0, &records);
+
+        ret->n = 0;
+        for (size_t i = 0; r == 0 && i < records.n; i++) {
+                const struct record *record = &records.v[i];
+
+                if (record->word[SLOT_TID] == record->word[SLOT_PID] && is_complete(f, record))
+                        r = process_fact_vec_push(ret, fact_of(f, record));
+        }
+        if (r == 0 && ret->n > 0)
+                qsort(ret->v, ret->n, sizeof(*ret->v), compare_facts);
+        return r;
+}
+
+const struct process_fact *process_facts_find(const struct process_fact_vec *facts, pid_t pid) {
+        const struct process_fact key = { .pid = pid };
+
+        return facts->n > 0 ? bsearch(&key, facts->v, facts->n, sizeof(key), compare_facts) : NULL;
+}
+
+/* ---- is it what it should be? ---- */
+
+static int read_thread(const struct process_facts *f, pid_t tid, struct process_fact *ret) {
+        _cleanup_(record_vec_done) struct record_vec records = { 0 };
+        int r = read_records(f, getpid(), &records);
+
+        for (size_t i = 0; r == 0 && i < records.n; i++)
+                if (records.v[i].word[SLOT_NUMBER + f->level] == (uint64_t)tid &&
+                    is_complete(f, &records.v[i])) {
+                        *ret = fact_of(f, &records.v[i]);
+                        return 0;
+                }
+        return r < 0 ? r : -ENODATA;
+}
+
+static bool same_place(const struct process_fact *a, enum process_place x, const struct process_fact *b,
+                       enum process_place y) {
+        return memcmp(a->place[x], b->place[y], sizeof(a->place[x])) == 0;
+}
+
+/* Of one process, before and after a change. */
+struct change {
+        const struct process_facts *f;
+        struct process_fact leader, now;
+        int result;
+};
+
+static bool reread(struct change *c) {
+        return read_thread(c->f, gettid(), &c->now) == 0;
+}
+
+static bool same_parts(const struct change *c, enum process_part part) {
+        return c->leader.part[part] == c->now.part[part];
+}
+
+/* A thread shares all with its process at first; then it has descriptors and directories of its own. */
+static bool tells_changes(struct change *c) {
+        if (!reread(c) || !same_parts(c, PROCESS_MEMORY) || !same_parts(c, PROCESS_FILES) ||
+            !same_parts(c, PROCESS_FS) || memcmp(c->now.place, c->leader.place, sizeof(c->now.place)) != 0)
+                return false;
+        if (unshare(CLONE_FILES) < 0 || !reread(c) || same_parts(c, PROCESS_FILES) ||
+            !same_parts(c, PROCESS_FS))
+                return false;
+        if (unshare(CLONE_FS) < 0 || !reread(c) || same_parts(c, PROCESS_FS) ||
+            !same_parts(c, PROCESS_MEMORY) ||
+            memcmp(c->now.place, c->leader.place, sizeof(c->now.place)) != 0)
+                return false;
+        if (chdir("/") < 0 || !reread(c) || !same_place(&c->now, PROCESS_CWD, &c->now, PROCESS_ROOT))
+                return false;
+        return chdir("/proc") == 0 && reread(c) &&
+               !same_place(&c->now, PROCESS_CWD, &c->now, PROCESS_ROOT) &&
+               same_place(&c->now, PROCESS_ROOT, &c->leader, PROCESS_ROOT);
+}
+
+static void *change(void *arg) {
+        struct change *c = arg;
+
+        c->result = tells_changes(c) ? 0 : -ENODATA;
+        return NULL;
+}
+
+/* In a thread of its own, because it cannot be undone. */
+static int check_changes(const struct process_facts *f) {
+        struct change c = { .f = f };
+        sigset_t all, saved;
+        pthread_t thread;
+        int r = read_thread(f, getpid(), &c.leader);
+
+        if (r < 0)
+                return r;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &saved);
+        r = pthread_create(&thread, NULL, change, &c);
+        pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        if (r != 0)
+                return -r;
+        pthread_join(thread, NULL);
+        return c.result;
+}
+
+/* Numbers that are known otherwise: those of namespaces, and the inode of the program. */
+static int check_numbers(struct process_facts *f) {
+        _cleanup_(record_vec_done) struct record_vec records = { 0 };
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        struct stat st;
+        int r = read_records(f, getpid(), &records);
+
+        if (r == 0)
+                r = proc_open(getpid(), &self);
+        if (r < 0 || stat("/proc/self/exe", &st) < 0 || records.n == 0)
+                return r < 0 ? r : -ENODATA;
+        proc_ns_read(&self, self.pid, PROC_NS_ALL, &f->own);
+        f->level = records.v[0].word[SLOT_LEVEL];
+        if (f->level >= LEVELS)
+                return -ENODATA;
+        for (size_t i = 0; i < records.n; i++)
+                if (records.v[i].word[SLOT_NUMBER + f->level] == (uint64_t)getpid() &&
+                    records.v[i].word[SLOT_EXE_INO] == st.st_ino && in_own_namespaces(f, &records.v[i]))
+                        return 0;
+        return -ENODATA;
+}
+
+int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
+        _cleanup_(process_facts_free) struct process_facts *f = calloc(1, sizeof(*f));
+        int r;
+
+        if (!f)
+                return -ENOMEM;
+        f->bpf = bpf;
+        f->prog_fd = -EBADF;
+        r = bpf_load(bpf);
+        if (r < 0)
+                return r;
+        f->prog_fd = load_program(bpf);
+        if (f->prog_fd < 0)
+                return f->prog_fd;
+        r = check_numbers(f);
+        if (r == 0)
+                r = check_changes(f);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(f);
+        return 0;
+}
+
+void process_facts_free(struct process_facts **f) {
+        if (!*f)
+                return;
+        safe_close((*f)->prog_fd);
+        free(*f);
+        *f = NULL;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* e2e: timeout=120 */
+/* So many processes that what they have in common is found out for all at once: some work in another directory, share it or
+ * the descriptor table with their parent, or run another program. */
+#include "e2e.h"
+
+#include <limits.h>
+#include <linux/kcmp.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define N_CHILDREN 280
+#define N_PLACES   5
+
+enum kind { PLAIN, ELSEWHERE, SHARES_FS, SHARES_FILES, OTHER_PROGRAM, N_KINDS };
+
+struct child {
+        pid_t pid;
+        char cwd[PATH_MAX], exe[PATH_MAX];
+};
+
+static struct child children[N_CHILDREN];
+
+static enum kind kind_of(int i) {
+        return i < 40 ? (enum kind)(i % N_KINDS) : i % 9 == 0 ? ELSEWHERE : PLAIN;
+}
+
+static void __attribute__((noreturn)) live(int i, int ready) {
+        char dir[16];
+
+        snprintf(dir, sizeof(dir), "place%d", i % N_PLACES);
+        if (kind_of(i) == ELSEWHERE)
+                CHECK(chdir(dir) == 0, "chdir to %s", dir);
+        if (kind_of(i) == OTHER_PROGRAM) {
+                /* The end of file of `ready`, which is closed on exec, says that it runs. */
+                execl("/bin/sleep", "sleep", "100000", (char *)NULL);
+                _exit(1);
+        }
+        if (kind_of(i) != SHARES_FILES)
+                close(ready);
+        for (;;)
+                pause();
+}
+
+static void start(int i, int ready) {
+        unsigned long flags = SIGCHLD | (kind_of(i) == SHARES_FS      ? CLONE_FS
+                                         : kind_of(i) == SHARES_FILES ? CLONE_FILES
+                                                                      : 0);
+        pid_t pid = (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
+
+        CHECK(pid >= 0, "clone");
+        if (pid == 0)
+                live(i, ready);
+        children[i].pid = pid;
+}
+
+static void link_of(pid_t pid, const char *name, char ret[PATH_MAX]) {
+        char path[64];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+        n = readlink(path, ret, PATH_MAX - 1);
+        CHECK(n > 0, "readlink %s", path);
+        ret[n] = 0;
+}
+
+static bool shares(pid_t pid, int type) {
+        return syscall(SYS_kcmp, getpid(), pid, type, 0, 0) == 0;
+}
+
+static void check(int i) {
+        const struct child *c = &children[i];
+        char link[PATH_MAX];
+
+        CHECK(shares(c->pid, KCMP_FS) == (kind_of(i) == SHARES_FS), "child %d: its directory", i);
+        CHECK(shares(c->pid, KCMP_FILES) == (kind_of(i) == SHARES_FILES), "child %d: its descriptors", i);
+        link_of(c->pid, "cwd", link);
+        CHECK(strcmp(link, c->cwd) == 0, "child %d works in %s, not %s", i, link, c->cwd);
+        link_of(c->pid, "exe", link);
+        CHECK(strcmp(link, c->exe) == 0, "child %d runs %s, not %s", i, link, c->exe);
+}
+
+int main(int argc, char **argv) {
+        int ready[2];
+        char byte;
+
+        test_init(argc, argv);
+        for (int i = 0; i < N_PLACES; i++) {
+                char dir[16];
+
+                snprintf(dir, sizeof(dir), "place%d", i);
+                CHECK(mkdir(dir, 0700) == 0, "mkdir");
+        }
+        CHECK(pipe2(ready, O_CLOEXEC) == 0, "pipe2");
+        for (int i = 0; i < N_CHILDREN; i++)
+                start(i, ready[1]);
+        close(ready[1]); /* of those that share the descriptors, too */
+        CHECK(read(ready[0], &byte, 1) == 0, "wait for the children");
+        close(ready[0]);
+        for (int i = 0; i < N_CHILDREN; i++) {
+                link_of(children[i].pid, "cwd", children[i].cwd);
+                link_of(children[i].pid, "exe", children[i].exe);
+                check(i);
+        }
+        CHECK(strcmp(children[N_KINDS + ELSEWHERE].cwd, children[0].cwd) != 0, "all are in one place");
+        test_ready();
+        test_wait();
+        /* break: strcat(children[3].cwd, "x"); */
+        for (int i = 0; i < N_CHILDREN; i++)
+                check(i);
+        for (int i = 0; i < N_CHILDREN; i++) {
+                kill(children[i].pid, SIGKILL);
+                CHECK(waitpid(children[i].pid, NULL, 0) == children[i].pid, "waitpid");
+        }
+        test_pass();
+}
