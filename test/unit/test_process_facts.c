@@ -60,7 +60,7 @@ static void end(pid_t pid) {
 
 static bool same_place(const struct process_fact *a, const struct process_fact *b,
                        enum process_place place) {
-        return memcmp(a->place[place], b->place[place], sizeof(a->place[place])) == 0;
+        return a && b && memcmp(a->place[place], b->place[place], sizeof(a->place[place])) == 0;
 }
 
 static void test_parts(void **state) {
