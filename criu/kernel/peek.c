@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -33,12 +32,6 @@ struct request {
         uint64_t result;
 };
 
-static long bpf(int cmd, union bpf_attr *attr) {
-        long r = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
-
-        return r < 0 ? -errno : r;
-}
-
 /* ---- the program ---- */
 
 enum { R0, R1, R2, R3, REQUEST = BPF_REG_6, FRAME = BPF_REG_10 };
@@ -51,7 +44,7 @@ static int load(const struct bpf_insn *insns, size_t n) {
                                 .prog_flags = BPF_F_SLEEPABLE,
                                 .prog_name = "ckpt_peek" };
 
-        return (int)bpf(BPF_PROG_LOAD, &attr);
+        return bpf_call(BPF_PROG_LOAD, &attr);
 }
 
 static int load_program(int map_fd) {
@@ -104,7 +97,7 @@ static void make_per_cpu_program(struct peek *p) {
                                 .max_entries = 1,
                                 .map_name = "ckpt_cpus" };
 
-        p->per_cpu_fd = (int)bpf(BPF_MAP_CREATE, &attr);
+        p->per_cpu_fd = bpf_call(BPF_MAP_CREATE, &attr);
         if (p->per_cpu_fd >= 0)
                 p->per_cpu_prog_fd = load_per_cpu_program(p->per_cpu_fd);
 }
@@ -116,7 +109,7 @@ static int make_program(struct peek *p) {
                                 .max_entries = 1,
                                 .map_flags = BPF_F_MMAPABLE,
                                 .map_name = "ckpt_peek" };
-        _cleanup_close_ int map = (int)bpf(BPF_MAP_CREATE, &attr);
+        _cleanup_close_ int map = bpf_call(BPF_MAP_CREATE, &attr);
         void *data;
 
         if (map < 0)
@@ -135,7 +128,7 @@ static int run(int prog_fd, struct request *request) {
                                           .ctx_in = (uintptr_t)request,
                                           .ctx_size_in = sizeof(*request) } };
 
-        return bpf(BPF_PROG_TEST_RUN, &attr) < 0 ? -ENODATA : 0;
+        return bpf_call(BPF_PROG_TEST_RUN, &attr) < 0 ? -ENODATA : 0;
 }
 
 /* ---- the interface ---- */
@@ -302,7 +295,7 @@ int peek_file(struct peek *p, int fd, uint64_t *ret) {
 }
 
 int peek_task(struct peek *p, int proc_fd, uint64_t *ret) {
-        uint64_t file, at, pid = 0, task = 0, back = 0, vfs, links;
+        uint64_t file, at = 0, pid = 0, task = 0, back = 0, vfs, links;
         int r;
 
         r = peek_file(p, proc_fd, &file);

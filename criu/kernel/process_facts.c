@@ -3,19 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "kernel/bpf.h"
+#include "kernel/task_program.h"
+#include "lib/thread.h"
 #include "macro.h"
-
-enum { LEVELS = 4 /* of pid namespaces in one another */ };
 
 /* What the program writes for each thread. */
 enum slot {
@@ -27,7 +24,7 @@ enum slot {
         SLOT_NS, /* by enum proc_ns */
         SLOT_LEVEL = SLOT_NS + PROC_NS_MAX,
         SLOT_NUMBER,
-        SLOTS = SLOT_NUMBER + LEVELS,
+        SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
 };
 
 struct record {
@@ -44,44 +41,7 @@ struct process_facts {
 
 /* ---- the program ---- */
 
-enum { FRAME_RECORD = -(int)sizeof(struct record), PROGRAM_MAX = 160 };
-
-enum {
-        CTX = BPF_REG_1,
-        VALUE = BPF_REG_2,
-        OTHER = BPF_REG_3,
-        NUMBER = BPF_REG_4,
-        TASK = BPF_REG_6,
-        SEQ = BPF_REG_7,
-        FRAME = BPF_REG_10
-};
-
-struct program {
-        const struct bpf *bpf;
-        struct bpf_insn insn[PROGRAM_MAX];
-        size_t n;
-        bool failed; /* a member is missing */
-};
-
-static void add(struct program *p, struct bpf_insn insn) {
-        ckpt_assert(p->n < PROGRAM_MAX);
-        p->insn[p->n++] = insn;
-}
-
-/* to = the member of what `from` points to, of `size` bytes */
-static void add_load(struct program *p, int to, int from, const char *type, const char *path,
-                     unsigned int size) {
-        int16_t offset;
-
-        if (!bpf_member(p->bpf, type, path, size, &offset))
-                p->failed = true;
-        else
-                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), to, from, offset, 0));
-}
-
-static void add_store(struct program *p, unsigned int slot, int from) {
-        add(p, BPF_STORE64(FRAME, from, FRAME_RECORD + 8 * (int)slot));
-}
+enum { VALUE = TASK_PROGRAM_VALUE, OTHER = TASK_PROGRAM_OTHER, TASK = TASK_PROGRAM_TASK };
 
 /* Where one pointer after the other leads to, from the task. What is behind none is read as 0. */
 struct way {
@@ -131,17 +91,17 @@ static const struct {
         { PROC_NS_UTS, "uts_ns", "uts_namespace" },
 };
 
-static void add_way(struct program *p, const struct way *way) {
+static void add_way(struct task_program *p, const struct way *way) {
         int from = TASK;
 
         for (size_t i = 0; i < ELEMENTSOF(way->step) && way->step[i].type; i++) {
-                add_load(p, VALUE, from, way->step[i].type, way->step[i].path, way->step[i].size);
+                task_program_load(p, VALUE, from, way->step[i].type, way->step[i].path, way->step[i].size);
                 from = VALUE;
         }
-        add_store(p, way->slot, VALUE);
+        task_program_store(p, way->slot, VALUE);
 }
 
-static void add_namespaces(struct program *p) {
+static void add_namespaces(struct task_program *p) {
         for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
                 const struct way way = { SLOT_NS + namespace_rows[i].ns,
                                          { { "task_struct", "nsproxy", 8 },
@@ -152,54 +112,19 @@ static void add_namespaces(struct program *p) {
         }
 }
 
-/* Its numbers in the pid namespaces from the outermost on, 0 where it has none. */
-static void add_numbers(struct program *p) {
-        size_t size = bpf_type_size(p->bpf, "upid");
-        int16_t numbers, nr;
-
-        add_load(p, OTHER, TASK, "task_struct", "thread_pid", 8);
-        add_load(p, VALUE, OTHER, "pid", "level", 4);
-        add_store(p, SLOT_LEVEL, VALUE);
-        if (size == 0 || size > 64 || !bpf_member(p->bpf, "pid", "numbers", 0, &numbers) ||
-            !bpf_member(p->bpf, "upid", "nr", 4, &nr)) {
-                p->failed = true;
-                return;
-        }
-        for (int i = 0; i < LEVELS; i++) {
-                add(p, BPF_MOVE_IMM(NUMBER, 0));
-                add(p, BPF_INSN(BPF_JMP | BPF_JLT | BPF_K, VALUE, 0, 1, i));
-                add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_W, NUMBER, OTHER,
-                                (int16_t)(numbers + i * (int)size + nr), 0));
-                add_store(p, SLOT_NUMBER + (unsigned int)i, NUMBER);
-        }
-}
-
 /* Called with each thread, and at the end without one. */
 static int load_program(const struct bpf *bpf) {
-        struct program p = { .bpf = bpf };
-        size_t skip;
+        struct task_program p;
 
-        add_load(&p, TASK, CTX, "bpf_iter__task", "task", 8);
-        skip = p.n;
-        add(&p, BPF_SKIP_IF(TASK, 0, 0));
-        add_load(&p, SEQ, CTX, "bpf_iter__task", "meta", 8);
-        add_load(&p, SEQ, SEQ, "bpf_iter_meta", "seq", 8);
+        task_program_begin(&p, bpf, SLOTS);
         /* That of the process itself cannot be read like this: see take_record(). */
-        add(&p, BPF_MOVE_IMM(VALUE, 0));
-        add_store(&p, SLOT_NS + PROC_NS_PID, VALUE);
+        task_program_add(&p, BPF_MOVE_IMM(VALUE, 0));
+        task_program_store(&p, SLOT_NS + PROC_NS_PID, VALUE);
         for (size_t i = 0; i < ELEMENTSOF(ways); i++)
                 add_way(&p, &ways[i]);
         add_namespaces(&p);
-        add_numbers(&p);
-        add(&p, BPF_MOVE(BPF_REG_1, SEQ));
-        add(&p, BPF_MOVE(BPF_REG_2, FRAME));
-        add(&p, BPF_ADD_IMM(BPF_REG_2, FRAME_RECORD));
-        add(&p, BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)));
-        add(&p, BPF_CALL_HELPER(BPF_FUNC_seq_write));
-        p.insn[skip].off = (int16_t)(p.n - skip - 1);
-        add(&p, BPF_MOVE_IMM(BPF_REG_0, 0));
-        add(&p, BPF_RETURN());
-        return p.failed ? -ENOSYS : bpf_load_iterator(bpf, "task", "ckpt_processes", p.insn, p.n);
+        task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
+        return task_program_finish(&p, "ckpt_processes");
 }
 
 /* ---- reading ---- */
@@ -335,18 +260,13 @@ static void *change(void *arg) {
 /* In a thread of its own, because it cannot be undone. */
 static int check_changes(const struct process_facts *f) {
         struct change c = { .f = f };
-        sigset_t all, saved;
         pthread_t thread;
         int r = read_thread(f, getpid(), &c.leader);
 
+        if (r == 0)
+                r = thread_start(&thread, change, &c);
         if (r < 0)
                 return r;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
-        r = pthread_create(&thread, NULL, change, &c);
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        if (r != 0)
-                return -r;
         pthread_join(thread, NULL);
         return c.result;
 }
@@ -364,7 +284,7 @@ static int check_numbers(struct process_facts *f) {
                 return r < 0 ? r : -ENODATA;
         proc_ns_read(&self, self.pid, PROC_NS_ALL, &f->own);
         f->level = records.v[0].word[SLOT_LEVEL];
-        if (f->level >= LEVELS)
+        if (f->level >= TASK_PROGRAM_LEVELS)
                 return -ENODATA;
         for (size_t i = 0; i < records.n; i++)
                 if (records.v[i].word[SLOT_NUMBER + f->level] == (uint64_t)getpid() &&

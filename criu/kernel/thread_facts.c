@@ -7,15 +7,13 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "kernel/bpf.h"
+#include "kernel/task_program.h"
 #include "kernel/thread_facts_internal.h"
 #include "macro.h"
 
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1U << 31)
 #endif
-
-enum { LEVELS = 4 /* of pid namespaces in one another */ };
 
 /* What the program writes for each thread: the likeness, and more words. */
 enum slot {
@@ -30,7 +28,7 @@ enum slot {
         SLOT_FEATURES,
         SLOT_LEVEL,
         SLOT_NUMBER,
-        SLOTS = SLOT_NUMBER + LEVELS,
+        SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
 };
 
 struct record {
@@ -45,46 +43,9 @@ struct thread_facts {
 
 /* ---- the program ---- */
 
-enum { FRAME_RECORD = -(int)sizeof(struct record), PROGRAM_MAX = 128 };
+enum { VALUE = TASK_PROGRAM_VALUE, OTHER = TASK_PROGRAM_OTHER, TASK = TASK_PROGRAM_TASK };
 
-enum {
-        CTX = BPF_REG_1,
-        VALUE = BPF_REG_2,
-        OTHER = BPF_REG_3,
-        NUMBER = BPF_REG_4,
-        TASK = BPF_REG_6,
-        SEQ = BPF_REG_7,
-        FRAME = BPF_REG_10
-};
-
-struct program {
-        const struct bpf *bpf;
-        struct bpf_insn insn[PROGRAM_MAX];
-        size_t n;
-        bool failed; /* a member is missing */
-};
-
-static void add(struct program *p, struct bpf_insn insn) {
-        ckpt_assert(p->n < PROGRAM_MAX);
-        p->insn[p->n++] = insn;
-}
-
-/* to = the member of what `from` points to, of `size` bytes */
-static void add_load(struct program *p, int to, int from, const char *type, const char *path,
-                     unsigned int size) {
-        int16_t offset;
-
-        if (!bpf_member(p->bpf, type, path, size, &offset))
-                p->failed = true;
-        else
-                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), to, from, offset, 0));
-}
-
-static void add_store(struct program *p, unsigned int slot, int from) {
-        add(p, BPF_STORE64(FRAME, from, FRAME_RECORD + 8 * (int)slot));
-}
-
-static void add_words(struct program *p) {
+static void add_words(struct task_program *p) {
         static const struct {
                 unsigned int slot;
                 const char *path;
@@ -99,12 +60,12 @@ static void add_words(struct program *p) {
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
-                add_load(p, VALUE, TASK, "task_struct", rows[i].path, rows[i].size);
-                add_store(p, rows[i].slot, VALUE);
+                task_program_load(p, VALUE, TASK, "task_struct", rows[i].path, rows[i].size);
+                task_program_store(p, rows[i].slot, VALUE);
         }
 }
 
-static void add_comm(struct program *p) {
+static void add_comm(struct task_program *p) {
         int16_t offset;
 
         if (!bpf_member(p->bpf, "task_struct", "comm", 0, &offset)) {
@@ -112,76 +73,42 @@ static void add_comm(struct program *p) {
                 return;
         }
         for (int16_t i = 0; i < 2; i++) {
-                add(p, BPF_LOAD64(VALUE, TASK, (int16_t)(offset + 8 * i)));
-                add_store(p, SLOT_COMM + (unsigned int)i, VALUE);
+                task_program_add(p, BPF_LOAD64(VALUE, TASK, (int16_t)(offset + 8 * i)));
+                task_program_store(p, SLOT_COMM + (unsigned int)i, VALUE);
         }
 }
 
 /* Not all kernels have it. 0: this one has not. */
-static void add_optional(struct program *p, unsigned int slot, const char *path, unsigned int size) {
+static void add_optional(struct task_program *p, unsigned int slot, const char *path, unsigned int size) {
         int16_t offset;
 
         if (bpf_member(p->bpf, "task_struct", path, size, &offset))
-                add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), VALUE, TASK, offset, 0));
+                task_program_add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), VALUE, TASK,
+                                             offset, 0));
         else
-                add(p, BPF_MOVE_IMM(VALUE, 0));
-        add_store(p, slot, VALUE);
+                task_program_add(p, BPF_MOVE_IMM(VALUE, 0));
+        task_program_store(p, slot, VALUE);
 }
 
-static void add_securebits(struct program *p) {
-        add_load(p, OTHER, TASK, "task_struct", "cred", 8);
-        add_load(p, VALUE, OTHER, "cred", "securebits", 4);
-        add_store(p, LIKE_SECUREBITS, VALUE);
-}
-
-/* Its numbers in the pid namespaces from the outermost on, 0 where it has none. */
-static void add_numbers(struct program *p) {
-        size_t size = bpf_type_size(p->bpf, "upid");
-        int16_t numbers, nr;
-
-        add_load(p, OTHER, TASK, "task_struct", "thread_pid", 8);
-        add_load(p, VALUE, OTHER, "pid", "level", 4);
-        add_store(p, SLOT_LEVEL, VALUE);
-        if (size == 0 || size > 64 || !bpf_member(p->bpf, "pid", "numbers", 0, &numbers) ||
-            !bpf_member(p->bpf, "upid", "nr", 4, &nr)) {
-                p->failed = true;
-                return;
-        }
-        for (int i = 0; i < LEVELS; i++) {
-                add(p, BPF_MOVE_IMM(NUMBER, 0));
-                add(p, BPF_INSN(BPF_JMP | BPF_JLT | BPF_K, VALUE, 0, 1, i));
-                add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_W, NUMBER, OTHER,
-                                (int16_t)(numbers + i * (int)size + nr), 0));
-                add_store(p, SLOT_NUMBER + (unsigned int)i, NUMBER);
-        }
+static void add_securebits(struct task_program *p) {
+        task_program_load(p, OTHER, TASK, "task_struct", "cred", 8);
+        task_program_load(p, VALUE, OTHER, "cred", "securebits", 4);
+        task_program_store(p, LIKE_SECUREBITS, VALUE);
 }
 
 /* Called with each thread, and at the end without one. */
 static int load_program(const struct bpf *bpf) {
-        struct program p = { .bpf = bpf };
-        size_t skip;
+        struct task_program p;
 
-        add_load(&p, TASK, CTX, "bpf_iter__task", "task", 8);
-        skip = p.n;
-        add(&p, BPF_SKIP_IF(TASK, 0, 0));
-        add_load(&p, SEQ, CTX, "bpf_iter__task", "meta", 8);
-        add_load(&p, SEQ, SEQ, "bpf_iter_meta", "seq", 8);
+        task_program_begin(&p, bpf, SLOTS);
         add_words(&p);
         add_comm(&p);
         add_optional(&p, LIKE_MEMPOLICY, "mempolicy", 8); /* else there is no such system call either */
         add_optional(&p, SLOT_SECCOMP, "seccomp.mode", 4);
         add_optional(&p, SLOT_FEATURES, "thread.features", 8);
         add_securebits(&p);
-        add_numbers(&p);
-        add(&p, BPF_MOVE(BPF_REG_1, SEQ));
-        add(&p, BPF_MOVE(BPF_REG_2, FRAME));
-        add(&p, BPF_ADD_IMM(BPF_REG_2, FRAME_RECORD));
-        add(&p, BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)));
-        add(&p, BPF_CALL_HELPER(BPF_FUNC_seq_write));
-        p.insn[skip].off = (int16_t)(p.n - skip - 1);
-        add(&p, BPF_MOVE_IMM(BPF_REG_0, 0));
-        add(&p, BPF_RETURN());
-        return p.failed ? -ENOSYS : bpf_load_iterator(bpf, "task", "ckpt_threads", p.insn, p.n);
+        task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
+        return task_program_finish(&p, "ckpt_threads");
 }
 
 /* ---- reading ---- */
@@ -254,7 +181,7 @@ static int take_level(void *arg, const void *record) {
         const struct record *r = record;
         uint64_t level = r->word[SLOT_LEVEL];
 
-        if (level >= LEVELS || r->word[SLOT_NUMBER + level] != (uint64_t)gettid())
+        if (level >= TASK_PROGRAM_LEVELS || r->word[SLOT_NUMBER + level] != (uint64_t)gettid())
                 return 0;
         *(uint64_t *)arg = level;
         return 1;

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 
 #include "cleanup.h"
 #include "kernel/thread_facts_internal.h"
+#include "lib/thread.h"
 #include "macro.h"
 
 #ifndef SS_AUTODISARM
@@ -307,16 +307,11 @@ static void *check(void *arg) {
 
 int thread_facts_check(const struct thread_facts *f) {
         struct check c = { .f = f };
-        sigset_t all, saved;
         pthread_t thread;
-        int r;
+        int r = thread_start(&thread, check, &c);
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
-        r = pthread_create(&thread, NULL, check, &c);
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-        if (r != 0)
-                return -r;
+        if (r < 0)
+                return r;
         pthread_join(thread, NULL);
         return c.result;
 }
