@@ -33,6 +33,16 @@ static pid_t child; /* of one of the threads */
 static struct state before[N_THREADS];
 static char stacks[N_THREADS][STACK];
 
+static bool same_state(const struct state *a, const struct state *b) {
+        return strcmp(a->comm, b->comm) == 0 && a->address == b->address && a->slack == b->slack &&
+               a->pdeath == b->pdeath && a->securebits == b->securebits &&
+               a->personality == b->personality && a->mce == b->mce && a->tsc == b->tsc &&
+               a->policy == b->policy &&
+               memcmp(a->speculation, b->speculation, sizeof(a->speculation)) == 0 &&
+               a->ss.ss_sp == b->ss.ss_sp && a->ss.ss_size == b->ss.ss_size &&
+               a->ss.ss_flags == b->ss.ss_flags;
+}
+
 /* By system calls only: the TSC may be forbidden. */
 static void read_state(struct state *s) {
         memset(s, 0, sizeof(*s));
@@ -115,7 +125,7 @@ static void *run(void *arg) {
         /* break: now.ss.ss_size--; */
         /* break: now.comm[7] ^= 1; */
         prctl(PR_SET_TSC, PR_TSC_ENABLE, 0, 0, 0);
-        CHECK(memcmp(&now, &before[i], sizeof(now)) == 0,
+        CHECK(same_state(&now, &before[i]),
               "thread %d: '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d speculation %x %x "
               "%x stack %p %zu %x, was '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d "
               "speculation %x %x %x stack %p %zu %x",
