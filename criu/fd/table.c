@@ -194,7 +194,7 @@ static bool may_take(struct walk *w) {
         if (w->proc->pid == w->task->pid || fd_probe_pidfd(&any) != -EINVAL)
                 return true;
         blocker_add(
-                w->blockers, "Dump it on a newer kernel",
+                w->blockers, "Run it on a newer kernel, or have its first thread wait for the others",
                 "%s: its first thread has ended while others go on, and only Linux 6.9 and later let anyone take "
                 "the descriptors of such a process",
                 dump_task_name(w->task));

@@ -76,6 +76,8 @@ int main(int argc, char **argv) {
         pthread_t t;
 
         test_init(argc, argv);
+        if (syscall(SYS_pidfd_open, getpid(), O_EXCL) < 0 && errno == EINVAL)
+                test_skip("this kernel has no PIDFD_THREAD, without which such a process is refused");
         root = getpid();
         gate_init(&ready);
         gate_init(&go);

@@ -29,8 +29,9 @@ import types
 
 from . import crit, procview, system
 
-CKPT_TIMEOUT = 120
-SETTLE = 30  # seconds in which what has to become so has to: an idle machine needs some milliseconds
+SLOWNESS = float(os.environ.get('CKPT_TEST_PATIENCE', 1))
+CKPT_TIMEOUT = 120 * SLOWNESS
+SETTLE = 30 * SLOWNESS  # seconds in which what has to become so has to: an idle machine needs some milliseconds
 
 
 class Failure(Exception):
