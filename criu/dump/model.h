@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,6 +33,15 @@
 #include "proc/proc.h"
 #include "proc/stat.h"
 #include "proc/status.h"
+
+/* What is read of the kernel's memory, each proved for itself. */
+enum dump_peek_use {
+        DUMP_PEEK_AIO,       /* AIO requests in flight */
+        DUMP_PEEK_ERRORS,    /* of sockets, not told yet */
+        DUMP_PEEK_REUSEPORT, /* programs of SO_REUSEPORT groups */
+        DUMP_PEEK_USES_MAX,
+        _DUMP_PEEK_USES_INVALID = -EINVAL,
+};
 
 struct dump;
 struct dump_task;
@@ -140,8 +150,11 @@ struct dump {
         bool no_facts; /* they did not agree with what a thread told itself; atomic while there are tracers */
         struct task_self *self; /* made by task/ when first needed; free(3) it */
         pthread_mutex_t peek_lock;
-        struct peek *peek;                    /* by dump_peek() */
-        bool peek_tried, aio_tried, aio_seen; /* aio_seen: AIO requests in flight can be counted */
+        struct peek *peek; /* by dump_peek() */
+        bool peek_tried;
+        struct {
+                bool tried, proved;
+        } peek_uses[DUMP_PEEK_USES_MAX]; /* by dump_peek_for() */
 };
 
 /*
@@ -149,6 +162,12 @@ struct dump {
  * not to be had here, and what it would show is not known.
  */
 struct peek *dump_peek(struct dump *d);
+
+/*
+ * The same for one use, of which `prove` has shown on an object of ckpt's own that it works: asked the first time only. NULL:
+ * it does not. Callable from any thread.
+ */
+struct peek *dump_peek_for(struct dump *d, enum dump_peek_use use, bool (*prove)(struct peek *p));
 
 /*
  * Its threads as they were when it was first asked for, before the freeze; the leader, living or not, comes first. Empty:

@@ -33,7 +33,6 @@ struct record {
 DEFINE_VEC(record_vec, struct record);
 
 struct process_facts {
-        const struct bpf *bpf;
         int prog_fd;
         uint64_t level; /* of the pid namespace of ckpt */
         struct proc_ns_set own;
@@ -117,7 +116,7 @@ static int load_program(const struct bpf *bpf) {
         struct task_program p;
 
         task_program_begin(&p, bpf, SLOTS);
-        /* That of the process itself cannot be read like this: see take_record(). */
+        /* That of the process itself cannot be read like this: see in_own_namespaces(). */
         task_program_add(&p, BPF_MOVE_IMM(VALUE, 0));
         task_program_store(&p, SLOT_NS + PROC_NS_PID, VALUE);
         for (size_t i = 0; i < ELEMENTSOF(ways); i++)
@@ -299,7 +298,6 @@ int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
 
         if (!f)
                 return -ENOMEM;
-        f->bpf = bpf;
         f->prog_fd = -EBADF;
         r = bpf_load(bpf);
         if (r < 0)

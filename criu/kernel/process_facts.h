@@ -40,8 +40,8 @@ struct bpf;
 struct process_facts;
 
 /*
- * Load the program, and check on ckpt itself that it tells what it should: some 2 ms, and what bpf_load() takes. `bpf` has
- * to stay. A negative errno, without a message: there is none of it.
+ * Load the program, and check on ckpt itself that it tells what it should: some 2 ms, and what bpf_load() takes. A
+ * negative errno, without a message: there is none of it.
  */
 int process_facts_open(struct bpf *bpf, struct process_facts **ret);
 void process_facts_free(struct process_facts **f);

@@ -16,15 +16,20 @@ void task_program_add(struct task_program *p, struct bpf_insn insn) {
         p->insn[p->n++] = insn;
 }
 
-void task_program_load(struct task_program *p, int to, int from, const char *type, const char *path,
-                       unsigned int size) {
+bool task_program_try_load(struct task_program *p, int to, int from, const char *type, const char *path,
+                           unsigned int size) {
         int16_t offset;
 
         if (!bpf_member(p->bpf, type, path, size, &offset))
+                return false;
+        task_program_add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), to, from, offset, 0));
+        return true;
+}
+
+void task_program_load(struct task_program *p, int to, int from, const char *type, const char *path,
+                       unsigned int size) {
+        if (!task_program_try_load(p, to, from, type, path, size))
                 p->failed = true;
-        else
-                task_program_add(
-                        p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), to, from, offset, 0));
 }
 
 void task_program_store(struct task_program *p, unsigned int word, int from) {

@@ -44,6 +44,10 @@ void task_program_add(struct task_program *p, struct bpf_insn insn);
 void task_program_load(struct task_program *p, int to, int from, const char *type, const char *path,
                        unsigned int size);
 
+/* The same of a member that not all kernels have. false: this one has not, and `to` is as before. */
+bool task_program_try_load(struct task_program *p, int to, int from, const char *type, const char *path,
+                           unsigned int size);
+
 /* The word number `word` of the record = from. */
 void task_program_store(struct task_program *p, unsigned int word, int from);
 

@@ -36,7 +36,6 @@ struct record {
 };
 
 struct thread_facts {
-        const struct bpf *bpf;
         int prog_fd;
         uint64_t level; /* of the pid namespace of ckpt */
 };
@@ -68,7 +67,7 @@ static void add_words(struct task_program *p) {
 static void add_comm(struct task_program *p) {
         int16_t offset;
 
-        if (!bpf_member(p->bpf, "task_struct", "comm", 0, &offset)) {
+        if (!bpf_member(p->bpf, "task_struct", "comm", 16, &offset)) {
                 p->failed = true;
                 return;
         }
@@ -80,12 +79,7 @@ static void add_comm(struct task_program *p) {
 
 /* Not all kernels have it. 0: this one has not. */
 static void add_optional(struct task_program *p, unsigned int slot, const char *path, unsigned int size) {
-        int16_t offset;
-
-        if (bpf_member(p->bpf, "task_struct", path, size, &offset))
-                task_program_add(p, BPF_INSN(BPF_LDX | BPF_MEM | (size == 4 ? BPF_W : BPF_DW), VALUE, TASK,
-                                             offset, 0));
-        else
+        if (!task_program_try_load(p, VALUE, TASK, "task_struct", path, size))
                 task_program_add(p, BPF_MOVE_IMM(VALUE, 0));
         task_program_store(p, slot, VALUE);
 }
@@ -209,7 +203,6 @@ int thread_facts_open(const struct bpf *bpf, struct thread_facts **ret) {
 
         if (!f)
                 return -ENOMEM;
-        f->bpf = bpf;
         f->prog_fd = load_program(bpf);
         if (f->prog_fd < 0)
                 return f->prog_fd;

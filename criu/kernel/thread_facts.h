@@ -42,9 +42,8 @@ struct thread_fact {
 DEFINE_VEC(thread_fact_vec, struct thread_fact);
 
 /*
- * Load the program and compare: 2 ms, and what bpf_load() takes. `bpf` (NULL: there is none) has to stay until
- * thread_facts_free(). A negative errno, without a message: it does not agree (-ENODATA), the kernel has no such iterator,
- * or BPF cannot be had.
+ * Load the program and compare: 2 ms. `bpf`: after bpf_load(). A negative errno, without a message: it does not agree
+ * (-ENODATA), the kernel has no such iterator, or BPF may not be used.
  */
 int thread_facts_open(const struct bpf *bpf, struct thread_facts **ret);
 void thread_facts_free(struct thread_facts **f);

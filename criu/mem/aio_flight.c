@@ -33,12 +33,13 @@ uint64_t aio_possible_cpus(void) {
         return strtoull(last, NULL, 10) + 1;
 }
 
-/* A number that the kernel keeps in a structure of its own, as atomic_t. */
 static int peek_u32(struct peek *p, uint64_t addr, enum peek_member m, uint32_t *ret) {
-        uint64_t at;
-        int r = peek_place(p, addr, m, &at);
+        uint64_t number = 0;
+        int r = peek_wrapped(p, addr, m, sizeof(*ret), &number);
 
-        return r < 0 ? r : peek_bytes(p, at, ret, sizeof(*ret));
+        if (r == 0)
+                *ret = (uint32_t)number;
+        return r;
 }
 
 static int add_free_of_cpus(struct peek *p, uint64_t ctx, uint64_t *sum) {
@@ -142,12 +143,7 @@ static bool prove(struct peek *p) {
 }
 
 int aio_flight_read(struct dump_task *t, struct aio_flight *ret) {
-        struct peek *p = dump_peek(t->dump);
+        struct peek *p = dump_peek_for(t->dump, DUMP_PEEK_AIO, prove);
 
-        pthread_mutex_lock(&t->dump->peek_lock);
-        if (p && !t->dump->aio_tried)
-                t->dump->aio_seen = prove(p);
-        t->dump->aio_tried = true;
-        pthread_mutex_unlock(&t->dump->peek_lock);
-        return p && t->dump->aio_seen ? count(p, t->threads[0].proc.fd, ret) : -ENODATA;
+        return p ? count(p, t->threads[0].proc.fd, ret) : -ENODATA;
 }

@@ -48,19 +48,6 @@ static bool prove(struct peek *p) {
         return ok && before == 0 && error == ECONNRESET && after == 0;
 }
 
-static struct peek *peek_for_errors(struct dump *d) {
-        struct dump_socks *s = dump_socks(d);
-        struct peek *p;
-
-        pthread_mutex_lock(&dump_files(d)->lock);
-        p = dump_peek(d);
-        if (!s->errors_tried && p)
-                s->errors_seen = prove(p);
-        s->errors_tried = true;
-        pthread_mutex_unlock(&dump_files(d)->lock);
-        return s->errors_seen ? p : NULL;
-}
-
 static bool was_connecting(struct peek *p, int fd) {
         uint64_t file, sock, state = 0;
 
@@ -82,7 +69,7 @@ static bool can_come_back(const Img__InetSk *isk) {
 }
 
 void pending_error_dump(struct dump *d, int fd, Img__InetSk *isk, const char *name) {
-        struct peek *p = isk->type == SOCK_RAW ? NULL : peek_for_errors(d);
+        struct peek *p = isk->type == SOCK_RAW ? NULL : dump_peek_for(d, DUMP_PEEK_ERRORS, prove);
         uint64_t error = 0;
 
         if (!p || peek_error(p, fd, &error) < 0 || error == 0 || error > INT16_MAX)

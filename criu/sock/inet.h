@@ -67,10 +67,8 @@ struct dump_socks {
         struct unix_dump *unix_;    /* unix.h; NULL: none */
         struct inet_conn_vec conns;
         struct reuseport_group_vec reuseport;
-        bool no_ao;                           /* this kernel has no TCP-AO; atomic */
-        bool errors_tried, errors_seen;       /* so can errors that were not told yet */
-        bool reuseport_tried, reuseport_seen; /* programs of such groups can be read */
-        struct inet_conn_vec unread;          /* UDP sockets with datagrams in them */
+        bool no_ao;                  /* this kernel has no TCP-AO; atomic */
+        struct inet_conn_vec unread; /* UDP sockets with datagrams in them */
         struct arena arena;
         struct sock_defaults *defaults;
         struct sock_guard guard;

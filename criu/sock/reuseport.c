@@ -108,23 +108,9 @@ static bool prove(struct peek *p) {
                found->len == ELEMENTSOF(code) && memcmp(found->code, code, sizeof(code)) == 0;
 }
 
-/* NULL: what groups have cannot be seen here. In any thread that has the lock of dump_files(). */
-static struct peek *peek_for_groups(struct dump *d) {
-        struct dump_socks *s = dump_socks(d);
-        struct peek *p;
-
-        pthread_mutex_lock(&dump_files(d)->lock);
-        p = dump_peek(d);
-        if (!s->reuseport_tried && p)
-                s->reuseport_seen = prove(p);
-        s->reuseport_tried = true;
-        pthread_mutex_unlock(&dump_files(d)->lock);
-        return s->reuseport_seen ? p : NULL;
-}
-
 /* As find_program(); *ret is the caller's. */
 static int look_for_program(struct dump *d, int fd, struct found **ret) {
-        struct peek *p = peek_for_groups(d);
+        struct peek *p = dump_peek_for(d, DUMP_PEEK_REUSEPORT, prove);
         int r;
 
         *ret = NULL;
