@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "dump/stages.h"
@@ -14,8 +13,6 @@
 #include "log.h"
 #include "macro.h"
 #include "sock/sock.h"
-
-enum { STOP_ROUNDS = 1000 }; /* of a millisecond */
 
 /* Steps of image_set_commit() that have a fault point of their own. A hook cannot fail. */
 static void pass_step(void *userdata __attribute__((unused)), const char *step) {
@@ -47,26 +44,12 @@ int commit(struct dump *d, struct ckpt_error *err) {
         return r;
 }
 
-/* SIGSTOP takes effect when ptrace lets go of the first thread. */
+/* SIGSTOP takes effect when ptrace lets go of the first thread, which thaw() waits for. */
 static void stop_tree(struct dump *d) {
         for (size_t i = 0; i < d->nr_tasks; i++)
-                if (d->tasks[i]->nr_threads > 0 && d->tasks[i]->state != 'T')
+                if (d->tasks[i]->nr_threads > 0 && d->tasks[i]->state != 'T') {
                         kill(d->tasks[i]->pid, SIGSTOP);
-}
-
-/* They do it by themselves, but it takes them a moment, and the user was told that they are stopped. */
-static void wait_stopped(struct dump *d) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        struct timespec pause = { 0, 1000000 };
-        struct proc_stat stat;
-
-        for (size_t i = 0; i < d->nr_tasks; i++)
-                for (unsigned int rounds = 0; d->tasks[i]->nr_threads > 0 && rounds < STOP_ROUNDS;
-                     rounds++) {
-                        if (proc_stat_read(&d->tasks[i]->threads[0].proc, &buf, &stat) < 0 ||
-                            stat.state == 'T')
-                                break;
-                        nanosleep(&pause, NULL);
+                        d->tasks[i]->state = 'T';
                 }
 }
 
@@ -80,7 +63,5 @@ int dispose(struct dump *d, struct ckpt_error *err) {
                 stop_tree(d);
         sock_undo(d);
         thaw(d);
-        if (d->opts->leave_stopped)
-                wait_stopped(d);
         return r;
 }

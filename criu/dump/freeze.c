@@ -17,9 +17,11 @@
 #include "lib/fault.h"
 #include "log.h"
 #include "macro.h"
+#include "proc/stat.h"
 #include "sock/sock.h"
 
 enum {
+        STOPPED_TIMEOUT_MS = 5000,
         STOP_TIMEOUT_MS =
                 200, /* how long a thread in an uninterruptible sleep is waited for before all are let go */
         RETRY_PAUSE_MS = 10,
@@ -327,8 +329,20 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
         }
 }
 
+/* It stops by itself, but only when it next gets a CPU; who asks before that would be told that it runs. */
+static void wait_stopped(const struct dump_task *t) {
+        for (size_t i = 0; i < t->nr_threads; i++)
+                if (proc_wait_stopped(&t->threads[i].proc, STOPPED_TIMEOUT_MS) < 0) {
+                        log_warn("pid %d has not stopped again yet", t->pid);
+                        return;
+                }
+}
+
 void thaw(struct dump *d) {
         tracers_release(d, d->tasks, d->nr_tasks);
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                if (d->tasks[i]->state == 'T')
+                        wait_stopped(d->tasks[i]);
 }
 
 /* Forget what the attempt found out; threads are read anew by the next one. */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "proc/stat.h"
 
+#include <errno.h>
 #include <string.h>
+#include <time.h>
 
+#include "lib/clock.h"
 #include "macro.h"
 #include "proc/scan.h"
 
@@ -93,4 +96,25 @@ int proc_stat_read(const struct proc_dir *dir, struct proc_buf *buf, struct proc
         int r = proc_read_once(dir, "stat", buf);
 
         return r < 0 ? r : proc_stat_parse(buf->data, buf->len, ret);
+}
+
+int proc_wait_stopped(const struct proc_dir *dir, unsigned int timeout_ms) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        uint64_t deadline = clock_us(CLOCK_MONOTONIC) + (uint64_t)timeout_ms * 1000;
+        struct timespec pause = { .tv_nsec = 200 * 1000 };
+        struct proc_stat stat;
+
+        for (;;) {
+                int r = proc_stat_read(dir, &buf, &stat);
+
+                if (r == -ESRCH || r == -ENOENT)
+                        return 0;
+                if (r < 0)
+                        return r;
+                if (!strchr("Rt", stat.state))
+                        return 0;
+                if (clock_us(CLOCK_MONOTONIC) >= deadline)
+                        return -ETIMEDOUT;
+                nanosleep(&pause, NULL);
+        }
 }

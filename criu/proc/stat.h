@@ -42,3 +42,10 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret);
 
 /* Read and parse `stat` of a process (or, given a thread's directory, of that thread). */
 int proc_stat_read(const struct proc_dir *dir, struct proc_buf *buf, struct proc_stat *ret);
+
+/*
+ * Wait until a process or thread that was let go in a job-control stop, or was sent SIGSTOP before it was let go, has
+ * stopped (state T): it does so by itself, but not before it next gets a CPU. Returns 0 also when it has ended, or
+ * was continued meanwhile and sleeps; -ETIMEDOUT if it still runs after `timeout_ms`.
+ */
+int proc_wait_stopped(const struct proc_dir *dir, unsigned int timeout_ms);

@@ -263,6 +263,15 @@ static int let_go(struct restore_thread *th, struct ckpt_error *err __attribute_
         return 0;
 }
 
+/* It stops by itself, but only when it next gets a CPU, and the user was told that it is stopped. */
+static int wait_stopped(struct restore_thread *th, struct ckpt_error *err __attribute__((unused))) {
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+
+        if (proc_open(th->tid, &dir) == 0 && proc_wait_stopped(&dir, STOP_TIMEOUT_MS) < 0)
+                log_warn("pid %d has not stopped yet, it does when it next runs", th->tid);
+        return 0;
+}
+
 /* Until all have been told, the death of ckpt is still that of the whole tree. */
 static int arm_guard(struct restore *r, struct kill_guard *guard, struct ckpt_error *err) {
         _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
@@ -285,5 +294,8 @@ int resume(struct restore *r, struct ckpt_error *err) {
         for_each_thread(r, keep_alive, NULL);
         kill_guard_disarm(&guard);
         for_each_thread(r, let_go, NULL);
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (to_be_stopped(r->tasks[i]))
+                        for_each_living(r->tasks[i], wait_stopped, NULL);
         return 0;
 }
