@@ -13,8 +13,20 @@ def ready():
 def go():
     while not os.path.exists('go'):
         time.sleep(0.01)
+def wait(condition, what):
+    end = time.monotonic() + 25
+    while not condition():
+        if time.monotonic() > end: raise SystemExit(f'waited in vain for {what}')
+        time.sleep(0.01)
+def asleep(tid, *calls):  # in one of these system calls
+    wait(lambda: open(f'/proc/{tid}/syscall').read().split()[0] in map(str, calls), f"{tid} to call {calls}")
+def info(s):
+    return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)
 def state(s):
-    return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]
+    return info(s)[0]
+def polled(s, events):  # until all of them are there; POLLERR and POLLHUP are always looked at
+    p = select.poll(); p.register(s, events & ~(select.POLLERR | select.POLLHUP))
+    wait(lambda: p.poll(0) and p.poll(0)[0][1] & events == events, f'events {events}')
 '''
 
 

@@ -26,7 +26,7 @@ if f == 0:
         L.semop(sem, ctypes.create_string_buffer(struct.pack('Hhh', 2, -1, 0x1000)), 1)
         ctypes.memmove(p, b'SHARED', 6); os._exit(0)
     blk()
-time.sleep(0.1)
+asleep(f, 65, 220)
 b.close()
 ready(); go()
 L.semop(sem, ctypes.create_string_buffer(struct.pack('Hhh', 2, 1, 0)), 1)
@@ -49,7 +49,7 @@ def ep():
     e = select.epoll(); e.register(abs_e, 1); t = time.monotonic(); r = e.poll(20); res['ep'] = (r, time.monotonic() - t)
     e2 = select.epoll(); t = time.monotonic(); r = e2.poll(2); res['ep2'] = time.monotonic() - t
 T = threading.Thread(target=ep); T.start()
-time.sleep(0.2)
+asleep(T.native_id, 232)
 ready(); go()
 n = struct.unpack('Q', os.read(iv, 8))[0]; assert 4 <= n < 60, n
 assert struct.unpack('Q', os.read(old, 8))[0] == 1
@@ -57,8 +57,8 @@ d = {t: struct.unpack('qqqq', (lambda b: (L.timerfd_gettime(t, b), b.raw[:32])[1
 assert all(d[t][2] < 4 for t in (abs_m, abs_r, abs_b, rel)) and 86000 < d[far][2] < 86400, d
 for t in (abs_m, abs_r, abs_b, rel):
     assert select.select([t], [], [], 6)[0]; os.read(t, 8)
-T.join(); assert res['ep'][0] and res['ep'][1] < 7 and 1.5 < res['ep2'] < 5, res
-assert time.monotonic() - now < 8
+T.join(); assert res['ep'][0] and res['ep'][1] < 20 and 1.5 < res['ep2'] < 20, res
+assert time.monotonic() - now < 40
 '''
 CASES['filtered'] = '''
 # seccomp with TCP, unix, epoll in a thread each with another filter; shares nothing
@@ -101,19 +101,19 @@ try:
     while True: n += c.send(b'z' * 65536)
 except BlockingIOError: pass
 c.shutdown(socket.SHUT_WR)   # FIN behind unsent data
-time.sleep(0.1)
+def states(): return {k: (b.fileno() >= 0 and state(b), state(c)) for k, (b, c) in v.items()}
+st = {'fw2': (5, 8), 'both': (7, 7), 'rd': (1, 1), 'rdwr': (5, 8), 'closed': (False, 8), 'full': (1, 4)}
+wait(lambda: states() == st, 'the states')
 f = os.fork()
 if f == 0:
     while True: time.sleep(1)
-st = {k: (b.fileno() >= 0 and state(b), state(c)) for k, (b, c) in v.items()}
 p = select.poll()
 for b, c in v.values():
     for x in (b, c):
         if x.fileno() >= 0: p.register(x, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
 was = sorted(p.poll(0))
 ready(); go()
-now = {k: (b.fileno() >= 0 and state(b), state(c)) for k, (b, c) in v.items()}
-assert now == st, (st, now)
+assert states() == st, (st, states())
 assert sorted(p.poll(0)) == was, (was, sorted(p.poll(0)))
 b, c = v['fw2']; assert c.recv(10) == b'to c' and c.recv(1) == b''; c.send(b'more'); assert b.recv(4) + b.recv(4) == b'to bmore'
 b, c = v['both']; assert c.recv(10) == b'to c' and c.recv(1) == b'' and b.recv(10) == b'to b' and b.recv(1) == b''
@@ -147,7 +147,7 @@ if f == 0:
         x = s.recv(100)
         s.send(b'child ' + x)
 os.close(cf)
-time.sleep(0.1)
+asleep(f, 45)
 ready(); go()
 b.send(b'one'); assert b.recv(100) == b'child one'
 for x, y in qs:
@@ -176,7 +176,7 @@ if f == 0:
                 n = c.recv(100)
                 if n == b'open': os.dup2(d, 50); c.send(b'opened')
                 else: c.send(n)
-time.sleep(0.1)
+asleep(f, 232)
 ready(); go()
 b.send(b'ping'); assert b.recv(9) == b'ping'
 b.send(b'open'); assert b.recv(9) == b'opened'
@@ -198,7 +198,7 @@ ready(); go()
 assert u.recv(10) == b'bye' and u.recv(1) == b'' and g.recv(10) == b'dead' and b.recv(10) == b'tcp bye' and b.recv(1) == b''
 assert select.select([pf], [], [], 0)[0]
 assert os.WEXITSTATUS(os.waitpid(z, 0)[1]) == 3
-try: b.send(b'x'); time.sleep(0.1); b.send(b'x'); raise SystemExit('sent')
+try: b.send(b'x'); polled(b, select.POLLHUP); b.send(b'x'); raise SystemExit('sent')
 except OSError: pass
 '''
 CASES['small windows'] = '''
@@ -211,12 +211,12 @@ def pair(family, address):
     except BlockingIOError: pass
     return b, c, n
 v = [pair(socket.AF_INET, '127.0.0.1'), pair(socket.AF_INET6, '::1')]
-time.sleep(1) # a probe or two
+for b, c, n in v: wait(lambda: info(b)[4] >= 2, 'a probe or two')  # tcpi_backoff
 ready(); go()
 for b, c, n in v:
     start = time.monotonic()
     while n > 0: n -= len(c.recv(65536))
-    took = time.monotonic() - start; assert took < 3, took
+    took = time.monotonic() - start; assert took < 20, took
 '''
 CASES['options'] = '''
 # that few have set: IP_MULTICAST_IF, TCP_MAXSEG of who is not connected, options of raw sockets and of RFC 2292

@@ -144,7 +144,7 @@ def scenario():
         done('peer-connected')
         go('peer-connected')
         done('peer-closed')
-        time.sleep(0.1)       # the FINs arrive and are acknowledged
+        sb.wait_for(lambda: b' 04 ' not in read(table), 'its FINs to be acknowledged')  # none in FIN_WAIT1
         nft('add table inet loss; add chain inet loss in { type filter hook input priority 0; }; '
             'add chain inet loss out { type filter hook output priority 0; }; '
             'add rule inet loss in iifname veth-a meta l4proto tcp drop; '

@@ -78,7 +78,7 @@ except BlockingIOError: pass
 t = socket.socket(); t.setblocking(False)
 try: t.connect(('127.0.0.1', 7904))
 except BlockingIOError: pass
-time.sleep(0.1)
+for x in (s, t): polled(x, select.POLLERR)
 e = t.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR); assert e == 111, e
 b = socket.socket(); b.bind(('127.0.0.1', 7905))
 p = select.poll()
@@ -115,7 +115,7 @@ a = socket.create_server(('127.0.0.1', 7907)); b = socket.create_connection(('12
 b.send(b'last words'); b.close()
 d = socket.create_connection(('127.0.0.1', 7907)); e, _ = a.accept()
 d.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); d.send(b'then reset'); d.close()
-time.sleep(0.1)
+polled(c, select.POLLRDHUP); polled(e, select.POLLHUP)
 p = select.poll()
 for x in (c, e): p.register(x, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
 was = sorted(p.poll(0))
