@@ -27,8 +27,9 @@ enum {
         CONTROL_MAX = 1024,
         HOPS = 64,
         LOOPBACK_MTU = 65536,
-        ARRIVAL_MS = 100,
-        OVERHEAD = 4096, /* what a packet costs the kernel beyond its bytes, generously */
+        ARRIVAL_MS = 3000,
+        NEXT_ARRIVAL_MS = 50, /* when one has not arrived: the network does not let them through */
+        OVERHEAD = 4096,      /* what a packet costs the kernel beyond its bytes, generously */
         TOTAL_MAX = 32 << 20,
 };
 
@@ -408,10 +409,10 @@ static uint32_t queued(int fd) {
 }
 
 /* The packet is received by an interrupt of software, nearly always before its sending returns. */
-static bool arrives(int fd, uint32_t before) {
+static bool arrives(int fd, uint32_t before, int patience_ms) {
         const struct timespec pause = { .tv_nsec = 1000000 };
 
-        for (int i = 0; i < ARRIVAL_MS; i++) {
+        for (int i = 0; i < patience_ms; i++) {
                 if (queued(fd) != before)
                         return true;
                 nanosleep(&pause, NULL);
@@ -457,7 +458,8 @@ int datagrams_restore(int fd, const Img__InetSk *isk, int index, const char *wha
         for (size_t i = 0; i < isk->n_datagrams; i++) {
                 uint32_t before = queued(fd);
 
-                if (send_one(&s, isk, isk->datagrams[i]) < 0 || !arrives(fd, before))
+                if (send_one(&s, isk, isk->datagrams[i]) < 0 ||
+                    !arrives(fd, before, lost == 0 ? ARRIVAL_MS : NEXT_ARRIVAL_MS))
                         lost++;
         }
         if (shared)

@@ -21,7 +21,7 @@
 #include "sock/restore.h"
 #include "sock/tcp_option.h"
 
-enum { WAIT_MS = 1000, STATE_CONNECTING = 2 /* SS_CONNECTING of linux/net.h */ };
+enum { WAIT_MS = 5000, STATE_CONNECTING = 2 /* SS_CONNECTING of linux/net.h */ };
 
 /* ---- dump ---- */
 

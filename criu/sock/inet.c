@@ -25,7 +25,7 @@
 #include "sock/restore.h"
 #include "sock/urgent.h"
 
-enum { CORK_WAIT_MS = 50, AO_INFO_SIZE = 48 /* struct tcp_ao_info_opt of Linux 6.7 */ };
+enum { CORK_WAIT_MS = 300, AO_INFO_SIZE = 48 /* struct tcp_ao_info_opt of Linux 6.7 */ };
 
 static bool is_known(int domain, int type, int protocol) {
         if (domain != AF_INET && domain != AF_INET6)
