@@ -222,8 +222,9 @@ e2e: $(B)/ckpt $(E2E_BIN)
 test:
 	@scripts/install-deps
 	@+$(MAKE) --no-print-directory all $(UNIT_BIN) $(E2E_BIN)
-	@status=0; $(MAKE) --no-print-directory unit || status=1; $(MAKE) --no-print-directory e2e || status=1; \
-	        exit $$status
+	@rm -f $(B)/unit.totals $(B)/e2e.totals; status=0; \
+	        $(MAKE) --no-print-directory unit || status=1; $(MAKE) --no-print-directory e2e || status=1; \
+	        if ((status)); then echo 'make test: failed'; cat $(B)/unit.totals $(B)/e2e.totals; fi; exit $$status
 
 bench: $(B)/ckpt $(BENCH_BIN)
 	@test -x test/bench/run || { echo 'make bench: there is no test/bench/run' >&2; exit 1; }

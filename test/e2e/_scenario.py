@@ -8,7 +8,7 @@ import signal
 import stat
 
 from e2e import procview
-from e2e.harness import Failure, Sandbox, check, skip  # noqa: F401
+from e2e.harness import SETTLE, Failure, Sandbox, check, failure_lines, skip  # noqa: F401
 
 
 def number(name, default):
@@ -69,6 +69,29 @@ def one_clear_line(result, *patterns):
     for pattern in patterns:
         check(re.search(pattern, text, re.I), f'{what}: stderr does not match /{pattern}/', text)
     return text
+
+
+class Failures:
+    """What went wrong in a scenario of many cases, each of which is tried all the same."""
+
+    def __init__(self, sb):
+        self.sb, self.heads, self.lines = sb, [], []
+
+    def add(self, case, error):
+        """A case has failed: what it left running is ended."""
+        message, details = failure_lines(error)
+        self.heads.append(f'{case}: {message}')
+        self.lines += [f'{case}: {message}', *(f'    {line}' for line in details)]
+        for pid in self.sb.others():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.sb.children.poll(lambda: not self.sb.others(), SETTLE)
+
+    def check(self):
+        if self.heads:
+            raise Failure('; '.join(self.heads), self.lines if len(self.heads) > 1 else self.lines[1:])
 
 
 class Real:

@@ -7,9 +7,8 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 
-from _scenario import Failure, Program, Sandbox, check, kill_tree, one_clear_line, procview, read, snapshot, write
+from _scenario import Failures, Program, Sandbox, check, kill_tree, one_clear_line, procview, read, snapshot, write
 
 UNPRIVILEGED = ['/usr/bin/setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all']
 sb = Sandbox.from_env()
@@ -432,7 +431,7 @@ CASES = [no_such_pid, a_thread_that_leads_nothing, a_zombie, pid_1, ckpt_itself,
          traced_target, not_an_image_directory, no_space, pid_taken, pid_taken_by_zombie, pid_taken_by_members, pid_of_helper_taken, files_changed, mapped_files_missing,
          directory_missing, stopped_and_leave_stopped]
 only = sys.argv[1:] or os.environ.get('CKPT_TEST_ONLY', '').split()
-failed = []
+failures = Failures(sb)
 for case in CASES:
     if only and case.__name__ not in only:
         continue
@@ -441,13 +440,5 @@ for case in CASES:
         sb.no_strangers(set())
         print(f'{case.__name__}: ok', flush=True)
     except Exception as e:  # pylint: disable=broad-except
-        details = getattr(e, 'details', None) or ([] if isinstance(e, Failure) else traceback.format_exc().splitlines()[-6:])
-        failed += [f'{case.__name__}: {e}', *(f'    {d}' for d in details)]
-        for pid in sb.others():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        sb.children.poll(lambda: not sb.others(), 5)
-if failed:
-    raise Failure(f'{sum(not f.startswith(" ") for f in failed)} of {len(CASES)} cases failed', failed)
+        failures.add(case.__name__, e)
+failures.check()

@@ -7,7 +7,7 @@ restore. Several in one program are all named in one run."""
 import os
 import re
 
-from _scenario import Failure, Program, Sandbox, check, one_clear_line
+from _scenario import Failure, Failures, Program, Sandbox, check, one_clear_line
 
 # What the message has to say, whatever else it says.
 KINDS = {
@@ -63,19 +63,12 @@ def refuse(names, directory):
     return refused
 
 
-failures, skipped, refused, carried = [], [], [], []
+failures, skipped, refused, carried = Failures(sb), [], [], []
 for i, names in enumerate([*KINDS, *TOGETHER]):
     try:
         refuse(names, f'img{i}').append(names)
     except Failure as e:
-        failures += [f'{names}: {e}', *(f'    {d}' for d in e.details)]
-        for pid in sb.others():
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                pass
-        sb.children.poll(lambda: not sb.others(), 5)
+        failures.add(names, e)
 for what, names in (('refused', refused), ('carried over', carried), ('not possible here', skipped)):
     print(f'{len(names)} {what}: {", ".join(names)}')
-if failures:
-    raise Failure('not all were refused, or carried over, as they should', failures)
+failures.check()

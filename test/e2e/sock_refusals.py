@@ -7,7 +7,7 @@ import os
 import re
 
 from _net import ip
-from _scenario import Failure, Program, Sandbox, check, one_clear_line
+from _scenario import Failure, Failures, Program, Sandbox, check, one_clear_line
 
 KINDS = {
     'packet-ring': r'memory of a socket that is no packet socket which the tree has open', 'packet-gone': r'network device that is gone',
@@ -18,7 +18,7 @@ KINDS = {
 
 sb = Sandbox.from_env()
 ip('link', 'set', 'lo', 'up')
-skipped, failures = [], []
+skipped, failures = [], Failures(sb)
 
 
 def refuse(names, directory):
@@ -43,11 +43,7 @@ for i, names in enumerate([*KINDS, 'netlink-unread,connector,ebpf-filter']):
     try:
         refuse(names, f'img{i}')
     except Failure as e:
-        failures += [f'{names}: {e}', *(f'    {d}' for d in e.details)]
-        for pid in sb.others():
-            os.kill(pid, 9)
-        sb.children.poll(lambda: not sb.others(), 5)
+        failures.add(names, e)
 for text in skipped:
     print('not possible here:', text)
-if failures:
-    raise Failure('not all were refused as they should', failures)
+failures.check()

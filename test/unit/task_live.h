@@ -82,6 +82,16 @@ enum { STOP_MS = 60000 }; /* for what takes microseconds on an idle machine */
 static struct dump dump;
 static struct dump_task dumped;
 
+/* When the last thread that was stopped was so. */
+static uint64_t stopped_at;
+
+static inline uint64_t now_ns(clockid_t clock) {
+        struct timespec ts;
+
+        clock_gettime(clock, &ts);
+        return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 static inline void stop_all(struct dump_task *t, pid_t pid) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -107,7 +117,9 @@ static inline void stop_all(struct dump_task *t, pid_t pid) {
                 assert_int_equal(compel_wait_stop(&th->stop, STOP_MS), 0);
                 t->nr_threads++;
         }
+        assert_true(t->nr_threads > 0);
         t->leader_dead = t->threads[0].tid != pid;
+        stopped_at = now_ns(CLOCK_MONOTONIC);
 }
 
 static inline void collect(struct dump_task *t) {
@@ -471,13 +483,6 @@ static inline void nap(int ms) {
         struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
 
         nanosleep(&ts, NULL);
-}
-
-static inline uint64_t now_ns(clockid_t clock) {
-        struct timespec ts;
-
-        clock_gettime(clock, &ts);
-        return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 static uint64_t moving_since;

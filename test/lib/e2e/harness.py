@@ -17,6 +17,7 @@ In a scenario script (test/e2e/NAME.py):
 
 An exception fails the test; exit status 77 (`skip("reason")`) skips it.
 """
+import faulthandler
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from . import crit, procview, system
 
 SLOWNESS = float(os.environ.get('CKPT_TEST_PATIENCE', 1))
 CKPT_TIMEOUT = 120 * SLOWNESS
+WHERE_SIGNAL = signal.SIGSYS  # asks a script where it is; no test uses it
 SETTLE = 30 * SLOWNESS  # seconds in which what has to become so has to: an idle machine needs some milliseconds
 
 
@@ -47,11 +49,31 @@ def check(condition, message, *details):
         raise Failure(message, [str(d) for d in details])
 
 
-def _print_failure(kind, value, trace):
-    """For scripts: the details too, and where in the script it was."""
-    traceback.print_exception(kind, value, trace)
-    for line in getattr(value, 'details', []):
-        print(f'  {line}', file=sys.stderr)
+def failure_lines(error):
+    """Why a script failed: a line that says it, and lines of details. Where a test says by itself what is wrong, a place
+    in the script is enough beside that; only what nobody expected needs the whole way there."""
+    if not isinstance(error, Failure):
+        return f'{type(error).__name__}: {error}', ''.join(traceback.format_exception(error)).splitlines()
+    places = [f'{os.path.basename(f.filename)}:{f.lineno}' for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    return str(error), [line for d in error.details for line in str(d).splitlines()] + [f'at {" > ".join(places)}']
+
+
+def _report_failures():
+    """In a script: what ends it goes into the file that the runner gave, which tells of it first of all. Where a script
+    is run by hand, or one of its children fails, it goes to stderr."""
+    path, owner = os.environ.get('E2E_FAILURE'), os.getpid()
+
+    def report(_kind, error, _trace):
+        message, details = failure_lines(error)
+        if path and os.getpid() == owner:
+            with open(path, 'w') as f:
+                json.dump({'message': message, 'details': details}, f)
+            return
+        print('\n'.join([f'FAIL: {message}', *(f'  {line}' for line in details)]), file=sys.stderr)
+
+    sys.excepthook = report
+    # Of a script that hangs the runner wants to know where.
+    faulthandler.register(WHERE_SIGNAL, all_threads=True)
 
 
 def skip(reason):
@@ -91,7 +113,7 @@ class Sandbox:
     @classmethod
     def from_env(cls):
         system.become_subreaper()
-        sys.excepthook = _print_failure
+        _report_failures()
         return cls(os.environ['TMPDIR'], os.environ['CKPT'],
                    without=tuple(os.environ.get('E2E_WITHOUT', '').split()))
 
