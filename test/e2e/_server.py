@@ -20,10 +20,9 @@ import signal
 import socket
 import statistics
 import time
-import traceback
 
 from _net import counter, locks
-from _scenario import Failure, check, kill_tree, number, procview, read
+from _scenario import Failure, check, failure_lines, kill_tree, number, procview, read
 
 ROUNDS = number('ROUNDS', 3)
 DAYS = number('DAYS', 0)   # that the clocks of the machine where the server was started are ahead of this one's
@@ -75,8 +74,8 @@ class Client:
                         ask(self)
                         code = 0
                     except BaseException as e:  # pylint: disable=broad-except
-                        traceback.print_exc(file=out)
-                        out.write('\n'.join(getattr(e, 'details', [])))
+                        message, details = failure_lines(e)
+                        out.write('\n'.join([message, *details]))
             finally:
                 os._exit(code)
         sb.bystanders.add(self.pid)
@@ -98,8 +97,15 @@ class Client:
 
     # In the test.
 
+    def said(self):
+        """Why it failed, if it has, and more about that."""
+        message, _, details = read(self.out, b'').decode().partition('\n')
+        return message, details
+
     def answers(self):
-        check(self.pid not in self.sb.children.ended, f'client {self.name} has ended', read(self.out, b'').decode())
+        if self.pid in self.sb.children.ended:
+            message, details = self.said()
+            raise Failure(f'client {self.name} has ended: {message}', [details])
         return self.shared.answers
 
     def mark(self):
@@ -115,7 +121,8 @@ class Client:
 
     def finish(self):
         self.shared.stop = 1
-        check(self.sb.wait_exit(self.pid, 60) == 0, f'client {self.name} has failed', read(self.out, b'').decode())
+        code, (message, details) = self.sb.wait_exit(self.pid, 60), self.said()
+        check(code == 0, f'client {self.name} has failed: {message}', details)
 
 
 def time_namespace(pid):
