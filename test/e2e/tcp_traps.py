@@ -55,7 +55,7 @@ def infos(pid):
     """struct tcp_info of the connections: state, 4 bytes, options, scales; at 228 the window to send into."""
     pidfd, found = os.pidfd_open(pid), []
     for fd in os.listdir(f'/proc/{pid}/fd'):
-        if 'socket' in os.readlink(f'/proc/{pid}/fd/{fd}'):
+        if os.readlink(f'/proc/{pid}/fd/{fd}').startswith('socket:'):
             with socket.socket(fileno=LIBC.syscall(PIDFD_GETFD, pidfd, int(fd), 0)) as s:
                 found.append(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232))
     os.close(pidfd)

@@ -5,6 +5,7 @@
 #include "e2e.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 
 static volatile sig_atomic_t sigchlds;
 
@@ -54,6 +55,8 @@ static void make_zombie(struct zombie *z) {
                         CHECK(setresuid(z->uid, z->uid, z->uid) == 0, "setresuid: %m");
                 if (!z->signo)
                         _exit(z->code);
+                /* Whether it dumped core is not carried over. */
+                CHECK(setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) == 0, "setrlimit: %m");
                 sigemptyset(&empty);
                 signal(z->signo, SIG_DFL);
                 sigprocmask(SIG_SETMASK, &empty, NULL);

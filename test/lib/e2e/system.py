@@ -88,9 +88,8 @@ class Children:
         try:
             if new_session:
                 os.setsid()
-            for sig in range(1, 32):
-                if sig not in (signal.SIGKILL, signal.SIGSTOP):
-                    signal.signal(sig, signal.SIG_DFL)
+            for sig in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(sig, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             os.chdir(cwd)
             os.umask(0o022)
