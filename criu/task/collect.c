@@ -253,27 +253,34 @@ static int drive(struct visiting *v, struct ckpt_error *err) {
         return r < 0 ? r : fault_point_error(FAULT_DUMP_IN_AGENT, err);
 }
 
-/* A thread that cannot be visited does not get by without it. */
-static bool is_inferred(const struct visiting *v, size_t index, const struct facts_known *known) {
-        struct dump_thread *t = &v->task->threads[index];
-        const struct dump_thread *like = task_facts_like(known, t);
+/* What need not be asked is found out all the same. */
+static int infer(struct dump_thread *t, const struct dump_thread *like, struct ckpt_error *err) {
+        int r = 0;
 
-        if (!like || compel_unenterable(&v->stops[index]))
-                return false;
-        for (size_t i = 0; i < nr_task_kinds; i++)
-                if (task_kinds[i]->ask && is_dumped_by(task_kinds[i], t))
-                        task_kinds[i]->infer(t, like, task_fact_of(t));
-        return true;
+        for (size_t i = 0; r == 0 && i < nr_task_kinds; i++) {
+                const struct task_kind *kind = task_kinds[i];
+
+                if (!is_dumped_by(kind, t))
+                        continue;
+                if (kind->ask)
+                        kind->infer(t, like, task_fact_of(t));
+                else if (kind->answer)
+                        r = kind->answer(t, NULL, NULL, err);
+        }
+        return r;
 }
 
 static int visit_guest(struct visiting *v, unsigned int guest, size_t index, struct facts_known *known,
                        void **asked, struct ckpt_error *err) {
+        struct dump_thread *t = &v->task->threads[index];
+        const struct dump_thread *like = task_facts_like(known, t);
         int r;
 
-        if (is_inferred(v, index, known))
-                return 0;
+        /* A thread that cannot be visited does not get by without it. */
+        if (like && !compel_unenterable(&v->stops[index]))
+                return infer(t, like, err);
         r = pass_on(v, guest, index, asked, 1, err);
-        return r < 0 ? r : task_facts_visited(known, &v->task->threads[index], err);
+        return r < 0 ? r : task_facts_visited(known, t, err);
 }
 
 /* The other threads go through one after the other. */

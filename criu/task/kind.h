@@ -10,7 +10,8 @@
  *   ask      frozen: add system calls that only the thread itself can make. Whatever answer() needs to find the
  *            results again is returned (in the task's arena)
  *   answer   after the batch has run: results into t->core. The memory is shared with the
- *            target: copy, check, trust nothing. 1: they do not belong together; all is asked again
+ *            target: copy, check, trust nothing. 1: they do not belong together; all is asked again. A kind that asks nothing
+ *            has it for what must wait for the others; the batch is NULL where the thread was not visited
  *   infer    instead of both, where there are many threads (task/facts.h): what is known of it by BPF, and all else from `like`, a
  *            thread of the process that has answered and has the same attributes. Each that is per_thread and asks has it
  * Restore, in the order of the table, which is the order of `phase` first:

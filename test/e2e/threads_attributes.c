@@ -4,6 +4,7 @@
 #include "e2e.h"
 
 #include <asm/prctl.h>
+#include <linux/capability.h>
 #include <linux/mempolicy.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,13 +18,21 @@
 #define SS_AUTODISARM (1U << 31)
 #endif
 
-enum { N_THREADS = 300, STACK = 16384 };
+enum { N_THREADS = 300, STACK = 16384, GROUPS = 3 };
 
 struct state {
         char comm[16];
         uint64_t address, slack;
         int pdeath, securebits, personality, mce, tsc, policy, speculation[3];
         stack_t ss;
+        /* What /proc tells of each. */
+        struct {
+                uint64_t pending, blocked;
+                uid_t uids[3];
+                gid_t gids[3], groups[GROUPS];
+                int nr_groups, no_new_privs;
+                struct __user_cap_data_struct caps[2];
+        } open;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -40,7 +49,23 @@ static bool same_state(const struct state *a, const struct state *b) {
                a->policy == b->policy &&
                memcmp(a->speculation, b->speculation, sizeof(a->speculation)) == 0 &&
                a->ss.ss_sp == b->ss.ss_sp && a->ss.ss_size == b->ss.ss_size &&
-               a->ss.ss_flags == b->ss.ss_flags;
+               a->ss.ss_flags == b->ss.ss_flags && memcmp(&a->open, &b->open, sizeof(a->open)) == 0;
+}
+
+/* The thread's own system calls: those of the library change all threads. */
+static void read_open(struct state *s) {
+        struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        gid_t groups[64] = { 0 };
+
+        CHECK(syscall(SYS_rt_sigpending, &s->open.pending, 8) == 0, "sigpending");
+        CHECK(syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &s->open.blocked, 8) == 0, "sigprocmask");
+        CHECK(getresuid(&s->open.uids[0], &s->open.uids[1], &s->open.uids[2]) == 0 &&
+                      getresgid(&s->open.gids[0], &s->open.gids[1], &s->open.gids[2]) == 0,
+              "users and groups");
+        s->open.nr_groups = getgroups(64, groups);
+        memcpy(s->open.groups, groups, sizeof(s->open.groups));
+        s->open.no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+        CHECK(syscall(SYS_capget, &head, s->open.caps) == 0, "capget");
 }
 
 /* By system calls only: the TSC may be forbidden. */
@@ -59,6 +84,54 @@ static void read_state(struct state *s) {
         for (int i = 0; i < 3; i++)
                 s->speculation[i] = prctl(PR_GET_SPECULATION_CTRL, i, 0, 0, 0);
         CHECK(sigaltstack(NULL, &s->ss) == 0, "sigaltstack");
+        read_open(s);
+}
+
+/* A signal that came and is blocked: another with a value, and none. */
+static void set_signals(int i) {
+        uint64_t mask = 1ULL << (SIGUSR1 - 1) | 1ULL << (SIGRTMIN + i % 5 - 1);
+        siginfo_t si = { .si_signo = SIGRTMIN + i % 5, .si_code = SI_QUEUE, .si_value.sival_int = i };
+
+        if (i % 4 == 0)
+                return;
+        CHECK(syscall(SYS_rt_sigprocmask, SIG_BLOCK, &mask, NULL, 8) == 0, "sigprocmask");
+        if (i % 4 == 1)
+                CHECK(syscall(SYS_tgkill, getpid(), gettid(), SIGUSR1) == 0, "tgkill");
+        if (i % 4 == 2)
+                CHECK(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), si.si_signo, &si) == 0,
+                      "rt_tgsigqueueinfo");
+}
+
+static void check_signals(int i) {
+        uint64_t mask = 1ULL << (SIGRTMIN + i % 5 - 1);
+        struct timespec now = { 0 };
+        siginfo_t si;
+
+        if (i % 4 == 2)
+                CHECK(syscall(SYS_rt_sigtimedwait, &mask, &si, &now, 8) == SIGRTMIN + i % 5 &&
+                              si.si_code == SI_QUEUE && si.si_value.sival_int == i,
+                      "thread %d: the signal that waited for it", i);
+}
+
+/* Credentials are a thread's own. */
+static void set_creds(int i) {
+        struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct caps[2];
+        gid_t groups[GROUPS] = { 7, 8, 1000 + (gid_t)i };
+
+        if (i % 12 == 1)
+                CHECK(syscall(SYS_setgroups, GROUPS, groups) == 0, "setgroups");
+        if (i % 12 == 3)
+                CHECK(syscall(SYS_setresgid, -1, 1 + i, -1) == 0, "setresgid");
+        if (i % 12 == 5)
+                CHECK(syscall(SYS_setresuid, -1, -1, 1 + i / 100) == 0, "setresuid");
+        if (i % 12 == 7) {
+                CHECK(syscall(SYS_capget, &head, caps) == 0, "capget");
+                caps[0].effective &= ~(1U << (i % 20 == 7 ? CAP_CHOWN : CAP_FOWNER));
+                CHECK(syscall(SYS_capset, &head, caps) == 0, "capset");
+        }
+        if (i % 12 == 9)
+                CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS");
 }
 
 static void set_stack(int i) {
@@ -78,6 +151,8 @@ static void set_state(int i) {
         snprintf(comm, sizeof(comm), "thread %u", (unsigned char)(i / 2));
         CHECK(prctl(PR_SET_NAME, comm, 0, 0, 0) == 0, "PR_SET_NAME");
         set_stack(i);
+        set_creds(i);
+        set_signals(i);
         if (i % 10 == 1)
                 /* Signals that nobody notices: the parent of what is restored is ckpt, which ends. */
                 CHECK(prctl(PR_SET_PDEATHSIG, i % 20 == 1 ? SIGURG : SIGWINCH, 0, 0, 0) == 0,
@@ -122,20 +197,25 @@ static void *run(void *arg) {
         pthread_mutex_unlock(&lock);
         read_state(&now);
         /* break: now.slack++; */
+        /* break: now.open.pending ^= 1; */
+        /* break: now.open.gids[1]++; */
         /* break: now.ss.ss_size--; */
         /* break: now.comm[7] ^= 1; */
         prctl(PR_SET_TSC, PR_TSC_ENABLE, 0, 0, 0);
         CHECK(same_state(&now, &before[i]),
               "thread %d: '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d speculation %x %x "
-              "%x stack %p %zu %x, was '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d "
-              "speculation %x %x %x stack %p %zu %x",
+              "%x stack %p %zu %x pending %llx groups %d, was '%s' slack %llu death %d bits %x personality %x mce %d tsc %d policy %d "
+              "speculation %x %x %x stack %p %zu %x pending %llx groups %d",
               i, now.comm, (unsigned long long)now.slack, now.pdeath, now.securebits, now.personality,
               now.mce, now.tsc, now.policy, now.speculation[0], now.speculation[1], now.speculation[2],
-              now.ss.ss_sp, now.ss.ss_size, now.ss.ss_flags, before[i].comm,
+              now.ss.ss_sp, now.ss.ss_size, now.ss.ss_flags, (unsigned long long)now.open.pending,
+              now.open.nr_groups, before[i].comm,
               (unsigned long long)before[i].slack, before[i].pdeath, before[i].securebits,
               before[i].personality, before[i].mce, before[i].tsc, before[i].policy,
               before[i].speculation[0], before[i].speculation[1], before[i].speculation[2],
-              before[i].ss.ss_sp, before[i].ss.ss_size, before[i].ss.ss_flags);
+              before[i].ss.ss_sp, before[i].ss.ss_size, before[i].ss.ss_flags,
+              (unsigned long long)before[i].open.pending, before[i].open.nr_groups);
+        check_signals(i);
         return arg;
 }
 
