@@ -2,8 +2,10 @@
 #include "kernel/area_flags.h"
 
 #include <errno.h>
+#include <linux/mempolicy.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -15,25 +17,37 @@ enum {
         WORDS = SAMPLES_MAX / 64,
 };
 
+#ifndef SYS_set_mempolicy_home_node
+#define SYS_set_mempolicy_home_node 450 /* Linux 5.17 */
+#endif
+
 /* What the program writes for each area. */
 struct record {
         uint64_t start, end, raw;
+        uint64_t policy; /* 0: it has no NUMA policy of its own */
+        uint64_t home;   /* of the policy: 32 bits, all ones for none */
 };
 DEFINE_VEC(record_vec, struct record);
 
 struct area_flags {
         int prog_fd;
         struct area_code code;
-        uint64_t vsyscall; /* flags of an area that is in no list of areas */
+        uint64_t vsyscall;    /* flags of an area that is in no list of areas */
+        bool policies, homes; /* it is known which areas have NUMA policies, and their home nodes */
 };
 
 /* ---- the program ---- */
 
 struct layout {
         int16_t task_vma_vma, task_vma_meta, meta_seq, vm_start, vm_end, vm_flags;
+        int16_t vm_policy, home_node; /* negative: this kernel has none */
 };
 
 static bool find_layout(const struct bpf *b, struct layout *l) {
+        if (!bpf_member(b, "vm_area_struct", "vm_policy", 8, &l->vm_policy))
+                l->vm_policy = -1;
+        if (!bpf_member(b, "mempolicy", "home_node", 4, &l->home_node))
+                l->home_node = -1;
         return bpf_member(b, "bpf_iter__task_vma", "vma", 8, &l->task_vma_vma) &&
                bpf_member(b, "bpf_iter__task_vma", "meta", 8, &l->task_vma_meta) &&
                bpf_member(b, "bpf_iter_meta", "seq", 8, &l->meta_seq) &&
@@ -50,11 +64,18 @@ enum {
         RECORD = -(int)sizeof(struct record)
 };
 
-/* Called with each area, and at the end without one. */
+/* to = the place of a member of 8 or 4 bytes; 0 in kernels without */
+static struct bpf_insn load_if_any(int to, int from, int16_t offset, bool wide) {
+        if (offset < 0)
+                return BPF_MOVE_IMM(to, 0);
+        return BPF_INSN(BPF_LDX | BPF_MEM | (wide ? BPF_DW : BPF_W), to, from, offset, 0);
+}
+
+/* Called with each area, and at the end without one. What is behind no pointer is read as 0. */
 static int load_program(const struct bpf *b, const struct layout *l) {
         const struct bpf_insn program[] = {
                 BPF_LOAD64(VMA, CTX, l->task_vma_vma),
-                BPF_SKIP_IF(VMA, 0, 12),
+                BPF_SKIP_IF(VMA, 0, 16),
                 BPF_LOAD64(META, CTX, l->task_vma_meta),
                 BPF_LOAD64(BPF_REG_1, META, l->meta_seq),
                 BPF_LOAD64(BPF_REG_2, VMA, l->vm_start),
@@ -63,6 +84,10 @@ static int load_program(const struct bpf *b, const struct layout *l) {
                 BPF_STORE64(FRAME, BPF_REG_2, RECORD + 8),
                 BPF_LOAD64(BPF_REG_2, VMA, l->vm_flags),
                 BPF_STORE64(FRAME, BPF_REG_2, RECORD + 16),
+                load_if_any(BPF_REG_2, VMA, l->vm_policy, true),
+                BPF_STORE64(FRAME, BPF_REG_2, RECORD + 24),
+                load_if_any(BPF_REG_2, BPF_REG_2, l->vm_policy < 0 ? -1 : l->home_node, false),
+                BPF_STORE64(FRAME, BPF_REG_2, RECORD + 32),
                 BPF_MOVE(BPF_REG_2, FRAME),
                 BPF_ADD_IMM(BPF_REG_2, RECORD),
                 BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)),
@@ -185,7 +210,43 @@ static const struct example {
         { PROT_READ | PROT_WRITE, MAP_PRIVATE, MADV_MERGEABLE, false, false },
 };
 
-enum { STRIDE = 4 * PAGE_SIZE, EXAMPLES_SIZE = (ELEMENTSOF(examples) + 1) * STRIDE };
+/* Behind them, two areas with NUMA policies, of which the second has a home node. */
+enum {
+        POLICY_EXAMPLE = ELEMENTSOF(examples),
+        HOME_EXAMPLE,
+        NR_EXAMPLES,
+        STRIDE = 4 * PAGE_SIZE,
+        EXAMPLES_SIZE = (NR_EXAMPLES + 1) * STRIDE
+};
+
+static char *example_at(char *base, size_t i) {
+        return base + (i + 1) * STRIDE;
+}
+
+/* The first of the nodes that ckpt may use, or a negative errno. */
+static int make_policy_example(char *p) {
+        enum { WORDS_OF_NODES = 16, BITS = WORDS_OF_NODES * 64 };
+        uint64_t nodes[WORDS_OF_NODES + 1] = { 0 };
+        int node = 0;
+
+        if (mmap(p, PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+            syscall(SYS_get_mempolicy, NULL, nodes, BITS, NULL, MPOL_F_MEMS_ALLOWED) < 0 ||
+            syscall(SYS_mbind, p, PAGE_SIZE, MPOL_BIND, nodes, BITS + 1, 0) < 0)
+                return -errno;
+        while (node < BITS && !(nodes[node / 64] >> node % 64 & 1))
+                node++;
+        return node;
+}
+
+/* The home node that the second has got, or a negative errno. */
+static int make_policy_examples(char *base) {
+        char *home = example_at(base, HOME_EXAMPLE);
+        int node = make_policy_example(example_at(base, POLICY_EXAMPLE));
+
+        if (node < 0 || make_policy_example(home) < 0)
+                return -ENOSYS;
+        return syscall(SYS_set_mempolicy_home_node, home, PAGE_SIZE, node, 0) < 0 ? -errno : node;
+}
 
 /* Not side by side, so that they do not merge. */
 static char *make_examples(void) {
@@ -196,7 +257,7 @@ static char *make_examples(void) {
                 return NULL;
         for (size_t i = 0; i < ELEMENTSOF(examples); i++) {
                 const struct example *e = &examples[i];
-                char *p = base + (i + 1) * STRIDE;
+                char *p = example_at(base, i);
 
                 if (mmap(p, PAGE_SIZE, e->prot, e->flags | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
                         continue;
@@ -224,8 +285,29 @@ static const struct record *find_record(const struct record_vec *records, const 
                        : NULL;
 }
 
+static const struct record *record_at(const struct record_vec *records, const char *start) {
+        const struct proc_vma vma = { .start = (uintptr_t)start, .end = (uintptr_t)start + PAGE_SIZE };
+
+        return find_record(records, &vma);
+}
+
+/* Do the records tell which of the examples have a policy, and its home? `home`: as make_policy_examples() says. */
+static void prove_policies(struct area_flags *f, const struct record_vec *records, char *base, int home) {
+        const struct record *plain = record_at(records, example_at(base, POLICY_EXAMPLE));
+        const struct record *at_home = record_at(records, example_at(base, HOME_EXAMPLE));
+
+        f->policies = plain && plain->policy != 0 && at_home && at_home->policy != 0;
+        for (size_t i = 0; i < ELEMENTSOF(examples); i++) {
+                const struct record *other = record_at(records, example_at(base, i));
+
+                if (other && other->policy != 0)
+                        f->policies = false;
+        }
+        f->homes = f->policies && home >= 0 && plain->home == UINT32_MAX && at_home->home == (uint64_t)home;
+}
+
 /* Other threads of ckpt may make areas meanwhile: only those count that both looks have seen. */
-static int learn_from_self(struct area_flags *f) {
+static int learn_from_self(struct area_flags *f, char *base, int home) {
         _cleanup_(proc_smap_vec_done) struct proc_smap_vec smaps = { 0 };
         _cleanup_(record_vec_done) struct record_vec records = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
@@ -247,8 +329,10 @@ static int learn_from_self(struct area_flags *f) {
                 else if (record && smaps.v[i].pkey == 0)
                         samples[n++] = (struct area_sample){ record->raw, smaps.v[i].flags };
         }
-        if (r == 0)
+        if (r == 0) {
                 area_code_learn(samples, n, &f->code);
+                prove_policies(f, &records, base, home);
+        }
         return r;
 }
 
@@ -258,7 +342,7 @@ static int learn(struct area_flags *f) {
 
         if (!base)
                 return -ENOMEM;
-        r = learn_from_self(f);
+        r = learn_from_self(f, base, make_policy_examples(base));
         munmap(base, EXAMPLES_SIZE);
         return r;
 }
@@ -305,6 +389,11 @@ static int describe(const struct area_flags *f, const struct proc_vma *vma, cons
         if (!record || record->start != vma->start || record->end != vma->end)
                 return -EAGAIN;
         (*at)++;
+        ret->no_policy = f->policies && record->policy == 0;
+        if (f->homes && record->policy != 0 && record->home <= INT16_MAX) {
+                ret->has_home_node = true;
+                ret->home_node = (uint32_t)record->home;
+        }
         return area_code_translate(&f->code, record->raw, &ret->flags);
 }
 

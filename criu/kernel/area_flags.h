@@ -7,6 +7,9 @@
  * The bits of that word are the kernel's own and differ between kernels and architectures. So they are learnt each time from
  * areas of ckpt, which are looked at both ways: a bit that comes and goes with a name of smaps is that name. A word with a
  * bit that has not been seen is not translated, and the caller reads smaps instead.
+ *
+ * It also tells which areas have a NUMA policy of their own, and its home node, which nothing else tells: if it does so
+ * for two areas of ckpt.
  */
 #pragma once
 

@@ -9,6 +9,7 @@
 
 #include "macro.h"
 #include "mem/aio.h"
+#include "mem/policy.h"
 #include "mem/restore.h"
 #include "mem/uapi.h"
 
@@ -136,6 +137,7 @@ int mem_finish(struct restore_task *t, struct compel_batch *b, struct ckpt_error
         for (size_t i = 0; i < t->mem->areas.n; i++) {
                 if (t->mem->areas.v[i].kind == MEM_VDSO || t->mem->areas.v[i].kind == MEM_VVAR)
                         continue;
+                mem_add_policy(t->mem->areas.v[i].msg, b);
                 add_late_advice(&t->mem->areas.v[i], b);
                 add_lock(&t->mem->areas.v[i], b);
         }

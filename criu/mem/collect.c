@@ -281,6 +281,8 @@ int mem_collect(struct dump_task *t, struct ckpt_error *err) {
         if (r == 0)
                 r = add_areas(t, smaps, err);
         if (r == 0)
+                r = mem_add_policies(t, smaps, err);
+        if (r == 0)
                 r = add_fields(t, err);
         if (r == 0)
                 r = aio_collect(t, err);
@@ -300,6 +302,7 @@ int mem_collect_shared(struct dump *d, struct ckpt_error *err) {
 
         for (size_t i = 0; i < tree->objects.n; i++)
                 tree->objects.v[i].pages_id = ++tree->last_pages_id;
+        mem_settle_policies(d);
         mem_find_kin(d);
         for (size_t i = 0; r == 0 && i < d->nr_tasks; i++)
                 if (d->tasks[i]->mem && d->tasks[i]->mem->mm && d->tasks[i]->mem->has_kin)
@@ -320,6 +323,7 @@ void mem_dump_free(struct dump_mem **mem) {
         mem_area_vec_done(&m->areas);
         mem_run_vec_done(&m->runs);
         mem_run_vec_done(&m->guards);
+        mem_policies_done(&m->policies);
         if (m->tree) {
                 mem_object_vec_done(&m->tree->objects);
                 mem_known_file_vec_done(&m->tree->files);

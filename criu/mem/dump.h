@@ -6,6 +6,7 @@
 
 #include "kernel/area_flags.h"
 #include "mem/mem.h"
+#include "mem/policy.h"
 #include "mem/runs.h"
 #include "mem/vma.h"
 #include "proc/pagemap.h"
@@ -60,7 +61,8 @@ struct mem_area {
         struct proc_vma vma;
         uint64_t flags; /* PROC_VMF_* */
         enum mem_kind kind;
-        Img__Vma *msg; /* in the task's arena */
+        bool in_pieces; /* others have given its parts NUMA policies of their own */
+        Img__Vma *msg;  /* in the task's arena */
 };
 DEFINE_VEC(mem_area_vec, struct mem_area);
 
@@ -83,6 +85,7 @@ struct dump_mem {
         struct mem_area_vec areas;
         struct mem_run_vec runs; /* to be saved */
         struct mem_run_vec guards;
+        struct mem_policies policies;
         Img__Mm *mm; /* in the task's arena */
         uint32_t pages_id;
         bool has_kin;          /* other processes may share its private pages */
@@ -112,6 +115,9 @@ int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_
  * into t->smaps or, when the task may have changed its areas since the look, into t->mem->smaps.
  */
 int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, struct ckpt_error *err);
+
+/* Frozen: the areas as they are, with the home nodes of their NUMA policies; names are not to be used. A negative errno: not known. */
+int mem_read_homes(struct dump_task *t, struct proc_smap_vec *ret);
 
 /* ---- files.c ---- */
 

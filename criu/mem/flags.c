@@ -74,6 +74,18 @@ int mem_read_areas(struct dump_task *t, const struct proc_dir *dir, struct proc_
         return proc_smaps_read(dir, t->dump->aside, buf, ret);
 }
 
+int mem_read_homes(struct dump_task *t, struct proc_smap_vec *ret) {
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct area_flags *flags = area_flags_of(t->dump);
+        int r;
+
+        if (!flags)
+                return -EOPNOTSUPP;
+        r = proc_maps_read(&t->proc, &buf, &maps);
+        return r < 0 ? r : area_flags_read(flags, t->pid, &maps, ret);
+}
+
 static bool same_vma(const struct proc_vma *a, const struct proc_vma *b) {
         return a->start == b->start && a->end == b->end && a->prot == b->prot && a->shared == b->shared &&
                a->kind == b->kind && a->pgoff == b->pgoff && a->ino == b->ino &&

@@ -249,6 +249,8 @@ static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t 
         r = hugetlb_check_area(t, v, err);
         if (r == -EBADMSG)
                 return damaged_area(t, v, "has impossible huge pages", err);
+        if (r == 0)
+                r = mem_check_policy(t, v, err);
         return r < 0 ? r : check_kind(t, v, kind_of(v), err);
 }
 

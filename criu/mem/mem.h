@@ -81,6 +81,9 @@ void mem_dump_free(struct dump_mem **mem);
 struct task_kind;
 extern const struct task_kind mem_brk_kind;
 
+/* policy.c: NUMA policies of areas. */
+extern const struct task_kind mem_policy_kind;
+
 /* Likewise: asks it which AIO contexts it can use. */
 extern const struct task_kind mem_aio_kind;
 

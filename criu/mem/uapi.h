@@ -11,6 +11,9 @@
 #define PR_SET_MDWE 65
 #define PR_GET_MDWE 66
 #endif
+#ifndef SYS_set_mempolicy_home_node /* 5.17 */
+#define SYS_set_mempolicy_home_node 450
+#endif
 #ifndef PR_GET_AUXV /* 6.4 */
 #define PR_GET_AUXV 0x41555856
 #endif

@@ -141,6 +141,10 @@ struct proc_smap {
         uint64_t flags;     /* PROC_VMF_* */
         uint64_t page_size; /* of the kernel, in bytes: larger than 4096 for hugetlb */
         uint32_t pkey;      /* memory protection key; 0 also where the CPU has none */
+        /* Not from smaps (kernel/area_flags.h). */
+        bool no_policy;     /* it is known that mbind(2) has given it no NUMA policy */
+        bool has_home_node; /* it has a policy with a home node: */
+        uint32_t home_node;
 };
 
 DEFINE_VEC(proc_smap_vec, struct proc_smap);

@@ -7,6 +7,7 @@ const struct task_kind *const task_kinds[] = {
         /* Dump: refuse first; the calls that were interrupted decide about the registers. */
         &kind_unsupported,
         &kind_seccomp_dump,
+        &mem_policy_kind, /* may ask several times, so before the others that ask */
         &kind_ldt,
         &kind_syscall,
         &kind_registers,

@@ -10,14 +10,13 @@
 #include <unistd.h>
 
 #include "task/internal.h"
+#include "task/numa.h"
 #include "task/self.h"
 
 enum {
-        WORDS = 16, /* 1024 nodes, the most that a kernel can be built for */
-        NODES = WORDS * 64,
-        MODE_KNOWN_MAX = 6,                /* MPOL_WEIGHTED_INTERLEAVE, Linux 6.9 */
-        FLAGS = MPOL_MODE_FLAGS | 1 << 13, /* MPOL_F_NUMA_BALANCING, in older headers not there */
-        NOT_TOLD = -1,                     /* by a kernel without NUMA */
+        NODES = NUMA_NODES_MAX,
+        WORDS = NODES / 64,
+        NOT_TOLD = -1, /* by a kernel without NUMA */
 };
 
 struct policy {
@@ -75,66 +74,13 @@ static void infer(struct dump_thread *t, const struct dump_thread *like,
 
 /* ---- restore ---- */
 
-/* The nodes that there are, for ckpt at least. */
-static uint64_t nodes_here(void) {
-        uint64_t nodes[WORDS] = { 0 };
-
-        return syscall(SYS_get_mempolicy, NULL, nodes, NODES, 0, MPOL_F_MEMS_ALLOWED) < 0 ? 0 : nodes[0];
-}
-
-/* A policy keeps names of nodes that are missing only if it is told to (MPOL_F_STATIC_NODES). */
-static bool fits_here(uint32_t mode, uint64_t nodes) {
-        if (mode & MPOL_F_RELATIVE_NODES || nodes == 0)
-                return true;
-        return mode & MPOL_F_STATIC_NODES ? (nodes & nodes_here()) != 0 : (nodes & ~nodes_here()) == 0;
-}
-
-/* The number of bits is one more than are looked at. */
-static int set_here(int mode, const uint64_t nodes[WORDS]) {
-        bool empty = true;
-
-        for (size_t i = 0; i < WORDS; i++)
-                empty = empty && nodes[i] == 0;
-        return syscall(SYS_set_mempolicy, mode, empty ? NULL : nodes, empty ? 0 : NODES) < 0 ? -errno : 0;
-}
-
-/* Which modes go with which flags and nodes, the kernel knows: by trial in this thread, which gets its own policy back. */
-static int try_here(uint32_t mode, uint64_t nodes) {
-        uint64_t own_nodes[WORDS] = { 0 };
-        int own = MPOL_DEFAULT, r, back;
-
-        if (syscall(SYS_get_mempolicy, &own, own_nodes, NODES, 0, 0) < 0)
-                return -errno;
-        r = set_here((int)mode, (const uint64_t[WORDS]){ nodes });
-        back = set_here(own, own_nodes);
-        return r < 0 ? r : back;
-}
-
 static int check(struct restore_thread *t, struct ckpt_error *err) {
         const Img__ThreadCore *core = restore_thread_core(t);
-        int r;
 
         if (!core->has_mempolicy)
                 return 0;
-        if ((core->mempolicy & ~(uint32_t)FLAGS) > MODE_KNOWN_MAX)
-                return ckpt_error(err, -EBADMSG, "core-%d.img: %#x is no NUMA policy", t->tid,
-                                  core->mempolicy);
-        if (!fits_here(core->mempolicy, core->mempolicy_nodes)) {
-                ckpt_error(
-                        err, -ENOTSUP,
-                        "%s has a NUMA policy (set_mempolicy) for nodes that are not here (%#llx); nothing "
-                        "was created",
-                        restore_thread_name(t), (unsigned long long)core->mempolicy_nodes);
-                return ckpt_error_hint(err,
-                                       "Restore where these nodes are, or without a cpuset that hides them");
-        }
-        r = try_here(core->mempolicy, core->mempolicy_nodes);
-        return r < 0 ? ckpt_error(err, -ENOTSUP,
-                                  "%s has a NUMA policy (%#x, nodes %#llx) that this kernel does not "
-                                  "take; nothing was created",
-                                  restore_thread_name(t), core->mempolicy,
-                                  (unsigned long long)core->mempolicy_nodes)
-                     : 0;
+        return numa_check(restore_thread_name(t), "set_mempolicy", core->mempolicy, core->mempolicy_nodes,
+                          err);
 }
 
 static int restore(struct restore_thread *t, struct compel_batch *b,

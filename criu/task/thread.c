@@ -51,6 +51,7 @@ static void speculation_to_image(struct dump_thread *t, const struct compel_batc
         Img__ThreadCore *core = dump_thread_core(t);
         struct arena *a = t->arena;
 
+        core->n_speculation = 0; /* it may be asked more than once */
         for (uint32_t i = 0; i < NR_SPECULATION; i++) {
                 int64_t value = task_asked(b, ops[i]);
                 Img__SpeculationControl *image;

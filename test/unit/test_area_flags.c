@@ -10,10 +10,12 @@
 
 #include <cmocka.h>
 
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -200,6 +202,38 @@ static void test_like_smaps(void **state) {
         assert_true(area_flags_read(f, pid, &maps, &fast) < 0);
 }
 
+/* Of this process: one area of three pages has a policy in the middle, with a home node. */
+static void test_policies(void **state) {
+        enum { SET_HOME_NODE = 450 };
+        _cleanup_(bpf_free) struct bpf *bpf = new_bpf();
+        _cleanup_(area_flags_free) struct area_flags *f = open_or_skip(bpf);
+        _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 };
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        char *p = mmap(NULL, 3 * PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        unsigned long nodes = 1;
+        bool has_home, found = false;
+
+        assert_ptr_not_equal(p, MAP_FAILED);
+        if (syscall(SYS_mbind, p + PAGE_SIZE, PAGE_SIZE, MPOL_BIND, &nodes, 65, 0) < 0)
+                skip();
+        has_home = syscall(SET_HOME_NODE, p + PAGE_SIZE, PAGE_SIZE, 0, 0) == 0;
+        assert_int_equal(proc_open(getpid(), &dir), 0);
+        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
+        assert_int_equal(area_flags_read(f, getpid(), &maps, &fast), 0);
+        for (size_t i = 0; i < fast.n; i++) {
+                const struct proc_smap *smap = &fast.v[i];
+                bool middle = smap->vma.start == (uintptr_t)p + PAGE_SIZE;
+
+                assert_int_equal(smap->no_policy, !middle && smap->vma.kind != PROC_VMA_VSYSCALL);
+                assert_int_equal(smap->has_home_node, middle && has_home);
+                found |= middle;
+        }
+        assert_true(found);
+        munmap(p, 3 * PAGE_SIZE);
+}
+
 /* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
 static void test_not_huge(void **state) {
         _cleanup_(bpf_free) struct bpf *bpf = new_bpf();
@@ -222,9 +256,8 @@ static void test_not_huge(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_learn),
-                cmocka_unit_test(test_learn_all),
-                cmocka_unit_test(test_like_smaps),
+                cmocka_unit_test(test_learn),      cmocka_unit_test(test_learn_all),
+                cmocka_unit_test(test_like_smaps), cmocka_unit_test(test_policies),
                 cmocka_unit_test(test_not_huge),
         };
 

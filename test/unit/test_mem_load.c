@@ -235,6 +235,13 @@ static void test_more_areas(void **state) {
         m.mm.lock_future = MCL_CURRENT;
         expect(&m, -EBADMSG);
         sound(&m);
+        m.vma[1].has_mempolicy = m.vma[1].has_mempolicy_nodes = true;
+        m.vma[1].mempolicy = 77;
+        expect(&m, -EBADMSG);
+        m.vma[1].mempolicy = 2;
+        m.vma[1].mempolicy_nodes = 1ULL << 63;
+        expect(&m, -ENOTSUP);
+        sound(&m);
         m.mm.n_mm_saved_auxv = 3;
         m.mm.mm_saved_auxv = (uint64_t[]){ 1, 2, 3 };
         expect(&m, -EBADMSG);
