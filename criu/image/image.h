@@ -191,6 +191,13 @@ int image_open_pages(struct image_set *set, unsigned long id, struct image_file 
 int image_file_fd(const struct image_file *file);
 
 /*
+ * Before [offset, offset + size) of a pages file is written, which is then wholly written: let the whole 2 MiB in it be huge
+ * pages. On a tmpfs the bytes are then written, and read again, in a third of the time. Only a hint; thread-safe. False: further
+ * attempts at this file would be in vain.
+ */
+bool image_pages_make_huge(const struct image_file *file, uint64_t offset, uint64_t size);
+
+/*
  * Record the digest of chunk `index` of a pages file, from bytes that the caller has at hand while they are
  * in cache. Thread-safe. Chunks nobody recorded are read back by image_close(). -ENOMEM.
  */

@@ -22,6 +22,7 @@
 
 #define CHUNK     ((size_t)IMAGE_CHUNK_SIZE)
 #define HELP_FROM (8 * CHUNK) /* where help is worth the trouble of asking for it */
+#define SHARE     ((size_t)4) /* chunks that a worker takes at a time: whole huge pages of the file */
 
 struct store {
         struct dump *d;
@@ -33,7 +34,8 @@ struct store {
         struct image_file *file;
         uint64_t size;
         size_t nr_chunks;
-        size_t next; /* chunk to be done, atomic */
+        size_t next;  /* chunk to be done, atomic */
+        bool no_huge; /* pages in the file, atomic */
 
         pthread_mutex_t lock; /* of what follows */
         int failed;
@@ -171,6 +173,21 @@ static int store_chunk(struct reader *rd, size_t chunk, struct ckpt_error *err) 
         return chunk == s->nr_chunks / 2 ? fault_point_error(FAULT_DUMP_MEMORY_HALF, err) : 0;
 }
 
+/* Chunks from `first` on, as many as one worker does at a time. */
+static int store_share(struct reader *rd, size_t first, struct ckpt_error *err) {
+        struct store *s = rd->s;
+        size_t end = MIN(first + SHARE, s->nr_chunks);
+        uint64_t offset = first * (uint64_t)CHUNK;
+        int r = 0;
+
+        if (!__atomic_load_n(&s->no_huge, __ATOMIC_RELAXED) &&
+            !image_pages_make_huge(s->file, offset, MIN(s->size, end * (uint64_t)CHUNK) - offset))
+                __atomic_store_n(&s->no_huge, true, __ATOMIC_RELAXED);
+        for (size_t i = first; r == 0 && i < end; i++)
+                r = store_chunk(rd, i, err);
+        return r;
+}
+
 static void note_failure(struct store *s, int r, struct ckpt_error *err) {
         pthread_mutex_lock(&s->lock);
         if (s->failed == 0) {
@@ -226,11 +243,11 @@ static void work(void *ctx, bool helper) {
                 return;
         }
         while (r == 0) {
-                size_t chunk = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
+                size_t chunk = __atomic_fetch_add(&s->next, SHARE, __ATOMIC_RELAXED);
 
                 if (chunk >= s->nr_chunks)
                         return;
-                r = store_chunk(&rd, chunk, &err);
+                r = store_share(&rd, chunk, &err);
         }
         note_failure(s, r, &err);
 }

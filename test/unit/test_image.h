@@ -41,13 +41,18 @@ static inline int test_remove_entry(const char *path, const struct stat *st __at
         return remove(path);
 }
 
-static inline struct test_dir test_dir_make(void) {
-        struct test_dir dir = { .path = "/tmp/ckpt-image-XXXXXX" };
+static inline struct test_dir test_dir_make_in(const char *parent) {
+        struct test_dir dir;
 
+        snprintf(dir.path, sizeof(dir.path), "%s/ckpt-image-XXXXXX", parent);
         assert_non_null(mkdtemp(dir.path));
         dir.fd = open(dir.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(dir.fd >= 0);
         return dir;
+}
+
+static inline struct test_dir test_dir_make(void) {
+        return test_dir_make_in("/tmp");
 }
 
 static inline void test_dir_remove(struct test_dir *dir) {

@@ -2,7 +2,9 @@
 /* Names, framing, and every kind of message through a set and back. */
 #include "test_image.h"
 
+#include <linux/magic.h>
 #include <pthread.h>
+#include <sys/vfs.h>
 
 #include "images/fdinfo.pb-c.h"
 #include "images/fs.pb-c.h"
@@ -350,6 +352,50 @@ static void test_threads(void **state __attribute__((unused))) {
                 assert_true(image_dir_has(dir, IMAGE_FS, (i % 2) * 1000 + i / 2));
 }
 
+/* Before the file is written, for parts of any size; what is written counts, and whether it worked is no difference. */
+static void write_huge(const char *parent, bool can) {
+        static const size_t parts[] = { 4096, 3 << 20, (2 << 20) - 4096, 8 << 20, 0, (5 << 20) + 4096 };
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make_in(parent);
+        _cleanup_image_set_ struct image_set *set = NULL;
+        Img__Inventory inventory = IMG__INVENTORY__INIT;
+        size_t len = 0, done = 0;
+        _cleanup_free_ uint8_t *data = NULL, *back = NULL;
+        struct image_file *pages;
+
+        for (size_t i = 0; i < ELEMENTSOF(parts); i++)
+                len += parts[i];
+        data = malloc(len);
+        back = malloc(len + 1);
+        for (size_t i = 0; i < len; i++)
+                data[i] = (uint8_t)(i * 5 ^ i >> 12);
+        assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
+        assert_ok(image_open_pages(set, 1, &pages, &err), &err);
+        assert_true(image_pages_make_huge(pages, 4096, 2 << 20)); /* nothing whole in it */
+        assert_int_equal(lseek(image_file_fd(pages), 0, SEEK_END), 0);
+        if (!can)
+                assert_false(image_pages_make_huge(pages, 0, 2 << 20));
+        assert_int_equal(lseek(image_file_fd(pages), 0, SEEK_END), 0);
+        for (size_t i = 0; i < ELEMENTSOF(parts); done += parts[i++]) {
+                (void)image_pages_make_huge(pages, done, parts[i]);
+                assert_true((size_t)lseek(image_file_fd(pages), 0, SEEK_END) <= done + parts[i]);
+                assert_int_equal(pwrite(image_file_fd(pages), data + done, parts[i], (off_t)done), parts[i]);
+        }
+        assert_ok(image_close(pages, &err), &err);
+        assert_ok(image_set_commit(set, &inventory, &err), &err);
+        assert_int_equal(test_read_at(tmp.fd, "pages-1.img", back, len + 1), len);
+        assert_memory_equal(back, data, len);
+}
+
+static void test_huge(void **state __attribute__((unused))) {
+        struct statfs fs;
+
+        assert_int_equal(statfs("/dev/shm", &fs), 0);
+        write_huge("/dev/shm", fs.f_type == TMPFS_MAGIC);
+        assert_int_equal(statfs("/tmp", &fs), 0);
+        write_huge("/tmp", fs.f_type == TMPFS_MAGIC);
+}
+
 static void test_digest(void **state __attribute__((unused))) {
         size_t len = 3 * IMAGE_CHUNK_SIZE + 5;
         _cleanup_free_ uint8_t *data = calloc(1, len);
@@ -473,6 +519,7 @@ int main(void) {
                 cmocka_unit_test(test_large),      cmocka_unit_test(test_threads),
                 cmocka_unit_test(test_digest),     cmocka_unit_test(test_misuse),
                 cmocka_unit_test(test_missing),    cmocka_unit_test(test_each),
+                cmocka_unit_test(test_huge),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
