@@ -22,7 +22,8 @@ enum slot {
         SLOT_PLACE = SLOT_PART + PROCESS_PARTS_MAX,
         SLOT_EXE_INO = SLOT_PLACE + 2 * PROCESS_PLACES_MAX,
         SLOT_NS, /* by enum proc_ns */
-        SLOT_LEVEL = SLOT_NS + PROC_NS_MAX,
+        SLOT_NSPROXY = SLOT_NS + PROC_NS_MAX,
+        SLOT_LEVEL,
         SLOT_NUMBER,
         SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
 };
@@ -40,40 +41,30 @@ struct process_facts {
 
 /* ---- the program ---- */
 
-enum { VALUE = TASK_PROGRAM_VALUE, OTHER = TASK_PROGRAM_OTHER, TASK = TASK_PROGRAM_TASK };
-
-/* Where one pointer after the other leads to, from the task. What is behind none is read as 0. */
-struct way {
+/* What is where, from the task on or from a word that has been read before. What is behind no pointer is read as 0. */
+static const struct {
         unsigned int slot;
-        struct {
-                const char *type, *path;
-                unsigned int size;
-        } step[4];
-};
-
-static const struct way ways[] = {
-        { SLOT_TID, { { "task_struct", "pid", 4 } } },
-        { SLOT_PID, { { "task_struct", "tgid", 4 } } },
-        { SLOT_PART + PROCESS_MEMORY, { { "task_struct", "mm", 8 } } },
-        { SLOT_PART + PROCESS_FILES, { { "task_struct", "files", 8 } } },
-        { SLOT_PART + PROCESS_FS, { { "task_struct", "fs", 8 } } },
-        { SLOT_PLACE + 2 * PROCESS_CWD, { { "task_struct", "fs", 8 }, { "fs_struct", "pwd.mnt", 8 } } },
-        { SLOT_PLACE + 2 * PROCESS_CWD + 1,
-          { { "task_struct", "fs", 8 }, { "fs_struct", "pwd.dentry", 8 } } },
-        { SLOT_PLACE + 2 * PROCESS_ROOT, { { "task_struct", "fs", 8 }, { "fs_struct", "root.mnt", 8 } } },
-        { SLOT_PLACE + 2 * PROCESS_ROOT + 1,
-          { { "task_struct", "fs", 8 }, { "fs_struct", "root.dentry", 8 } } },
-        { SLOT_PLACE + 2 * PROCESS_EXE, { { "task_struct", "mm", 8 }, { "mm_struct", "exe_file", 8 } } },
-        { SLOT_PLACE + 2 * PROCESS_EXE + 1, { { "task_struct", "mm", 8 }, { "mm_struct", "exe_file", 8 } } },
-        { SLOT_EXE_INO,
-          { { "task_struct", "mm", 8 },
-            { "mm_struct", "exe_file", 8 },
-            { "file", "f_inode", 8 },
-            { "inode", "i_ino", 8 } } },
-        { SLOT_NS + PROC_NS_USER,
-          { { "task_struct", "real_cred", 8 },
-            { "cred", "user_ns", 8 },
-            { "user_namespace", "ns.inum", 4 } } },
+        int from;
+        const char *type, *path;
+        unsigned int size;
+} rows[] = {
+        { SLOT_TID, TASK_PROGRAM_TASK, "task_struct", "pid", 4 },
+        { SLOT_PID, TASK_PROGRAM_TASK, "task_struct", "tgid", 4 },
+        { SLOT_PART + PROCESS_MEMORY, TASK_PROGRAM_TASK, "task_struct", "mm", 8 },
+        { SLOT_PART + PROCESS_FILES, TASK_PROGRAM_TASK, "task_struct", "files", 8 },
+        { SLOT_PART + PROCESS_FS, TASK_PROGRAM_TASK, "task_struct", "fs", 8 },
+        { SLOT_PLACE + 2 * PROCESS_CWD, SLOT_PART + PROCESS_FS, "fs_struct", "pwd.mnt", 8 },
+        { SLOT_PLACE + 2 * PROCESS_CWD + 1, SLOT_PART + PROCESS_FS, "fs_struct", "pwd.dentry", 8 },
+        { SLOT_PLACE + 2 * PROCESS_ROOT, SLOT_PART + PROCESS_FS, "fs_struct", "root.mnt", 8 },
+        { SLOT_PLACE + 2 * PROCESS_ROOT + 1, SLOT_PART + PROCESS_FS, "fs_struct", "root.dentry", 8 },
+        { SLOT_PLACE + 2 * PROCESS_EXE, SLOT_PART + PROCESS_MEMORY, "mm_struct", "exe_file", 8 },
+        { SLOT_PLACE + 2 * PROCESS_EXE + 1, SLOT_PART + PROCESS_MEMORY, "mm_struct", "exe_file", 8 },
+        { SLOT_EXE_INO, SLOT_PLACE + 2 * PROCESS_EXE, "file", "f_inode", 8 },
+        { SLOT_EXE_INO, SLOT_EXE_INO, "inode", "i_ino", 8 },
+        { SLOT_NS + PROC_NS_USER, TASK_PROGRAM_TASK, "task_struct", "real_cred", 8 },
+        { SLOT_NS + PROC_NS_USER, SLOT_NS + PROC_NS_USER, "cred", "user_ns", 8 },
+        { SLOT_NS + PROC_NS_USER, SLOT_NS + PROC_NS_USER, "user_namespace", "ns.inum", 4 },
+        { SLOT_NSPROXY, TASK_PROGRAM_TASK, "task_struct", "nsproxy", 8 },
 };
 
 static const struct {
@@ -90,38 +81,21 @@ static const struct {
         { PROC_NS_UTS, "uts_ns", "uts_namespace" },
 };
 
-static void add_way(struct task_program *p, const struct way *way) {
-        int from = TASK;
-
-        for (size_t i = 0; i < ELEMENTSOF(way->step) && way->step[i].type; i++) {
-                task_program_load(p, VALUE, from, way->step[i].type, way->step[i].path, way->step[i].size);
-                from = VALUE;
-        }
-        task_program_store(p, way->slot, VALUE);
-}
-
-static void add_namespaces(struct task_program *p) {
-        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
-                const struct way way = { SLOT_NS + namespace_rows[i].ns,
-                                         { { "task_struct", "nsproxy", 8 },
-                                           { "nsproxy", namespace_rows[i].member, 8 },
-                                           { namespace_rows[i].type, "ns.inum", 4 } } };
-
-                add_way(p, &way);
-        }
-}
-
 /* Called with each thread, and at the end without one. */
 static int load_program(const struct bpf *bpf) {
         struct task_program p;
 
         task_program_begin(&p, bpf, SLOTS);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                task_program_read(&p, rows[i].slot, rows[i].from, rows[i].type, rows[i].path, rows[i].size);
+        for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++) {
+                unsigned int slot = SLOT_NS + namespace_rows[i].ns;
+
+                task_program_read(&p, slot, SLOT_NSPROXY, "nsproxy", namespace_rows[i].member, 8);
+                task_program_read(&p, slot, (int)slot, namespace_rows[i].type, "ns.inum", 4);
+        }
         /* That of the process itself cannot be read like this: see in_own_namespaces(). */
-        task_program_add(&p, BPF_MOVE_IMM(VALUE, 0));
-        task_program_store(&p, SLOT_NS + PROC_NS_PID, VALUE);
-        for (size_t i = 0; i < ELEMENTSOF(ways); i++)
-                add_way(&p, &ways[i]);
-        add_namespaces(&p);
+        task_program_zero(&p, SLOT_NS + PROC_NS_PID);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
         return task_program_finish(&p, "ckpt_processes");
 }

@@ -2,6 +2,10 @@
 /*
  * Programs for the iterator over tasks (kernel/bpf.h, "task"), which is called with each thread: they copy what is behind
  * pointers from struct task_struct into a record of 64-bit words.
+ *
+ * All is read by bpf_probe_read_kernel(), which reads 0 from behind no pointer. Instructions could follow pointers by themselves, but
+ * of each pointer that they load the kernel's verifier goes through the names of all its types, several times: with 20
+ * of them, a program took 10 ms to load.
  */
 #pragma once
 
@@ -11,20 +15,10 @@
 
 #include "kernel/bpf.h"
 
-/* Registers of such a program. */
 enum {
-        TASK_PROGRAM_CTX = BPF_REG_1,
-        TASK_PROGRAM_VALUE = BPF_REG_2,
-        TASK_PROGRAM_OTHER = BPF_REG_3,
-        TASK_PROGRAM_NUMBER = BPF_REG_4,
-        TASK_PROGRAM_TASK = BPF_REG_6,
-        TASK_PROGRAM_SEQ = BPF_REG_7,
-        TASK_PROGRAM_FRAME = BPF_REG_10,
-};
-
-enum {
-        TASK_PROGRAM_MAX = 160,  /* instructions */
+        TASK_PROGRAM_MAX = 640,  /* instructions */
         TASK_PROGRAM_LEVELS = 4, /* of pid namespaces in one another */
+        TASK_PROGRAM_TASK = -1,  /* instead of the number of a word: the task */
 };
 
 struct task_program {
@@ -35,25 +29,29 @@ struct task_program {
         bool failed;        /* a member is missing in this kernel */
 };
 
-/* The beginning: TASK_PROGRAM_TASK and _SEQ are set. `words`: at most 64. */
+/* `words`: of a record, at most 64; each of them is to be read. */
 void task_program_begin(struct task_program *p, const struct bpf *bpf, unsigned int words);
 
-void task_program_add(struct task_program *p, struct bpf_insn insn);
+/*
+ * Into word number `word`, and if they are more than 8 bytes those behind it, the member `path` of the `struct type` to which
+ * `from` points: the task, or a word that has been read. `size`: the bytes that the member has; 4, or a multiple of 8.
+ */
+void task_program_read(struct task_program *p, unsigned int word, int from, const char *type,
+                       const char *path, unsigned int size);
 
-/* to = the member of what `from` points to, of `size` bytes (4 or 8). What is behind no pointer is read as 0. */
-void task_program_load(struct task_program *p, int to, int from, const char *type, const char *path,
-                       unsigned int size);
+/* The same of a member of the task that not all kernels have; there it reads as 0. */
+void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
+                                unsigned int size);
 
-/* The same of a member that not all kernels have. false: this one has not, and `to` is as before. */
-bool task_program_try_load(struct task_program *p, int to, int from, const char *type, const char *path,
-                           unsigned int size);
+/* Where the task is in the kernel's memory: a number like that of a pointer. */
+void task_program_address(struct task_program *p, unsigned int word);
 
-/* The word number `word` of the record = from. */
-void task_program_store(struct task_program *p, unsigned int word, int from);
+/* What this kernel cannot tell is 0. */
+void task_program_zero(struct task_program *p, unsigned int word);
 
 /*
  * How deep it is in pid namespaces into the word `level`, and its numbers there, from the outermost on, into `number` and the
- * TASK_PROGRAM_LEVELS - 1 words behind it; 0 where it has none. Changes VALUE, OTHER and NUMBER.
+ * TASK_PROGRAM_LEVELS - 1 words behind it; 0 where it has none.
  */
 void task_program_numbers(struct task_program *p, unsigned int level, unsigned int number);
 

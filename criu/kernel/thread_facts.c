@@ -42,52 +42,31 @@ struct thread_facts {
 
 /* ---- the program ---- */
 
-enum { VALUE = TASK_PROGRAM_VALUE, OTHER = TASK_PROGRAM_OTHER, TASK = TASK_PROGRAM_TASK };
-
 static void add_words(struct task_program *p) {
         static const struct {
                 unsigned int slot;
                 const char *path;
                 unsigned int size;
         } rows[] = {
-                { LIKE_WORK, "thread_info.flags", 8 },      { LIKE_FLAGS, "flags", 4 },
-                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },   { LIKE_PERSONALITY, "personality", 4 },
-                { LIKE_SLACK, "timer_slack_ns", 8 },        { LIKE_PDEATH, "pdeath_signal", 4 },
-                { SLOT_TID_ADDRESS, "clear_child_tid", 8 }, { SLOT_SS_SP, "sas_ss_sp", 8 },
-                { SLOT_SS_SIZE, "sas_ss_size", 8 },         { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
+                { LIKE_WORK, "thread_info.flags", 8 },
+                { LIKE_FLAGS, "flags", 4 },
+                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },
+                { LIKE_PERSONALITY, "personality", 4 },
+                { LIKE_SLACK, "timer_slack_ns", 8 },
+                { LIKE_PDEATH, "pdeath_signal", 4 },
+                { SLOT_TID_ADDRESS, "clear_child_tid", 8 },
+                { SLOT_SS_SP, "sas_ss_sp", 8 },
+                { SLOT_SS_SIZE, "sas_ss_size", 8 },
+                { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
                 { SLOT_NAMESPACES, "nsproxy", 8 },
+                { SLOT_COMM, "comm", 16 },
+                { LIKE_SECUREBITS, "cred", 8 },
         };
 
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
-                task_program_load(p, VALUE, TASK, "task_struct", rows[i].path, rows[i].size);
-                task_program_store(p, rows[i].slot, VALUE);
-        }
-}
-
-static void add_comm(struct task_program *p) {
-        int16_t offset;
-
-        if (!bpf_member(p->bpf, "task_struct", "comm", 16, &offset)) {
-                p->failed = true;
-                return;
-        }
-        for (int16_t i = 0; i < 2; i++) {
-                task_program_add(p, BPF_LOAD64(VALUE, TASK, (int16_t)(offset + 8 * i)));
-                task_program_store(p, SLOT_COMM + (unsigned int)i, VALUE);
-        }
-}
-
-/* Not all kernels have it. 0: this one has not. */
-static void add_optional(struct task_program *p, unsigned int slot, const char *path, unsigned int size) {
-        if (!task_program_try_load(p, VALUE, TASK, "task_struct", path, size))
-                task_program_add(p, BPF_MOVE_IMM(VALUE, 0));
-        task_program_store(p, slot, VALUE);
-}
-
-static void add_securebits(struct task_program *p) {
-        task_program_load(p, OTHER, TASK, "task_struct", "cred", 8);
-        task_program_load(p, VALUE, OTHER, "cred", "securebits", 4);
-        task_program_store(p, LIKE_SECUREBITS, VALUE);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                task_program_read(p, rows[i].slot, TASK_PROGRAM_TASK, "task_struct", rows[i].path,
+                                  rows[i].size);
+        task_program_read(p, LIKE_SECUREBITS, LIKE_SECUREBITS, "cred", "securebits", 4);
 }
 
 /* Called with each thread, and at the end without one. */
@@ -96,11 +75,10 @@ static int load_program(const struct bpf *bpf) {
 
         task_program_begin(&p, bpf, SLOTS);
         add_words(&p);
-        add_comm(&p);
-        add_optional(&p, LIKE_MEMPOLICY, "mempolicy", 8); /* else there is no such system call either */
-        add_optional(&p, SLOT_SECCOMP, "seccomp.mode", 4);
-        add_optional(&p, SLOT_FEATURES, "thread.features", 8);
-        add_securebits(&p);
+        task_program_read_optional(&p, LIKE_MEMPOLICY, "mempolicy",
+                                   8); /* else there is no such system call either */
+        task_program_read_optional(&p, SLOT_SECCOMP, "seccomp.mode", 4);
+        task_program_read_optional(&p, SLOT_FEATURES, "thread.features", 8);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
         return task_program_finish(&p, "ckpt_threads");
 }

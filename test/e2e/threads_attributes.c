@@ -209,9 +209,8 @@ static void *run(void *arg) {
               i, now.comm, (unsigned long long)now.slack, now.pdeath, now.securebits, now.personality,
               now.mce, now.tsc, now.policy, now.speculation[0], now.speculation[1], now.speculation[2],
               now.ss.ss_sp, now.ss.ss_size, now.ss.ss_flags, (unsigned long long)now.open.pending,
-              now.open.nr_groups, before[i].comm,
-              (unsigned long long)before[i].slack, before[i].pdeath, before[i].securebits,
-              before[i].personality, before[i].mce, before[i].tsc, before[i].policy,
+              now.open.nr_groups, before[i].comm, (unsigned long long)before[i].slack, before[i].pdeath,
+              before[i].securebits, before[i].personality, before[i].mce, before[i].tsc, before[i].policy,
               before[i].speculation[0], before[i].speculation[1], before[i].speculation[2],
               before[i].ss.ss_sp, before[i].ss.ss_size, before[i].ss.ss_flags,
               (unsigned long long)before[i].open.pending, before[i].open.nr_groups);
