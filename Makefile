@@ -194,14 +194,14 @@ $(B)/test/unit/%: test/unit/%.c $(B)/libckpt.a $(B)/libcompel.a $(UNIT_HELP_OBJ)
 	        $(UNIT_HELP_OBJ) -Wl,--start-group $(B)/libckpt.a $(B)/libcompel.a -Wl,--end-group \
 	        $(call src_flags,libs) $$($(PKG_CONFIG) --libs cmocka) $(ALL_LIBS)
 
+# The programs that are dumped are not sanitized and not linked to anything of ckpt.
 $(TLIB_OBJ): EXTRA_CFLAGS += -Itest/lib
+$(TLIB_OBJ): override SAN_CFLAGS :=
 
 $(B)/libtest.a: $(TLIB_OBJ) $(B)/stamp/testlib
 	@echo '  AR      $@'
 	@rm -f $@; $(AR) qcs $@ $(TLIB_OBJ)
 
-# The programs that are dumped are not sanitized and not linked to anything of ckpt.
-$(B)/test/e2e/% $(B)/test/bench/% $(B)/test/quickstart/%: SAN_CFLAGS :=
 define test_program
 $(B)/test/$(1)/%: test/$(1)/%.c $(B)/libtest.a $(B)/stamp/flags
 	@mkdir -p $$(@D)
@@ -239,8 +239,8 @@ quickstart:
 SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
 sanitize:
-	@+$(MAKE) --no-print-directory B=$(B)/san SAN_CFLAGS='$(SAN_FLAGS)' CFLAGS='-O1 -g' all unit
-	@+ASAN_OPTIONS=detect_leaks=0 $(MAKE) --no-print-directory B=$(B)/san SAN_CFLAGS='$(SAN_FLAGS)' CFLAGS='-O1 -g' e2e
+	@+$(MAKE) --no-print-directory B=$(B)/san WERROR= SAN_CFLAGS='$(SAN_FLAGS)' CFLAGS='-O1 -g' all unit
+	@+ASAN_OPTIONS=detect_leaks=0 $(MAKE) --no-print-directory B=$(B)/san WERROR= SAN_CFLAGS='$(SAN_FLAGS)' CFLAGS='-O1 -g' e2e
 
 $(B)/test/fuzz/%: test/fuzz/%.c $(B)/libckpt.a $(B)/libcompel.a
 	@mkdir -p $(@D)

@@ -17,7 +17,6 @@
 #include "sock/sock.h"
 #include "task/facts.h"
 #include "task/kind.h"
-#include "task/still.h"
 
 enum { THREADS_PART = 64 };
 
@@ -59,8 +58,9 @@ static size_t foreign_row(const struct proc_ns_set *theirs, const struct proc_ns
         return ELEMENTSOF(namespace_rows);
 }
 
+/* Those that a thread of several can have for itself. */
 static unsigned int namespaces_of_threads(void) {
-        unsigned int which = 0;
+        unsigned int which = 1U << PROC_NS_IPC;
 
         for (size_t i = 0; i < ELEMENTSOF(namespace_rows); i++)
                 if (namespace_rows[i].per_thread)
@@ -93,28 +93,41 @@ struct threads_part {
         bool odd;
 };
 
-/* Adds blockers, if `name` it, and tells whether there are any. */
-static bool look_threads(const struct threads_part *p, bool name) {
-        unsigned int which = namespaces_of_threads();
-        struct dump_task *t = p->task;
+/*
+ * Is a thread that is not the leader, whose are known, in other namespaces? Adds blockers, if `name` it. `process`: see
+ * proc_ns_read().
+ */
+static bool look_thread(struct dump_task *t, const struct proc_dir *process, pid_t tid,
+                        const struct proc_ns_set *own, bool name) {
+        ino_t ipc = t->ns.ino[PROC_NS_IPC];
+        struct proc_ns_set theirs;
         bool odd = false;
 
-        for (size_t i = p->from; i < p->to; i++) {
-                pid_t tid = t->tids.v[i];
-                struct proc_ns_set theirs;
-
-                if (tid == t->pid)
-                        continue;
-                proc_ns_read(&p->proc, tid, which, &theirs);
-                for (size_t k = 0; (k = foreign_row(&theirs, p->own, k)) < ELEMENTSOF(namespace_rows); k++) {
-                        odd = true;
-                        if (name)
-                                blocker_add(t->dump->blockers, NULL,
-                                            "%s: thread %d is in another %s namespace than ckpt, which is "
-                                            "not supported yet",
-                                            dump_task_name(t), tid, namespace_rows[k].text);
-                }
+        proc_ns_read(process, tid, namespaces_of_threads(), &theirs);
+        for (size_t k = 0; (k = foreign_row(&theirs, own, k)) < ELEMENTSOF(namespace_rows); k++) {
+                odd = true;
+                if (name)
+                        blocker_add(t->dump->blockers, NULL,
+                                    "%s: thread %d is in another %s namespace than ckpt, which is "
+                                    "not supported yet",
+                                    dump_task_name(t), tid, namespace_rows[k].text);
         }
+        if (ipc == 0 || theirs.ino[PROC_NS_IPC] == 0 || theirs.ino[PROC_NS_IPC] == ipc)
+                return odd;
+        if (name)
+                blocker_add(t->dump->blockers, NULL,
+                            "%s: thread %d is in another IPC namespace than its process, which is "
+                            "not supported",
+                            dump_task_name(t), tid);
+        return true;
+}
+
+static bool look_threads(const struct threads_part *p, bool name) {
+        bool odd = false;
+
+        for (size_t i = p->from; i < p->to; i++)
+                if (p->task->tids.v[i] != p->task->pid)
+                        odd |= look_thread(p->task, &p->proc, p->task->tids.v[i], p->own, name);
         return odd;
 }
 
@@ -256,7 +269,23 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         return r < 0 ? r : waited;
 }
 
-/* Who has left its namespaces since would come back in those that it had, and without what belongs to the others. */
+static void look_threads_again(struct dump_task *t, const struct proc_ns_set *own) {
+        pid_t living = dump_living(t)->pid;
+
+        task_facts_look(t);
+        for (size_t i = 0; i < t->nr_threads; i++) {
+                const struct dump_thread *th = &t->threads[i];
+
+                if (th->tid != living && !task_facts_same_namespaces(t, th->tid, living))
+                        look_thread(t, t->leader_dead ? &th->proc : &t->proc, th->tid, own, true);
+        }
+        thread_fact_vec_done(&t->facts); /* those of the visits count */
+}
+
+/*
+ * Who has left its namespaces since would come back in those that it had, and without what belongs to the others. That a
+ * thread is where it was, in the same system call, does not say that it has stayed there.
+ */
 int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
         struct proc_ns_set own;
         int r = read_own_namespaces(d, &own, err);
@@ -265,16 +294,17 @@ int look_namespaces_again(struct dump *d, struct ckpt_error *err) {
                 struct dump_task *t = d->tasks[i];
                 struct proc_ns_set now;
 
-                /* What was seen of it before may be older than its system call. */
-                if (t->nr_threads == 0 || (!d->process_facts && task_is_in_same_calls(t)))
+                if (t->nr_threads == 0)
                         continue;
                 read_namespaces(t, t->fact, &own, &now);
-                if (memcmp(&now, &t->ns, sizeof(now)) == 0)
-                        continue;
-                t->ns = now;
-                look_namespaces(t, &own);
-                time_look(t);
-                ipc_look(t);
+                if (memcmp(&now, &t->ns, sizeof(now)) != 0) {
+                        t->ns = now;
+                        look_namespaces(t, &own);
+                        time_look(t);
+                        ipc_look(t);
+                }
+                if (t->nr_threads > 1)
+                        look_threads_again(t, &own);
         }
         return r;
 }

@@ -37,7 +37,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err);
  */
 int look_again(struct dump *d, struct ckpt_error *err);
 
-/* Likewise, at the namespaces of those that changed them meanwhile. */
+/* Likewise: adds blockers for processes and threads that changed their namespaces meanwhile. */
 int look_namespaces_again(struct dump *d, struct ckpt_error *err);
 
 /* Sessions and process groups of the whole tree. */

@@ -131,7 +131,8 @@ int thread_facts_read(const struct thread_facts *f, pid_t pid, struct thread_fac
                 thread_fact_vec_done(&reading.facts);
                 return r;
         }
-        qsort(reading.facts.v, reading.facts.n, sizeof(*reading.facts.v), by_number);
+        if (reading.facts.n > 0)
+                qsort(reading.facts.v, reading.facts.n, sizeof(*reading.facts.v), by_number);
         thread_fact_vec_done(ret);
         *ret = reading.facts;
         return 0;

@@ -16,7 +16,6 @@
 #include "mem/mem.h"
 #include "ns/ipc_internal.h"
 #include "proc/stat.h"
-#include "task/facts.h"
 
 /* ---- who is in the namespace ---- */
 
@@ -163,28 +162,6 @@ void ipc_look(struct dump_task *t) {
                         dump_task_name(t));
 }
 
-/* Of two threads of a process one can have left for another namespace. */
-static int check_threads(struct dump *d, struct ckpt_error *err) {
-        for (size_t i = 0; i < d->nr_tasks; i++)
-                for (size_t j = 0; j < d->tasks[i]->nr_threads; j++) {
-                        const struct dump_task *t = d->tasks[i];
-                        const struct dump_thread *th = &t->threads[j];
-                        struct proc_ns_set theirs;
-
-                        if (j > 0 && task_facts_same_namespaces(t, th->tid, t->threads[0].tid))
-                                continue;
-                        proc_ns_read(t->leader_dead ? &th->proc : &t->proc, th->tid, 1U << PROC_NS_IPC,
-                                     &theirs);
-                        if (theirs.ino[PROC_NS_IPC] != 0 && theirs.ino[PROC_NS_IPC] != d->ipc->ino)
-                                return ckpt_error(
-                                        err, -ENOTSUP,
-                                        "%s: thread %d is in another IPC namespace than the root of the "
-                                        "tree, which is not supported; the tree runs on",
-                                        dump_task_name(d->tasks[i]), th->tid);
-                }
-        return 0;
-}
-
 /* What may have come between the look and the freeze. */
 static int check_again(struct dump *d, struct ckpt_error *err) {
         struct blockers *b = blockers_new();
@@ -202,9 +179,8 @@ int ipc_save(struct dump *d, struct ckpt_error *err) {
         _cleanup_(end_visit) struct visit v = { 0 };
         int r;
 
-        r = d->ipc ? check_threads(d, err) : 0;
-        if (r < 0 || !ipc_is_own(d))
-                return r;
+        if (!ipc_is_own(d))
+                return 0;
         r = begin_visit(d, &v);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot enter the IPC namespace of %s; the tree runs on",

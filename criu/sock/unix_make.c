@@ -39,7 +39,8 @@ static void compare_ids(const Img__UnixCred *cred, struct own_ids *ret) {
         ret->nr_groups = n > 0 ? (size_t)n : 0;
         ret->same_groups = !cred || n < 0 ||
                            (cred->n_groups == ret->nr_groups &&
-                            memcmp(cred->groups, ret->groups, ret->nr_groups * sizeof(gid_t)) == 0);
+                            (ret->nr_groups == 0 ||
+                             memcmp(cred->groups, ret->groups, ret->nr_groups * sizeof(gid_t)) == 0));
         ret->same = !cred || (ret->same_groups && cred->uid == ret->uid && cred->gid == ret->gid);
 }
 

@@ -21,7 +21,11 @@ static const struct task_call *find_call(const struct dump_task *t, pid_t tid) {
         return NULL;
 }
 
-bool task_is_in_same_calls(const struct dump_task *t) {
+/*
+ * Does every thread stand in the system call in which it stood when it was looked at, with the same arguments? It may have
+ * left it and come back, as a program does that waits in a loop. false where it is not known.
+ */
+static bool is_in_same_calls(const struct dump_task *t) {
         if (t->nr_calls != t->nr_threads || t->nr_calls > MANY_THREADS)
                 return false;
         for (size_t i = 0; i < t->nr_threads; i++) {
@@ -41,7 +45,7 @@ static bool has_slept_on(const struct task_call *call, const struct proc_status 
 }
 
 bool task_stood_still(const struct dump_task *t) {
-        if (!task_is_in_same_calls(t))
+        if (!is_in_same_calls(t))
                 return false;
         for (size_t i = 0; i < t->nr_threads; i++)
                 if (!has_slept_on(find_call(t, t->threads[i].tid), &t->threads[i].status))

@@ -5,14 +5,8 @@
 #include "dump/model.h"
 
 /*
- * Frozen: does every thread stand in the system call in which it stood when it was looked at (t->calls), with the same
- * arguments? It may have left it and come back, as a program does that waits in a loop. false where it is not known, as of
- * processes with very many threads.
- */
-bool task_is_in_same_calls(const struct dump_task *t);
-
-/*
- * Frozen, and the status of the threads has been read since, before any visit: nor have they left it. What was read after
- * t->calls still holds.
+ * Frozen, and the status of the threads has been read since, before any visit: does every thread stand in the system call in
+ * which it stood when it was looked at (t->calls), and has not left it? What was read after t->calls still holds. false
+ * where it is not known, as of processes with very many threads.
  */
 bool task_stood_still(const struct dump_task *t);

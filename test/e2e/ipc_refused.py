@@ -18,7 +18,7 @@ KINDS = {
     'foreign': (r'System V shared memory.*another IPC', False),
     'forced': (r'attached by nobody.*shm_rmid_forced', True),
     'mixed': (r'another IPC namespace than the root', True),
-    'thread': (r'thread \d+ is in another IPC namespace', False),
+    'thread': (r'thread \d+ is in another IPC namespace', True),
 }
 
 sb = Sandbox.from_env()

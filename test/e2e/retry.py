@@ -101,6 +101,38 @@ def case_namespace():
     os.unlink(sb.path('work/ready'))
 
 
+def leaves_in_a_loop(kind):
+    """Likewise, and waits again by then as it did before, so that nothing of it but its namespace tells that."""
+    program = Program(sb, 'leaver', kind, rest=False)
+    check(program.wait_ready(), 'leaver')
+    pid = program.pid
+    own = os.readlink('/proc/self/ns/uts')
+
+    def waiting():
+        found = [f'{p}/task/{t}' for p in procview.tree(pid) for t in os.listdir(f'/proc/{p}/task')
+                 if (p, int(t)) != (pid, pid) and read(f'/proc/{p}/task/{t}/syscall', b'').startswith(b'0 ')]
+        return f'/proc/{found[0]}' if found else None
+
+    sb.wait_for(waiting, 'it to wait')
+    who = waiting()
+    before = read(f'{who}/syscall')
+    os.makedirs(sb.path('loop-' + kind))
+    handle = sb.ckpt_start('dump', '-t', str(pid), '-D', sb.path('loop-' + kind), env={'CKPT_FAULT': 'dump-seize-each=pause'})
+    sb.wait_for(lambda: b'fault point dump-seize-each' in read(handle.base + '.err', b''), 'the first seize')
+    with open(sb.path('work/go'), 'wb', buffering=0) as f:
+        f.write(b'x')
+    sb.wait_for(lambda: os.readlink(f'{who}/ns/uts') != own and read(f'{who}/syscall') == before, 'it to leave and wait')
+    os.kill(handle.pid, signal.SIGCONT)
+    one_clear_line(sb.ckpt_wait(handle, 30), 'another UTS namespace', 'nothing was stopped|runs on')
+    program.kill()
+    sb.children.ended.clear()
+
+
+def case_namespace_loop():
+    leaves_in_a_loop('child')
+    leaves_in_a_loop('thread')
+
+
 def case_left_behind():
     """Stopped for job control, a process cannot leave the visit of a ckpt that was killed."""
     program = Program(sb, 'sig_altstack')
@@ -132,7 +164,7 @@ def case_statistics():
     program.finish()
 
 
-for case in (case_again, case_event, case_namespace, case_left_behind, case_statistics):
+for case in (case_again, case_event, case_namespace, case_namespace_loop, case_left_behind, case_statistics):
     case()
     sb.children.reap()
     sb.children.ended.clear()

@@ -40,6 +40,7 @@
 #include "dump/blockers.h"
 #include "dump/model.h"
 #include "macro.h"
+#include "mem/mem.h"
 #include "proc/maps.h"
 #include "restore/model.h"
 #include "task/kind.h"
@@ -141,6 +142,8 @@ static inline void let_go(struct dump_task *t) {
                 proc_status_done(&t->threads[i].status);
         }
         free(t->threads);
+        mem_dump_free(&t->mem);
+        pid_vec_done(&t->tids);
         proc_close(&t->proc);
         arena_done(&t->arena);
         *t = (struct dump_task){ .other = PROC_DIR_INIT };
@@ -490,6 +493,12 @@ static uint64_t moving_since;
 static inline void move(pid_t pid) {
         int status;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+        /* Of its memory, terabytes are a sanitizer's. */
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        skip();
+#endif
         moving_since = now_ns(CLOCK_MONOTONIC);
 
         stop_all(&dumped, pid);

@@ -121,8 +121,16 @@ static void *sleep_long(void *arg) {
         return arg;
 }
 
-/* A process with several threads and areas of every sort that stands still. */
-static pid_t start_target(void) {
+static void make_many(void) {
+        pthread_t thread;
+
+        make_areas();
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(pthread_create(&thread, NULL, sleep_long, NULL), 0);
+}
+
+/* A process that stands still, with what `make` makes. */
+static pid_t start_target(void (*make)(void)) {
         pid_t pid;
         int ready[2];
         char byte;
@@ -131,12 +139,8 @@ static pid_t start_target(void) {
         pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
-                pthread_t thread;
-
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
-                make_areas();
-                for (int i = 0; i < 3; i++)
-                        assert_int_equal(pthread_create(&thread, NULL, sleep_long, NULL), 0);
+                make();
                 assert_int_equal(write(ready[1], "x", 1), 1);
                 pause();
                 _exit(0);
@@ -172,7 +176,7 @@ static void test_like_smaps(void **state) {
         _cleanup_proc_buf_ struct proc_buf fast_buf = { 0 }, slow_buf = { 0 };
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-        pid_t pid = start_target();
+        pid_t pid = start_target(make_many);
 
         assert_int_equal(proc_open(pid, &dir), 0);
         assert_int_equal(proc_maps_read(&dir, &fast_buf, &maps), 0);
@@ -234,6 +238,15 @@ static void test_policies(void **state) {
         munmap(p, 3 * PAGE_SIZE);
 }
 
+static void *map_huge(void) {
+        return mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1,
+                    0);
+}
+
+static void make_huge(void) {
+        assert_ptr_not_equal(map_huge(), MAP_FAILED);
+}
+
 /* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
 static void test_not_huge(void **state) {
         _cleanup_(bpf_free) struct bpf *bpf = new_bpf();
@@ -242,16 +255,19 @@ static void test_not_huge(void **state) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
-        char *p = mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE,
-                       -1, 0);
+        void *p = map_huge();
+        pid_t pid;
 
         if (p == MAP_FAILED)
                 skip();
-        assert_int_equal(proc_open(getpid(), &dir), 0);
-        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
-        assert_int_equal(area_flags_read(f, getpid(), &maps, &fast), -ENODATA);
-        assert_int_equal(fast.n, 0);
         munmap(p, 2 << 20);
+        pid = start_target(make_huge);
+        assert_int_equal(proc_open(pid, &dir), 0);
+        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
+        assert_int_equal(area_flags_read(f, pid, &maps, &fast), -ENODATA);
+        assert_int_equal(fast.n, 0);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 int main(void) {

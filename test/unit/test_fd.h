@@ -28,6 +28,7 @@
 #include "macro.h"
 #include "restore/inherit.h"
 #include "restore/stages.h"
+#include "sock/sock.h"
 
 #define assert_ok(expr, err)                                                         \
         do {                                                                         \
@@ -198,6 +199,7 @@ static __attribute__((unused)) void dump_save_all(struct fd_fixture *f) {
 }
 
 static __attribute__((unused)) void dump_done(struct fd_fixture *f) {
+        sock_dump_free(&f->dump);
         fd_dump_free(&f->dump);
         for (size_t i = 0; i < f->dump.nr_tasks; i++) {
                 struct dump_task *t = f->dump.tasks[i];

@@ -32,7 +32,8 @@ static void test_arena(void **state) {
                 assert_int_equal((uintptr_t)small[i] % 16, 0);
                 for (size_t j = 0; j < i; j++)
                         assert_int_equal(small[i][j], 0);
-                memset(small[i], (int)i, i);
+                if (i > 0)
+                        memset(small[i], (int)i, i);
         }
         large = arena_alloc(&a, 10 << 20);
         memset(large, 1, 10 << 20);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -349,12 +350,13 @@ static void test_live_names(void **state) {
 static void test_live_long_names(void **state) {
         (void)state;
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
-        _cleanup_proc_dir_ struct proc_dir dir = self_dir();
+        _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         char base[] = "/tmp/test_proc_maps.XXXXXX", name[256], cwd[4096];
         enum { DEPTH = 13 };
         const struct proc_vma *vma;
         void *p[2];
+        pid_t pid;
         int fd;
 
         assert_non_null(mkdtemp(base));
@@ -373,6 +375,15 @@ static void test_live_long_names(void **state) {
                 assert_ptr_not_equal(p[i], MAP_FAILED);
         }
         close(fd);
+        /* Its areas stay as they are, while those of the test change with each allocation. */
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;)
+                        pause();
+        }
+        assert_int_equal(proc_open(pid, &dir), 0);
         assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
         for (unsigned i = 0; i < 2; i++) {
                 vma = proc_vma_find(&maps, (uintptr_t)p[i]);
@@ -383,6 +394,8 @@ static void test_live_long_names(void **state) {
         check_same_in_smaps(&dir, NULL, &maps);
         assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
         check_each(&dir, &maps);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
         unlink("f");
         for (unsigned i = 0; i < DEPTH; i++)
                 assert_true(chdir("..") == 0 && rmdir(name) == 0);
