@@ -3,11 +3,13 @@
 /* mlockall: what is mapped is locked, and with MCL_FUTURE also what is mapped after the restore. */
 #include "e2e.h"
 
+/* Four pages, and a hole on either side, so that they are an area of their own. */
 static char *map(void) {
-        char *p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *p = mmap(NULL, 6 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         CHECK(p != MAP_FAILED, "mmap: %m");
-        return p;
+        CHECK(munmap(p, PAGE) == 0 && munmap(p + 5 * PAGE, PAGE) == 0, "munmap: %m");
+        return p + PAGE;
 }
 
 static void run(int flags, const struct gate *ready, const struct gate *go) {

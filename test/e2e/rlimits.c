@@ -31,7 +31,7 @@ static void lower(int shift) {
                 CHECK(getrlimit((__rlimit_resource_t)i, &rl) == 0, "getrlimit: %m");
                 if (soft[i] == 0 || (i + shift) % 4 == 3)
                         continue; /* as it was */
-                rl.rlim_cur = soft[i] - (rlim_t)shift;
+                rl.rlim_cur = soft[i] - (rlim_t)shift < rl.rlim_max ? soft[i] - (rlim_t)shift : rl.rlim_max;
                 if ((i + shift) % 4 == 0 && rl.rlim_max > rl.rlim_cur * 2)
                         rl.rlim_max = rl.rlim_cur * 2;
                 if ((i + shift) % 4 == 1)

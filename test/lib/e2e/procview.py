@@ -120,6 +120,9 @@ def _maps(pid, number):
                 dev, ino = '-', f'#{number("shmem", (dev, ino))}'
             if path.startswith('socket:['):
                 ino, path = f'#{number("mapped socket", ino)}', 'socket'
+            if path == '[heap]':
+                # By chance, one in 8192, it begins right behind the program's data, and may become one area with them.
+                path = ''
             areas.append({'start': int(start, 16), 'end': int(end, 16), 'offset': int(offset, 16), 'flags': '',
                           'what': (perms, dev, ino, path)})
     merged = []
