@@ -36,7 +36,7 @@ static void check_owner(int fd, enum __pid_type type, pid_t pid, int sig, const 
 }
 
 static void check_sigio(int w, int r, int sig, int fd) {
-        struct timespec ts = { .tv_sec = 5 };
+        struct timespec ts = { .tv_sec = 100 };
         siginfo_t si;
         sigset_t set;
         char c;

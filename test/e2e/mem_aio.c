@@ -46,7 +46,7 @@ static void submit(aio_context_t ctx, uint64_t first, unsigned n, bool write_too
 
 static void get(aio_context_t ctx, uint64_t first, unsigned n, const char *what) {
         static struct io_event events[EVENTS];
-        struct timespec wait = { .tv_sec = 5 };
+        struct timespec wait = { .tv_sec = 100 };
         long got = syscall(SYS_io_getevents, ctx, n, EVENTS, events, &wait);
 
         CHECK(got == (long)n, "%s: %ld events, not %u: %m", what, got, n);

@@ -55,7 +55,7 @@ static void end(const struct io_event *e) {
 }
 
 static void get(long at_least) {
-        struct timespec wait = { .tv_sec = 20 };
+        struct timespec wait = { .tv_sec = 100 };
         struct io_event events[DEPTH];
         long n = syscall(SYS_io_getevents, ctx, at_least, DEPTH, events, &wait);
 

@@ -122,7 +122,7 @@ static void run(int which) {
 
 /* A child whose only thread besides the leader has a parent-death signal of its own; its parent dies. */
 static void *death_thread(void *arg) {
-        struct timespec limit = { .tv_sec = 10 };
+        struct timespec limit = { .tv_sec = 100 };
         int sig = 0;
         sigset_t set;
 

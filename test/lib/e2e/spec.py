@@ -8,7 +8,7 @@ import shlex
 LINE = re.compile(r'^\s*(?:/\*+|\*|#|//)?\s*e2e:\s*(.*?)\s*(?:\*/\s*)?$')
 HEAD_LINES = 60
 # Times the time-out that a test asks for, which is meant for an idle machine. More where all is slow (test/vm/run).
-PATIENCE = 3 * float(os.environ.get('CKPT_TEST_PATIENCE', 1))
+PATIENCE = 6 * float(os.environ.get('CKPT_TEST_PATIENCE', 1))
 
 
 class SpecError(Exception):
