@@ -7,7 +7,7 @@ import signal
 from . import procview
 from .harness import Failure, check, describe, tail
 
-EXIT_TIMEOUT = 30
+EXIT_TIMEOUT = 100
 
 
 class Run:
