@@ -75,3 +75,56 @@ class Starved:
     @staticmethod
     def no_longer(sb):
         sb.ckpt_path = os.environ['CKPT']
+
+
+class Group:
+    """with Group() as group: threads that are put into it share three milliseconds of each second with two that want all of it
+    (a cgroup of version 1 with a quota). Nothing of that shows but in /proc/PID/cgroup, and only while it lasts."""
+
+    TOP = '/sys/fs/cgroup/cpu'
+
+    def __init__(self):
+        self.path = f'{self.TOP}/ckpt-test-{os.getpid()}-{time.monotonic_ns()}'
+        self.hogs = []
+
+    def __enter__(self):
+        try:
+            os.mkdir(self.path)
+            self._set('cpu.cfs_period_us', 1000000)
+            self._set('cpu.cfs_quota_us', 3000)
+        except OSError as e:
+            skip(f'no cgroup with a quota of CPU time can be made: {e}')
+        for cpu in list(os.sched_getaffinity(0))[:2]:
+            self.hogs.append(os.fork())
+            if self.hogs[-1] == 0:
+                self._burn(cpu)
+        return self
+
+    def _set(self, name, value):
+        with open(f'{self.path}/{name}', 'w', encoding='ascii') as f:
+            f.write(str(value))
+
+    def _burn(self, cpu):
+        try:
+            os.sched_setaffinity(0, {cpu})
+            self._set('cgroup.procs', os.getpid())
+            end = time.monotonic() + 600
+            while time.monotonic() < end and os.getppid() != 1:
+                pass
+        finally:
+            os._exit(0)
+
+    def add(self, tid):
+        self._set('tasks', tid)
+
+    def __exit__(self, *_):
+        self._set('cpu.cfs_quota_us', -1)
+        for hog in self.hogs:
+            os.kill(hog, signal.SIGKILL)
+            os.waitpid(hog, 0)
+        with open(f'{self.path}/tasks', encoding='ascii') as f:
+            left = f.read().split()
+        for tid in left:
+            with open(f'{self.TOP}/tasks', 'w', encoding='ascii') as f:
+                f.write(tid)
+        os.rmdir(self.path)
