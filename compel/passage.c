@@ -80,7 +80,15 @@ static void set_inside(struct compel_visit *v, unsigned int guest, enum compel_i
         __atomic_store_n(&head_of(v)->inside[guest], inside, __ATOMIC_SEQ_CST);
 }
 
-/* The registers of `t` lead to its own work by way of the stub at every step, as those of the driver do. */
+static int to_way_out(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
+        return visit_to_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_guest_out,
+                             remote_of(v, &head_of(v)->inside[guest]));
+}
+
+/*
+ * The registers of `t` lead to its own work by way of the stub at every step, as those of the driver do. From the step on
+ * from which they lead through the shared memory, the driver waits for it, if ckpt dies, however late it gets a CPU.
+ */
 static int enter_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
         int r;
 
@@ -89,19 +97,26 @@ static int enter_guest(struct compel_visit *v, unsigned int guest, struct compel
                 r = visit_to_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_resume, 0);
         if (r == 0)
                 r = compel_set_sigmask(t, ~0ULL);
+        if (r < 0)
+                return r;
+        set_inside(v, guest, COMPEL_INSIDE_MAYBE);
+        r = to_way_out(v, guest, t);
+        if (r == 0)
+                set_inside(v, guest, COMPEL_INSIDE_COMING);
         return r;
 }
 
 static int leave_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
         int r;
 
-        /* The agent said that it was in. From now on it may be out, for all that the driver can know. */
-        set_inside(v, guest, COMPEL_INSIDE_MAYBE);
-        r = visit_to_stub(v, t, FOOTHOLD_GUEST + guest, compel_stub_guest_out,
-                          remote_of(v, &head_of(v)->inside[guest]));
+        r = to_way_out(v, guest, t);
         if (r == 0)
-                r = visit_put_back(t);
-        return r;
+                r = compel_set_sigmask(t, t->sigmask);
+        if (r < 0)
+                return r;
+        /* From the next step on, nothing leads it there, and nobody will say so. */
+        set_inside(v, guest, COMPEL_INSIDE_MAYBE);
+        return compel_set_regs(t, &t->regs);
 }
 
 static int pass_guest(struct compel_visit *v, unsigned int guest, struct compel_thread *t) {
@@ -114,10 +129,8 @@ static int pass_guest(struct compel_visit *v, unsigned int guest, struct compel_
         int r, r2 = 0;
 
         r = enter_guest(v, guest, t);
-        if (r == 0) {
-                set_inside(v, guest, COMPEL_INSIDE_MAYBE);
+        if (r == 0)
                 r = pass_through(v, &p);
-        }
         if (t->stopped)
                 r2 = leave_guest(v, guest, t);
         if (t->stopped || r == -ESRCH)

@@ -30,7 +30,8 @@ enum {
         SYSCALL_STOP = SIGTRAP | 0x80, /* with PTRACE_O_TRACESYSGOOD */
         POLL_SPINS = 200,
         LOOK_EVERY = 32,         /* naps between two looks whether a thread is alive */
-        STEP_TIMEOUT_MS = 10000, /* for what takes microseconds, but may wait for mmap_lock, or a CPU */
+        STEP_TIMEOUT_MS = 10000, /* for what takes microseconds, but may wait for mmap_lock */
+        CPU_TIMEOUT_MS = 600000, /* more, for a thread that only waits for a CPU */
 };
 
 static long ptrace_(unsigned int request, const struct compel_thread *t, uint64_t addr, uint64_t data) {
@@ -60,6 +61,11 @@ bool compel_tid_alive(pid_t tid) {
         char state = state_of(tid);
 
         return state != 'Z' && state != 'X';
+}
+
+/* Nothing keeps it from what it is waited for but the want of a CPU: no reason to give it up. */
+static bool wants_cpu(pid_t tid) {
+        return state_of(tid) == 'R';
 }
 
 bool compel_tid_works(pid_t tid) {
@@ -165,6 +171,7 @@ static int look(const struct compel_thread *t, int *ret_status) {
 static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_status) {
         struct timespec nap = { 0, 100 * 1000 };
         bool yield = true;
+        uint64_t now;
 
         for (unsigned int i = 0;; i++) {
                 int r = look(t, ret_status);
@@ -187,7 +194,8 @@ static int wait_change(struct compel_thread *t, uint64_t deadline, int *ret_stat
                         t->seized = look(t, ret_status) <= 0;
                         return -ESRCH;
                 }
-                if (now_ms() >= deadline)
+                now = now_ms();
+                if (now >= deadline && (now - deadline >= CPU_TIMEOUT_MS || !wants_cpu(t->tid)))
                         return -ETIMEDOUT;
                 nanosleep(&nap, NULL);
         }
@@ -439,10 +447,14 @@ void compel_release(struct compel_thread *t) {
 }
 
 void compel_wait_end(struct compel_thread *t) {
-        int status;
+        int status = 0, r;
 
-        while (t->seized && take_state(t, __WALL, &status) >= 0)
-                t->seized = !WIFEXITED(status) && !WIFSIGNALED(status);
+        while (t->seized) {
+                r = take_state(t, __WALL, &status);
+                if (r == -EINTR)
+                        continue;
+                t->seized = r >= 0 && !WIFEXITED(status) && !WIFSIGNALED(status);
+        }
         t->seized = t->stopped = false;
 }
 

@@ -117,7 +117,8 @@ static void nap_1ms(void) {
 
 /*
  * The thread that will unmap this memory lets the guest leave first. ckpt announces a guest before it
- * sends it in, so after the death of ckpt in between nobody comes, hence the bound.
+ * turns its registers here, so after the death of ckpt in between nobody comes, hence the bound. One that comes may get a CPU
+ * late.
  */
 static void wait_for_guest(const uint32_t *inside) {
         for (int ms = 0; ms < MAYBE_MS;) {

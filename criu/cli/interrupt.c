@@ -49,7 +49,7 @@ void interrupt_says_nothing_left(void) {
 }
 
 static void set_all(void (*handler)(int)) {
-        struct sigaction old, sa = { .sa_handler = handler };
+        struct sigaction old, sa = { .sa_handler = handler, .sa_flags = SA_RESTART };
 
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)

@@ -124,7 +124,6 @@ int cmd_restore(struct ckpt_run *run) {
         progress_start(&run->progress, "restoring", !run->log_on_stderr || !log_enabled(LOG_LEVEL_INFO));
         r = restore_run(run);
         progress_stop(&run->progress);
-        interrupt_over();
         if (r < 0) {
                 pidfile_undo(run);
                 return r;
@@ -133,5 +132,9 @@ int cmd_restore(struct ckpt_run *run) {
         status_ready(run);
         if (program)
                 return become(run, program);
-        return run->opts->restore_detached ? 0 : wait_for_root(run);
+        /* A signal now must not look as if nothing had been restored. */
+        if (run->opts->restore_detached)
+                return 0;
+        interrupt_over();
+        return wait_for_root(run);
 }

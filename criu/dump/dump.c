@@ -198,6 +198,7 @@ static bool try_again(struct dump *d, uint64_t start, struct ckpt_error *err) {
                 return false;
         log_info("%s; trying again", ckpt_error_message(err));
         ckpt_error_clear(err);
+        interrupt_says_tree_runs_on();
         *d = (struct dump){
                 .run = d->run,
                 .opts = d->opts,

@@ -16,37 +16,93 @@
 #include "macro.h"
 #include "restore/stages.h"
 
-enum { LOOKS = 5 };
+enum {
+        LOOKS = 5, /* a millisecond apart */
+        LOOKS_MAX = 10000,
+        TICKS = 2, /* of CPU time: more than it takes to fall asleep */
+};
 
 static bool same_object(pid_t a, pid_t b, int type) {
         return syscall(SYS_kcmp, a, b, type, 0, 0) == 0;
 }
 
-/* In vfork(2), or clone(2) with CLONE_VFORK, which end when the child calls exec: some thread sleeps like that. */
-static bool is_in_vfork(const struct dump_task *t) {
+/* A thread of a parent, and what CPU time it had when it was first looked at. */
+struct parent_thread {
+        struct proc_dir dir;
+        uint64_t ticks;
+};
+
+struct parent_threads {
+        struct parent_thread *v;
+        size_t n;
+};
+
+static void parent_threads_done(struct parent_threads *p) {
+        for (size_t i = 0; i < p->n; i++)
+                proc_close(&p->v[i].dir);
+        free(p->v);
+}
+
+static void parent_threads_read(const struct dump_task *parent, struct parent_threads *ret) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        if (proc_tids(&t->proc, &tids) < 0)
-                return true;
+        if (proc_tids(&parent->proc, &tids) < 0)
+                return;
+        ret->v = calloc(tids.n + 1, sizeof(*ret->v));
+        ckpt_assert(ret->v);
         for (size_t i = 0; i < tids.n; i++) {
-                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                struct parent_thread *th = &ret->v[ret->n];
                 struct proc_stat stat;
 
-                if (proc_open_thread(&t->proc, tids.v[i], &dir) == 0 &&
-                    proc_stat_read(&dir, &buf, &stat) == 0 && stat.state == 'D')
-                        return true;
+                th->dir = PROC_DIR_INIT;
+                if (proc_open_thread(&parent->proc, tids.v[i], &th->dir) < 0)
+                        continue;
+                ret->n++;
+                if (proc_stat_read(&th->dir, &buf, &stat) == 0)
+                        th->ticks = stat.utime + stat.stime;
         }
-        return false;
+}
+
+enum parent_state {
+        PARENT_RESTS,  /* or works */
+        PARENT_STARTS, /* waits for a CPU, perhaps on the way into that sleep */
+        PARENT_SLEEPS, /* in vfork(2), or clone(2) with CLONE_VFORK, which end when the child calls exec */
+};
+
+/* Where nobody sleeps like that, whoever has used CPU time since was not kept from it. */
+static enum parent_state parent_look(const struct parent_threads *p) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        enum parent_state state = PARENT_RESTS;
+
+        for (size_t i = 0; i < p->n; i++) {
+                struct proc_stat stat;
+
+                if (proc_stat_read(&p->v[i].dir, &buf, &stat) < 0)
+                        continue;
+                if (stat.state == 'D')
+                        return PARENT_SLEEPS;
+                if (stat.state == 'R' && stat.utime + stat.stime < p->v[i].ticks + TICKS)
+                        state = PARENT_STARTS;
+        }
+        return state;
 }
 
 /* The parent of a vfork child sleeps a moment after its child has begun, so one look is not enough. */
 static bool shares_for_good(const struct dump_task *t, pid_t tid, pid_t parent) {
+        _cleanup_(parent_threads_done) struct parent_threads threads = { 0 };
         const struct timespec pause = { 0, 1000000 };
+        unsigned int looks = 0;
 
-        for (unsigned int i = 0; i < LOOKS; i++) {
-                if (!same_object(tid, parent, KCMP_VM) || is_in_vfork(t->parent))
+        parent_threads_read(t->parent, &threads);
+        if (threads.n == 0)
+                return false;
+        for (unsigned int i = 0; looks < LOOKS && i < LOOKS_MAX; i++) {
+                enum parent_state state = parent_look(&threads);
+
+                if (!same_object(tid, parent, KCMP_VM) || state == PARENT_SLEEPS)
                         return false;
+                looks += state == PARENT_RESTS;
                 nanosleep(&pause, NULL);
         }
         return true;

@@ -130,6 +130,7 @@ void kill_guard_disarm(struct kill_guard *g) {
 void kill_guard_end(struct kill_guard *g) {
         kill_guard_disarm(g);
         if (g->pid > 0)
-                waitpid(g->pid, NULL, 0);
+                while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR)
+                        ;
         g->pid = 0;
 }

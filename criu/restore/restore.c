@@ -118,8 +118,6 @@ static int build(struct restore *r, struct ckpt_error *err) {
                 ret = sock_restore(r, err);
         if (ret == 0)
                 ret = run_action(r, ACTION_PRE_RESUME, err);
-        if (ret == 0)
-                ret = pidfile_write(r->run, r->tasks[0]->pid, err);
         return ret;
 }
 
@@ -163,6 +161,9 @@ int restore_run(struct ckpt_run *run) {
         if (ret == 0)
                 ret = build(&r, &run->err);
         interrupt_not_now();
+        /* Not before: it would stay behind. */
+        if (ret == 0)
+                ret = pidfile_write(run, r.tasks[0]->pid, &run->err);
         if (ret == 0)
                 ret = sock_resume(&r, &run->err);
         if (ret == 0)

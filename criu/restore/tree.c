@@ -305,10 +305,12 @@ static int settle_new_tasks(struct restore *r, struct ckpt_error *err) {
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 if (is_settling(r->tasks[i]))
                         ret = clone_from_threads(r->tasks[i], err);
+        if (ret == 0)
+                ret = fault_point_error(FAULT_RESTORE_TREE_HALF, err);
         if (ret < 0)
                 return ret;
         mark_settled(r);
-        return fault_point_error(FAULT_RESTORE_TREE_HALF, err);
+        return 0;
 }
 
 static bool all_settled(const struct restore *r) {

@@ -3,11 +3,12 @@
 time to check it."""
 import os
 
-from _scenario import check, read
+from _scenario import SLOWNESS, check, read
 
 HEAD = '''
 import ctypes, fcntl, mmap, os, select, signal, socket, struct, sys, time
 L = ctypes.CDLL(None, use_errno=True)
+PATIENCE = float(os.environ.get('CKPT_TEST_PATIENCE', 1))
 def ready():
     open('ready', 'w').close()
 def go():
@@ -36,7 +37,7 @@ def program(sb, text):
             os.unlink(sb.path('work', name))
     with open(sb.path('work/prog.py'), 'w') as f:
         f.write(HEAD + text)
-    pid = sb.start(['/usr/bin/python3', 'prog.py'])
+    pid = sb.start(['/usr/bin/python3', 'prog.py'], {'CKPT_TEST_PATIENCE': str(SLOWNESS)})
     sb.wait_for(lambda: pid in sb.children.ended or os.path.exists(sb.path('work/ready')), 'the program')
     check(pid not in sb.children.ended, 'ended', read(sb.path('work/out')).decode())
     return pid

@@ -47,7 +47,7 @@ def run_in_namespace(name, directory, env):
     sb = harness.Sandbox(directory, '/bin/false')
     pid = sb.start([os.path.join(directory, name)], env)
     ready = sb.path('work/ready')
-    sb.children.poll(lambda: pid in sb.children.ended or os.path.exists(ready), 20)
+    sb.children.poll(lambda: pid in sb.children.ended or os.path.exists(ready), harness.SETTLE)
     if pid not in sb.children.ended:
         os.kill(pid, signal.SIGTERM)
     code = sb.children.wait(pid, 20)

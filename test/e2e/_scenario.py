@@ -8,7 +8,7 @@ import signal
 import stat
 
 from e2e import procview
-from e2e.harness import SETTLE, Failure, Sandbox, check, failure_lines, skip  # noqa: F401
+from e2e.harness import SETTLE, SLOWNESS, Failure, Sandbox, check, failure_lines, skip  # noqa: F401
 
 
 def number(name, default):
@@ -216,6 +216,22 @@ class Program:
     def check_same(self, what, ignore=()):
         self.sb.same_view(self.pid, self.before, ignore, what)
         self.sb.no_strangers(set(procview.tree(self.pid)))
+
+    def is_same(self, ignore=()):
+        try:
+            now = procview.view(procview.tree(self.pid))
+        except procview.Gone:
+            return False
+        return not procview.diff(procview.without(self.before, ignore), procview.without(now, ignore))
+
+    def outlives(self, pids, ignore=()):
+        """After a ckpt that was killed during a restore: False when nothing is left of what it made, True when it was too
+        late, and the whole tree of these pids is there. Which of them it is may show only after a while."""
+        pids = set(pids)
+        decided = self.sb.children.poll(
+            lambda: not self.sb.others() or (set(self.sb.others()) == pids and self.is_same(ignore)), SETTLE)
+        check(decided, f'neither nothing is left of a restore nor all: {self.sb.others()}', *self.sb.where())
+        return bool(self.sb.others())
 
     def finish(self, timeout=30):
         """SIGTERM: it checks itself."""

@@ -22,13 +22,13 @@ import statistics
 import time
 
 from _net import counter, locks
-from _scenario import Failure, check, failure_lines, kill_tree, number, procview, read
+from _scenario import SLOWNESS, Failure, check, failure_lines, kill_tree, number, procview, read
 
 ROUNDS = number('ROUNDS', 3)
 DAYS = number('DAYS', 0)   # that the clocks of the machine where the server was started are ahead of this one's
 GAP = 0.1              # seconds between dump and restore
 LONG_GAP = number('LONG_GAP', 2)   # the same, once: clients have tried again and again by then, and rest in between
-PATIENCE = 30 + 2 * LONG_GAP       # seconds that a client waits for an answer
+PATIENCE = (30 + 2 * LONG_GAP) * SLOWNESS  # seconds that a client waits for an answer
 SLOWEST_ANSWER = 0.9   # seconds from the end of the restore to the first answer: below any backed-off retransmission
 
 

@@ -42,7 +42,7 @@ for name in PROGRAMS:
     for _ in range(2 * KILLS):
         kill_at_random(sb.dump_args(program.pid, f'{name}-dump', '-R'), limit)
         program.check_same('after a killed dump')
-    sb.dump(program.pid, f'{name}-img')
+    pids = sb.dump(program.pid, f'{name}-img')
     for action in ('kill', 'fail'):
         for point in RESTORE_POINTS:
             result = sb.ckpt(*sb.restore_args(f'{name}-img'), env={'CKPT_FAULT': f'{point}={action}'})
@@ -50,7 +50,7 @@ for name in PROGRAMS:
             sb.no_strangers(set())
     for _ in range(2 * KILLS):
         kill_at_random(sb.restore_args(f'{name}-img'), limit / 8)
-        if not sb.children.poll(lambda: not sb.others(), 2):
+        if program.outlives(pids, ['ns.ipc']):
             # The kill came too late: the tree had been let go.
             sb.dump(program.pid, f'{name}-img')
         sb.no_strangers(set())

@@ -9,7 +9,7 @@ import random
 import signal
 import time
 
-from _scenario import Failure, Program, Sandbox, check, kill_tree, number, procview, snapshot
+from _scenario import SETTLE, Failure, Program, Sandbox, check, kill_tree, number, procview, snapshot
 
 # name -> whether all of it sleeps
 PROGRAMS = {'sys_blocked': True, 'regs_general': False, 'tree_sessions': True, 'sig_altstack': True, 'many': True,
@@ -64,7 +64,7 @@ def strike(handle, limit, tree):
 
 def wait_ckpt_gone(tree):
     """Whatever process of ckpt remains to roll back ends by itself."""
-    check(sb.children.poll(lambda: not [p for p in sb.others() if p not in tree], 10), 'processes of ckpt are left',
+    check(sb.children.poll(lambda: not [p for p in sb.others() if p not in tree], SETTLE), 'processes of ckpt are left',
           *sb.where())
 
 
@@ -132,7 +132,7 @@ def kill_restores(program, pids, directory, n):
         count(how if result.rc else 'too late')
         try:
             check(images(directory) == whole, 'the images are changed')
-            if result.rc == 0 or sb.children.poll(lambda: not sb.others(), 2) is False:
+            if result.rc == 0 or program.outlives(pids):
                 # It was done already, then; what is there must be the whole tree, let go and as it was.
                 check(set(sb.others()) == set(pids), f'processes are left: {sb.others()}', *sb.where())
                 program.check_same(what)

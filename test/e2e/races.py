@@ -8,7 +8,7 @@ import random
 import signal
 import time
 
-from _scenario import Sandbox, check, kill_tree, number, one_clear_line, procview, read, write
+from _scenario import SETTLE, Sandbox, check, kill_tree, number, one_clear_line, procview, read, write
 
 ROUNDS = number('ROUNDS', 25)
 sb = Sandbox.from_env()
@@ -40,13 +40,13 @@ def stopped(pids):
 
 def check_alive(pid, what):
     """The tree works on: nothing in it stays stopped, and CPU time passes."""
-    check(sb.children.poll(lambda: not stopped(procview.tree(pid)), 5), f'{what}: stopped or traced', *sb.where())
+    check(sb.children.poll(lambda: not stopped(procview.tree(pid)), SETTLE), f'{what}: stopped or traced', *sb.where())
 
     def used():
         fields = read(f'/proc/{pid}/stat').rsplit(b')', 1)[1].split()
         return sum(map(int, fields[11:15]))
     before = used()
-    check(sb.children.poll(lambda: used() > before, 20), f'{what}: it does nothing any more', *sb.where())
+    check(sb.children.poll(lambda: used() > before, SETTLE), f'{what}: it does nothing any more', *sb.where())
 
 
 def restless(name, argv):
@@ -55,7 +55,7 @@ def restless(name, argv):
     done = 0
     for i in range(ROUNDS):
         result = sb.ckpt(*sb.dump_args(pid, f'{name}'), '-R')
-        check(sb.children.poll(lambda: not [p for p in sb.others() if p not in procview.tree(pid)], 5), f'{name}: left over')
+        check(sb.children.poll(lambda: not [p for p in sb.others() if p not in procview.tree(pid)], SETTLE), f'{name}: left over')
         if result.rc != 0:
             one_clear_line(result)
         done += result.rc == 0
@@ -81,7 +81,7 @@ def exiting():
         result = sb.ckpt(*sb.dump_args(pid, 'exiting'))
         outcomes[result.rc] = outcomes.get(result.rc, 0) + 1
         if result.rc == 0:
-            sb.children.poll(lambda: not sb.others(), 5)
+            sb.children.poll(lambda: not sb.others(), SETTLE)
             sb.children.ended.pop(pid, None)
             sb.restore('exiting', expect_pid=pid)
         else:

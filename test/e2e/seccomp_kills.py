@@ -10,7 +10,7 @@ import random
 import signal
 import time
 
-from _scenario import Failure, Program, Sandbox, check, number, procview
+from _scenario import SETTLE, Failure, Program, Sandbox, check, number, procview
 
 POINTS = ['dump-seize-each', 'dump-seize-each:2', 'dump-frozen', 'dump-inject-mmap', 'dump-inject-mmap:2', 'dump-inject-mmap:3',
           'dump-in-agent', 'dump-in-agent:2', 'dump-in-agent:3', 'dump-agent-left:2', 'dump-agent-left:3', 'dump-collect',
@@ -29,7 +29,7 @@ def state(pid):
 
 
 def settle(program, tree, what):
-    check(sb.children.poll(lambda: not [p for p in sb.others() if p not in tree | sb.bystanders], 15),
+    check(sb.children.poll(lambda: not [p for p in sb.others() if p not in tree | sb.bystanders], SETTLE),
           f'{what}: processes of ckpt are left', *sb.where())
     try:
         program.check_same(what)
@@ -66,7 +66,7 @@ def kill_restores(images):
         for action, rc in (('kill', -signal.SIGKILL), ('fail', 1)):
             result = sb.ckpt(*sb.restore_args(images), env={'CKPT_FAULT': f'{point}={action}'})
             check(result.rc == rc, f'{point}={action}: exit status {result.rc}', result)
-            check(sb.children.poll(lambda: not sb.others(), 5), f'{point}={action}: processes are left', *sb.where())
+            check(sb.children.poll(lambda: not sb.others(), SETTLE), f'{point}={action}: processes are left', *sb.where())
 
 
 def run(name, args, rest, stopped):
@@ -77,7 +77,7 @@ def run(name, args, rest, stopped):
         # Not the parent, which has no filter: stopped, it leaves a visit when it is continued.
         for p in tree - {program.pid}:
             os.kill(p, signal.SIGSTOP)
-        check(sb.children.poll(lambda: all(state(p) == 'T' for p in tree - {program.pid}), 5), 'not all are stopped')
+        check(sb.children.poll(lambda: all(state(p) == 'T' for p in tree - {program.pid}), SETTLE), 'not all are stopped')
         program.before = sb.view(program.pid, rest=False)
     start = time.monotonic()
     sb.dump(program.pid, 'first', kill=False, decode=False)

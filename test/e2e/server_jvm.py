@@ -120,7 +120,7 @@ def ask(client):
                 ticks, steps, moved = int(words[2]), now, time.monotonic()
                 client.answered(10)
             client.answered()
-            check(time.monotonic() - moved < 20, f'a thread or the timer stands still: {words[2]} ticks, {steps}, {now}')
+            check(time.monotonic() - moved < PATIENCE, f'a thread or the timer stands still: {words[2]} ticks, {steps}, {now}')
             squared = int(words[3])
 
 

@@ -133,6 +133,7 @@ class Sandbox:
                                    pass_fds)
 
     def wait_for(self, condition, what, timeout=30):
+        timeout *= SLOWNESS
         check(self.children.poll(condition, timeout), f'waited {timeout} s in vain for {what}')
 
     def wait_ready(self, pid, timeout=30):
@@ -150,6 +151,7 @@ class Sandbox:
 
     def wait_exit(self, pid, timeout=30):
         """Exit status of a child, adopted or not (negative: the signal)."""
+        timeout *= SLOWNESS
         code = self.children.wait(pid, timeout)
         check(code is not None, f'waited {timeout} s in vain for pid {pid} to end', *self.where())
         return code
