@@ -16,6 +16,7 @@
 #include "fd/kernel_file.h"
 #include "fd/kind.h"
 #include "fd/linked.h"
+#include "log.h"
 #include "macro.h"
 
 /* The kernel's bits; glibc defines O_LARGEFILE as 0 on 64-bit machines. */
@@ -158,8 +159,24 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
 static void reg_look(struct fd_probe *p, struct blockers *b) {
         struct statx st;
 
+        if (p->fd >= 0 && S_ISREG(p->st.stx_mode))
+                files_note_ancestors(p->task->dump);
         if (reg_path_leads_there(p, b, &st))
                 lock_look(p, b);
+}
+
+/* Of what is only appended to, nobody sees it. */
+static void warn_of_position(const struct fd_probe *p, uint32_t flags) {
+        pid_t outside = 0;
+
+        if (S_ISREG(p->st.stx_mode) && !(flags & O_PATH) &&
+            (flags & (O_APPEND | O_ACCMODE)) != (O_APPEND | O_WRONLY))
+                outside = position_foreign_holder(p);
+        if (outside > 0)
+                log_warn(
+                        "%s: its position in %s is also that of pid %d, outside of the tree; after a restore, each has "
+                        "its own",
+                        fd_probe_name(p), p->link, outside);
 }
 
 void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const char *path, uint32_t flags,
@@ -189,6 +206,7 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
                 r = fown_dump_probe(p, -EBADF, fown, err);
         if (r < 0)
                 return r;
+        warn_of_position(p, flags);
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, pos, &p->st, fown);
         if (kernel_file_is(p))
