@@ -28,7 +28,8 @@ enum slot {
         SLOT_SERIAL = SLOT_RING + HIDDEN_RINGS_MAX,
         SLOT_UID = SLOT_SERIAL + HIDDEN_RINGS_MAX,
         SLOT_KEYS = SLOT_UID + HIDDEN_RINGS_MAX,
-        SLOT_SECURITY_AT = SLOT_KEYS + HIDDEN_RINGS_MAX,
+        SLOT_DEFAULT_RING = SLOT_KEYS + HIDDEN_RINGS_MAX,
+        SLOT_SECURITY_AT,
         SLOT_SECURITY,
         SLOT_IO_URING_AT = SLOT_SECURITY + SECURITY_WORDS,
         SLOT_IO_URING,
@@ -76,6 +77,7 @@ static void add_keyrings(struct task_program *p) {
                 add_member(p, SLOT_UID + i, ring, "key", "uid.val", 4);
                 add_member(p, SLOT_KEYS + i, ring, "key", "keys.nr_leaves_on_tree", 8);
         }
+        add_member(p, SLOT_DEFAULT_RING, 1, SLOT_CRED, "cred", "jit_keyring");
 }
 
 /* Called with each thread, and at the end without one. */
@@ -103,6 +105,11 @@ struct reading {
         struct hidden_state_vec states;
 };
 
+/* One byte: KEY_REQKEY_DEFL_* */
+static uint8_t default_ring_of(const struct record *r) {
+        return (uint8_t)r->word[SLOT_DEFAULT_RING];
+}
+
 static struct hidden_state state_of(const struct hidden_source *s, const struct record *r) {
         struct hidden_state state = {
                 .tid = (pid_t)r->word[SLOT_NUMBER + s->level],
@@ -114,6 +121,7 @@ static struct hidden_state state_of(const struct hidden_source *s, const struct 
                 state.io_uring |= r->word[SLOT_IO_URING + i] != 0;
         if (s->landlock != NOT_FOUND)
                 state.landlock = r->word[SLOT_SECURITY + s->landlock];
+        state.default_ring = s->keyrings && default_ring_of(r) != 0;
         for (unsigned int i = 0; s->keyrings && i < HIDDEN_RINGS_MAX; i++)
                 state.ring[i] = (struct hidden_keyring){
                         .serial = (int32_t)r->word[SLOT_SERIAL + i],
@@ -251,6 +259,7 @@ static bool tells_keyrings(const struct hidden_source *s) {
                 keyctl(KEYCTL_GET_KEYRING_ID, (unsigned long)KEY_SPEC_PROCESS_KEYRING, 1);
         serial[HIDDEN_RING_THREAD] =
                 keyctl(KEYCTL_GET_KEYRING_ID, (unsigned long)KEY_SPEC_THREAD_KEYRING, 1);
+        (void)keyctl(KEYCTL_SET_REQKEY_KEYRING, KEY_REQKEY_DEFL_USER_KEYRING, 0);
         if (keyctl(KEYCTL_LINK, (unsigned long)serial[HIDDEN_RING_PROCESS],
                    (unsigned long)serial[HIDDEN_RING_SESSION]) < 0 ||
             read_own(s, &own) < 0)
@@ -259,7 +268,7 @@ static bool tells_keyrings(const struct hidden_source *s) {
                 if (serial[i] <= 0 || (int32_t)own.record.word[SLOT_SERIAL + i] != serial[i] ||
                     own.record.word[SLOT_KEYS + i] != (i == HIDDEN_RING_SESSION))
                         return false;
-        return true;
+        return default_ring_of(&own.record) == KEY_REQKEY_DEFL_USER_KEYRING;
 }
 
 static void *try_out(void *arg) {

@@ -34,9 +34,10 @@ struct hidden_state {
         pid_t tid;         /* in the pid namespace of ckpt */
         uint64_t landlock; /* without meaning, but that equal ones are the same domain; 0: it is in none */
         struct hidden_keyring ring[HIDDEN_RINGS_MAX];
-        bool io_uring;    /* an instance is registered with the thread (IORING_REGISTER_RING_FDS) */
-        bool user_events; /* of tracing (user_events_data) */
-        bool iopl;        /* iopl(2) */
+        bool default_ring; /* KEYCTL_SET_REQKEY_KEYRING */
+        bool io_uring;     /* an instance is registered with the thread (IORING_REGISTER_RING_FDS) */
+        bool user_events;  /* of tracing (user_events_data) */
+        bool iopl;         /* iopl(2) */
 };
 DEFINE_VEC(hidden_state_vec, struct hidden_state);
 

@@ -97,6 +97,12 @@ static void look_keyrings(struct dump_task *t, const struct hidden_state *state)
                 [HIDDEN_RING_THREAD] = "thread",
         };
 
+        if (state->default_ring)
+                blocker_add(
+                        t->dump->blockers, NULL,
+                        "%s has chosen a keyring for keys that it requests (KEYCTL_SET_REQKEY_KEYRING), which "
+                        "cannot be checkpointed",
+                        dump_task_name(t));
         look_session(t, &state->ring[HIDDEN_RING_SESSION]);
         for (unsigned int i = HIDDEN_RING_PROCESS; i < HIDDEN_RINGS_MAX; i++)
                 if (state->ring[i].keys > 0)

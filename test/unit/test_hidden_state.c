@@ -66,7 +66,7 @@ static int register_ring(void) {
         return 0;
 }
 
-enum what { NOTHING, DOMAIN, SESSION, EMPTY_SESSION, RING };
+enum what { NOTHING, DOMAIN, SESSION, EMPTY_SESSION, DEFAULT_RING, RING };
 
 /* A child that has done it when this returns; *ret_result is what came of it. */
 static pid_t start(enum what what, int *ret_result) {
@@ -88,6 +88,10 @@ static pid_t start(enum what what, int *ret_result) {
                         break;
                 case EMPTY_SESSION:
                         result = join_session(0);
+                        break;
+                case DEFAULT_RING:
+                        result = (int)syscall(SYS_keyctl, KEYCTL_SET_REQKEY_KEYRING,
+                                              KEY_REQKEY_DEFL_USER_KEYRING, 0, 0, 0);
                         break;
                 case RING:
                         result = register_ring();
@@ -115,6 +119,8 @@ static void check(const struct hidden_source *s, const struct hidden_state *stat
         assert_int_equal(state->landlock != 0,
                          what == DOMAIN && result == 0 && hidden_source_tells(s).landlock);
         assert_int_equal(state->io_uring, what == RING && result == 0);
+        assert_int_equal(state->default_ring,
+                         what == DEFAULT_RING && result >= 0 && hidden_source_tells(s).keyrings);
         assert_false(state->user_events);
         assert_false(state->iopl);
         if (what != SESSION && what != EMPTY_SESSION)
