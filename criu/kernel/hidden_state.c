@@ -55,8 +55,8 @@ struct hidden_source {
 /* ---- the program ---- */
 
 /* What kernels without these features have no members for is 0. */
-static void add_member(struct task_program *p, unsigned int slot, int from, const char *type, const char *path,
-                       unsigned int size) {
+static void add_member(struct task_program *p, unsigned int slot, int from, const char *type,
+                       const char *path, unsigned int size) {
         if (!task_program_try_read(p, slot, from, type, path, size))
                 for (unsigned int i = 0; i < (size + 7) / 8; i++)
                         task_program_zero(p, slot + i);
@@ -77,7 +77,6 @@ static void add_keyrings(struct task_program *p) {
                 add_member(p, SLOT_UID + i, ring, "key", "uid.val", 4);
                 add_member(p, SLOT_KEYS + i, ring, "key", "keys.nr_leaves_on_tree", 8);
         }
-        add_member(p, SLOT_DEFAULT_RING, 1, SLOT_CRED, "cred", "jit_keyring");
 }
 
 /* Called with each thread, and at the end without one. */
@@ -89,6 +88,7 @@ static int load_program(const struct bpf *bpf) {
         add_member(&p, SLOT_SECURITY_AT, SLOT_CRED, "cred", "security", 8);
         task_program_copy(&p, SLOT_SECURITY, SECURITY_WORDS, SLOT_SECURITY_AT);
         add_keyrings(&p);
+        add_member(&p, SLOT_DEFAULT_RING, SLOT_CRED, "cred", "jit_keyring", 1);
         add_member(&p, SLOT_IO_URING_AT, TASK_PROGRAM_TASK, "task_struct", "io_uring", 8);
         add_member(&p, SLOT_IO_URING, SLOT_IO_URING_AT, "io_uring_task", "registered_rings",
                    8 * REGISTERED_RINGS);
