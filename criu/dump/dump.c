@@ -24,6 +24,7 @@
 #include "ns/ipc.h"
 #include "sock/sock.h"
 #include "task/facts.h"
+#include "task/hidden.h"
 #include "task/seccomp.h"
 
 enum {
@@ -125,7 +126,10 @@ static int prepare(struct dump *d, struct ckpt_error *err) {
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot begin");
-        return pool_create(1, &d->aside, err);
+        r = pool_create(1, &d->aside, err);
+        if (r == 0)
+                hidden_prepare(d);
+        return r;
 }
 
 static int run_stages(struct dump *d, struct ckpt_error *err) {
@@ -155,6 +159,7 @@ static int run_stages(struct dump *d, struct ckpt_error *err) {
 static void release(struct dump *d) {
         kill_guard_disarm(&d->guard);
         task_facts_free(d);
+        hidden_free(d);
         pool_free(&d->pool);
         pool_free(&d->aside);
         image_set_abort(d->set);

@@ -19,6 +19,7 @@
 #include "macro.h"
 #include "proc/stat.h"
 #include "sock/sock.h"
+#include "task/hidden.h"
 
 enum {
         STOPPED_TIMEOUT_MS = 5000,
@@ -415,7 +416,8 @@ int freeze(struct dump *d, struct ckpt_error *err) {
                 r = look_again(d, err);
                 if (r < 0)
                         return r;
-        }
+        } else
+                hidden_look_tree(d);
         r = look_namespaces_again(d, err);
         if (r < 0)
                 return r;

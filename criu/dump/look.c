@@ -16,6 +16,7 @@
 #include "ns/time.h"
 #include "sock/sock.h"
 #include "task/facts.h"
+#include "task/hidden.h"
 #include "task/kind.h"
 
 enum { THREADS_PART = 64 };
@@ -266,6 +267,7 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
         finish_threads_parts(&parts);
         mem_look_tree(d);
         sock_look_tree(d);
+        hidden_look_tree(d);
         return r < 0 ? r : waited;
 }
 

@@ -58,6 +58,7 @@ struct sem_undo;     /* task/: semaphores that a process changes by its end */
 struct dump_seccomp; /* task/: the seccomp filters of the tree */
 struct task_self;    /* task/: what ckpt itself is and has */
 struct tracers;      /* tracers.h */
+struct dump_hidden;  /* task/hidden.h */
 
 struct dump_thread {
         struct dump_task *task;
@@ -145,7 +146,8 @@ struct dump {
         struct tracers *tracers;      /* NULL: the main thread traces all */
         struct dump_seccomp *seccomp; /* task/: the filters of all threads; NULL: none */
         struct blockers *blockers;
-        struct dump_stats stats;  /* fields counted by several threads: __atomic */
+        struct dump_stats stats; /* fields counted by several threads: __atomic */
+        struct dump_hidden *hidden;
         struct task_facts *facts; /* task/facts.h; NULL: no process has many threads */
         bool no_facts; /* they did not agree with what a thread told itself; atomic while there are tracers */
         struct task_self *self; /* made by task/ when first needed; free(3) it */

@@ -34,6 +34,9 @@ uint32_t anon_flags(const Img__File *msg);
 /* Who outside of the tree has this eventfd too (foreign.c); 0: nobody, or it cannot be told (before Linux 5.2). */
 pid_t eventfd_foreign_holder(const struct fd_probe *p);
 
+/* The same of a timerfd. */
+pid_t timerfd_foreign_holder(const struct fd_probe *p);
+
 /* ---- descriptors of a file (holder.c) ---- */
 
 /* A descriptor of a living task. */

@@ -60,7 +60,9 @@ void fd_dump_free(struct dump *d) {
         table_vec_done(&files->vm);
         fs_type_vec_done(&files->fs_types);
         foreign_pipe_vec_done(&files->foreign);
-        foreign_eventfd_vec_done(&files->eventfds);
+        foreign_fd_vec_done(&files->eventfds);
+        foreign_fd_vec_done(&files->timerfds);
+        ancestor_fd_vec_done(&files->ancestors);
         copy_readers_free(files);
         if (files->own)
                 proc_close(files->own);

@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who outside of the tree has its pipes, unix sockets and eventfds open, or its memfds open or mapped. Looked for once for each
- * kind, in /proc, and only if the tree has any.
+ * Who outside of the tree has its pipes, unix sockets, eventfds and timerfds open, or its memfds and deleted files open or
+ * mapped. Looked for once for each kind, in /proc, and only if the tree has any.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "fd/anon.h"
+#include "fd/ghost.h"
 #include "fd/memfd.h"
 #include "fd/pipe.h"
 #include "macro.h"
 #include "proc/maps.h"
 
-enum what { PIPES, FIFOS, MEMFDS };
+enum what { PIPES, FIFOS, MEMFDS, DELETED, TIMERFDS };
 
 /* In the place of a device: what has no name. */
 #define DEV_PIPE    0
@@ -34,18 +38,30 @@ static int compare_foreign(const void *a, const void *b) {
         return (x->ino > y->ino) - (x->ino < y->ino);
 }
 
-static void note(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid) {
+static void note_writer(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid, bool writes) {
         struct foreign_pipe *f = foreign_pipe_vec_add(&files->foreign);
 
         ckpt_assert(f);
-        *f = (struct foreign_pipe){ .dev = dev, .ino = ino, .pid = pid };
+        *f = (struct foreign_pipe){ .dev = dev, .ino = ino, .pid = pid, .writes = writes };
+}
+
+static void note(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid) {
+        note_writer(files, dev, ino, pid, true);
 }
 
 static bool is_memfd(const char *name) {
         return strncmp(name, "/memfd:", 7) == 0;
 }
 
-static void scan_maps(struct dump_files *files, const struct proc_dir *dir) {
+/* As /proc shows it, of a descriptor or an area. */
+static bool is_deleted(const char *name) {
+        static const char suffix[] = " (deleted)";
+        size_t len = strlen(name), tail = sizeof(suffix) - 1;
+
+        return name[0] == '/' && len > tail && strcmp(name + len - tail, suffix) == 0 && !is_memfd(name);
+}
+
+static void scan_maps(struct dump_files *files, const struct proc_dir *dir, enum what what) {
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
@@ -54,14 +70,34 @@ static void scan_maps(struct dump_files *files, const struct proc_dir *dir) {
         for (size_t i = 0; i < maps.n; i++) {
                 const struct proc_vma *vma = &maps.v[i];
 
-                if (vma->ino != 0 && is_memfd(vma->name))
-                        note(files, (uint64_t)vma->dev_major << 32 | vma->dev_minor, vma->ino, dir->pid);
+                if (vma->ino != 0 && (what == MEMFDS ? is_memfd(vma->name) : is_deleted(vma->name)))
+                        note_writer(files, (uint64_t)vma->dev_major << 32 | vma->dev_minor, vma->ino,
+                                    dir->pid, vma->shared && vma->prot & PROT_WRITE);
         }
+}
+
+/* /proc shows by the permissions of a link what the descriptor may be used for. */
+static bool is_writable(int dir, const char *name) {
+        struct stat st;
+
+        return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mode & S_IWUSR;
+}
+
+static void scan_deleted(struct dump_files *files, int dir, const char *name, const char *link, pid_t pid) {
+        struct statx st;
+
+        if (is_deleted(link) &&
+            statx(dir, name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0)
+                note_writer(files, statx_dev(&st), st.stx_ino, pid, is_writable(dir, name));
+}
+
+static void note_fd(struct foreign_fd_vec *fds, pid_t pid, const char *name) {
+        ckpt_assert(foreign_fd_vec_push(fds, (struct foreign_fd){ pid, atoi(name) }) == 0);
 }
 
 /* `name`: in the directory of descriptors `dir` of that process. */
 static void scan_fd(struct dump_files *files, int dir, const char *name, pid_t pid, enum what what) {
-        char link[16 + 24];
+        char link[PATH_MAX];
         unsigned long long ino;
         struct statx st;
         ssize_t n;
@@ -75,8 +111,11 @@ static void scan_fd(struct dump_files *files, int dir, const char *name, pid_t p
         else if (what == PIPES && sscanf(link, "socket:[%llu]", &ino) == 1)
                 note(files, DEV_SOCKET, ino, pid);
         else if (what == PIPES && strcmp(link, "anon_inode:[eventfd]") == 0)
-                ckpt_assert(foreign_eventfd_vec_push(&files->eventfds,
-                                                     (struct foreign_eventfd){ pid, atoi(name) }) == 0);
+                note_fd(&files->eventfds, pid, name);
+        else if (what == TIMERFDS && strcmp(link, "anon_inode:[timerfd]") == 0)
+                note_fd(&files->timerfds, pid, name);
+        else if (what == DELETED)
+                scan_deleted(files, dir, name, link, pid);
         else if ((what == FIFOS ? link[0] == '/' : what == MEMFDS && is_memfd(link)) &&
                  statx(dir, name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0 &&
                  (what == MEMFDS || S_ISFIFO(st.stx_mode)))
@@ -104,11 +143,11 @@ static void scan_fds(struct dump_files *files, int proc, pid_t pid, enum what wh
 
 static void scan_process(struct dump_files *files, int proc, pid_t pid, enum what what) {
         scan_fds(files, proc, pid, what);
-        if (what == MEMFDS) {
+        if (what == MEMFDS || what == DELETED) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
 
                 if (proc_open(pid, &dir) == 0)
-                        scan_maps(files, &dir);
+                        scan_maps(files, &dir, what);
         }
 }
 
@@ -144,7 +183,8 @@ static bool is_own_helper(pid_t pid) {
                statx_dev(&own) == statx_dev(&its);
 }
 
-static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool *known) {
+/* `writer`: only who can change it. */
+static pid_t find_any(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool writer, bool *known) {
         struct dump_files *files = dump_files(d);
         struct foreign_pipe key = { .dev = dev, .ino = ino };
         const struct foreign_pipe *at, *end;
@@ -160,9 +200,13 @@ static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what w
         while (at && at > files->foreign.v && compare_foreign(at - 1, &key) == 0)
                 at--;
         for (; at && at < end && compare_foreign(at, &key) == 0; at++)
-                if (!dump_is_below(d, at->pid) && !is_own_helper(at->pid))
+                if ((at->writes || !writer) && !dump_is_below(d, at->pid) && !is_own_helper(at->pid))
                         return at->pid;
         return 0;
+}
+
+static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool *known) {
+        return find_any(d, dev, ino, what, false, known);
 }
 
 /* All eventfds have the same inode. What they are in the kernel is known by a number that has to be read of each. */
@@ -170,7 +214,7 @@ static void ask_eventfds(struct dump_files *files) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
         for (size_t i = 0; i < files->eventfds.n; i++) {
-                const struct foreign_eventfd *f = &files->eventfds.v[i];
+                const struct foreign_fd *f = &files->eventfds.v[i];
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
                 _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
 
@@ -180,7 +224,7 @@ static void ask_eventfds(struct dump_files *files) {
         }
         if (files->eventfds.n > 0 && files->foreign.n > 0)
                 qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
-        foreign_eventfd_vec_done(&files->eventfds);
+        foreign_fd_vec_done(&files->eventfds);
 }
 
 pid_t eventfd_foreign_holder(const struct fd_probe *p) {
@@ -213,4 +257,89 @@ pid_t sock_foreign_holder(struct dump *d, uint64_t ino) {
 pid_t memfd_foreign_holder(const struct fd_probe *p) {
         return find_holder(p->task->dump, statx_dev(&p->st), p->st.stx_ino, MEMFDS,
                            &dump_files(p->task->dump)->memfds_known);
+}
+
+/* Nothing but kcmp(2) tells them apart. */
+pid_t timerfd_foreign_holder(const struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
+
+        if (!files->timerfds_known)
+                scan(p->task->dump, TIMERFDS);
+        files->timerfds_known = true;
+        for (size_t i = 0; i < files->timerfds.n; i++) {
+                const struct foreign_fd *f = &files->timerfds.v[i];
+
+                if (syscall(SYS_kcmp, p->proc->pid, f->pid, KCMP_FILE, p->fd, f->fd) == 0 &&
+                    !dump_is_below(p->task->dump, f->pid) && !is_own_helper(f->pid))
+                        return f->pid;
+        }
+        return 0;
+}
+
+/* Where nobody can change it, each may have one of its own. Links to programs and directories have other permissions. */
+pid_t ghost_foreign_holder(const struct fd_probe *p) {
+        struct dump_files *files = dump_files(p->task->dump);
+        bool fd_or_map = p->fd >= 0 || strncmp(p->where, "map_files/", strlen("map_files/")) == 0;
+        bool writes = fd_or_map && is_writable(p->proc->fd, p->where);
+
+        return find_any(p->task->dump, statx_dev(&p->st), p->st.stx_ino, DELETED, !writes,
+                        &files->deleted_known);
+}
+
+/* ---- positions ---- */
+
+enum { ANCESTORS_MAX = 32 };
+
+static void note_regular_fds(struct dump_files *files, pid_t pid) {
+        _cleanup_closedir_ DIR *entries = NULL;
+        char path[32];
+
+        snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+        entries = opendir(path);
+        for (const struct dirent *entry; entries && (entry = readdir(entries));) {
+                struct statx st;
+
+                if (entry->d_name[0] == '.' ||
+                    statx(dirfd(entries), entry->d_name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
+                          STATX_TYPE | STATX_INO, &st) < 0 ||
+                    !S_ISREG(st.stx_mode))
+                        continue;
+                ckpt_assert(ancestor_fd_vec_push(&files->ancestors,
+                                                 (struct ancestor_fd){ pid, atoi(entry->d_name),
+                                                                       statx_dev(&st), st.stx_ino }) == 0);
+        }
+}
+
+/* Whoever has started the tree, and has kept what it gave it. */
+void files_note_ancestors(struct dump *d) {
+        struct dump_files *files = dump_files(d);
+        pid_t pid = d->tasks[0]->stat.ppid;
+
+        if (files->ancestors_known)
+                return;
+        files->ancestors_known = true;
+        for (int i = 0; i < ANCESTORS_MAX && pid > 1; i++) {
+                _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+                _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+                struct proc_stat stat;
+
+                if (proc_open(pid, &dir) < 0 || proc_stat_read(&dir, &buf, &stat) < 0)
+                        return;
+                if (pid != getpid())
+                        note_regular_fds(files, pid);
+                pid = stat.ppid;
+        }
+}
+
+pid_t position_foreign_holder(const struct fd_probe *p) {
+        const struct dump_files *files = dump_files(p->task->dump);
+
+        for (size_t i = 0; i < files->ancestors.n; i++) {
+                const struct ancestor_fd *a = &files->ancestors.v[i];
+
+                if (a->ino == p->st.stx_ino && a->dev == statx_dev(&p->st) &&
+                    syscall(SYS_kcmp, p->proc->pid, a->pid, KCMP_FILE, p->fd, a->fd) == 0)
+                        return a->pid;
+        }
+        return 0;
 }

@@ -60,6 +60,18 @@ bool ghost_is(const struct fd_probe *p) {
         return p->st.stx_nlink == 0 && p->link[0] == '/' && has_suffix(p->link);
 }
 
+/* Whose changes nobody would see any more. */
+static bool is_held_outside(const struct fd_probe *p, struct blockers *b) {
+        pid_t outside = ghost_foreign_holder(p);
+
+        if (outside > 0)
+                blocker_add(
+                        b, "Include that process in the tree, or end it",
+                        "%s is the deleted file %.*s, which pid %d outside of the tree has open or mapped, too",
+                        fd_probe_name(p), (int)(strlen(p->link) - (sizeof(suffix) - 1)), p->link, outside);
+        return outside > 0;
+}
+
 bool ghost_look(const struct fd_probe *p, struct blockers *b) {
         uint64_t size = p->st.stx_blocks * 512, limit = p->task->dump->opts->ghost_limit;
 
@@ -83,7 +95,7 @@ bool ghost_look(const struct fd_probe *p, struct blockers *b) {
                         (unsigned long long)size, (unsigned long long)limit);
                 return false;
         }
-        return true;
+        return !S_ISREG(p->st.stx_mode) || !is_held_outside(p, b);
 }
 
 char *ghost_path(struct arena *a, const struct fd_probe *p) {

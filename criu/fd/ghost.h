@@ -13,6 +13,9 @@
 /* Is it a deleted file with no other name? */
 bool ghost_is(const struct fd_probe *p);
 
+/* A process outside of the tree that has it open or mapped, where one of them can change it; 0: none. (foreign.c) */
+pid_t ghost_foreign_holder(const struct fd_probe *p);
+
 /* Can it be carried over? Adds a blocker if not. */
 bool ghost_look(const struct fd_probe *p, struct blockers *b);
 

@@ -102,19 +102,28 @@ struct fs_type {
 };
 DEFINE_VEC(fs_type_vec, struct fs_type);
 
-/* A pipe, memfd or socket that somebody outside of the tree has open. */
+/* A pipe, memfd, deleted file or socket that somebody outside of the tree has open. */
 struct foreign_pipe {
         uint64_t dev, ino; /* dev is 0 for pipes without a name, all ones for sockets */
         pid_t pid;
+        bool writes; /* of deleted files: it may change what is in it */
 };
 DEFINE_VEC(foreign_pipe_vec, struct foreign_pipe);
 
-/* An eventfd of somebody outside of the tree. */
-struct foreign_eventfd {
+/* A descriptor of somebody outside of the tree. */
+struct foreign_fd {
         pid_t pid;
         int fd;
 };
-DEFINE_VEC(foreign_eventfd_vec, struct foreign_eventfd);
+DEFINE_VEC(foreign_fd_vec, struct foreign_fd);
+
+/* A regular file that somebody has open of whom the root descends. */
+struct ancestor_fd {
+        pid_t pid;
+        int fd;
+        uint64_t dev, ino;
+};
+DEFINE_VEC(ancestor_fd_vec, struct ancestor_fd);
 
 DEFINE_VEC(table_vec, struct dump_fds *);
 
@@ -132,14 +141,17 @@ struct dump_files {
         struct table_vec fs;      /* ... and for KCMP_FS */
         struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
-        bool pipes_known, fifos_known, memfds_known;
-        struct foreign_pipe_vec foreign;     /* sorted */
-        struct foreign_eventfd_vec eventfds; /* seen with the pipes, and not asked yet which they are */
-        struct same_fds *same;               /* same.h; in the arena; NULL: none yet */
-        struct irmap *irmap;                 /* paths of watched inodes; in the arena */
-        struct dump_ghosts *ghosts;          /* deleted files; in the arena */
-        struct dump_links *links;            /* those that have other links; in the arena */
-        struct dump_memfds *memfds;          /* in the arena */
+        bool pipes_known, fifos_known, memfds_known, deleted_known, timerfds_known;
+        struct foreign_pipe_vec foreign; /* sorted */
+        struct foreign_fd_vec eventfds;  /* seen with the pipes, and not asked yet which they are */
+        struct foreign_fd_vec timerfds;
+        bool ancestors_known;
+        struct ancestor_fd_vec ancestors;
+        struct same_fds *same;       /* same.h; in the arena; NULL: none yet */
+        struct irmap *irmap;         /* paths of watched inodes; in the arena */
+        struct dump_ghosts *ghosts;  /* deleted files; in the arena */
+        struct dump_links *links;    /* those that have other links; in the arena */
+        struct dump_memfds *memfds;  /* in the arena */
         struct proc_dir *own;        /* ckpt's own, for what came out of queues; NULL: not needed yet */
         struct copy_reader *readers; /* that nobody uses just now (copy.h) */
         pid_t getting_from;          /* the thread of the last dump_file_get(), 0: none ... */
@@ -195,6 +207,12 @@ int fd_probe_info(struct fd_probe *p);
 
 /* The f_type of the filesystem it is on; 0: not known. */
 long fd_probe_fs_type(const struct fd_probe *p);
+
+/* Look stage: what the ancestors of the root have open, once. */
+void files_note_ancestors(struct dump *d);
+
+/* Who of them has the same description of a regular file open, with the same position; 0: nobody. */
+pid_t position_foreign_holder(const struct fd_probe *p);
 
 /* Fill link and st by `where`; or one of them. */
 int fd_probe_path(struct fd_probe *p);

@@ -16,6 +16,7 @@
 #include "fd/kernel_file.h"
 #include "fd/kind.h"
 #include "fd/linked.h"
+#include "log.h"
 #include "macro.h"
 
 /* The kernel's bits; glibc defines O_LARGEFILE as 0 on 64-bit machines. */
@@ -32,6 +33,9 @@ enum {
 static bool is_plain_device(unsigned int dev_major, unsigned int dev_minor) {
         return dev_major == 1 && (dev_minor == 3 || dev_minor == 5 || (dev_minor >= 7 && dev_minor <= 9));
 }
+
+static const char notify_hint[] = "Have the program use inotify, or close the directory";
+static const char notified[] = "the program is told by signals (F_NOTIFY), which cannot be checkpointed";
 
 static bool reg_match(struct fd_probe *p) {
         if (p->link[0] != '/')
@@ -155,11 +159,39 @@ bool reg_path_leads_there(struct fd_probe *p, struct blockers *b, struct statx *
         return false;
 }
 
+/* Nothing tells what F_NOTIFY has asked for, but it gives the descriptor an owner, and for a directory nothing else needs one. */
+static void look_notify(const struct fd_probe *p, struct blockers *b) {
+        _cleanup_close_ int fd = fd_probe_get(p);
+        struct f_owner_ex owner = { 0 };
+
+        if (fd >= 0 && fcntl(fd, F_GETOWN_EX, &owner) == 0 && owner.pid != 0)
+                blocker_add(b, notify_hint, "%s is a directory of whose changes %s", fd_probe_name(p),
+                            notified);
+}
+
 static void reg_look(struct fd_probe *p, struct blockers *b) {
         struct statx st;
 
+        if (p->fd >= 0 && S_ISREG(p->st.stx_mode))
+                files_note_ancestors(p->task->dump);
+        if (p->fd >= 0 && S_ISDIR(p->st.stx_mode))
+                look_notify(p, b);
         if (reg_path_leads_there(p, b, &st))
                 lock_look(p, b);
+}
+
+/* Of what is only appended to, nobody sees it. */
+static void warn_of_position(const struct fd_probe *p, uint32_t flags) {
+        pid_t outside = 0;
+
+        if (S_ISREG(p->st.stx_mode) && !(flags & O_PATH) &&
+            (flags & (O_APPEND | O_ACCMODE)) != (O_APPEND | O_WRONLY))
+                outside = position_foreign_holder(p);
+        if (outside > 0)
+                log_warn(
+                        "%s: its position in %s is also that of pid %d, outside of the tree; after a restore, each has "
+                        "its own",
+                        fd_probe_name(p), p->link, outside);
 }
 
 void reg_fill(struct dump_files *files, Img__RegFile *reg, uint32_t id, const char *path, uint32_t flags,
@@ -189,6 +221,12 @@ static int reg_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, 
                 r = fown_dump_probe(p, -EBADF, fown, err);
         if (r < 0)
                 return r;
+        if (S_ISDIR(p->st.stx_mode) && fown->pid != 0) {
+                ckpt_error(err, -ENOTSUP, "%s is a directory of whose changes %s; the tree runs on",
+                           fd_probe_name(p), notified);
+                return ckpt_error_hint(err, "%s", notify_hint);
+        }
+        warn_of_position(p, flags);
         file->msg->reg = arena_new(&files->arena, Img__RegFile);
         reg_fill(files, file->msg->reg, file->id, ghost_path(&files->arena, p), flags, pos, &p->st, fown);
         if (kernel_file_is(p))

@@ -60,8 +60,15 @@ static bool is_zero(const struct timespec *ts) {
 }
 
 static void timerfd_look(struct fd_probe *p, struct blockers *b) {
+        pid_t outside;
+
         if (!anon_look(p, PROC_FDINFO_TIMERFD, b))
                 return;
+        outside = timerfd_foreign_holder(p);
+        if (outside > 0)
+                blocker_add(b, "Include that process in the tree, or end it",
+                            "%s is a timerfd that pid %d, outside of the tree, has open as well",
+                            fd_probe_name(p), outside);
         /* A single shot that is still to come has not fired: the tick is that of the cancellation. */
         if (p->info.timerfd.settime_flags & TFD_TIMER_CANCEL_ON_SET && p->info.timerfd.ticks > 0 &&
             is_zero(&p->info.timerfd.interval) && !is_zero(&p->info.timerfd.value))

@@ -48,8 +48,8 @@ static void copy(struct task_program *p, unsigned int word, int offset, unsigned
         add(p, BPF_CALL_HELPER(BPF_FUNC_probe_read_kernel));
 }
 
-static bool try_read(struct task_program *p, unsigned int word, int from, const char *type, const char *path,
-                     unsigned int size) {
+bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
+                           const char *path, unsigned int size) {
         int16_t offset;
 
         if (!bpf_member(p->bpf, type, path, size, &offset))
@@ -64,14 +64,19 @@ static bool try_read(struct task_program *p, unsigned int word, int from, const 
 
 void task_program_read(struct task_program *p, unsigned int word, int from, const char *type,
                        const char *path, unsigned int size) {
-        if (!try_read(p, word, from, type, path, size))
+        if (!task_program_try_read(p, word, from, type, path, size))
                 p->failed = true;
 }
 
 void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
                                 unsigned int size) {
-        if (!try_read(p, word, TASK_PROGRAM_TASK, "task_struct", path, size))
+        if (!task_program_try_read(p, word, TASK_PROGRAM_TASK, "task_struct", path, size))
                 task_program_zero(p, word);
+}
+
+void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from) {
+        add(p, BPF_LOAD64(BPF_REG_3, FRAME, place_of(p, from)));
+        copy(p, word, 0, 8 * n);
 }
 
 /* *to = the member of `struct type` to which `from` points; followed by the kernel's rules for pointers. */

@@ -43,6 +43,13 @@ void task_program_read(struct task_program *p, unsigned int word, int from, cons
 void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
                                 unsigned int size);
 
+/* The same of any member that not all kernels have, without anything in its place. false: this one has not. */
+bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
+                           const char *path, unsigned int size);
+
+/* `n` words from `word` on = what is where the word `from` points to, whatever that is; zeroes if some of it is not there. */
+void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from);
+
 /* Where the task is in the kernel's memory: a number like that of a pointer. */
 void task_program_address(struct task_program *p, unsigned int word);
 

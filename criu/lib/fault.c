@@ -39,7 +39,7 @@ static const struct {
 struct armed_fault {
         enum fault fault;
         enum fault_action action;
-        unsigned int at; /* passage, from 1 */
+        unsigned int at; /* passage, from 1; 0: every one */
         unsigned int passed;
 };
 
@@ -107,8 +107,10 @@ static int parse_one(const char *s, size_t n, struct armed_fault *ret, struct ck
                                   (int)(n - name_len - 1), equals + 1);
 
         if (colon) {
-                f.at = parse_passage(colon + 1, (size_t)(equals - colon - 1));
-                if (f.at == 0)
+                bool every = is_word(colon + 1, (size_t)(equals - colon - 1), "*");
+
+                f.at = every ? 0 : parse_passage(colon + 1, (size_t)(equals - colon - 1));
+                if (f.at == 0 && !every)
                         return ckpt_error(err, -EINVAL,
                                           "CKPT_FAULT: \"%.*s\" is not the number of a passage",
                                           (int)(equals - colon - 1), colon + 1);
@@ -188,10 +190,12 @@ static int pass(enum fault fault) {
 
         for (size_t i = 0; i < armed.n; i++) {
                 struct armed_fault *f = &armed.v[i];
+                unsigned int passed;
 
                 if (f->fault != fault)
                         continue;
-                if (__atomic_add_fetch(&f->passed, 1, __ATOMIC_RELAXED) == f->at && r == 0)
+                passed = __atomic_add_fetch(&f->passed, 1, __ATOMIC_RELAXED);
+                if ((f->at == 0 || passed == f->at) && r == 0)
                         r = act(f);
         }
         return r;

@@ -5,7 +5,7 @@
  *
  *   CKPT_FAULT="NAME[:N]=ACTION[,NAME[:N]=ACTION...]"
  *
- * NAME is one of faults.def, N the passage at which it acts (from 1, the default), ACTION one of
+ * NAME is one of faults.def, N the passage at which it acts (from 1, the default; * for every one), ACTION one of
  *   kill    SIGKILL to the process that passes the point
  *   fail    the point returns -EIO
  *   enospc  the point returns -ENOSPC

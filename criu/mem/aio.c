@@ -91,11 +91,32 @@ static void look_ring(struct dump_task *t, const struct proc_vma *vma) {
                 }
 }
 
+static const char waiting_hint[] = "Have the program cancel it (io_cancel), or use epoll";
+
+/* While it runs, what is read may not fit together; then the freeze will tell. */
+static void look_requests(struct dump_task *t) {
+        struct aio_flight flight = { 0 };
+
+        if (aio_flight_read(t, &flight) == 0 && flight.waiting)
+                blocker_add(
+                        t->dump->blockers, waiting_hint,
+                        "%s has an AIO request in flight that waits for a descriptor (IOCB_CMD_POLL), which "
+                        "cannot be carried over",
+                        dump_task_name(t));
+}
+
 void aio_look_tree(struct dump *d) {
-        for (size_t i = 0; i < d->nr_tasks; i++)
+        for (size_t i = 0; i < d->nr_tasks; i++) {
+                bool found = false;
+
                 for (size_t j = 0; j < d->tasks[i]->smaps.n; j++)
-                        if (aio_is_ring(&d->tasks[i]->smaps.v[j].vma))
+                        if (aio_is_ring(&d->tasks[i]->smaps.v[j].vma)) {
                                 look_ring(d->tasks[i], &d->tasks[i]->smaps.v[j].vma);
+                                found = true;
+                        }
+                if (found && d->checking)
+                        look_requests(d->tasks[i]);
+        }
 }
 
 struct asked {
@@ -240,7 +261,7 @@ static int wait_for_requests(struct dump_task *t, struct ckpt_error *err) {
                                 "%s has an AIO request in flight that waits for a descriptor (IOCB_CMD_POLL), "
                                 "which cannot be carried over; the tree runs on as before",
                                 dump_task_name(t));
-                        return ckpt_error_hint(err, "Have the program cancel it (io_cancel), or use epoll");
+                        return ckpt_error_hint(err, "%s", waiting_hint);
                 }
                 nanosleep(&moment, NULL);
         } while (now_ns() < give_up);

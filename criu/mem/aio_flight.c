@@ -145,5 +145,5 @@ static bool prove(struct peek *p) {
 int aio_flight_read(struct dump_task *t, struct aio_flight *ret) {
         struct peek *p = dump_peek_for(t->dump, DUMP_PEEK_AIO, prove);
 
-        return p ? count(p, t->threads[0].proc.fd, ret) : -ENODATA;
+        return p ? count(p, t->nr_threads > 0 ? t->threads[0].proc.fd : dump_living(t)->fd, ret) : -ENODATA;
 }

@@ -38,8 +38,9 @@ struct unix_dumped {
         struct dump_task *task;
         uint32_t ino;
         const char *name; /* for messages: "pid 812 (redis): fd 7" */
-        int fd;           /* a copy in ckpt, of one that has something in its queue */
-        uint32_t bytes;   /* in the queue; of a datagram socket: of the first message */
+        int number; /* while the tree is only looked at: of the task's descriptor; -1: it is in a queue */
+        int fd;     /* a copy in ckpt, of one that has something in its queue */
+        uint32_t bytes; /* in the queue; of a datagram socket: of the first message */
         const struct unix_early
                 *early; /* of a listener: its clients, where unix_waiting_read() has read them */
         size_t nr_early;
@@ -96,6 +97,10 @@ int unix_dump_queues(struct dump *d, struct image_file **image, struct ckpt_erro
  * for all listeners that have such; those whose `early` is still NULL could not be read. Then write what they sent.
  */
 bool unix_waiting_seen(struct dump *d);
+
+/* While the tree is only looked at: is there nothing in what clients of this listener have sent that cannot be carried over? */
+bool unix_waiting_is_plain(struct dump *d, const struct unix_dumped *s);
+
 void unix_waiting_read(struct dump *d);
 int unix_waiting_write(struct dump *d, struct image_file **image, struct ckpt_error *err);
 

@@ -95,6 +95,7 @@ static void unix_look(struct fd_probe *p, struct blockers *b) {
                                                  (struct unix_dumped){ .task = p->task,
                                                                        .ino = (uint32_t)p->st.stx_ino,
                                                                        .name = fd_probe_name(p),
+                                                                       .number = p->fd,
                                                                        .fd = -EBADF }) == 0);
         if (fd >= 0)
                 sock_copy_keep(p, TAKE_FD(fd));

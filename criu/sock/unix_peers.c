@@ -187,9 +187,9 @@ static void judge_client(const struct judge *j, const struct unix_dumped *s, con
         s->msg->cred = cred;
 }
 
-/* What a client sends before it is accepted lies in a socket that nobody has a descriptor of. Look takes it on trust. */
+/* What a client sends before it is accepted lies in a socket that nobody has a descriptor of. */
 static bool is_readable(const struct judge *j, const struct unix_dumped *s) {
-        return s->msg ? s->early != NULL : unix_waiting_seen(j->d);
+        return s->msg ? s->early != NULL : unix_waiting_seen(j->d) && unix_waiting_is_plain(j->d, s);
 }
 
 static void judge_waiting(const struct judge *j, const struct unix_dumped *s, const struct unix_diag *diag,
@@ -214,7 +214,7 @@ static void judge_waiting(const struct judge *j, const struct unix_dumped *s, co
                 blocker_add(
                         j->b, "Try again when the program has accepted it",
                         "%s is %s, in which a client (inode %u) waits to be accepted that has sent something "
-                        "already, which cannot be read",
+                        "already, which cannot be carried over",
                         s->name, describe(j, diag), ino);
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -32,6 +33,28 @@ bool unix_waiting_seen(struct dump *d) {
         u->early_tried = true;
         pthread_mutex_unlock(&dump_files(d)->lock);
         return p && u->early_seen;
+}
+
+/* The program runs, and what is read while it accepts one of them may be anything: so only what is the same twice counts. */
+bool unix_waiting_is_plain(struct dump *d, const struct unix_dumped *s) {
+        _cleanup_close_ int pidfd = -EBADF, fd = -EBADF;
+        const struct fd_probe probe = {
+                .task = s->task, .proc = dump_living(s->task), .fd = s->number, .pidfd = &pidfd
+        };
+        struct stat st;
+
+        if (s->number >= 0)
+                fd = fd_probe_get(&probe);
+        if (fd < 0 || fstat(fd, &st) < 0 || (uint32_t)st.st_ino != s->ino)
+                return true;
+        for (int i = 0; i < 2; i++) {
+                _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
+
+                if (unix_early_read(unix_dump(d)->early_peek, fd, &dump_files(d)->arena, &clients) !=
+                    -EOPNOTSUPP)
+                        return true;
+        }
+        return false;
 }
 
 /* Those that have sent nothing and are there need nothing of this. */

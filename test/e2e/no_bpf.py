@@ -19,7 +19,7 @@ def run(sb, program):
         os.unlink(ready)
     pid = sb.start([sb.program(program)])
     sb.wait_ready(pid)
-    os.environ['CKPT_FAULT'] = 'kernel-bpf=fail'
+    os.environ['CKPT_FAULT'] = 'kernel-bpf:*=fail'
     try:
         sb.dump(pid, program)
     finally:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* e2e: nocheck expect=refused AIO request in flight that waits for a descriptor \(IOCB_CMD_POLL\) */
+/* e2e: expect=refused AIO request in flight that waits for a descriptor \(IOCB_CMD_POLL\) */
 /* An AIO request that waits for something that may never happen; it is still there afterwards. */
 #include <linux/aio_abi.h>
 #include <poll.h>

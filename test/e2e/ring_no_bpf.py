@@ -26,7 +26,7 @@ def end(pid):
         check(sb.wait_exit(pid) == 0, 'the program found itself changed', f.read())
 
 
-os.environ['CKPT_FAULT'] = 'kernel-bpf=fail'
+os.environ['CKPT_FAULT'] = 'kernel-bpf:*=fail'
 pid = start('sock_ring_v3')
 for i in range(2):
     sb.dump(pid, f'img{i}')

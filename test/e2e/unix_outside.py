@@ -146,7 +146,7 @@ pid, images = start('urgent', path)
 refused(pid, images, 'urgent')
 finish(pid)
 os.unlink(path)
-os.environ['CKPT_FAULT'] = 'kernel-bpf=fail'
+os.environ['CKPT_FAULT'] = 'kernel-bpf:*=fail'
 for kind, pattern in (('unaccepted', 'sent something'), ('closed', 'closed its end')):
     pid, images = start(kind, path)
     refused(pid, images, pattern)
@@ -155,7 +155,7 @@ for kind, pattern in (('unaccepted', 'sent something'), ('closed', 'closed its e
 del os.environ['CKPT_FAULT']
 for kind in ('unaccepted-rights', 'unaccepted-urgent'):
     pid, images = start(kind, path)
-    one_clear_line(sb.ckpt(*sb.dump_args(pid, images)), 'sent something already, which cannot be read')
+    refused(pid, images, 'sent something already, which cannot be carried over')
     finish(pid)
     os.unlink(path)
 

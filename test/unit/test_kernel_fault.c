@@ -44,6 +44,14 @@ static void test_unset(void **state __attribute__((unused))) {
                 assert_int_equal(fault_point(f), 0);
 }
 
+static void test_every(void **state __attribute__((unused))) {
+        set("dump-look:*=fail");
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(fault_point(FAULT_DUMP_LOOK), -EIO);
+        assert_int_equal(fault_point(FAULT_DUMP_FROZEN), 0);
+        refused("dump-look:**=fail", "passage");
+}
+
 static void test_list(void **state __attribute__((unused))) {
         _cleanup_free_ char *text = NULL;
         size_t size = 0, lines = 0;
@@ -243,17 +251,12 @@ static void test_pause(void **state __attribute__((unused))) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_unset),
-                cmocka_unit_test(test_list),
-                cmocka_unit_test(test_names_are_unique),
-                cmocka_unit_test(test_every_name),
-                cmocka_unit_test(test_passages),
-                cmocka_unit_test(test_error),
-                cmocka_unit_test(test_refused),
-                cmocka_unit_test(test_too_many),
-                cmocka_unit_test(test_threads_count_together),
-                cmocka_unit_test(test_kill),
-                cmocka_unit_test(test_stop),
+                cmocka_unit_test(test_unset),      cmocka_unit_test(test_every),
+                cmocka_unit_test(test_list),       cmocka_unit_test(test_names_are_unique),
+                cmocka_unit_test(test_every_name), cmocka_unit_test(test_passages),
+                cmocka_unit_test(test_error),      cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_too_many),   cmocka_unit_test(test_threads_count_together),
+                cmocka_unit_test(test_kill),       cmocka_unit_test(test_stop),
                 cmocka_unit_test(test_pause),
         };
 
