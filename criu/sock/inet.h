@@ -50,6 +50,7 @@ struct reuseport_group {
         uint64_t addr;    /* of the kernel's */
         uint64_t n;       /* sockets that it has */
         bool *known;      /* by place: those of the tree; owned */
+        bool changed;     /* others have come or gone while the tree stood still */
         const char *name; /* of one of these */
 };
 DEFINE_VEC(reuseport_group_vec, struct reuseport_group);
