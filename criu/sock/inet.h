@@ -178,5 +178,8 @@ struct inet_state {
 /* NULL: there are no such files. */
 struct inet_state *inet_state(struct restore *r);
 
+/* Is there a kind of internet socket like that, which ckpt knows? */
+bool inet_is_known(int domain, int type, int protocol);
+
 /* Is it a TCP socket that has, or had, a peer? */
 bool inet_is_connection(const Img__InetSk *isk);
