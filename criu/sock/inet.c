@@ -143,8 +143,9 @@ static bool has_ao(struct dump *d, int fd) {
 static bool inet_clear(struct dump *d, int fd) {
         int type = sock_option(fd, SO_TYPE), protocol = sock_option(fd, SO_PROTOCOL);
 
-        if (d->checking || reuseport_is_set(fd) || !inet_is_known(sock_option(fd, SO_DOMAIN), type, protocol) ||
-            type == SOCK_RAW || protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
+        if (d->checking || reuseport_is_set(fd) ||
+            !inet_is_known(sock_option(fd, SO_DOMAIN), type, protocol) || type == SOCK_RAW ||
+            protocol == IPPROTO_MPTCP || !sock_is_clear(d, fd))
                 return false;
         return type != SOCK_STREAM ||
                (tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd), false) && !has_ao(d, fd));

@@ -90,7 +90,7 @@ void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
 }
 
 int inet_check(struct restore *r, struct restore_file *file, struct image_file *image,
-                      struct ckpt_error *err) {
+               struct ckpt_error *err) {
         const Img__InetSk *isk = file->msg->isk;
         const char *why = check_message(isk);
         char text[SOCK_NAME_MAX];

@@ -85,8 +85,8 @@ static int load_program(const struct bpf *b) {
         for (unsigned int i = 0; i < PASSES * FIELDS; i++) {
                 const struct field_row *row = &fields[i % FIELDS];
 
-                (row->any ? task_program_read_first : task_program_read)(p, 1 + i, TASK_PROGRAM_SOCK,
-                                                                         "packet_sock", row->path, row->size);
+                (row->any ? task_program_read_first : task_program_read)(
+                        p, 1 + i, TASK_PROGRAM_SOCK, "packet_sock", row->path, row->size);
         }
         return task_program_finish(p, "ckpt_rings");
 }

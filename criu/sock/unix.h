@@ -63,9 +63,10 @@ struct unix_dump {
         struct unix_dumped_vec seen; /* by look */
         struct unix_dumped_vec all;  /* by dump */
         struct unix_place_vec places;
-        struct unix_fd_vec kept;            /* descriptors from queues that the registry refers to */
-        bool holds;                         /* there are descriptors in queues */
-        struct unix_early_peek early; /* clients that were not accepted are read by it, if unix_waiting_seen() */
+        struct unix_fd_vec kept; /* descriptors from queues that the registry refers to */
+        bool holds;              /* there are descriptors in queues */
+        struct unix_early_peek
+                early; /* clients that were not accepted are read by it, if unix_waiting_seen() */
 };
 
 /* Made at the first call. */

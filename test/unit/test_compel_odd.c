@@ -556,20 +556,13 @@ static void job_stop_is_bounded(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(seccomp_is_suspended),
-                cmocka_unit_test(syscall_user_dispatch),
-                cmocka_unit_test(code_of_32_bits),
-                cmocka_unit_test(no_address_space),
-                cmocka_unit_test(no_memory_to_lock),
-                cmocka_unit_test(entered_nevertheless),
-                cmocka_unit_test(traced_by_another),
-                cmocka_unit_test(gone),
-                cmocka_unit_test(dies_while_stopping),
-                cmocka_unit_test(dies_in_a_batch),
-                cmocka_unit_test(faults_in_the_agent),
-                cmocka_unit_test(parent_in_vfork),
-                cmocka_unit_test(late_stop_keeps_signals),
-                cmocka_unit_test(job_stop_is_bounded),
+                cmocka_unit_test(seccomp_is_suspended),    cmocka_unit_test(syscall_user_dispatch),
+                cmocka_unit_test(code_of_32_bits),         cmocka_unit_test(no_address_space),
+                cmocka_unit_test(no_memory_to_lock),       cmocka_unit_test(entered_nevertheless),
+                cmocka_unit_test(traced_by_another),       cmocka_unit_test(gone),
+                cmocka_unit_test(dies_while_stopping),     cmocka_unit_test(dies_in_a_batch),
+                cmocka_unit_test(faults_in_the_agent),     cmocka_unit_test(parent_in_vfork),
+                cmocka_unit_test(late_stop_keeps_signals), cmocka_unit_test(job_stop_is_bounded),
         };
 
         return cmocka_run_group_tests_name("compel: odd targets", tests, NULL, NULL);

@@ -21,7 +21,7 @@
 static const struct option_env no_env __attribute__((unused)) = { 0 };
 
 static inline int parse_words(struct ckpt_options *ret, struct ckpt_error *err, const struct option_env *env,
-                       const char *const *words) {
+                              const char *const *words) {
         int argc = 0;
 
         while (words[argc])

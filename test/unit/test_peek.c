@@ -173,8 +173,7 @@ static void test_damaged(void **state) {
 
                 memcpy(part, &s, n);
                 if (n < offsetof(struct sample, strings) + sizeof(strings))
-                        assert_int_equal(parse_offsets(part, n, places),
-                                         -EBADMSG);
+                        assert_int_equal(parse_offsets(part, n, places), -EBADMSG);
                 free(part);
         }
         s.head.magic = 0;
@@ -236,7 +235,9 @@ static void test_task(void **state) {
 }
 
 static void test_pages(void **state) {
-        const struct peek_pages pages = { .page = 0xf000000000001000, .number = 4, .start = 0xe000000000000000 };
+        const struct peek_pages pages = { .page = 0xf000000000001000,
+                                          .number = 4,
+                                          .start = 0xe000000000000000 };
         uint64_t at = 7;
 
         (void)state;
@@ -255,11 +256,8 @@ static void test_pages(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_offsets),
-                cmocka_unit_test(test_damaged),
-                cmocka_unit_test(test_peek),
-                cmocka_unit_test(test_task),
-                cmocka_unit_test(test_pages),
+                cmocka_unit_test(test_offsets), cmocka_unit_test(test_damaged), cmocka_unit_test(test_peek),
+                cmocka_unit_test(test_task),    cmocka_unit_test(test_pages),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
