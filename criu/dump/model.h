@@ -39,6 +39,7 @@ enum dump_peek_use {
         DUMP_PEEK_AIO,       /* AIO requests in flight */
         DUMP_PEEK_ERRORS,    /* of sockets, not told yet */
         DUMP_PEEK_REUSEPORT, /* programs of SO_REUSEPORT groups */
+        DUMP_PEEK_UNIX,      /* clients that wait to be accepted */
         DUMP_PEEK_USES_MAX,
         _DUMP_PEEK_USES_INVALID = -EINVAL,
 };
@@ -152,24 +153,20 @@ struct dump {
         bool no_facts; /* they did not agree with what a thread told itself; atomic while there are tracers */
         struct task_self *self; /* made by task/ when first needed; free(3) it */
         pthread_mutex_t peek_lock;
-        struct peek *peek; /* by dump_peek() */
+        struct peek *peek; /* by dump_peek_for(), as the next two */
         bool peek_tried;
         struct {
                 bool tried, proved;
-        } peek_uses[DUMP_PEEK_USES_MAX]; /* by dump_peek_for() */
+        } peek_uses[DUMP_PEEK_USES_MAX];
 };
 
 /*
- * To read what only the kernel's memory shows (kernel/peek.h); opened when it is first asked for, by any thread. NULL: it is
- * not to be had here, and what it would show is not known.
+ * To read what only the kernel's memory shows (kernel/peek.h), for one use, of which `prove` has shown on an object of ckpt's
+ * own that it works: asked the first time only, and `arg` is its own. NULL: it does not, or there is no BPF here, and what it would
+ * show is not known. Callable from any thread.
  */
-struct peek *dump_peek(struct dump *d);
-
-/*
- * The same for one use, of which `prove` has shown on an object of ckpt's own that it works: asked the first time only. NULL:
- * it does not. Callable from any thread.
- */
-struct peek *dump_peek_for(struct dump *d, enum dump_peek_use use, bool (*prove)(struct peek *p));
+struct peek *dump_peek_for(struct dump *d, enum dump_peek_use use, bool (*prove)(struct peek *p, void *arg),
+                           void *arg);
 
 /*
  * Its threads as they were when it was first asked for, before the freeze; the leader, living or not, comes first. Empty:

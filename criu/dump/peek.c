@@ -2,22 +2,22 @@
 #include "dump/model.h"
 #include "log.h"
 
-struct peek *dump_peek(struct dump *d) {
-        pthread_mutex_lock(&d->peek_lock);
-        if (!d->peek_tried && peek_open(&d->peek) < 0)
+static struct peek *open_peek(struct dump *d) {
+        if (!d->peek_tried && peek_open(d->bpf, &d->peek) < 0)
                 log_debug("the kernel's memory cannot be read with BPF here");
         d->peek_tried = true;
-        pthread_mutex_unlock(&d->peek_lock);
         return d->peek;
 }
 
-struct peek *dump_peek_for(struct dump *d, enum dump_peek_use use, bool (*prove)(struct peek *p)) {
-        struct peek *p = dump_peek(d);
+struct peek *dump_peek_for(struct dump *d, enum dump_peek_use use, bool (*prove)(struct peek *p, void *arg),
+                           void *arg) {
+        struct peek *p;
         bool proved;
 
         pthread_mutex_lock(&d->peek_lock);
+        p = open_peek(d);
         if (p && !d->peek_uses[use].tried)
-                d->peek_uses[use].proved = prove(p);
+                d->peek_uses[use].proved = prove(p, arg);
         d->peek_uses[use].tried = true;
         proved = d->peek_uses[use].proved;
         pthread_mutex_unlock(&d->peek_lock);

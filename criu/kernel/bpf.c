@@ -64,6 +64,10 @@ int bpf_load(struct bpf *b) {
         return r;
 }
 
+int bpf_find_offsets(const struct bpf *b, const struct btf_wanted *wanted, size_t n, struct btf_place *ret) {
+        return btf_find_offsets(b->types, wanted, n, ret);
+}
+
 bool bpf_member(const struct bpf *b, const char *type, const char *path, unsigned int size, int16_t *ret) {
         return btf_member(b->types, type, path, size, ret);
 }

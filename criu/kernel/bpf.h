@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel's own objects, seen by BPF iterators (bpf(2), BPF_TRACE_ITER, Linux 5.8; for one process 6.1): a small program is
+ * BPF programs (bpf(2)) without libbpf: what all need, and iterators; single objects are read by peek.h, with the same `struct bpf`.
+ *
+ * The kernel's own objects, seen by BPF iterators (BPF_TRACE_ITER, Linux 5.8; for one process 6.1): a small program is
  * called with each object (a task, a memory area, a descriptor, a socket) and writes a record of fixed size, which is read from a
  * descriptor. Where the members of the kernel's structures are, its BTF tells (/sys/kernel/btf/vmlinux); what they mean may
  * change with any version, so who reads them checks them first on objects of ckpt's own whose state is known,
  * and has another way where that does not come out right or there is no BPF at all: the capabilities (CAP_BPF
- * and CAP_PERFMON, or CAP_SYS_ADMIN) or BTF may be missing. Single objects are read by peek.h.
+ * and CAP_PERFMON, or CAP_SYS_ADMIN) or BTF may be missing.
  */
 #pragma once
 
@@ -27,6 +29,11 @@ void bpf_free(struct bpf **b);
  * from any thread too. NULL: -EOPNOTSUPP.
  */
 int bpf_load(struct bpf *b);
+
+/* btf_find_offsets() of the running kernel. */
+struct btf_wanted;
+struct btf_place;
+int bpf_find_offsets(const struct bpf *b, const struct btf_wanted *wanted, size_t n, struct btf_place *ret);
 
 /* btf_member() of the running kernel. */
 bool bpf_member(const struct bpf *b, const char *type, const char *path, unsigned int size, int16_t *ret);

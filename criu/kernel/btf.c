@@ -225,39 +225,12 @@ static int read_text(struct text *ret) {
         return 0;
 }
 
-/* ---- many members at once ---- */
-
-int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wanted, size_t n,
-                      struct btf_place *ret) {
-        _cleanup_(reader_done) struct reader r = { 0 };
-        _cleanup_free_ bool *known = calloc(n + 1, sizeof(*known));
-        int rc = read_types(data, size, &r);
-
-        if (rc < 0)
-                return rc;
-        if (!known)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
-                ret[i] = (struct btf_place){ .offset = -1 };
-        for (size_t id = 1; id < r.by_id.n; id++)
-                if (BTF_INFO_KIND(r.by_id.v[id]->info) == BTF_KIND_STRUCT)
-                        take_struct(&r, r.by_id.v[id], wanted, n, known, ret);
-        return 0;
-}
-
-int btf_find_offsets(const struct btf_wanted *wanted, size_t n, struct btf_place *ret) {
-        _cleanup_(text_done) struct text text = { 0 };
-        int r = read_text(&text);
-
-        return r < 0 ? r : btf_parse_offsets(text.data, text.size, wanted, n, ret);
-}
-
-/* ---- one after another ---- */
+/* ---- opening ---- */
 
 DEFINE_VEC(id_vec, uint32_t);
 
 struct btf_types {
-        struct text text;
+        struct text text; /* empty: of the caller */
         struct reader reader;
         struct id_vec structs; /* the types that are looked for by name, so that the rest is not touched */
 };
@@ -272,22 +245,51 @@ void btf_close(struct btf_types **t) {
         *t = NULL;
 }
 
-int btf_open(struct btf_types **ret) {
-        _cleanup_(btf_close) struct btf_types *t = calloc(1, sizeof(*t));
-        int r;
+static int parse(struct btf_types *t, const void *data, size_t size) {
+        int r = read_types(data, size, &t->reader);
 
-        if (!t)
-                return -ENOMEM;
-        r = read_text(&t->text);
-        if (r == 0)
-                r = read_types(t->text.data, t->text.size, &t->reader);
         for (size_t id = 1; r == 0 && id < t->reader.by_id.n; id++)
                 if (BTF_INFO_KIND(t->reader.by_id.v[id]->info) == BTF_KIND_STRUCT)
                         r = id_vec_push(&t->structs, (uint32_t)id);
+        return r;
+}
+
+int btf_parse(const void *data, size_t size, struct btf_types **ret) {
+        _cleanup_(btf_close) struct btf_types *t = calloc(1, sizeof(*t));
+        int r = t ? parse(t, data, size) : -ENOMEM;
+
         if (r == 0)
                 *ret = TAKE_PTR(t);
         return r;
 }
+
+int btf_open(struct btf_types **ret) {
+        _cleanup_(btf_close) struct btf_types *t = calloc(1, sizeof(*t));
+        int r = t ? read_text(&t->text) : -ENOMEM;
+
+        if (r == 0)
+                r = parse(t, t->text.data, t->text.size);
+        if (r == 0)
+                *ret = TAKE_PTR(t);
+        return r;
+}
+
+/* ---- many members at once ---- */
+
+int btf_find_offsets(const struct btf_types *t, const struct btf_wanted *wanted, size_t n,
+                     struct btf_place *ret) {
+        _cleanup_free_ bool *known = calloc(n + 1, sizeof(*known));
+
+        if (!known)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                ret[i] = (struct btf_place){ .offset = -1 };
+        for (size_t i = 0; i < t->structs.n; i++)
+                take_struct(&t->reader, t->reader.by_id.v[t->structs.v[i]], wanted, n, known, ret);
+        return 0;
+}
+
+/* ---- one after another ---- */
 
 static bool has_name(const struct reader *r, const struct btf_type *t, const char *name) {
         return strcmp(name_at(r, t->name_off), name) == 0;

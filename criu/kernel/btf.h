@@ -10,6 +10,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct btf_types;
+
+/* The types of the running kernel; -ENOSYS: there is no description; -EBADMSG: it makes no sense. */
+int btf_open(struct btf_types **ret);
+void btf_close(struct btf_types **t);
+
+/* The same of a description in memory, which has to stay there: for tests. */
+int btf_parse(const void *data, size_t size, struct btf_types **ret);
+
 /* ---- many members at once, in one pass ---- */
 
 struct btf_wanted {
@@ -23,21 +32,12 @@ struct btf_place {
 
 /*
  * Fill ret[i] for wanted[i], i < n. Members of unnamed members count as the structure's own; of bit fields, the byte where they
- * begin. -ENOSYS: this kernel has no such description; -EBADMSG: it makes no sense.
+ * begin. -ENOMEM.
  */
-int btf_find_offsets(const struct btf_wanted *wanted, size_t n, struct btf_place *ret);
-
-/* The same for a description in memory: for tests too. */
-int btf_parse_offsets(const void *data, size_t size, const struct btf_wanted *wanted, size_t n,
-                      struct btf_place *ret);
+int btf_find_offsets(const struct btf_types *t, const struct btf_wanted *wanted, size_t n,
+                     struct btf_place *ret);
 
 /* ---- one after another ---- */
-
-struct btf_types;
-
-/* The types of the running kernel; -ENOSYS: there is no description; -EBADMSG: it makes no sense. */
-int btf_open(struct btf_types **ret);
-void btf_close(struct btf_types **t);
 
 /*
  * Byte offset of `path`, a member of `struct type` or, with dots, a member of a member, unnamed ones left out:

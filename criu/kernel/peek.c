@@ -13,7 +13,6 @@
 #include "cleanup.h"
 #include "kernel/btf.h"
 #include "kernel/bpf.h"
-#include "lib/fault.h"
 #include "macro.h"
 
 enum { TRIES = 3 };
@@ -24,6 +23,7 @@ struct peek {
         void *data;                      /* PEEK_MAX bytes, which the program fills */
         int per_cpu_fd, per_cpu_prog_fd; /* -EBADF: they cannot be made */
         struct btf_place places[PEEK_MEMBER_MAX];
+        uint64_t upid_size; /* bytes */
 };
 
 /* What the program is called with. */
@@ -202,12 +202,12 @@ int peek_container(const struct peek *p, uint64_t addr, enum peek_member m, uint
 /* Its number on that level of namespaces, and whose namespace it is. */
 static int number_on_level(struct peek *p, uint64_t pid, uint64_t level, uint64_t *ret_ns,
                            uint64_t *ret_nr) {
-        uint64_t all, size = (uint64_t)p->places[PEEK_upid__ns].offset + sizeof(uint64_t);
-        int r = p->places[PEEK_upid__ns].offset < 0 ? -ENODATA : peek_place(p, pid, PEEK_pid__numbers, &all);
+        uint64_t all;
+        int r = p->upid_size == 0 ? -ENODATA : peek_place(p, pid, PEEK_pid__numbers, &all);
 
         if (r == 0)
-                r = peek_number(p, all + level * size, PEEK_upid__ns, ret_ns);
-        return r < 0 ? r : peek_number(p, all + level * size, PEEK_upid__nr, ret_nr);
+                r = peek_number(p, all + level * p->upid_size, PEEK_upid__ns, ret_ns);
+        return r < 0 ? r : peek_number(p, all + level * p->upid_size, PEEK_upid__nr, ret_nr);
 }
 
 int peek_pid_number(struct peek *p, uint64_t pid, uint64_t *ret) {
@@ -230,9 +230,8 @@ int peek_pid_number(struct peek *p, uint64_t pid, uint64_t *ret) {
         return r;
 }
 
-/* By an element of a map of ckpt's, whose address the kernel tells. */
-int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret) {
-        struct request request = { .addr = cpu };
+/* The address for all of an element of a map of ckpt's, of which the kernel tells the address for each CPU. */
+int peek_cpu_base(struct peek *p, uint64_t *ret) {
         uint64_t file, map = 0, all, its = 0;
         int r;
 
@@ -243,35 +242,48 @@ int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret)
                 r = peek_place(p, map, PEEK_bpf_array__pptrs, &all);
         if (r == 0)
                 r = peek_bytes(p, all, &its, sizeof(its));
-        if (r == 0)
-                r = run(p->per_cpu_prog_fd, &request);
-        if (r == 0 && (its == 0 || request.result == 0))
+        if (r == 0 && its == 0)
                 r = -ENODATA;
         if (r == 0)
-                *ret = addr + (request.result - its);
+                *ret = its;
         return r;
 }
 
-/* ckpt's threads share their table of descriptors, which may move while it is read: then the inode is another. */
+int peek_per_cpu(struct peek *p, uint64_t base, uint64_t addr, unsigned int cpu, uint64_t *ret) {
+        struct request request = { .addr = cpu };
+
+        if (p->per_cpu_prog_fd < 0 || run(p->per_cpu_prog_fd, &request) < 0 || request.result == 0)
+                return -ENODATA;
+        *ret = addr + (request.result - base);
+        return 0;
+}
+
+/*
+ * ckpt's threads share their table of descriptors, which may move while it is read, and the old one is freed: then it is
+ * another afterwards. Many files have the same inode (anon_inode), so that alone would not do.
+ */
 static int find_file(struct peek *p, int fd, uint64_t ino, uint64_t *ret) {
-        uint64_t at, max = 0, file = 0, its = 0;
+        uint64_t at, files = 0, table = 0, table_after = 0, max = 0, file = 0, its = 0;
         struct request self = { 0 };
         int r;
 
         r = run(p->prog_fd, &self);
-        at = self.result;
         if (r == 0)
-                r = peek_number(p, at, PEEK_task_struct__files, &at);
+                r = peek_number(p, self.result, PEEK_task_struct__files, &files);
         if (r == 0)
-                r = peek_number(p, at, PEEK_files_struct__fdt, &at);
+                r = peek_number(p, files, PEEK_files_struct__fdt, &table);
         if (r == 0)
-                r = peek_number(p, at, PEEK_fdtable__max_fds, &max);
+                r = peek_number(p, table, PEEK_fdtable__max_fds, &max);
         if (r == 0 && (uint64_t)fd >= max)
                 r = -ENODATA;
         if (r == 0)
-                r = peek_number(p, at, PEEK_fdtable__fd, &at);
+                r = peek_number(p, table, PEEK_fdtable__fd, &at);
         if (r == 0)
                 r = peek_bytes(p, at + (uint64_t)fd * sizeof(file), &file, sizeof(file));
+        if (r == 0)
+                r = peek_number(p, files, PEEK_files_struct__fdt, &table_after);
+        if (r == 0 && table_after != table)
+                r = -ENODATA;
         if (r == 0)
                 r = peek_number(p, file, PEEK_file__f_inode, &at);
         if (r == 0)
@@ -344,7 +356,7 @@ int peek_sock(struct peek *p, int fd, uint64_t *ret) {
         return r;
 }
 
-int peek_open(struct peek **ret) {
+int peek_open(struct bpf *bpf, struct peek **ret) {
         static const struct btf_wanted wanted[] = {
 #define PEEK(type, member) [PEEK_##type##__##member] = { #type, #member },
 #include "kernel/peek.def"
@@ -357,11 +369,13 @@ int peek_open(struct peek **ret) {
                 return -ENOMEM;
         pthread_mutex_init(&p->lock, NULL);
         p->prog_fd = p->per_cpu_fd = p->per_cpu_prog_fd = -EBADF;
-        r = fault_point(FAULT_KERNEL_BPF);
+        r = bpf_load(bpf);
         if (r == 0)
-                r = btf_find_offsets(wanted, ELEMENTSOF(wanted), p->places);
-        if (r == 0)
-                r = make_program(p);
+                r = bpf_find_offsets(bpf, wanted, ELEMENTSOF(wanted), p->places);
+        if (r < 0)
+                return r;
+        p->upid_size = bpf_type_size(bpf, "upid");
+        r = make_program(p);
         if (r == 0)
                 *ret = TAKE_PTR(p);
         return r;

@@ -2,7 +2,7 @@
 /*
  * State that no other interface of the kernel shows, read from its memory. A BPF program that runs when it is called
  * (BPF_PROG_TYPE_SYSCALL, Linux 5.14) copies bytes from an address; where members are is the kernel's own description of
- * its types (btf_offsets.h). Reading never faults and changes nothing.
+ * its types (bpf.h). Reading never faults and changes nothing.
  *
  * Everything begins with a descriptor of ckpt's. That the right thing is read is proved on the way: an object has to
  * point back to the one that led to it, or to have a number that is known otherwise. Whoever reads something new proves it
@@ -23,15 +23,16 @@ enum peek_member {
         PEEK_MEMBER_MAX,
 };
 
+struct bpf;
 struct peek;
 
 enum { PEEK_MAX = 65536 }; /* bytes at a time */
 
 /*
- * Some 1.5 ms. A negative errno, without a message: the kernel is too old or has no BTF, or the capabilities (CAP_BPF and CAP_PERFMON,
- * or CAP_SYS_ADMIN) are missing.
+ * Some 0.5 ms, and what bpf_load() takes; `bpf` stays the caller's. A negative errno, without a message: the kernel is too
+ * old or has no BTF, or the capabilities (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN) are missing.
  */
-int peek_open(struct peek **ret);
+int peek_open(struct bpf *bpf, struct peek **ret);
 void peek_free(struct peek **p);
 
 /* `size` bytes (at most PEEK_MAX) of the kernel's at `addr`. -ENODATA: there are none. */
@@ -43,8 +44,12 @@ int peek_place(const struct peek *p, uint64_t addr, enum peek_member m, uint64_t
 /* A member that is a number or pointer; without sign. */
 int peek_number(struct peek *p, uint64_t addr, enum peek_member m, uint64_t *ret);
 
-/* Where a variable that each CPU has its own of is for this one, by its address for all (Linux 5.19). */
-int peek_per_cpu(struct peek *p, uint64_t addr, unsigned int cpu, uint64_t *ret);
+/*
+ * Where a variable that each CPU has its own of is for this one, by its address for all (Linux 5.19). `base` is from
+ * peek_cpu_base(), once for any number of them.
+ */
+int peek_cpu_base(struct peek *p, uint64_t *ret);
+int peek_per_cpu(struct peek *p, uint64_t base, uint64_t addr, unsigned int cpu, uint64_t *ret);
 
 /* The address of the struct task_struct of a thread or process, by a descriptor of its directory in /proc. */
 int peek_task(struct peek *p, int proc_fd, uint64_t *ret);

@@ -112,8 +112,11 @@ int peek_pages_find(struct peek *p, struct peek_pages *ret) {
         return r;
 }
 
-uint64_t peek_page_address(const struct peek_pages *pages, uint64_t page) {
-        int64_t distance = (int64_t)(page - pages->page) / STRUCT_PAGE;
+int peek_page_address(const struct peek_pages *pages, uint64_t page, uint64_t *ret) {
+        uint64_t first = pages->page - pages->number * STRUCT_PAGE;
 
-        return pages->start + (pages->number + (uint64_t)distance) * PAGE_SIZE;
+        if (page < first || (page - first) % STRUCT_PAGE != 0)
+                return -ENODATA;
+        *ret = pages->start + (page - first) / STRUCT_PAGE * PAGE_SIZE;
+        return 0;
 }

@@ -16,4 +16,5 @@ struct peek_pages {
 /* -ENODATA: it is not to be found here (CAP_SYS_ADMIN for page numbers, CAP_NET_RAW). */
 int peek_pages_find(struct peek *p, struct peek_pages *ret);
 
-uint64_t peek_page_address(const struct peek_pages *pages, uint64_t page);
+/* The address of the page whose struct page is at `page`. -ENODATA: none is. */
+int peek_page_address(const struct peek_pages *pages, uint64_t page, uint64_t *ret);

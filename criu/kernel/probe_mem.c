@@ -166,8 +166,12 @@ int probe_bpf_task_vma(struct probe *p __attribute__((unused))) {
 }
 
 int probe_bpf_peek(struct probe *p __attribute__((unused))) {
+        _cleanup_(bpf_free) struct bpf *bpf = NULL;
         _cleanup_(peek_free) struct peek *peek = NULL;
-        int r = peek_open(&peek);
+        int r = bpf_new(&bpf);
+
+        if (r == 0)
+                r = peek_open(bpf, &peek);
 
         return r == 0 ? 1 : r == -ENOSYS || r == -EINVAL ? 0 : r;
 }

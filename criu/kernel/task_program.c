@@ -10,7 +10,7 @@ enum { WORDS_MAX = 64 /* the kernel gives a program 512 bytes of stack */ };
 /* Registers of such a program. Helpers change the first six. */
 enum {
         CTX = BPF_REG_1,
-        TASK = BPF_REG_6,
+        OBJECT = BPF_REG_6, /* the task or socket */
         SEQ = BPF_REG_7,
         LEVEL = BPF_REG_8,
         NUMBERS = BPF_REG_9,
@@ -33,7 +33,7 @@ void task_program_zero(struct task_program *p, unsigned int word) {
 
 void task_program_address(struct task_program *p, unsigned int word) {
         ckpt_assert(word < p->words);
-        add(p, BPF_STORE64(FRAME, TASK, place_of(p, word)));
+        add(p, BPF_STORE64(FRAME, OBJECT, place_of(p, word)));
 }
 
 /* R3 is where to read, but for `offset`. */
@@ -48,29 +48,41 @@ static void copy(struct task_program *p, unsigned int word, int offset, unsigned
         add(p, BPF_CALL_HELPER(BPF_FUNC_probe_read_kernel));
 }
 
-bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
-                           const char *path, unsigned int size) {
+/* `whole`: the bytes that the member has to have; 0: any. */
+static bool try_read(struct task_program *p, unsigned int word, int from, const char *type, const char *path,
+                     unsigned int size, unsigned int whole) {
         int16_t offset;
 
-        if (!bpf_member(p->bpf, type, path, size, &offset))
+        if (!bpf_member(p->bpf, type, path, whole, &offset))
                 return false;
-        if (from == TASK_PROGRAM_TASK)
-                add(p, BPF_MOVE(BPF_REG_3, TASK));
+        if (from < 0)
+                add(p, BPF_MOVE(BPF_REG_3, OBJECT));
         else
                 add(p, BPF_LOAD64(BPF_REG_3, FRAME, place_of(p, (unsigned int)from)));
         copy(p, word, offset, size);
         return true;
 }
 
+bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
+                           const char *path, unsigned int size) {
+        return try_read(p, word, from, type, path, size, size);
+}
+
 void task_program_read(struct task_program *p, unsigned int word, int from, const char *type,
                        const char *path, unsigned int size) {
-        if (!task_program_try_read(p, word, from, type, path, size))
+        if (!try_read(p, word, from, type, path, size, size))
+                p->failed = true;
+}
+
+void task_program_read_first(struct task_program *p, unsigned int word, int from, const char *type,
+                             const char *path, unsigned int size) {
+        if (!try_read(p, word, from, type, path, size, 0))
                 p->failed = true;
 }
 
 void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
                                 unsigned int size) {
-        if (!task_program_try_read(p, word, TASK_PROGRAM_TASK, "task_struct", path, size))
+        if (!try_read(p, word, TASK_PROGRAM_TASK, "task_struct", path, size, size))
                 task_program_zero(p, word);
 }
 
@@ -89,15 +101,49 @@ static void load(struct task_program *p, int to, int from, const char *type, con
                 p->failed = true;
 }
 
+/* A jump to the end, where nothing is written; how far that is, is known only there. */
+static void leave(struct task_program *p, struct bpf_insn insn) {
+        ckpt_assert(p->nr_outs < TASK_PROGRAM_OUTS);
+        p->outs[p->nr_outs++] = p->n;
+        add(p, insn);
+}
+
+static void begin(struct task_program *p, const struct bpf *bpf, const char *target, unsigned int words) {
+        ckpt_assert(words <= WORDS_MAX);
+        *p = (struct task_program){ .bpf = bpf, .target = target, .words = words };
+}
+
 /* At the end the iterator calls once more, without a task. */
 void task_program_begin(struct task_program *p, const struct bpf *bpf, unsigned int words) {
-        ckpt_assert(words <= WORDS_MAX);
-        *p = (struct task_program){ .bpf = bpf, .words = words };
-        load(p, TASK, CTX, "bpf_iter__task", "task");
-        p->skip = p->n;
-        add(p, BPF_SKIP_IF(TASK, 0, 0));
+        begin(p, bpf, "task", words);
+        load(p, OBJECT, CTX, "bpf_iter__task", "task");
+        leave(p, BPF_SKIP_IF(OBJECT, 0, 0));
         load(p, SEQ, CTX, "bpf_iter__task", "meta");
         load(p, SEQ, SEQ, "bpf_iter_meta", "seq");
+}
+
+void task_program_begin_sockets(struct task_program *p, const struct bpf *bpf, unsigned int words,
+                                uint16_t family) {
+        int16_t fd, its_family;
+
+        begin(p, bpf, "task_file", words);
+        if (!bpf_member(bpf, "bpf_iter__task_file", "fd", 4, &fd) ||
+            !bpf_member(bpf, "sock", "__sk_common.skc_family", 2, &its_family)) {
+                p->failed = true;
+                return;
+        }
+        load(p, SEQ, CTX, "bpf_iter__task_file", "meta");
+        load(p, SEQ, SEQ, "bpf_iter_meta", "seq");
+        add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_W, LEVEL, CTX, fd, 0));
+        add(p, BPF_STORE64(FRAME, LEVEL, place_of(p, 0)));
+        load(p, CTX, CTX, "bpf_iter__task_file", "file");
+        leave(p, BPF_SKIP_IF(CTX, 0, 0));
+        add(p, BPF_CALL_HELPER(BPF_FUNC_sock_from_file));
+        leave(p, BPF_SKIP_IF(BPF_REG_0, 0, 0));
+        load(p, OBJECT, BPF_REG_0, "socket", "sk");
+        leave(p, BPF_SKIP_IF(OBJECT, 0, 0));
+        add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_H, BPF_REG_1, OBJECT, its_family, 0));
+        leave(p, BPF_INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_1, 0, 0, family));
 }
 
 /* Behind the numbers that it has, there is memory of something else. */
@@ -132,8 +178,9 @@ int task_program_finish(struct task_program *p, const char *name) {
         add(p, BPF_ADD_IMM(BPF_REG_2, place_of(p, 0)));
         add(p, BPF_MOVE_IMM(BPF_REG_3, 8 * (int)p->words));
         add(p, BPF_CALL_HELPER(BPF_FUNC_seq_write));
-        p->insn[p->skip].off = (int16_t)(p->n - p->skip - 1);
+        for (size_t i = 0; i < p->nr_outs; i++)
+                p->insn[p->outs[i]].off = (int16_t)(p->n - p->outs[i] - 1);
         add(p, BPF_MOVE_IMM(BPF_REG_0, 0));
         add(p, BPF_RETURN());
-        return p->failed ? -ENOSYS : bpf_load_iterator(p->bpf, "task", name, p->insn, p->n);
+        return p->failed ? -ENOSYS : bpf_load_iterator(p->bpf, p->target, name, p->insn, p->n);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Programs for the iterator over tasks (kernel/bpf.h, "task"), which is called with each thread: they copy what is behind
- * pointers from struct task_struct into a record of 64-bit words.
+ * Programs for the iterators over tasks and their files (kernel/bpf.h, "task", "task_file"), which are called with each thread or
+ * descriptor: they copy what is behind pointers from struct task_struct, or a struct sock, into a record of 64-bit words.
  *
  * All is read by bpf_probe_read_kernel(), which reads 0 from behind no pointer. Instructions could follow pointers by themselves, but
  * of each pointer that they load the kernel's verifier goes through the names of all its types, several times: with 20
@@ -18,13 +18,16 @@
 enum {
         TASK_PROGRAM_MAX = 640,  /* instructions */
         TASK_PROGRAM_LEVELS = 4, /* of pid namespaces in one another */
-        TASK_PROGRAM_TASK = -1,  /* instead of the number of a word: the task */
+        TASK_PROGRAM_OUTS = 4,   /* jumps to the end of a program */
+        TASK_PROGRAM_TASK = -1,  /* instead of the number of a word: the task ... */
+        TASK_PROGRAM_SOCK = -1,  /* ... or the socket */
 };
 
 struct task_program {
         const struct bpf *bpf;
         struct bpf_insn insn[TASK_PROGRAM_MAX];
-        size_t n, skip;
+        size_t n, outs[TASK_PROGRAM_OUTS], nr_outs;
+        const char *target; /* the iterator */
         unsigned int words; /* of a record */
         bool failed;        /* a member is missing in this kernel */
 };
@@ -33,11 +36,22 @@ struct task_program {
 void task_program_begin(struct task_program *p, const struct bpf *bpf, unsigned int words);
 
 /*
+ * For the sockets of this family (AF_*) among descriptors. Instead of the task, reads begin with the struct sock, which may be taken
+ * for that of its family. Word 0 is the number of the descriptor.
+ */
+void task_program_begin_sockets(struct task_program *p, const struct bpf *bpf, unsigned int words,
+                                uint16_t family);
+
+/*
  * Into word number `word`, and if they are more than 8 bytes those behind it, the member `path` of the `struct type` to which
- * `from` points: the task, or a word that has been read. `size`: the bytes that the member has; 4, or a multiple of 8.
+ * `from` points: the task, or a word that has been read. `size`: the bytes that the member has; below 8, or a multiple of it.
  */
 void task_program_read(struct task_program *p, unsigned int word, int from, const char *type,
                        const char *path, unsigned int size);
+
+/* The same of the first `size` bytes of a member that may have more. */
+void task_program_read_first(struct task_program *p, unsigned int word, int from, const char *type,
+                             const char *path, unsigned int size);
 
 /* The same of a member of the task that not all kernels have; there it reads as 0. */
 void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,

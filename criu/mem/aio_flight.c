@@ -18,7 +18,7 @@
 #include "macro.h"
 #include "mem/aio_flight.h"
 
-enum { CONTEXTS_MAX = 4096, CPUS_MAX = 8192 };
+enum { CONTEXTS_MAX = 4096, CPUS_MAX = 8192, TRIES = 1000 };
 
 /* "0-3": those that could be plugged in count for the kernel. */
 uint64_t aio_possible_cpus(void) {
@@ -42,50 +42,92 @@ static int peek_u32(struct peek *p, uint64_t addr, enum peek_member m, uint32_t 
         return r;
 }
 
-static int add_free_of_cpus(struct peek *p, uint64_t ctx, uint64_t *sum) {
-        unsigned int n = (unsigned int)MIN(aio_possible_cpus(), (uint64_t)CPUS_MAX);
-        uint64_t cpus, cpu, own = 0;
+/* How the counts for each CPU are found. */
+struct cpus {
+        uint64_t base; /* peek_cpu_base() */
+        unsigned int n;
+};
+
+static int find_cpus(struct peek *p, struct cpus *ret) {
+        ret->n = (unsigned int)MIN(aio_possible_cpus(), (uint64_t)CPUS_MAX);
+        return peek_cpu_base(p, &ret->base);
+}
+
+static int add_free_of_cpus(struct peek *p, const struct cpus *cpus, uint64_t ctx, uint64_t *sum) {
+        uint64_t all, its, own = 0;
         int r;
 
-        r = peek_number(p, ctx, PEEK_kioctx__cpu, &cpus);
-        for (unsigned int i = 0; r == 0 && i < n; i++) {
-                r = peek_per_cpu(p, cpus, i, &cpu);
+        r = peek_number(p, ctx, PEEK_kioctx__cpu, &all);
+        for (unsigned int i = 0; r == 0 && i < cpus->n; i++) {
+                r = peek_per_cpu(p, cpus->base, all, i, &its);
                 if (r == 0)
-                        r = peek_number(p, cpu, PEEK_kioctx_cpu__reqs_available, &own);
+                        r = peek_number(p, its, PEEK_kioctx_cpu__reqs_available, &own);
                 *sum += own;
         }
         return r;
 }
 
-static int add_context(struct peek *p, uint64_t ctx, struct aio_flight *ret) {
-        uint64_t slots = 0, unused, list, next = 0;
-        uint32_t common = 0, completed = 0;
+struct slots {
+        uint64_t all, unused, of_cpus, completed;
+};
+
+static int read_slots(struct peek *p, const struct cpus *cpus, uint64_t ctx, struct slots *ret) {
+        uint32_t events = 0, common = 0, completed = 0;
         int r;
 
-        r = peek_u32(p, ctx, PEEK_kioctx__nr_events, &common);
-        slots = common - 1;
+        r = peek_u32(p, ctx, PEEK_kioctx__nr_events, &events);
         if (r == 0)
                 r = peek_u32(p, ctx, PEEK_kioctx__reqs_available, &common);
         if (r == 0)
                 r = peek_u32(p, ctx, PEEK_kioctx__completed_events, &completed);
-        unused = common;
-        if (r == 0)
-                r = add_free_of_cpus(p, ctx, &unused);
+        if (r == 0 && events == 0)
+                r = -ENODATA;
+        *ret = (struct slots){ .all = (uint64_t)events - 1, .unused = common, .completed = completed };
+        return r < 0 ? r : add_free_of_cpus(p, cpus, ctx, &ret->of_cpus);
+}
+
+/*
+ * An interrupt that ends a request may at the same time move slots of events that were read from one count to another, and one
+ * that is moved would be missed or counted twice: what comes out twice in a row was true.
+ */
+static int read_slots_at_once(struct peek *p, const struct cpus *cpus, uint64_t ctx, struct slots *ret) {
+        struct slots before = { 0 };
+
+        for (unsigned int i = 0; i < TRIES; i++) {
+                int r = read_slots(p, cpus, ctx, ret);
+
+                if (r < 0)
+                        return r;
+                if (i > 0 && memcmp(&before, ret, sizeof(before)) == 0)
+                        return 0;
+                before = *ret;
+        }
+        return -ENODATA;
+}
+
+static int add_context(struct peek *p, const struct cpus *cpus, uint64_t ctx, struct aio_flight *ret) {
+        uint64_t list, next = 0, idle;
+        struct slots s;
+        int r;
+
+        r = read_slots_at_once(p, cpus, ctx, &s);
         if (r == 0)
                 r = peek_place(p, ctx, PEEK_kioctx__active_reqs, &list);
         if (r == 0)
                 r = peek_bytes(p, list, &next, sizeof(next));
         if (r < 0)
                 return r;
-        if (slots > UINT32_MAX || unused + completed > slots)
+        idle = s.unused + s.of_cpus + s.completed;
+        if (idle > s.all)
                 return -ENODATA;
-        ret->n += slots - unused - completed;
+        ret->n += s.all - idle;
         ret->waiting |= next != list;
         return 0;
 }
 
 static int read_table(struct peek *p, uint64_t mm, struct aio_flight *ret) {
         uint64_t table = 0, at, contexts[64];
+        struct cpus cpus;
         uint32_t n = 0;
         int r;
 
@@ -96,6 +138,8 @@ static int read_table(struct peek *p, uint64_t mm, struct aio_flight *ret) {
         if (r == 0 && n > CONTEXTS_MAX)
                 r = -ENODATA;
         if (r == 0)
+                r = find_cpus(p, &cpus);
+        if (r == 0)
                 r = peek_place(p, table, PEEK_kioctx_table__table, &at);
         for (uint32_t i = 0; r == 0 && i < n; i += ELEMENTSOF(contexts)) {
                 uint32_t some = MIN(n - i, (uint32_t)ELEMENTSOF(contexts));
@@ -103,7 +147,7 @@ static int read_table(struct peek *p, uint64_t mm, struct aio_flight *ret) {
                 r = peek_bytes(p, at + i * sizeof(*contexts), contexts, some * sizeof(*contexts));
                 for (uint32_t k = 0; r == 0 && k < some; k++)
                         if (contexts[k] != 0)
-                                r = add_context(p, contexts[k], ret);
+                                r = add_context(p, &cpus, contexts[k], ret);
         }
         return r;
 }
@@ -124,7 +168,7 @@ static int count(struct peek *p, int proc_fd, struct aio_flight *ret) {
 }
 
 /* Does it work on a request that is known? One of ckpt's waits for an event, and then the event is there. */
-static bool prove(struct peek *p) {
+static bool prove(struct peek *p, void *arg __attribute__((unused))) {
         _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
         _cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC);
         struct iocb cb = { .aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = (uint32_t)fd, .aio_buf = POLLIN };
@@ -143,7 +187,7 @@ static bool prove(struct peek *p) {
 }
 
 int aio_flight_read(struct dump_task *t, struct aio_flight *ret) {
-        struct peek *p = dump_peek_for(t->dump, DUMP_PEEK_AIO, prove);
+        struct peek *p = dump_peek_for(t->dump, DUMP_PEEK_AIO, prove, NULL);
 
         return p ? count(p, t->nr_threads > 0 ? t->threads[0].proc.fd : dump_living(t)->fd, ret) : -ENODATA;
 }

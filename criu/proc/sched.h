@@ -8,9 +8,9 @@
 
 /*
  * Find se.exec_start in the text of a sched file: when the task was last put on a CPU or
- * accounted for, in nanoseconds of the scheduler's clock. It does not move while a task
- * sleeps, so that an equal value says "has not run in between". -ENOENT: the text has no
- * such line; -EBADMSG: nonsense.
+ * accounted for, in nanoseconds of the scheduler's clock, which leaves out what interrupts and,
+ * in a virtual machine, the host take. It does not move while a task sleeps. -ENOENT: the text
+ * has no such line; -EBADMSG: nonsense.
  */
 int proc_sched_parse(const char *text, size_t len, uint64_t *ret_exec_start_ns);
 

@@ -460,7 +460,8 @@ static int join(int fd, const Img__PacketMclist *m, const char *what, struct ckp
         } req = { .type = (unsigned short)m->type, .alen = (unsigned short)m->addr.len };
         int r = find_device(m->ifname, m->index, &req.ifindex);
 
-        memcpy(req.address, m->addr.data, MIN(m->addr.len, sizeof(req.address)));
+        if (m->addr.len > 0)
+                memcpy(req.address, m->addr.data, MIN(m->addr.len, sizeof(req.address)));
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot find a device of %s", what);
         for (uint32_t i = 0; r == 0 && i < (m->has_count ? m->count : 1); i++)

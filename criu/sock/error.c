@@ -33,7 +33,7 @@ static int peek_error(struct peek *p, int fd, uint64_t *ret) {
 }
 
 /* Does it work on an error that is known? A unix socket whose peer was closed with something unread has ECONNRESET. */
-static bool prove(struct peek *p) {
+static bool prove(struct peek *p, void *arg __attribute__((unused))) {
         uint64_t before = 1, error = 0, after = 1;
         int pair[2];
         bool ok;
@@ -69,7 +69,7 @@ static bool can_come_back(const Img__InetSk *isk) {
 }
 
 void pending_error_dump(struct dump *d, int fd, Img__InetSk *isk, const char *name) {
-        struct peek *p = isk->type == SOCK_RAW ? NULL : dump_peek_for(d, DUMP_PEEK_ERRORS, prove);
+        struct peek *p = isk->type == SOCK_RAW ? NULL : dump_peek_for(d, DUMP_PEEK_ERRORS, prove, NULL);
         uint64_t error = 0;
 
         if (!p || peek_error(p, fd, &error) < 0 || error == 0 || error > INT16_MAX)

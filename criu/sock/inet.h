@@ -50,6 +50,7 @@ struct reuseport_group {
         uint64_t addr;    /* of the kernel's */
         uint64_t n;       /* sockets that it has */
         bool *known;      /* by place: those of the tree; owned */
+        bool changed;     /* others have come or gone while the tree stood still */
         const char *name; /* of one of these */
 };
 DEFINE_VEC(reuseport_group_vec, struct reuseport_group);
@@ -176,6 +177,9 @@ struct inet_state {
 
 /* NULL: there are no such files. */
 struct inet_state *inet_state(struct restore *r);
+
+/* Is there a kind of internet socket like that, which ckpt knows? */
+bool inet_is_known(int domain, int type, int protocol);
 
 /* Is it a TCP socket that has, or had, a peer? */
 bool inet_is_connection(const Img__InetSk *isk);

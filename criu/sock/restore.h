@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What inet.c and conn_restore.c have for each other. */
+/* What inet.c, inet_restore.c and conn_restore.c have for each other. */
 #pragma once
 
 #include "sock/inet.h"
@@ -35,7 +35,9 @@ bool pending_error_connecting(const Img__InetSk *isk);
 int pending_error_connect(struct inet_file *f, const char *what, struct ckpt_error *err);
 void pending_error_tell(const struct inet_file *f, const char *what);
 
-/* open() and ahead() of the kind. */
+/* check(), open() and ahead() of the kind. */
+int inet_check(struct restore *r, struct restore_file *file, struct image_file *image,
+               struct ckpt_error *err);
 int inet_open(struct restore *r, struct restore_file *file, struct ckpt_error *err);
 bool inet_open_ahead(struct restore *r, struct restore_file *file, struct near_dir *near);
 

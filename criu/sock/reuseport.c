@@ -91,7 +91,7 @@ static int find_program(struct peek *p, int fd, struct found *ret) {
 }
 
 /* Does it work on a program that is known? */
-static bool prove(struct peek *p) {
+static bool prove(struct peek *p, void *arg __attribute__((unused))) {
         struct sock_filter code[] = { BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
                                       BPF_STMT(BPF_ALU | BPF_XOR | BPF_K, 0x5ca1ab1e),
                                       BPF_STMT(BPF_RET | BPF_A, 0) };
@@ -110,7 +110,7 @@ static bool prove(struct peek *p) {
 
 /* As find_program(); *ret is the caller's. */
 static int look_for_program(struct dump *d, int fd, struct found **ret) {
-        struct peek *p = dump_peek_for(d, DUMP_PEEK_REUSEPORT, prove);
+        struct peek *p = dump_peek_for(d, DUMP_PEEK_REUSEPORT, prove, NULL);
         int r;
 
         *ret = NULL;
@@ -140,10 +140,13 @@ static size_t note(struct dump_socks *s, const struct found *found, const char *
         if (!g) {
                 g = reuseport_group_vec_add(&s->reuseport);
                 ckpt_assert(g);
-                *g = (struct reuseport_group){ found->group, found->n, calloc(found->n, sizeof(bool)),
-                                               arena_strdup(&s->arena, name) };
+                *g = (struct reuseport_group){ .addr = found->group,
+                                               .n = found->n,
+                                               .known = calloc(found->n, sizeof(bool)),
+                                               .name = arena_strdup(&s->arena, name) };
                 ckpt_assert(g->known);
         }
+        g->changed |= found->n != g->n;
         if (found->place < g->n)
                 g->known[found->place] = true;
         return (size_t)(g - s->reuseport.v);
@@ -196,7 +199,7 @@ static bool is_whole(const struct reuseport_group *g) {
         for (uint64_t i = 0; i < g->n; i++)
                 if (!g->known[i])
                         return false;
-        return true;
+        return !g->changed;
 }
 
 static const char partly[] =

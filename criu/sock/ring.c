@@ -97,7 +97,8 @@ static const char *check_blocks(const Img__PacketRing *m) {
             (uint64_t)block_head(m) + TPACKET3_HDRLEN > m->block_size)
                 return "has a ring of impossible blocks";
         if (!m->has_next_seq)
-                return m->has_head || m->has_last ? "has a ring without sequence numbers" : NULL;
+                return m->has_head || m->has_last || frozen(m) ? "has a ring without sequence numbers"
+                                                               : NULL;
         opened = m->next_seq - 1;
         if (m->next_seq < 2 || m->head != (frozen(m) ? opened : opened - 1) % m->block_nr)
                 return "has a ring in which the kernel cannot be where it is said to be";

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "kernel/task_program.h"
 #include "macro.h"
 #include "sock/ring.h"
 
@@ -34,7 +35,7 @@ enum field {
 };
 
 /* Of struct packet_sock. */
-static const struct {
+static const struct field_row {
         const char *path;
         uint8_t size;
         bool any; /* the member may have another size, and its first bytes are what counts */
@@ -69,107 +70,25 @@ struct record {
         uint64_t pass[PASSES][FIELDS];
 };
 
-enum {
-        INSNS_MAX = 512,
-        TRIES = 1000,
-        FIELD_INSNS = 6,
-};
+enum { TRIES = 1000, WORDS = sizeof(struct record) / sizeof(uint64_t) };
 
 struct ring_reader {
         int prog_fd;
 };
 
-struct layout {
-        int16_t meta, fd, file, seq, sk, family;
-        int16_t field[FIELDS];
-};
+static int load_program(const struct bpf *b) {
+        _cleanup_free_ struct task_program *p = malloc(sizeof(*p));
 
-static bool find_layout(const struct bpf *b, struct layout *l) {
-        bool ok = bpf_member(b, "bpf_iter__task_file", "meta", 8, &l->meta) &&
-                  bpf_member(b, "bpf_iter__task_file", "fd", 4, &l->fd) &&
-                  bpf_member(b, "bpf_iter__task_file", "file", 8, &l->file) &&
-                  bpf_member(b, "bpf_iter_meta", "seq", 8, &l->seq) &&
-                  bpf_member(b, "socket", "sk", 8, &l->sk) &&
-                  bpf_member(b, "sock", "__sk_common.skc_family", 2, &l->family);
+        if (!p)
+                return -ENOMEM;
+        task_program_begin_sockets(p, b, WORDS, AF_PACKET);
+        for (unsigned int i = 0; i < PASSES * FIELDS; i++) {
+                const struct field_row *row = &fields[i % FIELDS];
 
-        for (size_t i = 0; ok && i < FIELDS; i++)
-                ok = bpf_member(b, "packet_sock", fields[i].path, fields[i].any ? 0 : fields[i].size,
-                                &l->field[i]);
-        return ok;
-}
-
-/* ---- the program ---- */
-
-struct program {
-        struct bpf_insn insns[INSNS_MAX];
-        size_t n;
-};
-
-static void add(struct program *p, struct bpf_insn insn) {
-        ckpt_assert(p->n < ELEMENTSOF(p->insns));
-        p->insns[p->n++] = insn;
-}
-
-enum {
-        META = BPF_REG_6,
-        FD = BPF_REG_7,
-        SK = BPF_REG_8,
-        FRAME = BPF_REG_10,
-        RECORD = -(int)sizeof(struct record),
-        NR_RETURNS = 4,
-};
-
-static int16_t place_of(size_t pass, size_t field) {
-        return (int16_t)(RECORD +
-                         (int)(offsetof(struct record, pass) + (pass * FIELDS + field) * sizeof(uint64_t)));
-}
-
-static void add_fields(struct program *p, const struct layout *l) {
-        for (size_t pass = 0; pass < PASSES; pass++)
-                for (size_t i = 0; i < FIELDS; i++) {
-                        add(p, BPF_MOVE(BPF_REG_1, FRAME));
-                        add(p, BPF_ADD_IMM(BPF_REG_1, place_of(pass, i)));
-                        add(p, BPF_MOVE_IMM(BPF_REG_2, fields[i].size));
-                        add(p, BPF_MOVE(BPF_REG_3, SK));
-                        add(p, BPF_ADD_IMM(BPF_REG_3, l->field[i]));
-                        add(p, BPF_CALL_HELPER(BPF_FUNC_probe_read_kernel));
-                }
-}
-
-/* A jump to the end of the program, which is known only when all of it is there. */
-static void add_way_out(struct program *p, size_t *outs, size_t *n, struct bpf_insn insn) {
-        ckpt_assert(*n < NR_RETURNS);
-        outs[(*n)++] = p->n;
-        add(p, insn);
-}
-
-static void make_program(const struct layout *l, struct program *p) {
-        size_t outs[NR_RETURNS], n = 0;
-
-        add(p, BPF_LOAD64(META, BPF_REG_1, l->meta));
-        add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_W, FD, BPF_REG_1, l->fd, 0));
-        add(p, BPF_LOAD64(BPF_REG_1, BPF_REG_1, l->file));
-        add_way_out(p, outs, &n, BPF_SKIP_IF(BPF_REG_1, 0, 0));
-        add(p, BPF_CALL_HELPER(BPF_FUNC_sock_from_file));
-        add_way_out(p, outs, &n, BPF_SKIP_IF(BPF_REG_0, 0, 0));
-        add(p, BPF_LOAD64(SK, BPF_REG_0, l->sk));
-        add_way_out(p, outs, &n, BPF_SKIP_IF(SK, 0, 0));
-        add(p, BPF_INSN(BPF_LDX | BPF_MEM | BPF_H, BPF_REG_1, SK, l->family, 0));
-        add_way_out(p, outs, &n, BPF_INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_1, 0, 0, AF_PACKET));
-        add(p, BPF_MOVE_IMM(BPF_REG_1, 0));
-        for (int at = RECORD; at < 0; at += 8)
-                add(p, BPF_STORE64(FRAME, BPF_REG_1, (int16_t)at));
-        add(p, BPF_STORE64(FRAME, FD, RECORD));
-        add_fields(p, l);
-        add(p, BPF_LOAD64(BPF_REG_1, META, l->seq));
-        add(p, BPF_MOVE(BPF_REG_2, FRAME));
-        add(p, BPF_ADD_IMM(BPF_REG_2, RECORD));
-        add(p, BPF_MOVE_IMM(BPF_REG_3, sizeof(struct record)));
-        add(p, BPF_CALL_HELPER(BPF_FUNC_seq_write));
-        for (size_t i = 0; i < n; i++)
-                p->insns[outs[i]].off = (int16_t)(p->n - outs[i] - 1);
-        add(p, BPF_MOVE_IMM(BPF_REG_0, 0));
-        add(p, BPF_RETURN());
+                (row->any ? task_program_read_first : task_program_read)(
+                        p, 1 + i, TASK_PROGRAM_SOCK, "packet_sock", row->path, row->size);
+        }
+        return task_program_finish(p, "ckpt_rings");
 }
 
 /* ---- the interface ---- */
@@ -184,16 +103,10 @@ void ring_reader_free(struct ring_reader **r) {
 
 int ring_reader_open(const struct bpf *b, struct ring_reader **ret) {
         _cleanup_(ring_reader_free) struct ring_reader *r = calloc(1, sizeof(*r));
-        _cleanup_free_ struct program *p = calloc(1, sizeof(*p));
-        struct layout l;
 
-        if (!r || !p)
+        if (!r)
                 return -ENOMEM;
-        *r = (struct ring_reader){ .prog_fd = -EBADF };
-        if (!find_layout(b, &l))
-                return -ENOSYS;
-        make_program(&l, p);
-        r->prog_fd = bpf_load_iterator(b, "task_file", "ckpt_rings", p->insns, p->n);
+        r->prog_fd = load_program(b);
         if (r->prog_fd < 0)
                 return r->prog_fd;
         *ret = TAKE_PTR(r);

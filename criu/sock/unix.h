@@ -8,6 +8,7 @@
 #include "images/sk-unix.pb-c.h"
 #include "sock/opts.h"
 #include "sock/unix_diag.h"
+#include "sock/unix_early.h"
 
 enum { UNIX_TEXT_MAX = 200, UNIX_FLAG_OUTSIDE = 1 }; /* uflags */
 
@@ -63,10 +64,10 @@ struct unix_dump {
         struct unix_dumped_vec seen; /* by look */
         struct unix_dumped_vec all;  /* by dump */
         struct unix_place_vec places;
-        struct unix_fd_vec kept;            /* descriptors from queues that the registry refers to */
-        bool holds;                         /* there are descriptors in queues */
-        bool early_tried, early_seen;       /* clients that were not accepted can be read ... */
-        struct unix_early_peek *early_peek; /* ... by this; owned */
+        struct unix_fd_vec kept; /* descriptors from queues that the registry refers to */
+        bool holds;              /* there are descriptors in queues */
+        struct unix_early_peek
+                early; /* clients that were not accepted are read by it, if unix_waiting_seen() */
 };
 
 /* Made at the first call. */

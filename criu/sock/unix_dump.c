@@ -47,7 +47,6 @@ void unix_dump_free(struct unix_dump **u) {
         unix_dumped_vec_done(&(*u)->all);
         unix_place_vec_done(&(*u)->places);
         unix_fd_vec_done(&(*u)->kept);
-        free((*u)->early_peek);
         free(*u);
         *u = NULL;
 }

@@ -137,7 +137,7 @@ static int read_sender(struct peek *p, uint64_t cb, struct unix_peeked *ret) {
 
 /* The part that is in the packet's pages. */
 static int read_pages(const struct unix_early_peek *e, uint64_t skb, char *buf, uint64_t len) {
-        uint64_t head = 0, end = 0, info, n = 0, list = 1, frag, page = 0, size = 0, offset = 0;
+        uint64_t head = 0, end = 0, info, n = 0, list = 1, frag, page = 0, size = 0, offset = 0, at;
         struct peek *p = e->peek;
         int r = e->paged ? peek_number(p, skb, PEEK_sk_buff__head, &head) : -ENODATA;
 
@@ -156,10 +156,14 @@ static int read_pages(const struct unix_early_peek *e, uint64_t skb, char *buf, 
                         r = peek_number(p, frag, PEEK_skb_frag__len, &size);
                 if (r == 0)
                         r = peek_number(p, frag, PEEK_skb_frag__offset, &offset);
-                if (r == 0 && (page % 8 != 0 || size > len || size > PEEK_MAX || offset > MESSAGE_MAX))
+                if (r == 0 && (size > len || size > PEEK_MAX || offset > MESSAGE_MAX))
                         r = -ENODATA;
                 if (r == 0)
-                        r = peek_bytes(p, peek_page_address(&e->pages, page) + offset, buf, size);
+                        r = peek_page_address(&e->pages, page, &at);
+                if (r == 0)
+                        r = peek_bytes(p, at + offset, buf, size);
+                if (r < 0)
+                        break;
                 buf += size;
                 len -= size;
         }
@@ -366,7 +370,9 @@ static bool prove_long(const struct unix_early_peek *p) {
                memcmp(clients.v[0].first->data, own, sizeof(own)) == 0;
 }
 
-bool unix_early_prove(struct peek *peek, struct unix_early_peek *ret) {
+bool unix_early_prove(struct peek *peek, void *arg) {
+        struct unix_early_peek *ret = arg;
+
         *ret = (struct unix_early_peek){ .peek = peek };
         if (!prove_short(ret))
                 return false;

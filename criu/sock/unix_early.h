@@ -35,5 +35,8 @@ DEFINE_VEC(unix_early_vec, struct unix_early);
 int unix_early_read(const struct unix_early_peek *p, int fd, struct arena *arena,
                     struct unix_early_vec *ret);
 
-/* Does it work on clients that are known, ckpt's own? `peek` stays the caller's. */
-bool unix_early_prove(struct peek *peek, struct unix_early_peek *ret);
+/*
+ * Does it work on clients that are known, ckpt's own? For dump_peek_for(); `arg` is the struct unix_early_peek to be filled, and
+ * `peek` stays the caller's.
+ */
+bool unix_early_prove(struct peek *peek, void *arg);

@@ -15,24 +15,11 @@
 #include "macro.h"
 #include "sock/inet.h"
 #include "sock/unix.h"
-#include "sock/unix_early.h"
 
 /* ---- dump ---- */
 
 bool unix_waiting_seen(struct dump *d) {
-        struct unix_dump *u = unix_dump(d);
-        struct peek *p;
-
-        pthread_mutex_lock(&dump_files(d)->lock);
-        p = dump_peek(d);
-        if (p && !u->early_tried) {
-                u->early_peek = calloc(1, sizeof(*u->early_peek));
-                ckpt_assert(u->early_peek);
-                u->early_seen = unix_early_prove(p, u->early_peek);
-        }
-        u->early_tried = true;
-        pthread_mutex_unlock(&dump_files(d)->lock);
-        return p && u->early_seen;
+        return dump_peek_for(d, DUMP_PEEK_UNIX, unix_early_prove, &unix_dump(d)->early) != NULL;
 }
 
 /* The program runs, and what is read while it accepts one of them may be anything: so only what is the same twice counts. */
@@ -50,7 +37,7 @@ bool unix_waiting_is_plain(struct dump *d, const struct unix_dumped *s) {
         for (int i = 0; i < 2; i++) {
                 _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
 
-                if (unix_early_read(unix_dump(d)->early_peek, fd, &dump_files(d)->arena, &clients) !=
+                if (unix_early_read(&unix_dump(d)->early, fd, &dump_files(d)->arena, &clients) !=
                     -EOPNOTSUPP)
                         return true;
         }
@@ -123,7 +110,7 @@ void unix_waiting_read(struct dump *d) {
                 if (s->msg->state != TCP_LISTEN || !is_needed(&u->table, diag) || !unix_waiting_seen(d))
                         continue;
                 fd = dump_file_get(s->file);
-                r = unix_early_read(u->early_peek, fd, &dump_files(d)->arena, &clients);
+                r = unix_early_read(&u->early, fd, &dump_files(d)->arena, &clients);
                 if (r == 0 && is_same(&clients, diag))
                         take_clients(d, s, &clients);
                 else

@@ -305,3 +305,29 @@ tidy void assert_visited(pid_t pid) {
                 print_error("visit of %d: %s (%d)\n", pid, ckpt_error_message(&err), r);
         assert_int_equal(r, 0);
 }
+
+/* ---- targets that do something ---- */
+
+tidy void beat(struct shared *sh) {
+        struct timespec ts = { 0, 100 * 1000 };
+
+        set(sh->ready, 1);
+        while (!get(sh->go)) {
+                set(sh->beats, sh->beats + 1);
+                nanosleep(&ts, NULL);
+        }
+}
+
+tidy void beat_without_calls(struct shared *sh) {
+        set(sh->ready, 1);
+        while (!get(sh->go)) {
+                set(sh->beats, sh->beats + 1);
+                __builtin_ia32_pause();
+        }
+}
+
+tidy bool lives(const struct target *t) {
+        uint64_t beats = get(t->sh->beats);
+
+        return eventually(get(t->sh->beats) > beats + 2);
+}

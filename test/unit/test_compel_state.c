@@ -105,21 +105,6 @@ static void registers_survive(void **state) {
 
 /* ---- job control ------------------------------------------------------------------------ */
 
-static void beat(struct shared *sh) {
-        struct timespec ts = { 0, 100 * 1000 };
-
-        for (;;) {
-                set(sh->beats, sh->beats + 1);
-                nanosleep(&ts, NULL);
-        }
-}
-
-static bool lives(const struct target *t) {
-        uint64_t beats = get(t->sh->beats);
-
-        return eventually(get(t->sh->beats) > beats + 2);
-}
-
 static bool all_stopped(pid_t pid) {
         pid_t tids[THREADS_MAX];
         size_t n = tids_of(pid, tids, THREADS_MAX);

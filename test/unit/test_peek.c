@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "kernel/bpf.h"
 #include "kernel/btf.h"
 #include "kernel/peek.h"
+#include "kernel/peek_page.h"
 #include "macro.h"
 
 /*
@@ -129,6 +131,13 @@ static const struct btf_wanted wanted[] = { { "thing", "a" }, { "thing", "c" }, 
                                             { "thing", "e" }, { "thing", "f" }, { "twin", "x" },
                                             { "none", "x" } };
 
+static int parse_offsets(const void *data, size_t size, struct btf_place *ret) {
+        _cleanup_(btf_close) struct btf_types *t = NULL;
+        int r = btf_parse(data, size, &t);
+
+        return r < 0 ? r : btf_find_offsets(t, wanted, ELEMENTSOF(wanted), ret);
+}
+
 static void test_offsets(void **state) {
         static const struct btf_place right[] = { { 0, 4 },  { 16, 8 }, { 8, 0 }, { 24, 0 },
                                                   { -1, 0 }, { -1, 0 }, { -1, 0 } };
@@ -137,7 +146,7 @@ static void test_offsets(void **state) {
 
         (void)state;
         make_sample(&s);
-        assert_int_equal(btf_parse_offsets(&s, sizeof(s), wanted, ELEMENTSOF(wanted), places), 0);
+        assert_int_equal(parse_offsets(&s, sizeof(s), places), 0);
         for (size_t i = 0; i < ELEMENTSOF(wanted); i++) {
                 assert_int_equal(places[i].offset, right[i].offset);
                 assert_int_equal(places[i].size, right[i].size);
@@ -156,7 +165,7 @@ static void test_damaged(void **state) {
                 for (int bit = 0; bit < 32; bit++) {
                         *copy = s;
                         ((uint32_t *)copy)[i] ^= 1U << bit;
-                        (void)btf_parse_offsets(copy, sizeof(*copy), wanted, ELEMENTSOF(wanted), places);
+                        (void)parse_offsets(copy, sizeof(*copy), places);
                 }
         free(copy);
         for (size_t n = 0; n < sizeof(s); n++) {
@@ -164,22 +173,23 @@ static void test_damaged(void **state) {
 
                 memcpy(part, &s, n);
                 if (n < offsetof(struct sample, strings) + sizeof(strings))
-                        assert_int_equal(btf_parse_offsets(part, n, wanted, ELEMENTSOF(wanted), places),
-                                         -EBADMSG);
+                        assert_int_equal(parse_offsets(part, n, places), -EBADMSG);
                 free(part);
         }
         s.head.magic = 0;
-        assert_int_equal(btf_parse_offsets(&s, sizeof(s), wanted, ELEMENTSOF(wanted), places), -EBADMSG);
+        assert_int_equal(parse_offsets(&s, sizeof(s), places), -EBADMSG);
 }
 
 static void test_peek(void **state) {
+        _cleanup_(bpf_free) struct bpf *b = NULL;
         _cleanup_(peek_free) struct peek *p = NULL;
         int pair[2], other = eventfd(0, EFD_CLOEXEC);
         uint64_t file, one, two, value;
         char buf[8];
 
         (void)state;
-        if (peek_open(&p) < 0)
+        assert_int_equal(bpf_new(&b), 0);
+        if (peek_open(b, &p) < 0)
                 skip();
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
         assert_int_equal(peek_file(p, pair[0], &file), 0);
@@ -202,31 +212,52 @@ static void test_peek(void **state) {
 
 static void test_task(void **state) {
         _cleanup_close_ int self = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_(bpf_free) struct bpf *b = NULL;
         _cleanup_(peek_free) struct peek *p = NULL;
-        uint64_t task, mm = 0, one, two;
+        uint64_t task, mm = 0, base, one, two;
 
         (void)state;
-        if (peek_open(&p) < 0)
+        assert_int_equal(bpf_new(&b), 0);
+        if (peek_open(b, &p) < 0)
                 skip();
         assert_int_equal(peek_task(p, self, &task), 0);
         assert_int_equal(peek_number(p, task, PEEK_task_struct__mm, &mm), 0);
         assert_int_not_equal(mm, 0);
-        assert_int_equal(peek_per_cpu(p, 0x100, 0, &one), 0);
-        assert_int_equal(peek_per_cpu(p, 0x200, 0, &two), 0);
+        assert_int_equal(peek_cpu_base(p, &base), 0);
+        assert_int_equal(peek_per_cpu(p, base, 0x100, 0, &one), 0);
+        assert_int_equal(peek_per_cpu(p, base, 0x200, 0, &two), 0);
         assert_int_equal(two - one, 0x100);
-        assert_int_equal(peek_per_cpu(p, 0, 1 << 20, &two), -ENODATA);
+        assert_int_equal(peek_per_cpu(p, base, 0, 1 << 20, &two), -ENODATA);
         /* No directory of a process. */
         close(self);
         self = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_int_equal(peek_task(p, self, &task), -ENODATA);
 }
 
+static void test_pages(void **state) {
+        const struct peek_pages pages = { .page = 0xf000000000001000,
+                                          .number = 4,
+                                          .start = 0xe000000000000000 };
+        uint64_t at = 7;
+
+        (void)state;
+        assert_int_equal(peek_page_address(&pages, pages.page, &at), 0);
+        assert_true(at == pages.start + 4 * PAGE_SIZE);
+        assert_int_equal(peek_page_address(&pages, pages.page - 4 * 64, &at), 0);
+        assert_true(at == pages.start);
+        assert_int_equal(peek_page_address(&pages, pages.page + 3 * 64, &at), 0);
+        assert_true(at == pages.start + 7 * PAGE_SIZE);
+        /* Before the first one, between two, and what is no address of a page but has a bit for something else. */
+        assert_int_equal(peek_page_address(&pages, pages.page - 5 * 64, &at), -ENODATA);
+        assert_int_equal(peek_page_address(&pages, pages.page + 8, &at), -ENODATA);
+        assert_int_equal(peek_page_address(&pages, pages.page + 1, &at), -ENODATA);
+        assert_true(at == pages.start + 7 * PAGE_SIZE);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_offsets),
-                cmocka_unit_test(test_damaged),
-                cmocka_unit_test(test_peek),
-                cmocka_unit_test(test_task),
+                cmocka_unit_test(test_offsets), cmocka_unit_test(test_damaged), cmocka_unit_test(test_peek),
+                cmocka_unit_test(test_task),    cmocka_unit_test(test_pages),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,6 +79,9 @@ static void test_places(void **state) {
 
         assert_null(ring_check(&m, TPACKET_V3, true));
         assert_int_equal(ring_closings(&m), 0);
+        m.has_frozen = m.frozen = true; /* at no place */
+        assert_non_null(ring_check(&m, TPACKET_V3, true));
+        m.has_frozen = m.frozen = false;
         m.has_head = m.has_next_seq = true;
         m.next_seq = 2;
         assert_null(ring_check(&m, TPACKET_V3, true));
