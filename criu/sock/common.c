@@ -73,10 +73,10 @@ static bool is_elsewhere(struct dump *d, int fd) {
 
 /* The kernel tells the instructions of a classic filter and refuses those of an eBPF program. */
 static bool has_ebpf_filter(int fd) {
-        uint64_t nothing = 0;
-        socklen_t n = 0; /* of room: it only tells how many there are */
+        char room[BPF_MAXINSNS]; /* as a sanitizer takes the number of instructions for that of bytes */
+        socklen_t n = 0;         /* of room: it only tells how many there are */
 
-        return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &nothing, &n) < 0 && errno == EACCES;
+        return getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, room, &n) < 0 && errno == EACCES;
 }
 
 bool sock_is_clear(struct dump *d, int fd) {
