@@ -304,10 +304,10 @@ static int read_buffer(int fd, int name, const struct sock_diag *diag, enum sock
 
 /* The length counts instructions here, not bytes. -EACCES: it is an eBPF program, which look has refused. */
 static int read_filter(int fd, Img__SkOpts *sk, struct arena *arena) {
-        uint64_t nothing = 0;
-        socklen_t n = 0; /* of room: it only tells how much there is */
+        char room[BPF_MAXINSNS]; /* as a sanitizer takes the number of instructions for that of bytes */
+        socklen_t n = 0;         /* of room: it only tells how much there is */
 
-        if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &nothing, &n) < 0)
+        if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, room, &n) < 0)
                 return errno == ENOPROTOOPT ? 0 : -errno;
         if (n == 0)
                 return 0;
