@@ -45,7 +45,7 @@ enum compel_intr {
 /* Is a guest, a thread other than the driver, in the memory of a visit? compel_lane.inside. */
 enum compel_inside {
         COMPEL_INSIDE_NOBODY,
-        COMPEL_INSIDE_MAYBE, /* between two steps of ckpt, whose death there leaves it open */
+        COMPEL_INSIDE_MAYBE,  /* between two steps of ckpt, whose death there leaves it open */
         COMPEL_INSIDE_COMING, /* whatever becomes of ckpt, its registers lead to where NOBODY is stored */
         COMPEL_INSIDE_GUEST,
 };
