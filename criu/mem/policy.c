@@ -129,7 +129,6 @@ static int take_answer(struct dump_thread *t, uint64_t start, const char *data, 
         return 0;
 }
 
-/* 1: there are more to be asked about. */
 static int answer(struct dump_thread *t, struct compel_batch *b, void *ptr, struct ckpt_error *err) {
         struct mem_policies *p = &dump_mem_of(t->task)->policies;
         const struct asked_policies *asked = ptr;
@@ -149,7 +148,7 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *ptr, stru
                                 dump_task_name(t->task), (unsigned long long)p->starts.v[p->done + i]);
         }
         p->done += asked->n;
-        return r < 0 ? r : p->done < p->starts.n;
+        return r < 0 ? r : p->done < p->starts.n ? TASK_ANSWER_MORE : 0;
 }
 
 void mem_policies_done(struct mem_policies *p) {

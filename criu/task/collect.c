@@ -230,11 +230,13 @@ static int pass(struct visiting *v, unsigned int guest, size_t index, void **ask
         return r < 0 ? r : take_answers(v, index, b, asked, err);
 }
 
-/* As long as `r`, and what comes of each pass, asks for one more. */
+/* As long as `r`, and what comes of each pass, asks for one more. Only what changes meanwhile may go on for ever. */
 static int pass_on(struct visiting *v, unsigned int guest, size_t index, void **asked, int r,
                    struct ckpt_error *err) {
-        for (int i = 0; r > 0 && i < PASSES_MAX; i++)
+        for (int changes = 0; r > 0 && changes < PASSES_MAX;) {
+                changes += r != TASK_ANSWER_MORE;
                 r = pass(v, guest, index, asked, err);
+        }
         if (r > 0)
                 return ckpt_error(err, -EBUSY,
                                   "%s: its state changes while it is being read; the tree runs on",

@@ -10,7 +10,7 @@
  *   ask      frozen: add system calls that only the thread itself can make. Whatever answer() needs to find the
  *            results again is returned (in the task's arena)
  *   answer   after the batch has run: results into t->core. The memory is shared with the
- *            target: copy, check, trust nothing. 1: they do not belong together; all is asked again. A kind that asks nothing
+ *            target: copy, check, trust nothing. enum task_answer: all is asked again. A kind that asks nothing
  *            has it for what must wait for the others; the batch is NULL where the thread was not visited
  *   infer    instead of both, where there are many threads (task/facts.h): what is known of it by BPF, and all else from `like`, a
  *            thread of the process that has answered and has the same attributes. Each that is per_thread and asks has it
@@ -40,6 +40,12 @@ enum task_phase {
         TASK_PHASE_LAST,        /* each thread or process: what credentials would reset, timers, limits */
         TASK_PHASE_MAX,
         TASK_PHASE_INVALID = -1,
+};
+
+/* What answer() may return beside 0 and errors: the next pass is to ask again ... */
+enum task_answer {
+        TASK_ANSWER_CHANGED = 1, /* because something has changed in between; not for ever */
+        TASK_ANSWER_MORE = 2,    /* for what there was no room for; each pass gets further */
 };
 
 struct task_kind {

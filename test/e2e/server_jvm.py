@@ -12,7 +12,7 @@ import time
 
 from e2e.system import private_dir
 from _scenario import Sandbox, check, skip, write
-from _server import Server, connect, free_port
+from _server import PATIENCE, Server, connect, free_port
 
 THREADS = 20
 PROGRAM = '''
