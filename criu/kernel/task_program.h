@@ -39,12 +39,9 @@ void task_program_begin(struct task_program *p, const struct bpf *bpf, unsigned 
 void task_program_read(struct task_program *p, unsigned int word, int from, const char *type,
                        const char *path, unsigned int size);
 
-/* The same of a member of the task that not all kernels have; there it reads as 0. */
-void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
-                                unsigned int size);
-
-/* Where the task is in the kernel's memory: a number like that of a pointer. */
-void task_program_address(struct task_program *p, unsigned int word);
+/* The same of a member that not all kernels have; there it reads as 0. */
+void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
+                                const char *path, unsigned int size);
 
 /* What this kernel cannot tell is 0. */
 void task_program_zero(struct task_program *p, unsigned int word);

@@ -144,6 +144,8 @@ static bool prove(struct peek *p) {
 
 int aio_flight_read(struct dump_task *t, struct aio_flight *ret) {
         struct peek *p = dump_peek_for(t->dump, DUMP_PEEK_AIO, prove);
+        const struct proc_dir *dir;
+        int r = p ? dump_thread_proc(&t->threads[0], &dir) : -ENODATA;
 
-        return p ? count(p, t->threads[0].proc.fd, ret) : -ENODATA;
+        return r < 0 ? r : count(p, dir->fd, ret);
 }
