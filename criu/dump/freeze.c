@@ -29,13 +29,19 @@ enum {
         OUTLIVED_THREADS_MAX = 64,
 };
 
+static int read_status(struct dump_thread *t, struct proc_status *ret) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct proc_dir *dir;
+        int r = dump_thread_proc(t, &dir);
+
+        return r < 0 ? r : proc_status_read(dir, &buf, ret);
+}
+
 /* Somebody else traces the thread, or it is just dying. Other threads of the process may be stopped at the same time. */
 static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_proc_status_ struct proc_status status = { 0 };
 
-        if (r == -ESRCH || proc_status_read(&t->proc, &buf, &status) < 0 || status.state == 'Z' ||
-            status.state == 'X')
+        if (r == -ESRCH || read_status(t, &status) < 0 || status.state == 'Z' || status.state == 'X')
                 return 0;
         if (status.tracer_pid > 0) {
                 ckpt_error(
@@ -50,7 +56,7 @@ static int cannot_seize(struct dump_thread *t, int r, struct ckpt_error *err) {
 }
 
 static void remove_thread(struct dump_task *t, size_t i) {
-        proc_close(&t->threads[i].proc);
+        proc_close(&t->threads[i].own_proc);
         proc_status_done(&t->threads[i].status);
         memmove(&t->threads[i], &t->threads[i + 1], (t->nr_threads - i - 1) * sizeof(*t->threads));
         t->nr_threads--;
@@ -66,12 +72,10 @@ static struct compel_tracer *tracer_of(const struct dump_task *t) {
 
 /* An attempt that was given up left it attached, because it could not be stopped: its stop is still asked for. */
 static bool is_ours_already(struct dump_thread *th) {
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_proc_status_ struct proc_status status = { 0 };
-
         struct compel_tracer *tracer = tracer_of(th->task);
 
-        if (proc_status_read(&th->proc, &buf, &status) < 0 || status.state == 'Z' || status.state == 'X' ||
+        if (read_status(th, &status) < 0 || status.state == 'Z' || status.state == 'X' ||
             status.tracer_pid != compel_tracer_pid(tracer))
                 return false;
         th->stop = (struct compel_thread){ .tid = th->tid, .tracer = tracer, .seized = true };
@@ -114,9 +118,10 @@ static void remove_gone(struct dump_task *t, size_t first) {
 
 static bool sleeps_uninterruptibly(struct dump_thread *th) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct proc_dir *dir;
         struct proc_stat stat;
 
-        return proc_stat_read(&th->proc, &buf, &stat) == 0 && stat.state == 'D';
+        return dump_thread_proc(th, &dir) == 0 && proc_stat_read(dir, &buf, &stat) == 0 && stat.state == 'D';
 }
 
 /* Only a sleep that nothing interrupts is given up; a thread that merely gets no CPU will stop. */
@@ -332,8 +337,11 @@ static int freeze_once(struct dump *d, struct ckpt_error *err) {
 
 /* It stops by itself, but only when it next gets a CPU; who asks before that would be told that it runs. */
 static void wait_stopped(const struct dump_task *t) {
+        const struct proc_dir *dir;
+
         for (size_t i = 0; i < t->nr_threads; i++)
-                if (proc_wait_stopped(&t->threads[i].proc, STOPPED_TIMEOUT_MS) < 0) {
+                if (dump_thread_proc(&t->threads[i], &dir) == 0 &&
+                    proc_wait_stopped(dir, STOPPED_TIMEOUT_MS) < 0) {
                         log_warn("pid %d has not stopped again yet", t->pid);
                         return;
                 }

@@ -274,12 +274,16 @@ int look_tasks(struct dump *d, struct ckpt_error *err) {
 static void look_threads_again(struct dump_task *t, const struct proc_ns_set *own) {
         pid_t living = dump_living(t)->pid;
 
-        task_facts_look(t);
+        task_facts_read(t);
         for (size_t i = 0; i < t->nr_threads; i++) {
-                const struct dump_thread *th = &t->threads[i];
+                struct dump_thread *th = &t->threads[i];
+                const struct proc_dir *dir = &t->proc;
 
-                if (th->tid != living && !task_facts_same_namespaces(t, th->tid, living))
-                        look_thread(t, t->leader_dead ? &th->proc : &t->proc, th->tid, own, true);
+                if (th->tid == living || task_facts_same_namespaces(t, th->tid, living))
+                        continue;
+                if (t->leader_dead)
+                        (void)dump_thread_proc(th, &dir);
+                look_thread(t, dir, th->tid, own, true);
         }
         thread_fact_vec_done(&t->facts); /* those of the visits count */
 }

@@ -65,7 +65,7 @@ struct dump_thread {
         struct dump_task *task;
         pid_t tid;
         struct compel_thread stop; /* while frozen */
-        struct proc_dir proc;      /* /proc/PID/task/TID; of the leader, /proc/PID */
+        struct proc_dir own_proc;  /* by dump_thread_proc() */
         bool gone;                 /* it died while it was being stopped; to be removed */
         struct arena *arena;       /* while it is being collected: the task's, or one of its tracer's */
         struct proc_status status; /* read while frozen; cap_*, uids, sig_* */
@@ -102,6 +102,7 @@ struct dump_task {
         struct arena arena;
         struct proc_buf maps_buf; /* names of `smaps` */
         struct pid_vec tids;      /* look stage, by dump_tids() */
+        uint64_t seen_areas; /* look stage, before the areas were read: thread_fact.areas; 0: not known */
         const struct proc_status
                 *seen_status;    /* the leader's, while it is being looked at; NULL: not read */
         struct task_call *calls; /* look stage: of each of its threads; in the arena; NULL: not known */
@@ -173,6 +174,12 @@ struct peek *dump_peek_for(struct dump *d, enum dump_peek_use use, bool (*prove)
  * they cannot be listed. In the thread that looks at the task.
  */
 const struct pid_vec *dump_tids(struct dump_task *t);
+
+/*
+ * /proc/PID/task/TID, or /proc/PID of the leader; opened when it is first asked for, by who has the thread, and kept with it.
+ * -ESRCH: it is gone.
+ */
+int dump_thread_proc(struct dump_thread *t, const struct proc_dir **ret);
 
 /* The task with this pid, or NULL. */
 struct dump_task *dump_find_task(const struct dump *d, pid_t pid);

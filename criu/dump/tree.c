@@ -2,6 +2,7 @@
 /* Which processes and threads there are. */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -15,7 +16,7 @@
 
 static void free_task(struct dump_task *t) {
         for (size_t i = 0; i < t->nr_threads; i++) {
-                proc_close(&t->threads[i].proc);
+                proc_close(&t->threads[i].own_proc);
                 proc_status_done(&t->threads[i].status);
         }
         free(t->threads);
@@ -197,11 +198,18 @@ static bool pid_set_add(struct pid_set *set, pid_t pid) {
         return true;
 }
 
-static struct pid_set pids_of_tree(const struct dump *d, size_t more) {
-        struct pid_set set = { .size = 2 * (d->nr_tasks + more) + 1 };
+/* For at most `n` of them. */
+static struct pid_set pid_set_for(size_t n) {
+        struct pid_set set = { .size = 2 * n + 1 };
 
         set.v = calloc(set.size, sizeof(*set.v));
         ckpt_assert(set.v);
+        return set;
+}
+
+static struct pid_set pids_of_tree(const struct dump *d, size_t more) {
+        struct pid_set set = pid_set_for(d->nr_tasks + more);
+
         for (size_t i = 0; i < d->nr_tasks; i++)
                 (void)pid_set_add(&set, d->tasks[i]->pid);
         return set;
@@ -469,29 +477,22 @@ void tree_find_living(struct dump_task *t) {
         }
 }
 
-static bool has_thread(const struct dump_task *t, pid_t tid) {
-        for (size_t i = 0; i < t->nr_threads; i++)
-                if (t->threads[i].tid == tid)
-                        return true;
-        return false;
-}
+/* Each is a link of the directory: if they are as many as are known, and held, they are the same. */
+static bool has_all_threads(const struct dump_task *t) {
+        struct stat st;
 
-/* 1: opened. 0: gone. Whether it lives shows when it is seized. */
-static int open_thread(struct dump_task *t, pid_t tid, struct dump_thread *ret) {
-        int r;
-
-        *ret = (struct dump_thread){ .task = t, .tid = tid, .proc = PROC_DIR_INIT, .arena = &t->arena };
-        r = tid == t->pid ? proc_dup(&t->proc, &ret->proc) : proc_open_thread(&t->proc, tid, &ret->proc);
-        if (r == -ESRCH)
-                return 0;
-        return r < 0 ? r : 1;
+        return t->nr_threads > 0 && t->threads[0].tid == t->pid && t->threads[0].stop.stopped &&
+               fstatat(t->proc.fd, "task", &st, 0) == 0 && st.st_nlink == 2 + t->nr_threads;
 }
 
 int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 };
+        _cleanup_(pid_set_done) struct pid_set known = { 0 };
         struct dump_thread *threads;
         int r, added = 0;
 
+        if (has_all_threads(t))
+                return 0;
         r = proc_tids(&t->proc, &tids);
         if (r == -ESRCH)
                 return 0;
@@ -500,16 +501,17 @@ int tree_refresh_threads(struct dump_task *t, struct ckpt_error *err) {
         threads = reallocarray(t->threads, t->nr_threads + tids.n + 1, sizeof(*threads));
         ckpt_assert(threads);
         t->threads = threads;
-        for (size_t i = 0; i < tids.n; i++) {
-                if (has_thread(t, tids.v[i]))
-                        continue;
-                r = open_thread(t, tids.v[i], &t->threads[t->nr_threads]);
-                if (r < 0)
-                        return ckpt_error_errno(err, r, "%s: cannot read thread %d", dump_task_name(t),
-                                                tids.v[i]);
-                t->nr_threads += (size_t)r;
-                added += r;
-        }
+        known = pid_set_for(t->nr_threads + tids.n);
+        for (size_t i = 0; i < t->nr_threads; i++)
+                (void)pid_set_add(&known, t->threads[i].tid);
+        /* Whether it lives shows when it is seized. */
+        for (size_t i = 0; i < tids.n; i++)
+                if (pid_set_add(&known, tids.v[i])) {
+                        t->threads[t->nr_threads++] = (struct dump_thread){
+                                .task = t, .tid = tids.v[i], .own_proc = PROC_DIR_INIT, .arena = &t->arena
+                        };
+                        added++;
+                }
         return added;
 }
 
@@ -521,12 +523,14 @@ static bool is_parent(const struct dump *d, const struct dump_task *t) {
 }
 
 /* The children of one thread, none of which is the leader's. */
-static int note_parent_thread(struct dump_task *t, const struct dump_thread *th, struct ckpt_error *err) {
+static int note_parent_thread(struct dump_task *t, struct dump_thread *th, struct ckpt_error *err) {
         _cleanup_(pid_vec_done) struct pid_vec children = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        int r;
+        const struct proc_dir *dir;
+        int r = dump_thread_proc(th, &dir);
 
-        r = proc_read(&th->proc, "children", &buf);
+        if (r == 0)
+                r = proc_read(dir, "children", &buf);
         if (r == -ENOENT)
                 return 0; /* a kernel without CONFIG_PROC_CHILDREN does not tell */
         if (r == 0)

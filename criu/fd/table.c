@@ -384,10 +384,13 @@ static int read_umask(struct dump_task *t, uint32_t *ret, struct ckpt_error *err
         _cleanup_proc_status_ struct proc_status status = { 0 };
         const struct proc_status *st = &t->threads[0].status;
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct proc_dir *dir;
         int r;
 
         if (!proc_status_has(st, PROC_STATUS_UMASK)) {
-                r = proc_status_read(&t->threads[0].proc, &buf, &status);
+                r = dump_thread_proc(&t->threads[0], &dir);
+                if (r == 0)
+                        r = proc_status_read(dir, &buf, &status);
                 if (r < 0)
                         return ckpt_error_errno(err, r, "%s: cannot read its status", dump_task_name(t));
                 st = &status;
@@ -507,7 +510,10 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         int r;
 
         ckpt_assert(t->nr_threads > 0);
-        w.proc = &t->threads[0].proc;
+        r = dump_thread_proc(&t->threads[0], &w.proc);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read /proc/%d", dump_task_name(t),
+                                        t->threads[0].tid);
         if (!t->fds)
                 t->fds = arena_new(&t->arena, struct dump_fds);
         w.fds = t->fds;

@@ -92,8 +92,9 @@ static int load_program(const struct bpf *bpf) {
         add_member(&p, SLOT_IO_URING_AT, TASK_PROGRAM_TASK, "task_struct", "io_uring", 8);
         add_member(&p, SLOT_IO_URING, SLOT_IO_URING_AT, "io_uring_task", "registered_rings",
                    8 * REGISTERED_RINGS);
-        task_program_read_optional(&p, SLOT_USER_EVENTS, "user_event_mm", 8);
-        task_program_read_optional(&p, SLOT_IOPL, "thread.iopl_emul", 8);
+        task_program_read_optional(&p, SLOT_USER_EVENTS, TASK_PROGRAM_TASK, "task_struct", "user_event_mm",
+                                   8);
+        task_program_read_optional(&p, SLOT_IOPL, TASK_PROGRAM_TASK, "task_struct", "thread.iopl_emul", 8);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
         return task_program_finish(&p, "ckpt_hidden");
 }

@@ -31,11 +31,6 @@ void task_program_zero(struct task_program *p, unsigned int word) {
         add(p, BPF_INSN(BPF_ST | BPF_MEM | BPF_DW, FRAME, 0, place_of(p, word), 0));
 }
 
-void task_program_address(struct task_program *p, unsigned int word) {
-        ckpt_assert(word < p->words);
-        add(p, BPF_STORE64(FRAME, OBJECT, place_of(p, word)));
-}
-
 /* R3 is where to read, but for `offset`. */
 static void copy(struct task_program *p, unsigned int word, int offset, unsigned int size) {
         ckpt_assert(word + (size + 7) / 8 <= p->words);
@@ -80,9 +75,9 @@ void task_program_read_first(struct task_program *p, unsigned int word, int from
                 p->failed = true;
 }
 
-void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
-                                unsigned int size) {
-        if (!try_read(p, word, TASK_PROGRAM_TASK, "task_struct", path, size, size))
+void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
+                                const char *path, unsigned int size) {
+        if (!try_read(p, word, from, type, path, size, size))
                 task_program_zero(p, word);
 }
 

@@ -53,9 +53,9 @@ void task_program_read(struct task_program *p, unsigned int word, int from, cons
 void task_program_read_first(struct task_program *p, unsigned int word, int from, const char *type,
                              const char *path, unsigned int size);
 
-/* The same of a member of the task that not all kernels have; there it reads as 0. */
-void task_program_read_optional(struct task_program *p, unsigned int word, const char *path,
-                                unsigned int size);
+/* The same of a member that not all kernels have; there it reads as 0. */
+void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
+                                const char *path, unsigned int size);
 
 /* The same of any member that not all kernels have, without anything in its place. false: this one has not. */
 bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
@@ -63,9 +63,6 @@ bool task_program_try_read(struct task_program *p, unsigned int word, int from, 
 
 /* `n` words from `word` on = what is where the word `from` points to, whatever that is; zeroes if some of it is not there. */
 void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from);
-
-/* Where the task is in the kernel's memory: a number like that of a pointer. */
-void task_program_address(struct task_program *p, unsigned int word);
 
 /* What this kernel cannot tell is 0. */
 void task_program_zero(struct task_program *p, unsigned int word);

@@ -24,7 +24,10 @@ enum slot {
         SLOT_SS_SIZE,
         SLOT_SS_FLAGS,
         SLOT_NAMESPACES,
+        SLOT_CREDENTIALS,
+        SLOT_PENDING,
         SLOT_SECCOMP,
+        SLOT_AREAS,
         SLOT_FEATURES,
         SLOT_LEVEL,
         SLOT_NUMBER,
@@ -48,25 +51,21 @@ static void add_words(struct task_program *p) {
                 const char *path;
                 unsigned int size;
         } rows[] = {
-                { LIKE_WORK, "thread_info.flags", 8 },
-                { LIKE_FLAGS, "flags", 4 },
-                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },
-                { LIKE_PERSONALITY, "personality", 4 },
-                { LIKE_SLACK, "timer_slack_ns", 8 },
-                { LIKE_PDEATH, "pdeath_signal", 4 },
-                { SLOT_TID_ADDRESS, "clear_child_tid", 8 },
-                { SLOT_SS_SP, "sas_ss_sp", 8 },
-                { SLOT_SS_SIZE, "sas_ss_size", 8 },
-                { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
-                { SLOT_NAMESPACES, "nsproxy", 8 },
-                { SLOT_COMM, "comm", 16 },
-                { LIKE_SECUREBITS, "cred", 8 },
+                { LIKE_WORK, "thread_info.flags", 8 },      { LIKE_FLAGS, "flags", 4 },
+                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },   { LIKE_PERSONALITY, "personality", 4 },
+                { LIKE_SLACK, "timer_slack_ns", 8 },        { LIKE_PDEATH, "pdeath_signal", 4 },
+                { SLOT_TID_ADDRESS, "clear_child_tid", 8 }, { SLOT_SS_SP, "sas_ss_sp", 8 },
+                { SLOT_SS_SIZE, "sas_ss_size", 8 },         { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
+                { SLOT_NAMESPACES, "nsproxy", 8 },          { SLOT_COMM, "comm", 16 },
+                { SLOT_CREDENTIALS, "real_cred", 8 },       { SLOT_PENDING, "pending.signal", 8 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
                 task_program_read(p, rows[i].slot, TASK_PROGRAM_TASK, "task_struct", rows[i].path,
                                   rows[i].size);
-        task_program_read(p, LIKE_SECUREBITS, LIKE_SECUREBITS, "cred", "securebits", 4);
+        task_program_read(p, LIKE_SECUREBITS, SLOT_CREDENTIALS, "cred", "securebits", 4);
+        task_program_read(p, SLOT_AREAS, TASK_PROGRAM_TASK, "task_struct", "mm", 8);
+        task_program_read_optional(p, SLOT_AREAS, SLOT_AREAS, "mm_struct", "mm_lock_seq", 4);
 }
 
 /* Called with each thread, and at the end without one. */
@@ -75,10 +74,11 @@ static int load_program(const struct bpf *bpf) {
 
         task_program_begin(&p, bpf, SLOTS);
         add_words(&p);
-        task_program_read_optional(&p, LIKE_MEMPOLICY, "mempolicy",
-                                   8); /* else there is no such system call either */
-        task_program_read_optional(&p, SLOT_SECCOMP, "seccomp.mode", 4);
-        task_program_read_optional(&p, SLOT_FEATURES, "thread.features", 8);
+        /* What is not there cannot be set by a system call either. */
+        task_program_read_optional(&p, LIKE_MEMPOLICY, TASK_PROGRAM_TASK, "task_struct", "mempolicy", 8);
+        task_program_read_optional(&p, SLOT_SECCOMP, TASK_PROGRAM_TASK, "task_struct", "seccomp.mode", 4);
+        task_program_read_optional(&p, SLOT_FEATURES, TASK_PROGRAM_TASK, "task_struct", "thread.features",
+                                   8);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
         return task_program_finish(&p, "ckpt_threads");
 }
@@ -109,7 +109,10 @@ static int take_record(void *arg, const void *record) {
         fact->ss_flags =
                 (fact->ss_size == 0 ? SS_DISABLE : 0) | ((uint32_t)r->word[SLOT_SS_FLAGS] & SS_AUTODISARM);
         fact->namespaces = r->word[SLOT_NAMESPACES];
+        fact->credentials = r->word[SLOT_CREDENTIALS];
+        fact->pending = r->word[SLOT_PENDING];
         fact->seccomp = r->word[SLOT_SECCOMP];
+        fact->areas = r->word[SLOT_AREAS];
         fact->features = r->word[SLOT_FEATURES];
         memcpy(fact->likeness, r->word, sizeof(fact->likeness));
         return 0;
@@ -146,6 +149,11 @@ const struct thread_fact *thread_facts_find(const struct thread_fact_vec *facts,
 
 bool thread_facts_alike(const struct thread_fact *a, const struct thread_fact *b) {
         return memcmp(a->likeness, b->likeness, sizeof(a->likeness)) == 0;
+}
+
+bool thread_facts_same_rights(const struct thread_fact *a, const struct thread_fact *b) {
+        return a->credentials == b->credentials && a->credentials != 0 && a->seccomp == b->seccomp &&
+               a->likeness[LIKE_ATOMIC_FLAGS] == b->likeness[LIKE_ATOMIC_FLAGS];
 }
 
 /* ---- opening ---- */

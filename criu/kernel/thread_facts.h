@@ -30,8 +30,13 @@ struct thread_fact {
         uint32_t ss_flags;
         uint64_t
                 namespaces; /* threads of which it is the same are in the same ones; but it tells nothing of user namespaces */
-        /* Not compared, so that they are only hints: of seccomp, and of shadow stacks. Others than 0 mean anything. */
-        uint64_t seccomp, features;
+        uint64_t
+                credentials; /* threads of which it is the same have the same ones (credentials(7), capabilities(7)) */
+        uint64_t pending; /* signals that wait for this thread; bit n - 1 is signal n */
+        uint64_t seccomp; /* as PR_GET_SECCOMP tells it */
+        /* Of the process: as long as it is the same, no memory area has got other flags. 0: it is not known. */
+        uint64_t areas;
+        uint64_t features; /* of shadow stacks; not compared, so that it is only a hint */
         /*
          * Threads in which these are equal have the same parent-death signal, timer slack, personality, securebits, NUMA policy,
          * policies for machine checks and speculation, and modes of TSC and CPUID.
@@ -55,3 +60,6 @@ int thread_facts_read(const struct thread_facts *f, pid_t pid, struct thread_fac
 const struct thread_fact *thread_facts_find(const struct thread_fact_vec *facts, pid_t tid);
 
 bool thread_facts_alike(const struct thread_fact *a, const struct thread_fact *b);
+
+/* Have they the same credentials, no_new_privs and mode of seccomp? */
+bool thread_facts_same_rights(const struct thread_fact *a, const struct thread_fact *b);

@@ -7,10 +7,14 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/mempolicy.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -129,6 +133,140 @@ static int check_values(const struct thread_facts *f) {
             personality((unsigned int)personality(0xffffffff) ^ ADDR_NO_RANDOMIZE) < 0)
                 return -ENODATA;
         return compare_values(f);
+}
+
+/* ---- rights ---- */
+
+/* 0, too, where it may not be changed. */
+static int changes_credentials(const struct thread_facts *f, struct thread_fact *now, long result) {
+        struct thread_fact before = *now;
+        int r = result < 0 ? 0 : read_self(f, now);
+
+        return r == 0 && result >= 0 && thread_facts_same_rights(now, &before) ? -ENODATA : r;
+}
+
+/* A capability that it may have anyway: others lose it, or get it, by execve(2). Then back. */
+static int check_capabilities(const struct thread_facts *f, struct thread_fact *now) {
+        struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct caps[2];
+        int r = 0;
+
+        if (syscall(SYS_capget, &head, caps) < 0)
+                return -ENODATA;
+        for (int i = 0; r == 0 && i < 2; i++) {
+                caps[0].inheritable ^= caps[0].permitted & -caps[0].permitted;
+                r = changes_credentials(f, now,
+                                        caps[0].permitted == 0 ? -1 : syscall(SYS_capset, &head, caps));
+        }
+        return r;
+}
+
+/* Credentials are a thread's own: the library's functions would change them for all of ckpt. */
+static int check_credentials(const struct thread_facts *f) {
+        gid_t groups[2] = { 65532, 65533 };
+        struct thread_fact now;
+        int r = read_self(f, &now);
+
+        if (r == 0 && now.credentials == 0)
+                r = -ENODATA;
+        if (r == 0)
+                r = check_capabilities(f, &now);
+        if (r == 0)
+                r = changes_credentials(f, &now, syscall(SYS_setgroups, ELEMENTSOF(groups), groups));
+        if (r == 0)
+                r = changes_credentials(f, &now, syscall(SYS_setresgid, -1, -1, getegid() ^ 1));
+        if (r == 0)
+                r = changes_credentials(f, &now,
+                                        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                                                        prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1
+                                                ? 0
+                                                : -1);
+        return r;
+}
+
+static int compare_seccomp(const struct thread_facts *f) {
+        int mode = prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
+        struct thread_fact fact;
+        int r = read_self(f, &fact);
+
+        return r < 0 ? r : fact.seccomp == (uint64_t)(mode < 0 ? 0 : mode) ? 0 : -ENODATA;
+}
+
+/* A filter that forbids nothing. Without no_new_privs, or where filters are forbidden, there is none. */
+static int check_seccomp(const struct thread_facts *f) {
+        struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+        const struct sock_fprog program = { .len = 1, .filter = &allow };
+        int r = compare_seccomp(f);
+
+        if (r == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0)
+                r = compare_seccomp(f);
+        return r;
+}
+
+static bool has_pending(const struct thread_facts *f, uint64_t pending) {
+        struct thread_fact fact;
+
+        return read_self(f, &fact) == 0 && fact.pending == pending;
+}
+
+/* All signals are blocked here. */
+static int check_pending(const struct thread_facts *f) {
+        const uint64_t signals[] = { 1ULL << (SIGUSR2 - 1), 1ULL << (SIGUSR2 - 1) | 1ULL << (SIGRTMAX - 1) };
+        const struct timespec now = { 0 };
+        bool agree = has_pending(f, 0) && syscall(SYS_tgkill, getpid(), gettid(), SIGUSR2) == 0 &&
+                     has_pending(f, signals[0]) && syscall(SYS_tgkill, getpid(), gettid(), SIGRTMAX) == 0 &&
+                     has_pending(f, signals[1]);
+
+        for (int i = 0; i < 2; i++)
+                (void)syscall(SYS_rt_sigtimedwait, &signals[1], NULL, &now, sizeof(signals[1]));
+        return agree && has_pending(f, 0) ? 0 : -ENODATA;
+}
+
+static int check_rights(const struct thread_facts *f) {
+        int r = check_pending(f);
+
+        if (r == 0)
+                r = check_credentials(f);
+        return r < 0 ? r : check_seccomp(f);
+}
+
+/* ---- memory ---- */
+
+enum { AREA_CHANGES = 5 };
+
+/* What changes the flags of an area, or which there are. Some kernels and limits do not allow all. */
+static int change_areas(char *at, size_t size, unsigned int which) {
+        switch (which) {
+        case 0:
+                return mprotect(at, size, PROT_READ);
+        case 1:
+                return madvise(at, size, MADV_DONTFORK);
+        case 2:
+                return madvise(at, size, MADV_NOHUGEPAGE);
+        case 3:
+                return mlock(at, size);
+        default:
+                return munmap(at, size);
+        }
+}
+
+static int check_areas(const struct thread_facts *f) {
+        const size_t size = 4 * PAGE_SIZE;
+        char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct thread_fact before, now;
+        int r = at == MAP_FAILED ? -ENOMEM : read_self(f, &now);
+
+        if (r < 0 || now.areas == 0)
+                return r;
+        for (unsigned int i = 0; r == 0 && i < AREA_CHANGES; i++) {
+                if (change_areas(at, size, i) < 0)
+                        continue;
+                before = now;
+                r = read_self(f, &now);
+                if (r == 0 && now.areas == before.areas)
+                        r = -ENODATA;
+        }
+        return r;
 }
 
 /* ---- namespaces ---- */
@@ -302,6 +440,10 @@ static void *check(void *arg) {
                 c->result = check_values(c->f);
         if (c->result == 0)
                 c->result = check_namespaces(c->f);
+        if (c->result == 0)
+                c->result = check_areas(c->f);
+        if (c->result == 0)
+                c->result = check_rights(c->f);
         return NULL;
 }
 

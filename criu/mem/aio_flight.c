@@ -188,6 +188,8 @@ static bool prove(struct peek *p, void *arg __attribute__((unused))) {
 
 int aio_flight_read(struct dump_task *t, struct aio_flight *ret) {
         struct peek *p = dump_peek_for(t->dump, DUMP_PEEK_AIO, prove, NULL);
+        const struct proc_dir *dir = dump_living(t);
+        int r = !p ? -ENODATA : t->nr_threads > 0 ? dump_thread_proc(&t->threads[0], &dir) : 0;
 
-        return p ? count(p, t->nr_threads > 0 ? t->threads[0].proc.fd : dump_living(t)->fd, ret) : -ENODATA;
+        return r < 0 ? r : count(p, dir->fd, ret);
 }

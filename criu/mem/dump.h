@@ -119,6 +119,9 @@ int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, str
 /* Frozen: the areas as they are, with the home nodes of their NUMA policies; names are not to be used. A negative errno: not known. */
 int mem_read_homes(struct dump_task *t, struct proc_smap_vec *ret);
 
+/* Is it likely that these are still t->smaps, and sure that those which are there still have the same flags? */
+bool mem_areas_stand(const struct dump_task *t);
+
 /* ---- files.c ---- */
 
 /* Number of a mapped file in files.img, registering it at the first call. */

@@ -3,7 +3,7 @@
  * The areas of a frozen task with their flags. Only smaps shows those to everybody, and it is slow (the kernel walks
  * the page tables and formats some 700 bytes per area; see kernel/area_flags.h), so what was read before the freeze
  * is used where it must still be true: the areas are the same, and every thread has slept on in the system call in which
- * it was before smaps was read.
+ * it was before smaps was read; or the kernel tells that nobody has changed the areas since.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "log.h"
 #include "macro.h"
 #include "mem/dump.h"
+#include "task/facts.h"
 #include "task/still.h"
 
 enum { MANY_TASKS = 256 };
@@ -131,12 +132,16 @@ static int read_anew(struct dump_task *t, struct ckpt_error *err) {
         return r;
 }
 
+bool mem_areas_stand(const struct dump_task *t) {
+        return task_facts_same_areas(t) || task_stood_still(t);
+}
+
 int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, struct ckpt_error *err) {
         struct dump_mem *mem = dump_mem_of(t);
         bool same = false;
         int r = 0;
 
-        if (task_stood_still(t))
+        if (mem_areas_stand(t))
                 r = compare_with_look(t, &same);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory areas", dump_task_name(t));

@@ -4,7 +4,6 @@
 
 #include "macro.h"
 #include "mem/dump.h"
-#include "task/still.h"
 
 #define CONTENT (PAGE_RUN_PRESENT | PAGE_RUN_SWAPPED)
 #define LARGE   ((uint64_t)2 << 20)
@@ -133,7 +132,7 @@ void mem_search_done(struct mem_search *s) {
 
 void mem_search_ahead(struct dump_task *t, struct mem_search *ret) {
         *ret = (struct mem_search){ .t = t, .smaps = &t->smaps };
-        if (t->smaps.n >= MANY_AREAS && task_stood_still(t))
+        if (t->smaps.n >= MANY_AREAS && mem_areas_stand(t))
                 (void)pool_offer(t->dump->aside, search, ret, &ret->offer);
 }
 

@@ -20,7 +20,6 @@
 #include "mem/uapi.h"
 #include "task/kind.h"
 #include "task/numa.h"
-#include "task/still.h"
 
 enum {
         WORDS = NUMA_NODES_MAX / 64,
@@ -63,14 +62,17 @@ static int note_area(void *arg, const struct proc_vma *vma) {
 static void list_areas(struct dump_thread *t, struct mem_policies *p) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         const struct proc_smap_vec *smaps = &t->task->smaps;
+        const struct proc_dir *dir;
 
         p->listed = true;
         p->words = words_of_nodes();
-        p->current = task_stood_still(t->task);
+        p->current = mem_areas_stand(t->task);
         if (p->words == 0)
                 return;
         if (!p->current) {
-                p->error = proc_maps_each(&t->proc, &buf, note_area, &p->starts);
+                p->error = dump_thread_proc(t, &dir);
+                if (p->error == 0)
+                        p->error = proc_maps_each(dir, &buf, note_area, &p->starts);
                 return;
         }
         for (size_t i = 0; p->error == 0 && i < smaps->n; i++)

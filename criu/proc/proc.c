@@ -71,15 +71,6 @@ int proc_open_thread(const struct proc_dir *dir, pid_t tid, struct proc_dir *ret
         return 0;
 }
 
-int proc_dup(const struct proc_dir *dir, struct proc_dir *ret) {
-        int fd = fcntl(dir->fd, F_DUPFD_CLOEXEC, 0);
-
-        if (fd < 0)
-                return -errno;
-        *ret = (struct proc_dir){ .fd = fd, .pid = dir->pid };
-        return 0;
-}
-
 void proc_close(struct proc_dir *dir) {
         dir->fd = safe_close(dir->fd);
 }

@@ -41,9 +41,6 @@ int proc_open(pid_t pid, struct proc_dir *ret);
 /* Open task/`tid` of a process. -ESRCH: it has no such thread. */
 int proc_open_thread(const struct proc_dir *dir, pid_t tid, struct proc_dir *ret);
 
-/* Another descriptor of the same directory. */
-int proc_dup(const struct proc_dir *dir, struct proc_dir *ret);
-
 void proc_close(struct proc_dir *dir);
 #define _cleanup_proc_dir_ _cleanup_(proc_close)
 

@@ -52,14 +52,26 @@ static void make_cores(struct dump_task *t) {
         t->leader_core->tc->comm = arena_strdup(a, t->stat.comm);
 }
 
-static int read_thread(struct dump_thread *t, struct ckpt_error *err) {
+/* `known`: whose status has been read, by this tracer. */
+static int read_status(struct dump_thread *t, struct facts_known *known, struct ckpt_error *err) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct proc_dir *dir;
         int r;
 
         proc_status_done(&t->status);
-        r = proc_status_read(&t->proc, &buf, &t->status);
+        if (task_facts_infer_status(known, t))
+                return 0;
+        r = dump_thread_proc(t, &dir);
+        if (r == 0)
+                r = proc_status_read(dir, &buf, &t->status);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its status", dump_thread_name(t));
+        return task_facts_status_read(known, t, err);
+}
+
+static int read_thread(struct dump_thread *t, struct facts_known *known, struct ckpt_error *err) {
+        int r = read_status(t, known, err);
+
         for (size_t i = 0; r == 0 && i < nr_task_kinds; i++)
                 if (task_kinds[i]->read && is_dumped_by(task_kinds[i], t))
                         r = task_kinds[i]->read(t, err);
@@ -138,7 +150,6 @@ static void prepare_visit(struct visiting *v) {
         for (size_t i = 0; i < v->task->nr_threads; i++)
                 v->stops[i] = v->task->threads[i].stop;
         v->asked = arena_new_array(&v->task->arena, void *, nr_task_kinds);
-        task_facts_read(v->task);
 }
 
 static int begin_result(struct visiting *v, int r, struct ckpt_error *err) {
@@ -337,10 +348,13 @@ int task_collect(struct dump_task **tasks, size_t n, struct ckpt_error *err) {
 
         ckpt_assert(n > 0 && n <= TASK_GROUP_MAX);
         for (size_t i = 0; r == 0 && i < n; i++) {
+                struct facts_known known = { .n = 0 };
+
                 ckpt_assert(tasks[i]->nr_threads > 0);
                 make_cores(tasks[i]);
+                task_facts_read(tasks[i]);
                 for (size_t j = 0; r == 0 && j < tasks[i]->nr_threads; j++)
-                        r = read_thread(&tasks[i]->threads[j], err);
+                        r = read_thread(&tasks[i]->threads[j], &known, err);
         }
         if (r < 0)
                 return r;
@@ -359,11 +373,12 @@ struct spread {
 
 static int read_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
         const struct spread *s = arg;
+        struct facts_known known = { .n = 0 };
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < s->task->nr_threads; i++)
                 if (tracers_of(&s->task->threads[i]) == tracer)
-                        r = read_thread(&s->task->threads[i], err);
+                        r = read_thread(&s->task->threads[i], &known, err);
         return r;
 }
 
@@ -428,6 +443,7 @@ int task_collect_spread(struct dump_task *t, struct ckpt_error *err) {
 
         ckpt_assert(arenas);
         make_cores(t);
+        task_facts_read(t);
         for (size_t i = 0; i < t->nr_threads; i++)
                 if (tracers_of(&t->threads[i]) != first)
                         t->threads[i].arena = &arenas[tracers_of(&t->threads[i])];

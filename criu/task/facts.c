@@ -91,10 +91,11 @@ static void read_facts(struct dump_task *t, size_t nr_threads) {
 
 void task_facts_look(struct dump_task *t) {
         read_facts(t, t->stat.num_threads > 0 ? (size_t)t->stat.num_threads : 0);
+        t->seen_areas = t->facts.n > 0 ? t->facts.v[0].areas : 0;
 }
 
 void task_facts_read(struct dump_task *t) {
-        thread_fact_vec_done(&t->facts); /* of another attempt to visit it */
+        thread_fact_vec_done(&t->facts);
         read_facts(t, t->nr_threads);
 }
 
@@ -123,6 +124,51 @@ const struct dump_thread *task_facts_like(const struct facts_known *known, const
         return NULL;
 }
 
+static int disagree(const struct dump_thread *t, struct ckpt_error *err) {
+        __atomic_store_n(&t->task->dump->no_facts, true, __ATOMIC_RELAXED);
+        return ckpt_error(err, -EAGAIN,
+                          "%s: what BPF tells of it is not what it tells itself; the tree runs on",
+                          dump_thread_name(t));
+}
+
+static void note_known(struct facts_known *known, const struct dump_thread *t) {
+        if (known->n < ELEMENTSOF(known->v))
+                known->v[known->n++] = t;
+}
+
+/* Threads of a process share their memory, so that what the status tells of that is the same. */
+bool task_facts_infer_status(const struct facts_known *known, struct dump_thread *t) {
+        const struct thread_fact *fact = task_fact_of(t);
+        const struct proc_status *from = NULL;
+
+        for (size_t i = 0; fact && !from && i < known->n; i++)
+                if (thread_facts_same_rights(fact, task_fact_of(known->v[i])))
+                        from = &known->v[i]->status;
+        if (!from)
+                return false;
+        t->status = *from;
+        t->status.groups = (struct gid_vec){ 0 };
+        for (size_t i = 0; i < from->groups.n; i++)
+                ckpt_assert(gid_vec_push(&t->status.groups, from->groups.v[i]) == 0);
+        t->status.pid = t->tid;
+        t->status.sig_pnd = fact->pending;
+        t->status.sig_blk = t->stop.sigmask;
+        t->status.present &= ~(1ULL << PROC_STATUS_SLEEPS | 1ULL << PROC_STATUS_THREAD_FEATURES |
+                               1ULL << PROC_STATUS_NSPID);
+        return true;
+}
+
+int task_facts_status_read(struct facts_known *known, const struct dump_thread *t, struct ckpt_error *err) {
+        const struct thread_fact *fact = task_fact_of(t);
+
+        if (!fact)
+                return 0;
+        if (fact->seccomp != t->status.seccomp)
+                return disagree(t, err);
+        note_known(known, t);
+        return 0;
+}
+
 static bool agrees(const struct dump_thread *t, const struct thread_fact *fact) {
         const Img__ThreadCore *core = dump_thread_core(t);
 
@@ -137,13 +183,8 @@ int task_facts_visited(struct facts_known *known, const struct dump_thread *t, s
 
         if (!fact)
                 return 0;
-        if (!agrees(t, fact)) {
-                __atomic_store_n(&t->task->dump->no_facts, true, __ATOMIC_RELAXED);
-                return ckpt_error(err, -EAGAIN,
-                                  "%s: what BPF tells of it is not what it tells itself; the tree runs on",
-                                  dump_thread_name(t));
-        }
-        if (known->n < ELEMENTSOF(known->v))
-                known->v[known->n++] = t;
+        if (!agrees(t, fact))
+                return disagree(t, err);
+        note_known(known, t);
         return 0;
 }

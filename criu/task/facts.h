@@ -23,7 +23,7 @@ void task_facts_look(struct dump_task *t);
 bool task_facts_same_namespaces(const struct dump_task *t, pid_t a, pid_t b); /* but for that of users */
 bool task_facts_same_status(const struct dump_task *t, pid_t a, pid_t b); /* seccomp, features of the CPU */
 
-/* The task is frozen: t->facts, what BPF tells of its threads, if it has many. */
+/* The task is frozen, and nobody has visited it yet: t->facts, what BPF tells of its threads, if it has many. */
 void task_facts_read(struct dump_task *t);
 
 /* Threads that have been visited, by one who visits threads. Zeroed: none. */
@@ -31,6 +31,20 @@ struct facts_known {
         const struct dump_thread *v[16];
         size_t n;
 };
+
+/*
+ * t->status without reading it: from one among them that has the same rights, and what is its own by BPF. What it then
+ * does not tell is how often the thread has slept, and its shadow stack (proc_status_has()). false: it has to be read.
+ */
+bool task_facts_infer_status(const struct facts_known *known, struct dump_thread *t);
+
+/* It has been read: as task_facts_visited() of what was. */
+int task_facts_status_read(struct facts_known *known, const struct dump_thread *t, struct ckpt_error *err);
+
+/* Frozen, facts have been read: has no memory area got other flags since before the areas were looked at? */
+static inline bool task_facts_same_areas(const struct dump_task *t) {
+        return t->facts.n > 0 && t->seen_areas != 0 && t->facts.v[0].areas == t->seen_areas;
+}
 
 /* The one among them that answers for `t`, too. NULL: none, it has to be visited. */
 const struct dump_thread *task_facts_like(const struct facts_known *known, const struct dump_thread *t);

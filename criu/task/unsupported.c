@@ -15,15 +15,19 @@
 enum {
         LOOK_THREADS_MAX = 256, /* of more, the others are looked at once they are stopped */
         NT_386_IOPERM_ = 0x201,
+        NT_X86_SHSTK_ = 0x204,
 };
+
+static const char *unsupported_shadow_stack(const char **ret_hint) {
+        *ret_hint = "Start it with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK";
+        return "uses a shadow stack, which is not supported yet";
+}
 
 /* The first thing about a thread's status that cannot be carried over, or NULL. */
 static const char *unsupported_status(const struct proc_status *st, const char **ret_hint) {
         *ret_hint = NULL;
-        if (st->thread_features & PROC_X86_SHSTK) {
-                *ret_hint = "Start it with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK";
-                return "uses a shadow stack, which is not supported yet";
-        }
+        if (st->thread_features & PROC_X86_SHSTK)
+                return unsupported_shadow_stack(ret_hint);
         if (proc_status_has(st, PROC_STATUS_UNTAG_MASK) && st->untag_mask != UINT64_MAX)
                 return "uses linear address masking, which is not supported yet";
         if (st->core_dumping) {
@@ -96,11 +100,17 @@ static void look(struct dump_task *t) {
 }
 
 /* What only ptrace can see, of one thread. */
-static const char *unsupported_stopped(const struct compel_thread *t) {
+static const char *unsupported_stopped(const struct compel_thread *t, const struct proc_status *status,
+                                       const char **ret_hint) {
         struct ptrace_sud_config sud = { 0 };
+        uint64_t shadow_stack;
         char bits[64];
-        size_t size = sizeof(bits);
+        size_t size = sizeof(shadow_stack);
 
+        if (!proc_status_has(status, PROC_STATUS_THREAD_FEATURES) &&
+            compel_regset(t, PTRACE_GETREGSET, NT_X86_SHSTK_, &shadow_stack, &size) == 0)
+                return unsupported_shadow_stack(ret_hint);
+        size = sizeof(bits);
         if (compel_ptrace(t, PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, sizeof(sud), &sud, sizeof(sud)) == 0 &&
             sud.mode != 0)
                 return "uses syscall user dispatch, which is not supported yet";
@@ -113,7 +123,7 @@ static int read_unsupported(struct dump_thread *t, struct ckpt_error *err) {
         const char *hint, *what = unsupported_status(&t->status, &hint);
 
         if (!what)
-                what = unsupported_stopped(&t->stop);
+                what = unsupported_stopped(&t->stop, &t->status, &hint);
         if (!what) {
                 t->stop.plain = true;
                 return 0;

@@ -230,11 +230,12 @@ const struct wait_seen *waits_find(const struct dump_thread *t) {
         return NULL;
 }
 
-bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen) {
+bool waits_unbroken(struct dump_thread *t, const struct wait_seen *seen) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        const struct proc_dir *dir;
         uint64_t sleeps;
 
         /* Once more for the stop of ptrace. */
-        return proc_read_once(&t->proc, "sched", &buf) == 0 &&
+        return dump_thread_proc(t, &dir) == 0 && proc_read_once(dir, "sched", &buf) == 0 &&
                waits_parse_sleeps(buf.data, buf.len, &sleeps) == 0 && sleeps == seen->sleeps + 1;
 }

@@ -38,7 +38,7 @@ struct wait_seen {
 const struct wait_seen *waits_find(const struct dump_thread *t);
 
 /* Frozen: has the thread slept without a break from then on until it was stopped? */
-bool waits_unbroken(const struct dump_thread *t, const struct wait_seen *seen);
+bool waits_unbroken(struct dump_thread *t, const struct wait_seen *seen);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t waits_now(void);

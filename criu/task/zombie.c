@@ -5,7 +5,9 @@
 
 int task_collect_zombie(struct dump_task *t, struct ckpt_error *err) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        struct dump_thread dead = { .task = t, .tid = t->pid, .proc = PROC_DIR_INIT, .arena = &t->arena };
+        struct dump_thread dead = {
+                .task = t, .tid = t->pid, .own_proc = PROC_DIR_INIT, .arena = &t->arena
+        };
         int r;
 
         t->leader_core = arena_message(&t->arena, Img__Core, img__core__init);

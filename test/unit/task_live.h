@@ -105,13 +105,16 @@ static inline void stop_all(struct dump_task *t, pid_t pid) {
         t->threads = calloc(tids.n, sizeof(*t->threads));
         for (size_t i = 0; i < tids.n; i++) {
                 struct dump_thread *th = &t->threads[t->nr_threads];
+                const struct proc_dir *dir;
                 struct proc_stat stat;
 
-                *th = (struct dump_thread){ .task = t, .tid = tids.v[i], .arena = &t->arena };
-                assert_int_equal(proc_open_thread(&t->proc, th->tid, &th->proc), 0);
-                assert_int_equal(proc_stat_read(&th->proc, &buf, &stat), 0);
+                *th = (struct dump_thread){
+                        .task = t, .tid = tids.v[i], .own_proc = PROC_DIR_INIT, .arena = &t->arena
+                };
+                assert_int_equal(dump_thread_proc(th, &dir), 0);
+                assert_int_equal(proc_stat_read(dir, &buf, &stat), 0);
                 if (stat.state == 'Z') {
-                        proc_close(&th->proc);
+                        proc_close(&th->own_proc);
                         continue;
                 }
                 assert_int_equal(compel_seize(&th->stop, th->tid, 0), 0);
@@ -138,7 +141,7 @@ static inline void collect(struct dump_task *t) {
 static inline void let_go(struct dump_task *t) {
         for (size_t i = 0; i < t->nr_threads; i++) {
                 compel_release(&t->threads[i].stop);
-                proc_close(&t->threads[i].proc);
+                proc_close(&t->threads[i].own_proc);
                 proc_status_done(&t->threads[i].status);
         }
         free(t->threads);
@@ -414,10 +417,10 @@ static inline void compare_again(void) {
                 struct dump_thread *th = &again.threads[i];
 
                 *th = (struct dump_thread){ .task = &again,
+                                            .own_proc = PROC_DIR_INIT,
                                             .arena = &again.arena,
                                             .tid = restored.threads[i + first].tid,
                                             .stop = restored.threads[i + first].stop };
-                assert_int_equal(proc_open_thread(&again.proc, th->tid, &th->proc), 0);
         }
         collect(&again);
         assert_int_equal(again.dumpable, restored.mm->dumpable);

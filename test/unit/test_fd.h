@@ -157,8 +157,7 @@ static __attribute__((unused)) struct dump_task *dump_task_add(struct fd_fixture
         t->state = t->stat.state;
         t->threads = calloc(1, sizeof(*t->threads));
         t->nr_threads = 1;
-        t->threads[0] = (struct dump_thread){ .task = t, .tid = pid };
-        assert_int_equal(proc_open_thread(&t->proc, pid, &t->threads[0].proc), 0);
+        t->threads[0] = (struct dump_thread){ .task = t, .tid = pid, .own_proc = PROC_DIR_INIT };
         t->ids = arena_message(&t->arena, Img__TaskKobjIds, img__task_kobj_ids__init);
         d->tasks = reallocarray(d->tasks, d->nr_tasks + 1, sizeof(*d->tasks));
         d->tasks[d->nr_tasks++] = t;
@@ -205,7 +204,7 @@ static __attribute__((unused)) void dump_done(struct fd_fixture *f) {
                 struct dump_task *t = f->dump.tasks[i];
 
                 proc_close(&t->proc);
-                proc_close(&t->threads[0].proc);
+                proc_close(&t->threads[0].own_proc);
                 free(t->threads);
                 pid_vec_done(&t->tids);
                 arena_done(&t->arena);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,12 +20,15 @@
 #include "kernel/thread_facts.h"
 #include "macro.h"
 
+#define PENDING (1ULL << (SIGUSR1 - 1))
+
 enum { THREADS = 20, STACK = 16384 };
 
 struct told {
         unsigned int number;
         pthread_barrier_t *ready, *done;
         pid_t tid;
+        bool failed;
         char comm[16], stack[STACK];
         uint64_t address;
         stack_t ss;
@@ -41,6 +45,16 @@ static void *tell(void *arg) {
         if (t->number % 2 == 1)
                 r = sigaltstack(&ss, NULL);
         prctl(PR_SET_TIMERSLACK, 50000 + t->number, 0, 0, 0);
+        /* Every third has credentials of its own, and a signal that waits; two have given up new privileges. */
+        if (r == 0 && t->number % 3 == 1) {
+                syscall(SYS_rt_sigprocmask, SIG_BLOCK, &(uint64_t){ PENDING }, NULL, 8);
+                r = (int)syscall(SYS_tgkill, getpid(), t->tid, SIGUSR1);
+        }
+        if (r == 0 && t->number % 3 == 1)
+                r = prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+        if (t->number == 3 || t->number == 6)
+                r |= prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        t->failed = r != 0;
         prctl(PR_GET_TID_ADDRESS, &t->address, 0, 0, 0);
         if (r == 0)
                 sigaltstack(NULL, &t->ss);
@@ -64,6 +78,22 @@ static void check_told(const struct thread_fact_vec *facts, const struct told *t
         assert_true(thread_facts_alike(fact, fact));
         /* Each has a timer slack of its own. */
         assert_false(thread_facts_alike(fact, thread_facts_find(facts, other)));
+}
+
+/* Who has rights of its own, and who those of the others. */
+static void check_rights(const struct thread_fact_vec *facts, const struct told *told) {
+        const struct thread_fact *first = thread_facts_find(facts, told[0].tid);
+
+        for (unsigned int i = 0; i < THREADS; i++) {
+                const struct thread_fact *fact = thread_facts_find(facts, told[i].tid);
+
+                assert_false(told[i].failed);
+                assert_int_equal(fact->pending, i % 3 == 1 ? PENDING : 0);
+                assert_int_equal(thread_facts_same_rights(first, fact), i % 3 != 1 && i != 3 && i != 6);
+                assert_int_equal(fact->areas, first->areas);
+        }
+        assert_true(thread_facts_same_rights(thread_facts_find(facts, told[3].tid),
+                                             thread_facts_find(facts, told[6].tid)));
 }
 
 static void test_told(void **state) {
@@ -96,6 +126,7 @@ static void test_told(void **state) {
         for (size_t i = 0; i < THREADS; i++)
                 check_told(&facts, &told[i], told[(i + 1) % THREADS].tid);
         assert_null(thread_facts_find(&facts, 1));
+        check_rights(&facts, told);
         pthread_barrier_wait(&done);
         for (unsigned int i = 0; i < THREADS; i++)
                 pthread_join(threads[i], NULL);
@@ -113,6 +144,11 @@ static void test_find(void **state) {
         assert_null(thread_facts_find(&facts, 4));
         assert_null(thread_facts_find(&none, 4));
         assert_true(thread_facts_alike(&v[1], &v[2]));
+        assert_false(thread_facts_same_rights(&v[1], &v[2])); /* not known */
+        v[1].credentials = v[2].credentials = 7;
+        assert_true(thread_facts_same_rights(&v[1], &v[2]));
+        v[2].seccomp = 2;
+        assert_false(thread_facts_same_rights(&v[1], &v[2]));
         for (size_t i = 0; i < THREAD_LIKENESS; i++) {
                 v[2].likeness[i] ^= 1ULL << 63;
                 assert_false(thread_facts_alike(&v[1], &v[2]));
