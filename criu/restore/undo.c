@@ -14,7 +14,7 @@
 #include "proc/stat.h"
 #include "restore/stages.h"
 
-enum { SLEEP_ROUNDS = 2000 }; /* of a millisecond */
+enum { SLEEP_ROUNDS = 2000, ROUNDS_MAX = 120000 }; /* of a millisecond */
 
 /* What becomes of a task that has been killed. */
 enum end {
@@ -73,14 +73,17 @@ static enum end undo_once(struct restore *r) {
 void undo(struct restore *r) {
         struct timespec ms = { 0, 1000000 };
         unsigned int slept = 0;
-        enum end end;
 
         if (!r->host)
                 return;
         /* Orphans come to us, not to an init that may be slow to reap them. */
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         compel_host_kill(r->host);
-        while ((end = undo_once(r)) != END_REACHED && slept < SLEEP_ROUNDS) {
+        for (unsigned int round = 0; round < ROUNDS_MAX && slept < SLEEP_ROUNDS; round++) {
+                enum end end = undo_once(r);
+
+                if (end == END_REACHED)
+                        break;
                 slept += end == END_AWAITS;
                 nanosleep(&ms, NULL);
         }

@@ -22,6 +22,9 @@ class Run:
     def start(self):
         self.pid = self.sb.start([self.binary, *self.spec.args], self.spec.env)
         self.sb.wait_ready(self.pid)
+        # It says that it is ready before it lets SIGTERM in, which shows. Of one that rests this is waited for anyway.
+        if self.spec.busy:
+            self.sb.wait_for(lambda: not procview.blocks(self.pid, signal.SIGTERM), 'the program to let SIGTERM in')
         self.before = self.sb.view(self.pid, rest=not self.spec.busy)
 
     def same(self, what):

@@ -189,9 +189,9 @@ class Sandbox:
 
     def view(self, root, rest=True):
         """The tree of root as /proc shows it, once it is at rest: every thread asleep, and nothing changing.
-        Where some thread never sleeps, it is enough after a second that nothing changes; with rest=False, even
+        Where some thread never sleeps, it is enough after three seconds that nothing changes; with rest=False, even
         that is not asked for."""
-        seen, patience = {}, time.monotonic() + 1
+        seen, patience = {}, time.monotonic() + 3
 
         def stable():
             try:

@@ -94,6 +94,12 @@ def _state(letter):
     return letter if letter in 'TtZXx' else 'alive'
 
 
+def blocks(pid, signal):
+    """Whether its first thread has that signal blocked."""
+    mask = re.search(r'^SigBlk:\s*(\S+)', _read(f'/proc/{pid}/status') or '', re.M)
+    return mask is not None and int(mask[1], 16) >> signal - 1 & 1 == 1
+
+
 def is_resting(pids):
     """Every thread sleeps interruptibly, is stopped or is a zombie."""
     for pid in pids:
