@@ -20,7 +20,7 @@
 enum {
         PIECE_BYTES = 2 << 20, /* of a huge page: two at work on one page would wait for each other */
         PIECE_RUNS = 256,
-        BATCH_PIECES = 2,   /* that the task takes at a time */
+        BATCH_PIECES = 16,  /* at most, that the task takes at a time */
         BUFFER = 256 << 10, /* stays in the cache between the two copies */
 };
 
@@ -60,10 +60,14 @@ static int cut(struct filling *f) {
         return 0;
 }
 
-static const struct mem_piece *take(struct filling *f) {
-        size_t i = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED);
+/* Up to `max` pieces side by side. Returns their number. */
+static size_t take(struct filling *f, size_t max, const struct mem_piece **ret) {
+        size_t i = __atomic_fetch_add(&f->next, max, __ATOMIC_RELAXED);
 
-        return i < f->pieces.n ? &f->pieces.v[i] : NULL;
+        if (i >= f->pieces.n)
+                return 0;
+        *ret = &f->pieces.v[i];
+        return MIN(max, f->pieces.n - i);
 }
 
 /* ---- a worker of ckpt ---- */
@@ -110,7 +114,7 @@ static void work_outside(struct filling *f) {
         _cleanup_free_ char *buf = malloc(BUFFER);
         const struct mem_piece *p;
 
-        while (buf && (p = take(f)))
+        while (buf && take(f, 1, &p) > 0)
                 if (write_piece(f, p, buf) < 0) {
                         give_back(f, p);
                         return;
@@ -123,14 +127,20 @@ static void add_piece(struct filling *f, const struct mem_piece *p) {
         mem_add_piece(f->b, restore_mem_tree_of(f->t->restore)->pages_fd, f->runs, p);
 }
 
+/* Each batch is waited for, so there should be few; but the last ones small, that no one ends long after the others. */
 static void work_inside(struct filling *f) {
         const struct mem_piece *p;
+        size_t n;
 
         do {
-                for (int i = 0; i < BATCH_PIECES && (p = take(f)); i++)
-                        add_piece(f, p);
-                f->result = compel_run(f->b, f->err);
-        } while (f->result == 0 && p);
+                size_t done = __atomic_load_n(&f->next, __ATOMIC_RELAXED);
+                size_t left = f->pieces.n - MIN(done, f->pieces.n);
+
+                n = take(f, MAX(MIN(left / 4, (size_t)BATCH_PIECES), (size_t)1), &p);
+                for (size_t i = 0; i < n; i++)
+                        add_piece(f, &p[i]);
+                f->result = n > 0 ? compel_run(f->b, f->err) : 0;
+        } while (f->result == 0 && n > 0);
 }
 
 static void work(void *ctx, bool helper) {

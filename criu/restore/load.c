@@ -294,7 +294,7 @@ static int load_tasks(struct restore *r, struct ckpt_error *err) {
         load_cores_ahead(r);
         for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
                 ret = pool_add(r->pool, load_task, r->tasks[i]);
-        waited = pool_wait(r->pool, err);
+        waited = pool_join(r->pool, err);
         if (waited < 0)
                 return waited;
         if (ret < 0)
