@@ -30,7 +30,7 @@ struct state {
                 uint64_t pending, blocked;
                 uid_t uids[3];
                 gid_t gids[3], groups[GROUPS];
-                int nr_groups, no_new_privs;
+                int nr_groups, no_new_privs, padding; /* all of it can be compared */
                 struct __user_cap_data_struct caps[2];
         } open;
 };
