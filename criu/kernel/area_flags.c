@@ -111,9 +111,7 @@ static int take_record(void *arg, const void *data) {
 
 /* By process, not by thread: by thread, Linux 6.18 begins anew with every read(2) and never ends. */
 static int read_records(const struct area_flags *f, pid_t pid, struct record_vec *ret) {
-        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, pid);
-
-        return fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, ret);
+        return bpf_iterate(f->prog_fd, pid, sizeof(struct record), take_record, ret);
 }
 
 /* ---- the code ---- */

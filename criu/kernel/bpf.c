@@ -99,7 +99,7 @@ int bpf_load_iterator(const struct bpf *b, const char *target, const char *name,
         return attr.attach_btf_id == 0 ? -ENOSYS : bpf_call(BPF_PROG_LOAD, &attr);
 }
 
-int bpf_open_iterator(int prog_fd, pid_t pid) {
+static int open_iterator(int prog_fd, pid_t pid) {
         union bpf_iter_link_info info = { .task = { .pid = (uint32_t)pid } };
         union bpf_attr link = { .link_create = { .prog_fd = (uint32_t)prog_fd,
                                                  .attach_type = BPF_TRACE_ITER } };
@@ -141,4 +141,10 @@ int bpf_read_records(int fd, size_t size, int (*fn)(void *arg, const void *recor
                 kept -= at;
                 memmove(buf, buf + at, kept);
         }
+}
+
+int bpf_iterate(int prog_fd, pid_t pid, size_t size, int (*fn)(void *arg, const void *record), void *arg) {
+        _cleanup_close_ int fd = open_iterator(prog_fd, pid);
+
+        return fd < 0 ? fd : bpf_read_records(fd, size, fn, arg);
 }

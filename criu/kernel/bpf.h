@@ -49,13 +49,13 @@ int bpf_load_iterator(const struct bpf *b, const char *target, const char *name,
                       const struct bpf_insn *insns, size_t n);
 
 /*
- * A descriptor from which the records are read, once. `pid`: only of this process, by its number in the pid namespace of ckpt
- * (targets that begin with "task"); 0: of all. To be closed by the caller. Or a negative errno.
+ * Let such a program run over the objects of the process `pid`, by its number in the pid namespace of ckpt (targets that begin with
+ * "task"; from Linux 6.1 on), or of all (0), and read what it writes: see bpf_read_records(). Or a negative errno.
  */
-int bpf_open_iterator(int prog_fd, pid_t pid);
+int bpf_iterate(int prog_fd, pid_t pid, size_t size, int (*fn)(void *arg, const void *record), void *arg);
 
 /*
- * Read all records from such a descriptor: `fn` is called with each; what it returns but 0 ends the reading and is returned.
+ * Read all records from a descriptor: `fn` is called with each; what it returns but 0 ends the reading and is returned.
  * `size`: of a record, as the program writes it, at most 32 KiB. -EBADMSG: the stream ends within a record.
  */
 int bpf_read_records(int fd, size_t size, int (*fn)(void *arg, const void *record), void *arg);

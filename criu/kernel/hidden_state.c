@@ -54,14 +54,6 @@ struct hidden_source {
 
 /* ---- the program ---- */
 
-/* What kernels without these features have no members for is 0. */
-static void add_member(struct task_program *p, unsigned int slot, int from, const char *type,
-                       const char *path, unsigned int size) {
-        if (!task_program_try_read(p, slot, from, type, path, size))
-                for (unsigned int i = 0; i < (size + 7) / 8; i++)
-                        task_program_zero(p, slot + i);
-}
-
 static void add_keyrings(struct task_program *p) {
         static const char *const members[HIDDEN_RINGS_MAX] = {
                 [HIDDEN_RING_SESSION] = "session_keyring",
@@ -72,10 +64,10 @@ static void add_keyrings(struct task_program *p) {
         for (unsigned int i = 0; i < HIDDEN_RINGS_MAX; i++) {
                 int ring = SLOT_RING + (int)i;
 
-                add_member(p, SLOT_RING + i, SLOT_CRED, "cred", members[i], 8);
-                add_member(p, SLOT_SERIAL + i, ring, "key", "serial", 4);
-                add_member(p, SLOT_UID + i, ring, "key", "uid.val", 4);
-                add_member(p, SLOT_KEYS + i, ring, "key", "keys.nr_leaves_on_tree", 8);
+                task_program_read_optional(p, SLOT_RING + i, SLOT_CRED, "cred", members[i], 8);
+                task_program_read_optional(p, SLOT_SERIAL + i, ring, "key", "serial", 4);
+                task_program_read_optional(p, SLOT_UID + i, ring, "key", "uid.val", 4);
+                task_program_read_optional(p, SLOT_KEYS + i, ring, "key", "keys.nr_leaves_on_tree", 8);
         }
 }
 
@@ -84,14 +76,14 @@ static int load_program(const struct bpf *bpf) {
         struct task_program p;
 
         task_program_begin(&p, bpf, SLOTS);
-        add_member(&p, SLOT_CRED, TASK_PROGRAM_TASK, "task_struct", "cred", 8);
-        add_member(&p, SLOT_SECURITY_AT, SLOT_CRED, "cred", "security", 8);
+        task_program_read_optional(&p, SLOT_CRED, TASK_PROGRAM_TASK, "task_struct", "cred", 8);
+        task_program_read_optional(&p, SLOT_SECURITY_AT, SLOT_CRED, "cred", "security", 8);
         task_program_copy(&p, SLOT_SECURITY, SECURITY_WORDS, SLOT_SECURITY_AT);
         add_keyrings(&p);
-        add_member(&p, SLOT_DEFAULT_RING, SLOT_CRED, "cred", "jit_keyring", 1);
-        add_member(&p, SLOT_IO_URING_AT, TASK_PROGRAM_TASK, "task_struct", "io_uring", 8);
-        add_member(&p, SLOT_IO_URING, SLOT_IO_URING_AT, "io_uring_task", "registered_rings",
-                   8 * REGISTERED_RINGS);
+        task_program_read_optional(&p, SLOT_DEFAULT_RING, SLOT_CRED, "cred", "jit_keyring", 1);
+        task_program_read_optional(&p, SLOT_IO_URING_AT, TASK_PROGRAM_TASK, "task_struct", "io_uring", 8);
+        task_program_read_optional(&p, SLOT_IO_URING, SLOT_IO_URING_AT, "io_uring_task", "registered_rings",
+                                   8 * REGISTERED_RINGS);
         task_program_read_optional(&p, SLOT_USER_EVENTS, TASK_PROGRAM_TASK, "task_struct", "user_event_mm",
                                    8);
         task_program_read_optional(&p, SLOT_IOPL, TASK_PROGRAM_TASK, "task_struct", "thread.iopl_emul", 8);
@@ -148,8 +140,7 @@ static int by_number(const void *a, const void *b) {
 
 int hidden_source_read(const struct hidden_source *s, pid_t pid, struct hidden_state_vec *ret) {
         struct reading reading = { .source = s };
-        _cleanup_close_ int fd = bpf_open_iterator(s->prog_fd, s->all ? 0 : pid);
-        int r = fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, &reading);
+        int r = bpf_iterate(s->prog_fd, s->all ? 0 : pid, sizeof(struct record), take_record, &reading);
 
         if (r < 0) {
                 hidden_state_vec_done(&reading.states);
@@ -176,29 +167,9 @@ struct trial {
         int result;
 };
 
-struct own_record {
-        uint64_t level;
-        struct record record;
-};
-
-/* At each depth of pid namespaces in turn, the thread's number is its own only at one. */
-static int take_own(void *arg, const void *data) {
-        const struct record *r = data;
-        struct own_record *own = arg;
-        uint64_t level = r->word[SLOT_LEVEL];
-
-        if (level >= TASK_PROGRAM_LEVELS || r->word[SLOT_NUMBER + level] != (uint64_t)gettid())
-                return 0;
-        own->level = level;
-        own->record = *r;
-        return 1;
-}
-
-static int read_own(const struct hidden_source *s, struct own_record *ret) {
-        _cleanup_close_ int fd = bpf_open_iterator(s->prog_fd, s->all ? 0 : getpid());
-        int r = fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_own, ret);
-
-        return r == 0 ? -ENODATA : MIN(r, 0);
+static int read_own(const struct hidden_source *s, struct record *ret) {
+        return task_program_read_own(s->prog_fd, s->all ? 0 : getpid(), SLOTS, SLOT_LEVEL, SLOT_NUMBER,
+                                     ret->word);
 }
 
 static int enter_domain(void) {
@@ -221,8 +192,8 @@ static int copy_credentials(void) {
         return syscall(SYS_capget, &head, caps) < 0 || syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
 }
 
-static uint64_t security_word(const struct own_record *r, int i) {
-        return r->record.word[SLOT_SECURITY + i];
+static uint64_t security_word(const struct record *r, int i) {
+        return r->word[SLOT_SECURITY + i];
 }
 
 /*
@@ -230,7 +201,7 @@ static uint64_t security_word(const struct own_record *r, int i) {
  * is behind the end of what the modules have is copied too, and may be anything; so it is the first.
  */
 static int find_landlock(const struct hidden_source *s) {
-        struct own_record first, before, after, last;
+        struct record first, before, after, last;
 
         if (read_own(s, &first) < 0 || copy_credentials() < 0 || read_own(s, &before) < 0 ||
             enter_domain() < 0 || read_own(s, &after) < 0 || copy_credentials() < 0 ||
@@ -253,7 +224,7 @@ static long keyctl(int command, unsigned long a, unsigned long b) {
 /* Three new keyrings, with a key in the first. */
 static bool tells_keyrings(const struct hidden_source *s) {
         long serial[HIDDEN_RINGS_MAX];
-        struct own_record own;
+        struct record own;
 
         serial[HIDDEN_RING_SESSION] = keyctl(KEYCTL_JOIN_SESSION_KEYRING, 0, 0);
         serial[HIDDEN_RING_PROCESS] =
@@ -266,15 +237,15 @@ static bool tells_keyrings(const struct hidden_source *s) {
             read_own(s, &own) < 0)
                 return false;
         for (unsigned int i = 0; i < HIDDEN_RINGS_MAX; i++)
-                if (serial[i] <= 0 || (int32_t)own.record.word[SLOT_SERIAL + i] != serial[i] ||
-                    own.record.word[SLOT_KEYS + i] != (i == HIDDEN_RING_SESSION))
+                if (serial[i] <= 0 || (int32_t)own.word[SLOT_SERIAL + i] != serial[i] ||
+                    own.word[SLOT_KEYS + i] != (i == HIDDEN_RING_SESSION))
                         return false;
-        return default_ring_of(&own.record) == KEY_REQKEY_DEFL_USER_KEYRING;
+        return default_ring_of(&own) == KEY_REQKEY_DEFL_USER_KEYRING;
 }
 
 static void *try_out(void *arg) {
         struct trial *t = arg;
-        struct own_record own;
+        struct record own;
 
         t->result = read_own(t->s, &own);
         if (t->result < 0) {
@@ -283,7 +254,7 @@ static void *try_out(void *arg) {
         }
         if (t->result < 0)
                 return NULL;
-        t->s->level = own.level;
+        t->s->level = own.word[SLOT_LEVEL];
         t->s->keyrings = tells_keyrings(t->s);
         t->s->landlock = find_landlock(t->s);
         return NULL;

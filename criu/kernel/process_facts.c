@@ -108,9 +108,7 @@ static int take_record(void *arg, const void *record) {
 
 /* pid 0: of all processes. */
 static int read_records(const struct process_facts *f, pid_t pid, struct record_vec *ret) {
-        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, pid);
-
-        return fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, ret);
+        return bpf_iterate(f->prog_fd, pid, sizeof(struct record), take_record, ret);
 }
 
 /* A process whose pid namespace is as deep as that of ckpt, and that has a number there, is in that one. */

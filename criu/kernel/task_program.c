@@ -2,6 +2,8 @@
 #include "kernel/task_program.h"
 
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "macro.h"
 
@@ -58,11 +60,6 @@ static bool try_read(struct task_program *p, unsigned int word, int from, const 
         return true;
 }
 
-bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
-                           const char *path, unsigned int size) {
-        return try_read(p, word, from, type, path, size, size);
-}
-
 void task_program_read(struct task_program *p, unsigned int word, int from, const char *type,
                        const char *path, unsigned int size) {
         if (!try_read(p, word, from, type, path, size, size))
@@ -78,7 +75,8 @@ void task_program_read_first(struct task_program *p, unsigned int word, int from
 void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
                                 const char *path, unsigned int size) {
         if (!try_read(p, word, from, type, path, size, size))
-                task_program_zero(p, word);
+                for (unsigned int i = 0; i < (size + 7) / 8; i++)
+                        task_program_zero(p, word + i);
 }
 
 void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from) {
@@ -178,4 +176,30 @@ int task_program_finish(struct task_program *p, const char *name) {
         add(p, BPF_MOVE_IMM(BPF_REG_0, 0));
         add(p, BPF_RETURN());
         return p->failed ? -ENOSYS : bpf_load_iterator(p->bpf, p->target, name, p->insn, p->n);
+}
+
+struct own {
+        size_t size;
+        unsigned int level, number;
+        uint64_t *record;
+};
+
+/* At each depth of pid namespaces in turn, the thread's number is its own only at one. */
+static int take_own(void *arg, const void *record) {
+        const uint64_t *word = record;
+        struct own *own = arg;
+        uint64_t level = word[own->level];
+
+        if (level >= TASK_PROGRAM_LEVELS || word[own->number + level] != (uint64_t)gettid())
+                return 0;
+        memcpy(own->record, record, own->size);
+        return 1;
+}
+
+int task_program_read_own(int prog_fd, pid_t pid, unsigned int words, unsigned int level,
+                          unsigned int number, uint64_t *ret) {
+        struct own own = { .size = words * sizeof(*ret), .level = level, .number = number, .record = ret };
+        int r = bpf_iterate(prog_fd, pid, own.size, take_own, &own);
+
+        return r == 0 ? -ENODATA : MIN(r, 0);
 }

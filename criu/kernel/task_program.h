@@ -57,10 +57,6 @@ void task_program_read_first(struct task_program *p, unsigned int word, int from
 void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
                                 const char *path, unsigned int size);
 
-/* The same of any member that not all kernels have, without anything in its place. false: this one has not. */
-bool task_program_try_read(struct task_program *p, unsigned int word, int from, const char *type,
-                           const char *path, unsigned int size);
-
 /* `n` words from `word` on = what is where the word `from` points to, whatever that is; zeroes if some of it is not there. */
 void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from);
 
@@ -75,3 +71,11 @@ void task_program_numbers(struct task_program *p, unsigned int level, unsigned i
 
 /* The end. Returns the descriptor of the loaded program, or a negative errno: -ENOSYS if it is not for this kernel. */
 int task_program_finish(struct task_program *p, const char *name);
+
+/*
+ * The record of the calling thread, `words` words, by a program that has called task_program_numbers(): the word `level` of it is the
+ * depth of ckpt in pid namespaces, below TASK_PROGRAM_LEVELS. `pid`: of ckpt; 0: where only all threads can be read. -ENODATA: it is
+ * not among them.
+ */
+int task_program_read_own(int prog_fd, pid_t pid, unsigned int words, unsigned int level,
+                          unsigned int number, uint64_t *ret);

@@ -126,10 +126,8 @@ static int by_number(const void *a, const void *b) {
 
 int thread_facts_read(const struct thread_facts *f, pid_t pid, struct thread_fact_vec *ret) {
         struct reading reading = { .f = f };
-        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, pid);
-        int r;
+        int r = bpf_iterate(f->prog_fd, pid, sizeof(struct record), take_record, &reading);
 
-        r = fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_record, &reading);
         if (r < 0) {
                 thread_fact_vec_done(&reading.facts);
                 return r;
@@ -158,24 +156,6 @@ bool thread_facts_same_rights(const struct thread_fact *a, const struct thread_f
 
 /* ---- opening ---- */
 
-static int take_level(void *arg, const void *record) {
-        const struct record *r = record;
-        uint64_t level = r->word[SLOT_LEVEL];
-
-        if (level >= TASK_PROGRAM_LEVELS || r->word[SLOT_NUMBER + level] != (uint64_t)gettid())
-                return 0;
-        *(uint64_t *)arg = level;
-        return 1;
-}
-
-/* How deep in pid namespaces ckpt is: there its own thread has the number that it knows. */
-static int find_level(struct thread_facts *f) {
-        _cleanup_close_ int fd = bpf_open_iterator(f->prog_fd, getpid());
-        int r = fd < 0 ? fd : bpf_read_records(fd, sizeof(struct record), take_level, &f->level);
-
-        return r == 0 ? -ENODATA : MIN(r, 0);
-}
-
 void thread_facts_free(struct thread_facts **f) {
         if (!*f)
                 return;
@@ -186,6 +166,7 @@ void thread_facts_free(struct thread_facts **f) {
 
 int thread_facts_open(const struct bpf *bpf, struct thread_facts **ret) {
         _cleanup_(thread_facts_free) struct thread_facts *f = calloc(1, sizeof(*f));
+        struct record own = { 0 };
         int r;
 
         if (!f)
@@ -193,7 +174,8 @@ int thread_facts_open(const struct bpf *bpf, struct thread_facts **ret) {
         f->prog_fd = load_program(bpf);
         if (f->prog_fd < 0)
                 return f->prog_fd;
-        r = find_level(f);
+        r = task_program_read_own(f->prog_fd, getpid(), SLOTS, SLOT_LEVEL, SLOT_NUMBER, own.word);
+        f->level = own.word[SLOT_LEVEL];
         if (r == 0)
                 r = thread_facts_check(f);
         if (r == 0)

@@ -127,9 +127,8 @@ static int take(void *arg, const void *record) {
 }
 
 static int read_once(const struct ring_reader *r, int fd, struct record *ret) {
-        _cleanup_close_ int iter = bpf_open_iterator(r->prog_fd, getpid());
         struct search s = { .fd = (uint64_t)fd };
-        int n = iter < 0 ? iter : bpf_read_records(iter, sizeof(struct record), take, &s);
+        int n = bpf_iterate(r->prog_fd, getpid(), sizeof(struct record), take, &s);
 
         if (n <= 0)
                 return n < 0 ? n : -ENODATA;

@@ -21,16 +21,32 @@ struct dump_hidden {
         struct pool_offer offer;
         bool claimed;
         struct hidden_source *source; /* NULL: not to be had */
-        struct hidden_state own;      /* of ckpt's main thread */
+        struct hidden_state own;      /* of ckpt's main thread; it stays as it is */
         struct serial_vec judged;     /* session keyrings, in one look */
 };
 
+static int read_own(struct dump_hidden *h) {
+        _cleanup_(hidden_state_vec_done) struct hidden_state_vec states = { 0 };
+        int r = hidden_source_read(h->source, getpid(), &states);
+        const struct hidden_state *own = r == 0 ? hidden_state_find(&states, getpid()) : NULL;
+
+        if (!own)
+                return r < 0 ? r : -ENODATA;
+        h->own = *own;
+        return 0;
+}
+
 static int open_source(void *arg, struct ckpt_error *err __attribute__((unused))) {
         struct dump *d = arg;
-        int r = hidden_source_open(d->bpf, &d->hidden->source);
+        struct dump_hidden *h = d->hidden;
+        int r = hidden_source_open(d->bpf, &h->source);
 
-        if (r < 0)
+        if (r == 0)
+                r = read_own(h);
+        if (r < 0) {
+                hidden_source_free(&h->source);
                 log_debug("Landlock domains and keyrings are not seen without BPF (%s)", strerror(-r));
+        }
         return 0;
 }
 
@@ -143,6 +159,7 @@ static void look_tid(struct dump_task *t, const struct hidden_state_vec *states,
                 look_thread(t, state);
 }
 
+/* What a dead leader has does not matter any more, and does no harm. */
 static void look_task(struct dump_task *t, const struct hidden_source *source,
                       struct hidden_state_vec *states, bool one_by_one) {
         const struct pid_vec *tids;
@@ -156,25 +173,12 @@ static void look_task(struct dump_task *t, const struct hidden_source *source,
                 look_tid(t, states, tids->v[i]);
 }
 
-/* What a dead leader has does not matter any more, and does no harm. */
-static int read_own(struct dump_hidden *h, struct hidden_state_vec *states) {
-        const struct hidden_state *own;
-        int r = hidden_source_read(h->source, getpid(), states);
-
-        own = r == 0 ? hidden_state_find(states, gettid()) : NULL;
-        if (!own)
-                return r < 0 ? r : -ENODATA;
-        h->own = *own;
-        return 0;
-}
-
 void hidden_look_tree(struct dump *d) {
         _cleanup_(hidden_state_vec_done) struct hidden_state_vec states = { 0 };
         const struct hidden_source *source = d->hidden ? source_of(d) : NULL;
         bool one_by_one = d->nr_tasks <= FEW_TASKS;
 
-        if (!source || read_own(d->hidden, &states) < 0 ||
-            (!one_by_one && hidden_source_read(source, 0, &states) < 0))
+        if (!source || (!one_by_one && hidden_source_read(source, 0, &states) < 0))
                 return;
         d->hidden->judged.n = 0;
         for (size_t i = 0; i < d->nr_tasks; i++)
