@@ -1,33 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: netns expect=refused a client .* waits to be accepted that has sent something already */
-/* A client of a unix socket that has sent urgent data before it is accepted: refused before anything is stopped. */
-#include <sys/socket.h>
-#include <sys/un.h>
-
-#include "e2e.h"
-
-static void say(int client, int fd) {
-        (void)fd;
-        if (send(client, "x", 1, MSG_OOB) < 0)
-                test_skip("no urgent data in unix sockets here: %s", strerror(errno));
-}
-
-int main(int argc, char **argv) {
-        struct sockaddr_un a = { .sun_family = AF_UNIX };
-        socklen_t len = sizeof(a);
-        int fd, client;
-        char text[2] = "";
-
-        test_init(argc, argv);
-        fd = SYS(socket(AF_UNIX, SOCK_STREAM, 0));
-        SYS(bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t)));
-        SYS(listen(fd, 1));
-        SYS(getsockname(fd, (struct sockaddr *)&a, &len));
-        client = SYS(socket(AF_UNIX, SOCK_STREAM, 0));
-        SYS(connect(client, (struct sockaddr *)&a, len));
-        say(client, fd);
-        test_ready();
-        test_wait();
-        CHECK(recv(SYS(accept(fd, NULL, NULL)), text, 1, MSG_OOB) == 1 && text[0] == 'x', "it is gone: %m");
-        test_pass();
-}
+/* The same with urgent data. */
+#define URGENT 1
+#include "refuse_early_fd.c"

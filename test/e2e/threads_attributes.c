@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: libs=-lpthread timeout=120 */
 /* Many threads, each with what only it can be asked for: few of them like another, so that none must answer for the wrong one. */
-#include "e2e.h"
+#include "e2e_crowd.h"
 
 #include <asm/prctl.h>
 #include <linux/capability.h>
 #include <linux/mempolicy.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/personality.h>
@@ -35,9 +34,6 @@ struct state {
         } open;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
-static int ready, go;
 static pid_t child; /* of one of the threads */
 static struct state before[N_THREADS];
 static char stacks[N_THREADS][STACK];
@@ -190,11 +186,7 @@ static void *run(void *arg) {
                 while (child == 0)
                         pause();
         }
-        pthread_mutex_lock(&lock);
-        ready++;
-        while (!go)
-                pthread_cond_wait(&cond, &lock);
-        pthread_mutex_unlock(&lock);
+        crowd_sleep();
         read_state(&now);
         /* break: now.slack++; */
         /* break: now.open.pending ^= 1; */
@@ -220,25 +212,12 @@ static void *run(void *arg) {
 
 int main(int argc, char **argv) {
         static pthread_t threads[N_THREADS];
-        pthread_attr_t attr;
-        int n = 0;
 
         test_init(argc, argv);
-        CHECK(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 65536) == 0, "attributes");
-        for (int i = 0; i < N_THREADS; i++)
-                CHECK(pthread_create(&threads[i], &attr, run, (void *)(intptr_t)i) == 0, "pthread_create");
-        while (n < N_THREADS) {
-                pthread_mutex_lock(&lock);
-                n = ready;
-                pthread_mutex_unlock(&lock);
-                tick();
-        }
+        crowd_start(threads, N_THREADS, run, NULL, 1); /* each its number */
         test_ready();
         test_wait();
-        pthread_mutex_lock(&lock);
-        go = 1;
-        pthread_cond_broadcast(&cond);
-        pthread_mutex_unlock(&lock);
+        crowd_send_on();
         for (int i = 0; i < N_THREADS; i++) {
                 void *r = NULL;
 

@@ -4,9 +4,7 @@
  * One thread of many changes what madvise(2) leaves on memory, all the time: what was seen before the process was stopped is
  * never what is restored, unless it still holds.
  */
-#include "e2e.h"
-
-#include <pthread.h>
+#include "e2e_crowd.h"
 
 enum { N_THREADS = 240, AREAS = 5 };
 
@@ -15,17 +13,8 @@ struct state {
         unsigned long round;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
-static int ready;
-static bool go;
-
 static void *wait_for_end(void *arg) {
-        pthread_mutex_lock(&lock);
-        ready++;
-        while (!go)
-                pthread_cond_wait(&cond, &lock);
-        pthread_mutex_unlock(&lock);
+        crowd_sleep();
         return arg;
 }
 
@@ -55,8 +44,6 @@ static void step(void *arg) {
 int main(int argc, char **argv) {
         static pthread_t threads[N_THREADS];
         struct state s = { .round = 0 };
-        pthread_attr_t attr;
-        int n = 0;
 
         test_init(argc, argv);
         for (int i = 0; i < AREAS; i++) {
@@ -66,22 +53,11 @@ int main(int argc, char **argv) {
                       "mmap: %m");
                 s.at[i] = at + PAGE;
         }
-        CHECK(pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, 65536) == 0, "attributes");
-        for (int i = 0; i < N_THREADS; i++)
-                CHECK(pthread_create(&threads[i], &attr, wait_for_end, NULL) == 0, "pthread_create");
-        while (n < N_THREADS) {
-                pthread_mutex_lock(&lock);
-                n = ready;
-                pthread_mutex_unlock(&lock);
-                tick();
-        }
+        crowd_start(threads, N_THREADS, wait_for_end, NULL, 0);
         test_ready();
         test_wait_busy(step, &s);
         step(&s);
-        pthread_mutex_lock(&lock);
-        go = true;
-        pthread_cond_broadcast(&cond);
-        pthread_mutex_unlock(&lock);
+        crowd_send_on();
         for (int i = 0; i < N_THREADS; i++)
                 CHECK(pthread_join(threads[i], NULL) == 0, "pthread_join");
         test_pass();
