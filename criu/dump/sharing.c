@@ -94,6 +94,8 @@ static bool shares_for_good(const struct dump_task *t, pid_t tid, pid_t parent) 
         const struct timespec pause = { 0, 1000000 };
         unsigned int looks = 0;
 
+        if (!same_object(tid, parent, KCMP_VM))
+                return false;
         parent_threads_read(t->parent, &threads);
         if (threads.n == 0)
                 return false;
