@@ -52,6 +52,7 @@ struct dump_mem;     /* mem/ */
 struct dump_fds;     /* fd/: one per descriptor table */
 struct dump_files;   /* fd/: all open files of the tree */
 struct dump_ipc;     /* ns/ipc.c: the IPC namespace of the tree */
+struct dump_clocks;  /* ns/time.c */
 struct dump_socks;   /* sock/: connections, the network lock */
 struct task_waits;   /* task/: what threads were waiting for before the freeze */
 struct task_call;    /* task/: the system call that a thread was in before the freeze */
@@ -138,6 +139,7 @@ struct dump {
         size_t nr_tasks;
         struct proc_ns_held *held_ns;     /* those of ckpt, which are mostly also those of the tree */
         ino_t time_ns;                    /* of the root, when it was looked at */
+        struct dump_clocks *clocks;       /* ns/time.c; by the look stage */
         struct dump_facts *process_facts; /* NULL: too few processes */
         struct dump_files *files;
         struct dump_socks *socks; /* NULL: no sockets */

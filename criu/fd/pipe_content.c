@@ -16,6 +16,7 @@
 
 enum {
         CAPACITY_DEFAULT = 65536,
+        PAGE = 4096,
         CAPACITY_MAX = 1 << 30,
 };
 
@@ -284,17 +285,6 @@ static int take_entry(void *ctx, struct image_file *image, void **message, struc
         return read_entry(image, entry, find(ctx, entry->pipe_id), err);
 }
 
-int pipe_rebuild_load(struct restore *r, enum fd_state state, Img__FdTypes type, enum image_kind kind,
-                      struct ckpt_error *err) {
-        struct pipe_rebuild_set *set = calloc(1, sizeof(*set));
-
-        ckpt_assert(set);
-        r->files->state[state] = set;
-        make_set(r->files, type, set);
-        return image_each(r->dir, kind, 0, IMAGE_OPTIONAL, &img__pipe_data__descriptor, take_entry, set,
-                          err);
-}
-
 void pipe_rebuild_close(struct pipe_rebuild *p) {
         p->ends[0] = safe_close(p->ends[0]);
         p->ends[1] = safe_close(p->ends[1]);
@@ -355,4 +345,47 @@ int pipe_fill(const struct pipe_rebuild *p, int fd, struct ckpt_error *err) {
                 at += c->packets[i];
         }
         return 0;
+}
+
+/* Each packet begins a page. */
+static size_t pages_of(const struct pipe_content *c) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < c->nr_packets; i++)
+                n += (c->packets[i] + PAGE - 1) / PAGE;
+        return n;
+}
+
+/* Will what is in it find room, with the capacity that ckpt may give it? By trial, where that is in doubt. */
+static int try_room(const struct pipe_rebuild *p, struct ckpt_error *err) {
+        _cleanup_close_ int in = -EBADF, out = -EBADF;
+        int want = p->content.capacity > 0 ? (int)p->content.capacity : CAPACITY_DEFAULT, ends[2], r;
+        bool fits = pages_of(&p->content) <= (size_t)want / PAGE;
+
+        if (fits && want <= CAPACITY_DEFAULT)
+                return 0;
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return ckpt_error_errno(err, -errno, "cannot make a pipe");
+        out = ends[0];
+        in = ends[1];
+        if (fits && (fcntl(in, F_SETPIPE_SZ, want) == want || errno != EPERM))
+                return 0;
+        r = pipe_fill(p, in, err);
+        if (r < 0 && fits)
+                ckpt_error_hint(err, "Give ckpt CAP_SYS_RESOURCE, or raise fs.pipe-max-size");
+        return r;
+}
+
+int pipe_rebuild_load(struct restore *r, enum fd_state state, Img__FdTypes type, enum image_kind kind,
+                      struct ckpt_error *err) {
+        struct pipe_rebuild_set *set = calloc(1, sizeof(*set));
+        int rc;
+
+        ckpt_assert(set);
+        r->files->state[state] = set;
+        make_set(r->files, type, set);
+        rc = image_each(r->dir, kind, 0, IMAGE_OPTIONAL, &img__pipe_data__descriptor, take_entry, set, err);
+        for (size_t i = 0; rc == 0 && i < set->n; i++)
+                rc = try_room(&set->v[i], err);
+        return rc;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * timerfd_create(2). A timer's end is a moment on its clock. During the same boot, or with the time of day, that
- * moment is kept, as for a process that was stopped for a while; other boots have other clocks, and what was left
- * is left. All times are those of ckpt's own clocks, so a time namespace of the tasks makes no difference.
+ * timerfd_create(2). A timer's end is a moment on its clock. During the same boot, with the time of day, or where the clock
+ * goes on from where it was, that moment is kept, as for a process that was stopped for a while; other boots have other
+ * clocks, and what was left is left. In images the moment is on the tree's clock (ns/time.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,8 @@
 
 #include "cleanup.h"
 #include "fd/anon.h"
+#include "macro.h"
+#include "ns/time.h"
 
 #ifndef TFD_TIMER_CANCEL_ON_SET
 #define TFD_TIMER_CANCEL_ON_SET 2
@@ -23,7 +25,7 @@
 #define NS_PER_S 1000000000ULL
 #define SEC_MAX  (INT64_MAX / NS_PER_S) /* KTIME_SEC_MAX: the kernel takes more for as much */
 
-enum { BOOT_ID_SIZE = 40 };
+enum { BOOT_ID_SIZE = 40, READS_MAX = 5, NARROW_NS = 1000000 };
 
 static bool read_boot_id(char ret[BOOT_ID_SIZE]) {
         _cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -79,62 +81,90 @@ static void timerfd_look(struct fd_probe *p, struct blockers *b) {
                         fd_probe_name(p));
 }
 
+/* Between the reading of the timer and that of its clock ckpt may have to wait for a CPU. */
+struct moment {
+        struct proc_fdinfo_timerfd timer;
+        uint64_t now;   /* its clock's, read behind it, so that its end is no earlier than it was */
+        uint64_t width; /* what passed in between at the most */
+};
+
+static int read_moment(struct fd_probe *p, struct moment *ret) {
+        _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
+        uint64_t begin = now_ns(CLOCK_MONOTONIC);
+        int r;
+
+        r = proc_fdinfo_read(p->proc, p->fd, p->buf, &info);
+        if (r < 0)
+                return r;
+        if (info.kind != PROC_FDINFO_TIMERFD)
+                return -ESTALE;
+        ret->timer = info.timerfd;
+        ret->now = now_ns(clock_of((uint32_t)info.timerfd.clockid, info.timerfd.settime_flags));
+        ret->width = now_ns(CLOCK_MONOTONIC) - begin;
+        return 0;
+}
+
 /*
  * The state of this moment. A periodic timer that has fired stands still until it is read, and shows nothing of
  * when it goes on; timerfd_gettime(2) sets it going and counts what was missed, as a read does.
  */
-static int read_state(struct fd_probe *p, int fd, struct proc_fdinfo *ret) {
-        _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
+static int read_state(struct fd_probe *p, int fd, struct moment *ret) {
         struct itimerspec its;
         int r;
 
         if (p->info.timerfd.ticks > 0 && is_zero(&p->info.timerfd.value) &&
             !is_zero(&p->info.timerfd.interval) && timerfd_gettime(fd, &its) < 0)
                 return -errno;
-        r = proc_fdinfo_read(p->proc, p->fd, p->buf, &info);
-        if (r < 0)
-                return r;
-        if (info.kind != PROC_FDINFO_TIMERFD)
-                return -ESTALE;
-        *ret = info;
-        info = (struct proc_fdinfo){ 0 };
+        *ret = (struct moment){ .width = UINT64_MAX };
+        for (int i = 0; i < READS_MAX && ret->width > NARROW_NS; i++) {
+                struct moment m = { 0 };
+
+                r = read_moment(p, &m);
+                if (r < 0)
+                        return r;
+                if (m.width < ret->width)
+                        *ret = m;
+        }
         return 0;
 }
 
-static void note_end(struct dump_files *files, Img__Timerfd *msg) {
-        uint64_t left = msg->vsec * NS_PER_S + msg->vnsec, now;
+static void note_end(const struct dump *d, uint64_t now, Img__Timerfd *msg) {
+        uint64_t left = msg->vsec * NS_PER_S + msg->vnsec;
         char boot_id[BOOT_ID_SIZE];
+        int64_t ahead;
 
-        /* Read after what was left was, so that the moment is no earlier than it was. */
-        now = now_ns(clock_of(msg->clockid, msg->settime_flags));
-        if (left == 0 || msg->vsec >= SEC_MAX || left > INT64_MAX - now || !read_boot_id(boot_id))
+        if (left == 0 || msg->vsec >= SEC_MAX || !read_boot_id(boot_id) ||
+            !time_ahead(d, clock_of(msg->clockid, msg->settime_flags), &ahead))
+                return;
+        now += (uint64_t)ahead;
+        if (left > INT64_MAX - now)
                 return;
         msg->has_expires_ns = true;
         msg->expires_ns = (int64_t)(now + left);
-        msg->boot_id = arena_strdup(&files->arena, boot_id);
+        msg->boot_id = arena_strdup(&d->files->arena, boot_id);
 }
 
 static int timerfd_dump(struct dump *d, struct fd_probe *p, struct dump_file *file, struct ckpt_error *err) {
         Img__Timerfd *msg = arena_message(&dump_files(d)->arena, Img__Timerfd, img__timerfd__init);
-        _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
         _cleanup_close_ int fd = -EBADF;
+        struct moment m = { 0 };
         int r;
 
         r = anon_dump(d, p, PROC_FDINFO_TIMERFD, &msg->fown, &msg->flags, &fd, err);
         if (r < 0)
                 return r;
-        r = read_state(p, fd, &info);
+        r = read_state(p, fd, &m);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read the timer", fd_probe_name(p));
         msg->id = file->id;
-        msg->clockid = (uint32_t)info.timerfd.clockid;
-        msg->settime_flags = info.timerfd.settime_flags;
-        msg->ticks = info.timerfd.ticks;
-        msg->vsec = (uint64_t)info.timerfd.value.tv_sec;
-        msg->vnsec = (uint64_t)info.timerfd.value.tv_nsec;
-        msg->isec = (uint64_t)info.timerfd.interval.tv_sec;
-        msg->insec = (uint64_t)info.timerfd.interval.tv_nsec;
-        note_end(dump_files(d), msg);
+        msg->clockid = (uint32_t)m.timer.clockid;
+        msg->settime_flags = m.timer.settime_flags;
+        msg->ticks = m.timer.ticks;
+        msg->vsec = (uint64_t)m.timer.value.tv_sec;
+        msg->vnsec = (uint64_t)m.timer.value.tv_nsec;
+        msg->isec = (uint64_t)m.timer.interval.tv_sec;
+        msg->insec = (uint64_t)m.timer.interval.tv_nsec;
+        note_end(d, m.now, msg);
         file->msg->tfd = msg;
         return 0;
 }
@@ -177,17 +207,17 @@ static uint64_t to_ns(uint64_t sec, uint64_t nsec) {
         return sec >= SEC_MAX ? INT64_MAX : sec * NS_PER_S + nsec;
 }
 
-static bool same_clock(const Img__Timerfd *msg, clockid_t clock) {
+static bool same_clock(const struct restore *r, const Img__Timerfd *msg, clockid_t clock) {
         char boot_id[BOOT_ID_SIZE];
 
         if (!msg->has_expires_ns)
                 return false;
-        return clock == CLOCK_REALTIME ||
+        return clock == CLOCK_REALTIME || time_put_ahead(r, clock) > 0 ||
                (msg->boot_id && read_boot_id(boot_id) && strcmp(boot_id, msg->boot_id) == 0);
 }
 
-/* What the kernel is to be told at this moment. */
-static struct timer timer_now(const Img__Timerfd *msg) {
+/* What the kernel is to be told at this moment, by ckpt, on its own clock. */
+static struct timer timer_now(const struct restore *r, const Img__Timerfd *msg) {
         clockid_t clock = clock_of(msg->clockid, msg->settime_flags);
         uint64_t now = now_ns(clock), left = to_ns(msg->vsec, msg->vnsec), end;
         struct timer t = { .interval = to_ns(msg->isec, msg->insec), .ticks = msg->ticks };
@@ -197,9 +227,10 @@ static struct timer timer_now(const Img__Timerfd *msg) {
                 left = t.interval;
         if (left == 0)
                 return t;
-        end = same_clock(msg, clock)   ? (uint64_t)msg->expires_ns
-              : left < INT64_MAX - now ? now + left
-                                       : INT64_MAX;
+        if (same_clock(r, msg, clock))
+                end = (uint64_t)MAX(msg->expires_ns - time_put_ahead(r, clock), (int64_t)1);
+        else
+                end = left < INT64_MAX - now ? now + left : INT64_MAX;
         if (msg->settime_flags & TFD_TIMER_ABSTIME) {
                 t.value = end;
         } else if (end > now) {
@@ -256,10 +287,9 @@ static int set_ticks(int fd, uint64_t ticks) {
         return ioctl(fd, SET_TICKS, &more) < 0 ? -errno : 0;
 }
 
-static int timerfd_finish(struct restore *r __attribute__((unused)), struct restore_file *file,
-                          struct ckpt_error *err) {
+static int timerfd_finish(struct restore *r, struct restore_file *file, struct ckpt_error *err) {
         const Img__Timerfd *msg = file->msg->tfd;
-        struct timer t = timer_now(msg);
+        struct timer t = timer_now(r, msg);
         struct itimerspec its = { .it_value = to_timespec(t.value), .it_interval = to_timespec(t.interval) };
         int rc = 0;
 

@@ -2,6 +2,8 @@
 #include "lib/kill_guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <pthread.h>
 #include <string.h>
@@ -16,7 +18,33 @@
 #include "lib/io.h"
 #include "macro.h"
 
-enum { FDS_KEPT = 3 }; /* the socket is moved to this number in the guard */
+enum { SOCK = 3, PIDFD = 4 }; /* to these numbers both are moved in the guard */
+
+/* In the guard. False: ckpt is dead, and has said no more. Others may have its end of the socket, so end-of-file is not enough. */
+static bool wait_word(void) {
+        struct pollfd fds[2] = { { .fd = SOCK, .events = POLLIN }, { .fd = PIDFD, .events = POLLIN } };
+
+        while (poll(fds, 2, -1) < 0)
+                if (errno != EINTR)
+                        return false;
+        return fds[0].revents != 0 || poll(fds, 1, 0) > 0;
+}
+
+static int hear(void *buf, size_t size) {
+        char *p = buf;
+
+        while (size > 0) {
+                ssize_t n = wait_word() ? read(SOCK, p, size) : 0;
+
+                if (n == 0)
+                        return -EPIPE;
+                if (n < 0 && errno != EINTR)
+                        return -errno;
+                p += n > 0 ? n : 0;
+                size -= n > 0 ? (size_t)n : 0;
+        }
+        return 0;
+}
 
 /* 0, or an error; -EPIPE: the end of file instead, the death of the other side. */
 static int receive(int sock, void *buf, size_t size) {
@@ -31,18 +59,18 @@ struct watched {
         size_t n;
 };
 
-static int watch(int sock, struct watched *ret) {
+static int watch(struct watched *ret) {
         size_t n;
         int *p;
         int r;
 
-        r = receive(sock, &n, sizeof(n));
+        r = hear(&n, sizeof(n));
         if (r < 0 || n == 0)
                 return r;
         p = mmap(NULL, n * sizeof(*p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED)
                 return -ENOMEM;
-        r = receive(sock, p, n * sizeof(*p));
+        r = hear(p, n * sizeof(*p));
         for (size_t i = 0; r == 0 && i < n; i++)
                 p[i] = (int)syscall(SYS_pidfd_open, p[i], 0);
         *ret = (struct watched){ p, n };
@@ -50,32 +78,40 @@ static int watch(int sock, struct watched *ret) {
 }
 
 /* Runs in a copy of a process that may have threads: system calls only. */
-static void __attribute__((noreturn)) guard(int sock) {
+static void __attribute__((noreturn)) guard(int sock, int pidfd, int *killed) {
         struct watched w = { NULL, 0 };
         char byte = 1;
 
-        if (sock != FDS_KEPT)
-                dup2(sock, FDS_KEPT);
-        syscall(SYS_close_range, 0, FDS_KEPT - 1, 0);
-        syscall(SYS_close_range, FDS_KEPT + 1, ~0U, 0);
+        /* Above both, then down: neither number may be overwritten before it is used. */
+        sock = (int)syscall(SYS_fcntl, sock, F_DUPFD, 64);
+        pidfd = (int)syscall(SYS_fcntl, pidfd, F_DUPFD, 64);
+        dup2(sock, SOCK);
+        dup2(pidfd, PIDFD);
+        syscall(SYS_close_range, 0, SOCK - 1, 0);
+        syscall(SYS_close_range, PIDFD + 1, ~0U, 0);
         setsid();
         /* What ends before it is armed was not to be watched over. */
-        if (watch(FDS_KEPT, &w) < 0 || write(FDS_KEPT, &byte, 1) != 1)
+        if (watch(&w) < 0 || write(SOCK, &byte, 1) != 1)
                 _exit(1);
-        if (receive(FDS_KEPT, &byte, 1) < 0)
+        if (hear(&byte, 1) < 0) {
                 for (size_t i = 0; i < w.n; i++)
                         if (w.fds[i] >= 0)
                                 syscall(SYS_pidfd_send_signal, w.fds[i], SIGKILL, NULL, 0);
+                __atomic_store_n(killed, 1, __ATOMIC_SEQ_CST);
+        }
         _exit(0);
 }
 
 int kill_guard_start(struct kill_guard *ret, struct ckpt_error *err) {
-        _cleanup_close_ int ours = -EBADF, theirs = -EBADF;
+        _cleanup_close_ int ours = -EBADF, theirs = -EBADF, pidfd = -EBADF;
+        int *killed = mmap(NULL, sizeof(*killed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         sigset_t all, saved;
         int pair[2];
         pid_t pid;
 
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+        if (killed == MAP_FAILED || pidfd < 0 ||
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
                 return ckpt_error_errno(err, -errno,
                                         "cannot start the process that watches over the last step");
         ours = pair[0];
@@ -84,12 +120,12 @@ int kill_guard_start(struct kill_guard *ret, struct ckpt_error *err) {
         pthread_sigmask(SIG_SETMASK, &all, &saved);
         pid = fork();
         if (pid == 0)
-                guard(theirs);
+                guard(theirs, pidfd, killed);
         pthread_sigmask(SIG_SETMASK, &saved, NULL);
         if (pid < 0)
                 return ckpt_error_errno(err, -errno,
                                         "cannot start the process that watches over the last step");
-        *ret = (struct kill_guard){ .pid = pid, .fd = TAKE_FD(ours) };
+        *ret = (struct kill_guard){ .pid = pid, .fd = TAKE_FD(ours), .killed = killed };
         return 0;
 }
 
@@ -133,4 +169,7 @@ void kill_guard_end(struct kill_guard *g) {
                 while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR)
                         ;
         g->pid = 0;
+        if (g->killed)
+                munmap(g->killed, sizeof(*g->killed));
+        g->killed = NULL;
 }

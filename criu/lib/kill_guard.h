@@ -14,6 +14,7 @@
 struct kill_guard {
         pid_t pid; /* 0: there is none */
         int fd;
+        int *killed; /* shared with it: 1 when it has sent all of them their SIGKILL */
         bool armed;
 };
 

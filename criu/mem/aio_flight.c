@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -15,6 +16,7 @@
 
 #include "cleanup.h"
 #include "lib/io.h"
+#include "lib/thread.h"
 #include "macro.h"
 #include "mem/aio_flight.h"
 
@@ -167,19 +169,31 @@ static int count(struct peek *p, int proc_fd, struct aio_flight *ret) {
         return r;
 }
 
+static void *destroy(void *ctx) {
+        syscall(SYS_io_destroy, (aio_context_t)(uintptr_t)ctx);
+        return NULL;
+}
+
+/* To end a context is to wait for a grace period of RCU, some 30 ms; the end of ckpt would wait as well. So it is begun at once. */
+static void destroy_beside(const aio_context_t *ctx) {
+        pthread_t thread;
+
+        if (*ctx != 0 && thread_start(&thread, destroy, (void *)(uintptr_t)*ctx) == 0)
+                pthread_detach(thread);
+}
+
 /* Does it work on a request that is known? One of ckpt's waits for an event, and then the event is there. */
 static bool prove(struct peek *p, void *arg __attribute__((unused))) {
         _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
         _cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC);
+        _cleanup_(destroy_beside) aio_context_t ctx = 0;
         struct iocb cb = { .aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = (uint32_t)fd, .aio_buf = POLLIN };
         struct aio_flight before, flying = { 0 }, after;
         struct iocb *list = &cb;
-        aio_context_t ctx = 0;
         const uint64_t one = 1;
 
         if (fd < 0 || proc_open(getpid(), &self) < 0 || syscall(SYS_io_setup, 1, &ctx) < 0)
                 return false;
-        /* The context ends with ckpt: to end it at once would mean to wait for it. */
         return count(p, self.fd, &before) == 0 && before.n == 0 && !before.waiting &&
                syscall(SYS_io_submit, ctx, 1, &list) == 1 && count(p, self.fd, &flying) == 0 &&
                flying.n == 1 && flying.waiting && write(fd, &one, sizeof(one)) == sizeof(one) &&

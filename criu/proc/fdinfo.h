@@ -103,7 +103,7 @@ struct proc_fdinfo {
                 struct {
                         uint64_t mask; /* bit n - 1 is signal n */
                 } signalfd;
-                struct {
+                struct proc_fdinfo_timerfd {
                         int clockid;
                         uint64_t ticks;         /* expirations not read yet */
                         uint32_t settime_flags; /* TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET */

@@ -399,14 +399,24 @@ static void check_device(struct restore *r, const char *name, uint32_t ifindex) 
                             "a packet socket needs the network device %u, which is not there", ifindex);
 }
 
+static void describe(const Img__PacketSock *psk, char ret[static TEXT_MAX]) {
+        snprintf(ret, TEXT_MAX, "the packet socket (protocol %#06x, %s)", ntohs((uint16_t)psk->protocol),
+                 psk->ifname ? psk->ifname : "all devices");
+}
+
 static int packet_check_file(struct restore *r, struct restore_file *file, struct image_file *image,
                              struct ckpt_error *err) {
         const Img__PacketSock *psk = file->msg->psk;
+        const struct sock_kind kind = { AF_PACKET, (int)psk->type, 0 };
+        const struct sock_opts opts = { .sk = psk->opts };
         const char *why = packet_check(psk);
+        char what[TEXT_MAX];
 
         if (why)
                 return image_damaged(image, err, "the packet socket with the id %u %s", psk->id, why);
         check_device(r, psk->ifname, psk->ifindex);
+        describe(psk, what);
+        sock_check_machine(r, &kind, &opts, sock_defaults_of(r), what);
         why = ring_needs_device(psk) ? ring_device_lack() : NULL;
         if (why)
                 blocker_add(r->files->blockers,
@@ -520,8 +530,7 @@ static int packet_open(struct restore *r, struct restore_file *file, struct ckpt
         char what[TEXT_MAX];
         int rc;
 
-        snprintf(what, sizeof(what), "the packet socket (protocol %#06x, %s)",
-                 ntohs((uint16_t)psk->protocol), psk->ifname ? psk->ifname : "all devices");
+        describe(psk, what);
         rc = sock_make(&kind, psk->has_uid && psk->has_gid, psk->uid, psk->gid, what, &fd, err);
         if (rc == 0)
                 rc = build(r, fd, psk, what, err);

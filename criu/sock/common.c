@@ -167,6 +167,14 @@ int sock_set_flags(int fd, uint32_t flags, const char *what, struct ckpt_error *
         return 0;
 }
 
+void sock_check_machine(struct restore *r, const struct sock_kind *kind, const struct sock_opts *opts,
+                        struct sock_defaults *defaults, const char *what) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+
+        if (sock_opts_try(kind, opts, defaults, what, &err) < 0)
+                blocker_add(r->files->blockers, err.hint, "%s", ckpt_error_message(&err));
+}
+
 struct sock_defaults *sock_defaults_of(struct restore *r) {
         void **state = &r->files->state[FD_STATE_SOCK_DEFAULTS];
 

@@ -47,6 +47,10 @@ uint32_t sock_ns_id(void);
 int sock_make(const struct sock_kind *kind, bool has_owner, uid_t uid, gid_t gid, const char *what,
               int *ret_fd, struct ckpt_error *err);
 
+/* check(): sock_opts_try(), and what it says becomes a blocker. `what` names the socket. */
+void sock_check_machine(struct restore *r, const struct sock_kind *kind, const struct sock_opts *opts,
+                        struct sock_defaults *defaults, const char *what);
+
 /* Before bind(2): only sockets of one user may share a port (SO_REUSEPORT). */
 int sock_give(int fd, bool has_owner, uid_t uid, gid_t gid, const char *what, struct ckpt_error *err);
 

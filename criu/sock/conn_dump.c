@@ -196,7 +196,8 @@ static int arm_guard(struct dump *d, struct ckpt_error *err) {
         struct sock_guard *guard = &d->socks->guard;
 
         return guard->pid > 0 ? 0
-                              : sock_guard_arm(d->opts->tree_pid, compel_tracer_hold(d->tracer), guard, err);
+                              : sock_guard_arm(d->opts->tree_pid, &d->guard, compel_tracer_hold(d->tracer),
+                                               guard, err);
 }
 
 bool sock_will_read(const struct dump *d) {

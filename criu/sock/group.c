@@ -203,6 +203,18 @@ static int join(int fd, const Img__SkGroup *g, bool v6, unsigned int ifindex) {
                                                                                                   : 0;
 }
 
+const char *inet_groups_check(const Img__InetSk *isk) {
+        for (size_t i = 0; i < isk->n_groups; i++) {
+                const Img__SkGroup *g = isk->groups[i];
+
+                if ((g->n_group != 1 && !(g->n_group == 4 && isk->family == AF_INET6)) ||
+                    g->n_sources % g->n_group != 0 || g->n_sources / g->n_group > SOURCES_MAX ||
+                    strlen(g->ifname) >= IF_NAMESIZE)
+                        return "has a multicast group that makes no sense";
+        }
+        return NULL;
+}
+
 int inet_groups_restore(int fd, const Img__InetSk *isk, const char *what, struct ckpt_error *err) {
         for (size_t i = 0; i < isk->n_groups; i++) {
                 const Img__SkGroup *g = isk->groups[i];
@@ -210,11 +222,6 @@ int inet_groups_restore(int fd, const Img__InetSk *isk, const char *what, struct
                 unsigned int ifindex;
                 int r;
 
-                if ((g->n_group != 1 && !(v6 && isk->family == AF_INET6)) ||
-                    g->n_sources % g->n_group != 0 || g->n_sources / g->n_group > SOURCES_MAX ||
-                    strlen(g->ifname) >= IF_NAMESIZE)
-                        return ckpt_error(err, -EBADMSG, "%s has a multicast group that makes no sense",
-                                          what);
                 ifindex = if_nametoindex(g->ifname);
                 if (ifindex == 0)
                         return ckpt_error(err, -ENODEV,

@@ -132,8 +132,21 @@ static void remove_locks(const struct guard_page *page) {
         }
 }
 
+/*
+ * ckpt is dead, and was about to kill the tree: is that completed? The killer ends then, or if it had nothing to do. What it
+ * has killed does not run any more, but dies when it gets to it.
+ */
+static bool tree_dies(const struct sock_guard *g) {
+        if (g->killer >= 0)
+                is_dead(g->killer, -1);
+        set_hold(g, 0);
+        return is_dead(g->root,
+                       g->killed && __atomic_load_n(g->killed, __ATOMIC_SEQ_CST) ? -1 : KILL_WAIT_MS);
+}
+
 static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         struct sched_param priority = { .sched_priority = 1 };
+        bool dies;
 
         syscall(SYS_setsid);
         /* Not to be put aside for others while a socket is in repair mode. It works without, if that is refused. */
@@ -141,8 +154,8 @@ static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         while (serve(g))
                 ;
         is_dead(g->self, -1);
-        if (__atomic_load_n(&g->page->locked, __ATOMIC_ACQUIRE) &&
-            (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS)))
+        dies = __atomic_load_n(&g->page->killing, __ATOMIC_SEQ_CST) && tree_dies(g);
+        if (__atomic_load_n(&g->page->locked, __ATOMIC_ACQUIRE) && !dies)
                 remove_locks(g->page);
         _exit(0);
 }
@@ -164,11 +177,14 @@ static int hold_mutex(pthread_mutex_t *m) {
         return -r;
 }
 
-static int open_all(pid_t root, struct sock_guard *g) {
+static int open_all(pid_t root, const struct kill_guard *killer, struct sock_guard *g) {
         g->self = (int)syscall(SYS_pidfd_open, getpid(), 0);
         g->root = (int)syscall(SYS_pidfd_open, root, 0);
-        if (g->self < 0 || g->root < 0)
+        if (g->self >= 0 && g->root >= 0 && killer->pid > 0)
+                g->killer = (int)syscall(SYS_pidfd_open, killer->pid, 0);
+        if (g->self < 0 || g->root < 0 || (killer->pid > 0 && g->killer < 0))
                 return -errno;
+        g->killed = killer->killed;
         g->size = page_size() + GUARD_ROOM;
         g->page = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                        0);
@@ -179,13 +195,14 @@ static int open_all(pid_t root, struct sock_guard *g) {
         return hold_mutex(&g->page->alive);
 }
 
-int sock_guard_arm(pid_t root, uint32_t *hold, struct sock_guard *ret, struct ckpt_error *err) {
+int sock_guard_arm(pid_t root, const struct kill_guard *killer, uint32_t *hold, struct sock_guard *ret,
+                   struct ckpt_error *err) {
         struct sock_guard g = SOCK_GUARD_INIT;
         sigset_t all, saved;
         int r;
 
         g.hold = hold;
-        r = open_all(root, &g);
+        r = open_all(root, killer, &g);
         if (r == 0) {
                 sigfillset(&all);
                 pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -282,8 +299,10 @@ int sock_guard_await(struct sock_guard *g, struct ckpt_error *err) {
 }
 
 void sock_guard_killing(struct sock_guard *g) {
-        if (g->page)
-                __atomic_store_n(&g->page->killing, 1, __ATOMIC_SEQ_CST);
+        if (!g->page)
+                return;
+        __atomic_store_n(&g->page->killing, 1, __ATOMIC_SEQ_CST);
+        set_hold(g, 1);
 }
 
 void sock_guard_disarm(struct sock_guard *g) {
@@ -292,8 +311,10 @@ void sock_guard_disarm(struct sock_guard *g) {
                 while (waitpid(g->pid, NULL, __WALL) < 0 && errno == EINTR)
                         ;
         }
+        set_hold(g, 0);
         safe_close(g->self);
         safe_close(g->root);
+        safe_close(g->killer);
         safe_close(g->nl);
         if (g->page) {
                 pthread_mutex_unlock(&g->page->alive);

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "error.h"
+#include "lib/kill_guard.h"
 #include "sock/datagram.h"
 #include "sock/tcp.h"
 
@@ -24,11 +25,13 @@ struct sock_guard {
         pid_t pid; /* 0: not armed */
         struct guard_page *page;
         size_t size;
-        uint32_t *hold;     /* the tracer's; NULL: there is none */
-        int self, root, nl; /* kept open for it */
+        uint32_t *hold;             /* the tracer's; NULL: there is none */
+        const int *killed;          /* of `killer` */
+        int self, root, killer, nl; /* kept open for it */
 };
 
-#define SOCK_GUARD_INIT ((struct sock_guard){ .self = -EBADF, .root = -EBADF, .nl = -EBADF })
+#define SOCK_GUARD_INIT \
+        ((struct sock_guard){ .self = -EBADF, .root = -EBADF, .killer = -EBADF, .nl = -EBADF })
 
 /* A socket to be read, in memory that sock_guard_begin() gives. */
 struct guard_job {
@@ -50,10 +53,11 @@ enum guard_half { GUARD_SENT = 1, GUARD_RECEIVED = 2, GUARD_DATAGRAMS = 3, GUARD
 enum { GUARD_LOCKS = 2 };
 
 /*
- * Arm it. `root` is the root of the tree, `hold` of its tracer. All calls are for one thread, the tracer of the tree. The guard begins as a
+ * Arm it. `root` is the root of the tree, `killer` kills it if ckpt dies while it does, `hold` is of its tracer. All calls are for one thread, the tracer of the tree. The guard begins as a
  * copy of ckpt: each page that ckpt has by then is copied when ckpt writes to it next, so the earlier, the better.
  */
-int sock_guard_arm(pid_t root, uint32_t *hold, struct sock_guard *ret, struct ckpt_error *err);
+int sock_guard_arm(pid_t root, const struct kill_guard *killer, uint32_t *hold, struct sock_guard *ret,
+                   struct ckpt_error *err);
 
 /* From now on ckpt's death removes these network locks, which need not be there. Once. */
 int sock_guard_locks(struct sock_guard *g, const char *const locks[GUARD_LOCKS], struct ckpt_error *err);
@@ -75,7 +79,7 @@ int sock_guard_await(struct sock_guard *g, struct ckpt_error *err);
 
 /*
  * The tree is about to be killed, with another guard to complete that should ckpt die: the lock now goes only if the
- * tree lives on.
+ * tree lives on, and what the tracer holds does not run before that is decided.
  */
 void sock_guard_killing(struct sock_guard *g);
 

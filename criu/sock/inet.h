@@ -131,6 +131,7 @@ void inet_describe(const Img__InetSk *isk, char ret[static SOCK_NAME_MAX]);
 
 /* Multicast groups (group.c). */
 int inet_groups_dump(int fd, Img__InetSk *isk, struct arena *arena, struct ckpt_error *err);
+const char *inet_groups_check(const Img__InetSk *isk); /* do they make sense? */
 int inet_groups_restore(int fd, const Img__InetSk *isk, const char *what, struct ckpt_error *err);
 
 /* A line of /proc/net/igmp or igmp6: a group that a device of the network namespace has joined. */

@@ -47,6 +47,8 @@ static const char *check_message(const Img__InetSk *isk) {
                 return "has a network lock that is none of ckpt's";
         why = datagrams_check(isk);
         if (!why)
+                why = inet_groups_check(isk);
+        if (!why)
                 why = reuseport_check(isk);
         if (!why)
                 why = pending_error_check(isk);
@@ -59,9 +61,35 @@ static int set_bool(int fd, int level, int name, bool value) {
         return setsockopt(fd, level, name, &number, sizeof(number)) < 0 ? -errno : 0;
 }
 
+static void check_device(const char *name, const char *use, const char *what, struct blockers *b) {
+        if (if_nametoindex(name) == 0)
+                blocker_add(b, "Make a device of this name",
+                            "%s needs the network device %s%s, which is not there", what, name, use);
+}
+
+/* Are the devices there, and has this machine what its options take? */
+static void check_machine(struct restore *r, const Img__InetSk *isk) {
+        const struct sock_kind kind = { (int)isk->family, (int)isk->type, (int)isk->proto };
+        const struct sock_opts opts = { isk->opts, isk->ip_opts, isk->tcp_opts };
+        bool takes = sock_opts_try(&kind, &opts, sock_defaults_of(r), "", NULL) == 0;
+        bool scoped = isk->family == AF_INET6 && isk->ifname;
+        char text[SOCK_NAME_MAX];
+
+        if (takes && !scoped && isk->n_groups == 0)
+                return;
+        inet_describe(isk, text);
+        if (!takes)
+                sock_check_machine(r, &kind, &opts, sock_defaults_of(r), text);
+        if (scoped)
+                check_device(isk->ifname, "", text, r->files->blockers);
+        for (size_t i = 0; i < isk->n_groups; i++)
+                check_device(isk->groups[i]->ifname, " for its multicast group", text, r->files->blockers);
+}
+
 /* By trial. */
 void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
         bool tcp = isk->type == SOCK_STREAM, connection = inet_is_connection(isk);
+        const char *device = isk->opts->so_bound_dev;
         _cleanup_close_ int fd = socket((int)isk->family, (int)isk->type | SOCK_CLOEXEC, (int)isk->proto);
         char text[SOCK_NAME_MAX];
         union sock_address a;
@@ -70,6 +98,12 @@ void inet_check_address(const Img__InetSk *isk, struct blockers *b) {
         if (fd < 0 || isk->src_port == 0 || (tcp && !connection && isk->state != TCP_LISTEN))
                 return;
         inet_address(isk, false, &a, &len);
+        /* What is on another device is in nobody's way. */
+        if (device && *device &&
+            setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device)) < 0)
+                return;
+        if (sock_opts_number(isk->opts, IPPROTO_IP, IP_TRANSPARENT, 0))
+                set_bool(fd, IPPROTO_IP, IP_TRANSPARENT, true);
         if (isk->ip_opts && isk->ip_opts->freebind)
                 set_bool(fd, IPPROTO_IP, IP_FREEBIND, true);
         if (isk->family == AF_INET6)
@@ -97,6 +131,7 @@ int inet_check(struct restore *r, struct restore_file *file, struct image_file *
 
         if (why)
                 return image_damaged(image, err, "the socket with the id %u %s", isk->id, why);
+        check_machine(r, isk);
         if (inet_is_connection(isk) && isk->state != TCP_CLOSE && !r->opts->tcp_established &&
             !r->opts->tcp_close) {
                 inet_describe(isk, text);

@@ -424,6 +424,9 @@ static int netlink_check_file(struct restore *r, struct restore_file *file, stru
         const Img__NetlinkSk *nlsk = file->msg->nlsk;
         const char *why = netlink_check(nlsk);
         _cleanup_close_ int fd = -EBADF;
+        const struct sock_kind kind = { AF_NETLINK, nlsk->has_type ? (int)nlsk->type : SOCK_RAW,
+                                        (int)nlsk->protocol };
+        const struct sock_opts opts = { .sk = nlsk->opts };
         char what[TEXT_MAX];
 
         if (why)
@@ -437,6 +440,7 @@ static int netlink_check_file(struct restore *r, struct restore_file *file, stru
                 blocker_add(r->files->blockers,
                             "End the program that has it (`ss -f netlink -p` tells which)",
                             "the port of %s is in use", what);
+        sock_check_machine(r, &kind, &opts, sock_defaults_of(r), what);
         return 0;
 }
 

@@ -46,6 +46,7 @@ struct row {
         uint16_t who;
         uint8_t when, home, told;
         bool is_bool;        /* in its home */
+        bool machine;        /* its devices, its modules or ckpt's privileges may be too few for it */
         uint8_t size;        /* bytes of what is no int; 0: an int */
         uint16_t has, value; /* offsets in its home */
 };
@@ -57,6 +58,7 @@ struct row {
 #define IN_TCP(field) \
         .home = HOME_TCP, .has = offsetof(Img__TcpOpts, has_##field), .value = offsetof(Img__TcpOpts, field)
 #define BOOL        .is_bool = true
+#define MACHINE     .machine = true
 #define TOLD(what_) .told = SOCK_TOLD_##what_
 #define OPT(level_, name_, who_, when_, ...)                                        \
         {                                                                           \
@@ -158,6 +160,9 @@ _Static_assert(ELEMENTSOF(table) <= UINT8_MAX, "numbers of rows");
 struct sock_defaults {
         pthread_mutex_t lock;
         struct defaults_of *first;
+        struct value
+                passed[ELEMENTSOF(table)]; /* which this machine has taken from sock_opts_try(), and on */
+        struct sock_kind passed_by;        /* this kind of sockets */
 };
 
 struct sock_defaults *sock_defaults_new(void) {
@@ -542,9 +547,12 @@ static int restore_device(int fd, const Img__SkOpts *sk, const char *what, struc
         if (!sk->so_bound_dev || !*sk->so_bound_dev)
                 return 0;
         if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, sk->so_bound_dev,
-                       (socklen_t)strlen(sk->so_bound_dev)) < 0)
-                return ckpt_error_errno(err, -errno, "%s: cannot bind it to the network device %s", what,
-                                        sk->so_bound_dev);
+                       (socklen_t)strlen(sk->so_bound_dev)) < 0) {
+                int r = ckpt_error_errno(err, -errno, "%s: cannot bind it to the network device %s", what,
+                                         sk->so_bound_dev);
+
+                return r == -ENODEV ? ckpt_error_hint(err, "Make a device of this name") : r;
+        }
         return 0;
 }
 
@@ -627,5 +635,67 @@ int sock_opts_restore(int fd, const struct sock_kind *kind, const struct sock_op
                 r = set_filter(fd, opts, what, err);
         if (r == 0 && when == SOCK_WHEN_LAST)
                 r = lock_filter(fd, opts, what, err);
+        return r;
+}
+
+/* What may be missing. */
+static int hint_at(int r, const struct row *row, const struct value *v, struct ckpt_error *err) {
+        if (row->level == IPPROTO_TCP && row->name == TCP_CONGESTION)
+                return ckpt_error_hint(err, "Load the kernel's module of this algorithm (tcp_%.*s)", v->size,
+                                       (const char *)v->data);
+        if (r == -EPERM)
+                return ckpt_error_hint(err, "Run ckpt as root, or with CAP_NET_ADMIN");
+        return ckpt_error_hint(err, "Make the network devices that the tree used");
+}
+
+/* Of a scratch socket, which is made when there is something to try. */
+static int try_row(const struct sock_kind *kind, const struct sock_opts *opts, const struct row *row,
+                   const struct value *v, int *fd, const char *what, struct ckpt_error *err) {
+        int r;
+
+        if (*fd < 0) {
+                *fd = socket(kind->domain, kind->type | SOCK_CLOEXEC, kind->protocol);
+                if (*fd < 0)
+                        return 0; /* only others may make such a socket */
+                r = restore_device(*fd, opts->sk, what, err);
+                if (r < 0)
+                        return r;
+        }
+        r = set_value(*fd, row, v, what, err);
+        return r < 0 ? hint_at(r, row, v, err) : 0;
+}
+
+int sock_opts_try(const struct sock_kind *kind, const struct sock_opts *opts, struct sock_defaults *d,
+                  const char *what, struct ckpt_error *err) {
+        const struct defaults_of *of = defaults_for(d, kind);
+        bool device = opts->sk->so_bound_dev && *opts->sk->so_bound_dev;
+        _cleanup_close_ int fd = -EBADF;
+        struct others others;
+        int r = 0;
+
+        if (memcmp(kind, &d->passed_by, sizeof(*kind)) != 0) {
+                memset(d->passed, 0, sizeof(d->passed));
+                d->passed_by = *kind;
+        }
+        if (device) {
+                fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+                r = restore_device(fd, opts->sk, what, err);
+                fd = safe_close(fd);
+        }
+        sort_others(opts->sk, &others);
+        for (size_t i = 0; r == 0 && i < of->n_rows; i++) {
+                size_t n = of->rows[i];
+                struct value v;
+
+                if (!table[n].machine)
+                        continue;
+                v = recorded(&table[n], opts, others.of[n]);
+                if (!v.known || same_value(&table[n], &v, &of->values[n]) ||
+                    (!device && same_value(&table[n], &v, &d->passed[n])))
+                        continue;
+                r = try_row(kind, opts, &table[n], &v, &fd, what, err);
+                if (r == 0 && !device)
+                        d->passed[n] = v;
+        }
         return r;
 }

@@ -64,6 +64,13 @@ int sock_opts_number(const Img__SkOpts *sk, int level, int name, int otherwise);
 int sock_opts_check(const struct sock_opts *opts, const char **ret_why);
 
 /*
+ * Load stage, main thread: would this machine take those options that devices, modules of the kernel or privileges may be
+ * missing for? By trial, with a socket that goes again; what one socket has passed is not tried again for the next.
+ */
+int sock_opts_try(const struct sock_kind *kind, const struct sock_opts *opts, struct sock_defaults *defaults,
+                  const char *what, struct ckpt_error *err);
+
+/*
  * Set those options of `fd` whose time has come. `what` names the socket in errors. SOCK_WHEN_BIND leaves the
  * buffers at least `room` bytes large, for queues that are to be filled; their own size comes last.
  */

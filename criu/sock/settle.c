@@ -16,7 +16,7 @@
 #include "sock/diag.h"
 #include "sock/unix.h"
 
-enum { TRIES = 400, PAUSE_MS = 5 };
+enum { TRIES = 4000, PAUSE_MS = 5 }; /* a machine that is busy may need seconds */
 
 static bool is_there(const struct dump_file *f, const struct sock_diag_table *inet,
                      const struct unix_table *local) {
@@ -49,7 +49,13 @@ static bool any_left(const struct dump_files *files) {
 void sock_await_end(struct dump *d) {
         const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
 
-        for (int i = 0; i < TRIES && any_left(dump_files(d)); i++) {
+        for (int i = 0; any_left(dump_files(d)); i++) {
+                if (i == TRIES) {
+                        log_warn(
+                                "the kernel has not let go yet of sockets that hold each other in their queues; until it has, "
+                                "a restore may find their ports and names in use");
+                        return;
+                }
                 /* Whoever closes a unix socket wakes the collection. */
                 safe_close(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
                 nanosleep(&pause, NULL);

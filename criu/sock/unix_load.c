@@ -10,6 +10,7 @@
 #include "cleanup.h"
 #include "image/image.h"
 #include "macro.h"
+#include "sock/common.h"
 #include "sock/unix.h"
 
 enum { PACKET_MAX = 256 << 20, RIGHTS_MAX = 253, GROUPS_MAX = 65536 };
@@ -133,11 +134,18 @@ static void check_abstract(struct restore *r, const Img__UnixSk *m) {
 int unix_check(struct restore *r, struct restore_file *file, struct image_file *image,
                struct ckpt_error *err) {
         const Img__UnixSk *m = file->msg->usk;
+        const struct sock_kind kind = { AF_UNIX, (int)m->type, 0 };
+        const struct sock_opts opts = { .sk = m->opts };
         const char *why = check_message(m);
+        char text[UNIX_TEXT_MAX];
 
         if (why)
                 return image_damaged(image, err, "the unix socket with the id %u %s", m->id, why);
         check_outside(r, m);
+        if (sock_opts_try(&kind, &opts, sock_defaults_of(r), "", NULL) < 0) {
+                unix_describe(m->type, m->name.data, m->name.len, text);
+                sock_check_machine(r, &kind, &opts, sock_defaults_of(r), text);
+        }
         if (binds_path(m))
                 unix_check_path(m, r->files->blockers);
         else if (m->name.len > 0 && m->name.data[0] == 0)

@@ -197,9 +197,10 @@ static void fill_batch(struct visiting *v, size_t index, struct compel_batch *b,
 static int take_answers(struct visiting *v, size_t index, struct compel_batch *b, void **asked,
                         struct ckpt_error *err) {
         struct dump_thread *t = &v->task->threads[index];
-        int r = 0;
+        int r;
 
         t->stop = v->stops[index];
+        r = fault_point_error(FAULT_DUMP_ANSWERED, err);
         for (size_t i = 0; r == 0 && i < nr_task_kinds; i++)
                 if (task_kinds[i]->answer && is_dumped_by(task_kinds[i], t))
                         r = task_kinds[i]->answer(t, b, asked[i], err);

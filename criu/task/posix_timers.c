@@ -15,6 +15,8 @@
 
 #include "kernel/uapi.h"
 #include "log.h"
+#include "macro.h"
+#include "ns/time.h"
 #include "proc/timers.h"
 #include "task/internal.h"
 #include "task/timers.h"
@@ -49,13 +51,24 @@ static bool is_cpu_clock(int32_t clock_id) {
         return clock_id < 0 || clock_id == CLOCK_PROCESS_CPUTIME_ID || clock_id == CLOCK_THREAD_CPUTIME_ID;
 }
 
-/* False for the clocks of a task's CPU time and for those this kernel does not have. */
-static bool clock_now(int32_t clock_id, uint64_t *ret) {
+/* The clock that a timer runs on. Those of alarms show nothing on machines without one that wakes them. */
+static clockid_t readable_clock(int32_t clock_id) {
+        return clock_id == CLOCK_REALTIME_ALARM   ? CLOCK_REALTIME
+               : clock_id == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME
+                                                  : clock_id;
+}
+
+static uint64_t to_ns(const struct timespec *ts) {
+        return (uint64_t)ts->tv_sec * NS_PER_S + (uint64_t)ts->tv_nsec;
+}
+
+/* What it says to the restored tree. False for the clocks of a task's CPU time and for those this kernel does not have. */
+static bool clock_now(const struct restore *r, int32_t clock_id, uint64_t *ret) {
         struct timespec ts;
 
-        if (is_cpu_clock(clock_id) || clock_gettime(clock_id, &ts) < 0)
+        if (is_cpu_clock(clock_id) || clock_gettime(readable_clock(clock_id), &ts) < 0)
                 return false;
-        *ret = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+        *ret = to_ns(&ts) + (uint64_t)time_put_ahead(r, clock_id);
         return true;
 }
 
@@ -113,7 +126,8 @@ struct asked_timers {
         const uint64_t *before, *behind; /* in the batch, like all these */
         const struct itimerval *intervals;
         const struct itimerspec *values;
-        uint32_t first_overrun; /* operation */
+        const struct timespec *clocks; /* behind each value, so that no timer's end is earlier than it was */
+        uint32_t first_overrun;        /* operation */
 };
 
 static const uint64_t *ask_pending(struct compel_batch *b) {
@@ -127,13 +141,22 @@ static const uint64_t *ask_pending(struct compel_batch *b) {
 }
 
 static void ask_posix(const Img__TaskTimers *timers, struct compel_batch *b, struct asked_timers *asked) {
-        raddr_t at;
+        size_t n = timers->n_posix;
+        raddr_t at, at_clock;
 
-        compel_room(b, (unsigned int)timers->n_posix * 2, timers->n_posix * sizeof(*asked->values));
-        asked->values = compel_data(b, timers->n_posix * sizeof(*asked->values), &at);
-        for (size_t i = 0; i < timers->n_posix; i++)
+        compel_room(b, (unsigned int)n * 3, n * (sizeof(*asked->values) + sizeof(*asked->clocks)));
+        asked->values = compel_data(b, n * sizeof(*asked->values), &at);
+        asked->clocks = compel_data(b, n * sizeof(*asked->clocks), &at_clock);
+        for (size_t i = 0; i < n; i++) {
+                int32_t clock_id = (int32_t)timers->posix[i]->clock_id;
+
                 compel_call(b, "read its POSIX timers", SYS_timer_gettime, timers->posix[i]->it_id,
                             at + i * sizeof(*asked->values));
+                if (!is_cpu_clock(clock_id))
+                        compel_call(b, "read the clocks of its POSIX timers", SYS_clock_gettime,
+                                    (uint64_t)readable_clock(clock_id),
+                                    at_clock + i * sizeof(*asked->clocks));
+        }
         for (size_t i = 0; i < timers->n_posix; i++) {
                 struct compel_op *op = compel_call(b, "read its POSIX timers", SYS_timer_getoverrun,
                                                    timers->posix[i]->it_id);
@@ -155,20 +178,27 @@ static void *ask(struct dump_thread *t, struct compel_batch *b) {
         return asked;
 }
 
-static int value_to_image(const struct itimerspec *value, Img__PosixTimer *image) {
-        uint64_t now;
+/* Both stand in memory that the target shares: they may say anything. */
+static bool is_time(const struct timespec *ts) {
+        return ts->tv_sec >= 0 && ts->tv_nsec >= 0 && (uint64_t)ts->tv_nsec < NS_PER_S;
+}
 
-        if (value->it_value.tv_sec < 0 || value->it_value.tv_nsec < 0 || value->it_interval.tv_sec < 0 ||
-            value->it_interval.tv_nsec < 0)
+static int value_to_image(const struct dump *d, const struct itimerspec *value, const struct timespec *now,
+                          Img__PosixTimer *image) {
+        int64_t ahead;
+
+        if (!is_time(&value->it_value) || !is_time(&value->it_interval) || !is_time(now))
                 return -EIO;
         image->isec = (uint64_t)value->it_interval.tv_sec;
         image->insec = (uint64_t)value->it_interval.tv_nsec;
         image->vsec = (uint64_t)value->it_value.tv_sec;
         image->vnsec = (uint64_t)value->it_value.tv_nsec;
         image->has_expires_ns = (image->vsec || image->vnsec) && image->vsec < INT64_MAX / NS_PER_S / 2 &&
-                                clock_now((int32_t)image->clock_id, &now);
+                                now->tv_sec < INT64_MAX / (int64_t)NS_PER_S / 2 &&
+                                !is_cpu_clock((int32_t)image->clock_id) &&
+                                time_ahead(d, (int32_t)image->clock_id, &ahead);
         if (image->has_expires_ns)
-                image->expires_ns = (int64_t)(now + image->vsec * NS_PER_S + image->vnsec);
+                image->expires_ns = (int64_t)(to_ns(now) + to_ns(&value->it_value));
         return 0;
 }
 
@@ -182,8 +212,9 @@ static int answer(struct dump_thread *t, struct compel_batch *b, void *asked_, s
         itimers_to_image(asked->intervals, &t->task->arena, timers);
         for (size_t i = 0; i < timers->n_posix; i++) {
                 const struct itimerspec value = asked->values[i];
+                const struct timespec now = asked->clocks[i];
 
-                if (value_to_image(&value, timers->posix[i]) < 0)
+                if (value_to_image(t->task->dump, &value, &now, timers->posix[i]) < 0)
                         return ckpt_error(err, -EIO, "%s: the answer of its agent makes no sense",
                                           dump_task_name(t->task));
                 timers->posix[i]->overrun = (uint32_t)task_asked(b, asked->first_overrun + (uint32_t)i);
@@ -350,11 +381,11 @@ static void add_settime(const Img__PosixTimer *timer, int flags, uint64_t value,
                     compel_copy(b, &its, sizeof(its)), 0);
 }
 
-void timer_fire(const Img__PosixTimer *timer, struct compel_batch *b) {
+void timer_fire(const struct restore *r, const Img__PosixTimer *timer, struct compel_batch *b) {
         uint64_t now, interval = interval_of(timer), when = 1, next;
 
         /* Due since the last regular moment; the next one is then where it has to be. */
-        if (interval > 0 && clock_now((int32_t)timer->clock_id, &now)) {
+        if (interval > 0 && clock_now(r, (int32_t)timer->clock_id, &now)) {
                 next = now + timer->vsec * NS_PER_S + timer->vnsec;
                 when = next > interval && next - interval < now ? next - interval : now;
         }
@@ -363,25 +394,28 @@ void timer_fire(const Img__PosixTimer *timer, struct compel_batch *b) {
 
 /*
  * A timer's end is a moment on its clock. During the same boot that moment is kept, as for a process that was
- * stopped for a while; other boots have other clocks, and what was left is left.
+ * stopped for a while, and so it is where the clock goes on from where it was; other boots have other clocks, and what
+ * was left is left.
  */
 static int arm(struct restore_thread *t, struct compel_batch *b,
                struct ckpt_error *err __attribute__((unused))) {
         const Img__TaskTimers *timers = restore_task_core(t)->timers;
         char boot_id[BOOT_ID_SIZE] = "";
+        bool same_boot;
 
         if (!timers || timers->n_posix == 0)
                 return 0;
         if (timers->boot_id)
                 read_boot_id(boot_id);
+        same_boot = *boot_id && strcmp(boot_id, timers->boot_id) == 0;
         for (size_t i = 0; i < timers->n_posix; i++) {
                 const Img__PosixTimer *timer = timers->posix[i];
                 uint64_t left = timer->vsec * NS_PER_S + timer->vnsec;
 
                 if (left == 0 || timer_is_pending(t->task, timer))
                         continue;
-                if (timer->has_expires_ns && timer->expires_ns > 0 && *boot_id &&
-                    strcmp(boot_id, timers->boot_id) == 0)
+                if (timer->has_expires_ns && timer->expires_ns > 0 &&
+                    (same_boot || time_put_ahead(t->task->restore, (int32_t)timer->clock_id) > 0))
                         add_settime(timer, TIMER_ABSTIME, (uint64_t)timer->expires_ns, b);
                 else
                         add_settime(timer, 0, left, b);

@@ -221,7 +221,7 @@ static void fire_for_threads(const struct restore_task *task, struct compel_batc
                         const Img__PosixTimer *timer = timer_of_signal(task, queue->signals[j]);
 
                         if (timer)
-                                timer_fire(timer, b);
+                                timer_fire(task->restore, timer, b);
                 }
         }
 }
@@ -240,7 +240,7 @@ static int restore_shared(struct restore_thread *t, struct compel_batch *b __att
                 const Img__PosixTimer *timer = timer_of_signal(t->task, queue->signals[i]);
 
                 if (timer)
-                        timer_fire(timer, leader);
+                        timer_fire(t->task->restore, timer, leader);
                 else
                         queue_signal(t->task->pid, 0, queue->signals[i], leader);
         }

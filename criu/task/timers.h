@@ -14,7 +14,7 @@
 const Img__PosixTimer *timer_of_signal(const struct restore_task *t, const Img__Siginfo *image);
 
 /* Have the timer fire at once, with its next regular moment where it would have been. */
-void timer_fire(const Img__PosixTimer *timer, struct compel_batch *b);
+void timer_fire(const struct restore *r, const Img__PosixTimer *timer, struct compel_batch *b);
 
 /* Is a signal of this timer among the pending ones of the process or of a thread of it? */
 bool timer_is_pending(const struct restore_task *t, const Img__PosixTimer *timer);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Images of files and tables that make no sense, that lie, or that no longer fit the machine. */
+#include <linux/capability.h>
 #include "test_fd_images.h"
 
 #include <sys/resource.h>
@@ -308,7 +309,6 @@ static void test_pipe_flags(void **state) {
         assert_refused(-EBADMSG, "cannot have the flags");
 }
 
-/* What does not fit is only found when it is written. */
 static void test_pipe_too_full(void **state) {
         char much[9000];
 
@@ -319,10 +319,41 @@ static void test_pipe_too_full(void **state) {
         data[0].has_size = true;
         data[0].size = 4096;
         data_bytes[0] = much;
-        assert_ok(load_set(), &fx.err);
-        restore_make_hosts(&fx);
-        assert_true(fd_restore(&fx.restore, &fx.err) < 0);
-        assert_non_null(strstr(ckpt_error_message(&fx.err), "cannot put 8999 bytes into pipe 77"));
+        assert_refused(-EAGAIN, "cannot put 8999 bytes into pipe 77");
+}
+
+/* Take CAP_SYS_RESOURCE away, or back if it was there. */
+static void change_resources(bool back) {
+        struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+        struct __user_cap_data_struct d[2];
+        uint32_t bit = CAP_TO_MASK(CAP_SYS_RESOURCE);
+
+        assert_int_equal(syscall(SYS_capget, &h, d), 0);
+        d[0].effective = back ? d[0].effective | (d[0].permitted & bit) : d[0].effective & ~bit;
+        assert_int_equal(syscall(SYS_capset, &h, d), 0);
+}
+
+/* More than this machine gives to whom it does not trust. */
+static void test_pipe_beyond_limit(void **state) {
+        static const size_t size = 12UL << 20;
+        char *much = malloc(size + 1);
+        int r;
+
+        (void)state;
+        assert_non_null(much);
+        memset(much, 'm', size);
+        much[size] = 0;
+        data[0].bytes = (uint32_t)size;
+        data[0].has_size = true;
+        data[0].size = 16 << 20;
+        data_bytes[0] = much;
+        change_resources(false);
+        r = load_set();
+        change_resources(true);
+        free(much);
+        assert_int_equal(r, -EAGAIN);
+        assert_says("into pipe 77");
+        assert_non_null(strstr(fx.err.hint, "fs.pipe-max-size"));
 }
 
 static void test_fifo_without_path(void **state) {
@@ -475,6 +506,7 @@ int main(void) {
                 TEST(test_umask),
                 TEST(test_pipe_bytes),
                 TEST(test_pipe_capacity),
+                TEST(test_pipe_beyond_limit),
                 TEST(test_pipe_flags),
                 TEST(test_pipe_too_full),
                 TEST(test_fifo_without_path),
