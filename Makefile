@@ -19,6 +19,8 @@ endif
 SHELL := /bin/bash
 
 B          ?= build
+VM_KERNEL  ?= linux-image-6.1.0-50-amd64
+VM_OTHER   ?= linux-image-6.12.100+deb12-amd64
 ARCH       ?= $(shell uname -m)
 CC         := $(if $(filter undefined default,$(origin CC)),gcc,$(CC))
 AR         := $(if $(filter undefined default,$(origin AR)),ar,$(AR))
@@ -102,7 +104,7 @@ $(eval $(call stamp,$(B)/stamp/agent,$(AGENT_OBJ)))
 $(eval $(call stamp,$(B)/stamp/testlib,$(TLIB_OBJ)))
 FORCE:
 
-.PHONY: all install clean lint format man unit e2e e2e-programs test bench quickstart fuzz sanitize help FORCE
+.PHONY: all install clean lint format man unit e2e e2e-programs test bench quickstart fuzz sanitize help FORCE vm-unit vm-e2e vm-kexec
 
 all: $(B)/ckpt
 
@@ -112,6 +114,8 @@ help:
 	@echo 'make unit       unit tests only; UNIT_ARGS="-k PATTERN"'
 	@echo 'make e2e        end-to-end tests only; E2E_ARGS="-k PATTERN -j N -v --keep"'
 	@echo 'make quickstart a checkpoint and a restore to look at (root)'
+	@echo 'make vm-unit    unit tests under VM_KERNEL=$(VM_KERNEL), in qemu; vm-e2e: end-to-end tests'
+	@echo 'make vm-kexec   dump a TCP client under VM_KERNEL, restore it under VM_OTHER=$(VM_OTHER)'
 	@echo 'make lint       clang-format, clang-tidy, cppcheck, shellcheck'
 	@echo 'make format     let clang-format rewrite the sources'
 	@echo 'make bench      timings beside yardsticks; BENCH_ARGS=...'
@@ -229,6 +233,16 @@ test:
 bench: $(B)/ckpt $(BENCH_BIN)
 	@test -x test/bench/run || { echo 'make bench: there is no test/bench/run' >&2; exit 1; }
 	@CKPT=$(abspath $(B))/ckpt BENCH_BIN=$(abspath $(B))/test/bench test/bench/run $(BENCH_ARGS)
+
+# Under other kernels of Debian's, in qemu: not part of `make test`.
+vm-unit: $(B)/ckpt $(UNIT_BIN)
+	@test/vm/run $(B) $(VM_KERNEL) unit $(UNIT_ARGS)
+
+vm-e2e: $(B)/ckpt $(E2E_BIN)
+	@test/vm/run $(B) $(VM_KERNEL) $(E2E_ARGS)
+
+vm-kexec: $(B)/ckpt
+	@test/vm/kexec $(B) $(VM_KERNEL) $(VM_OTHER)
 
 quickstart:
 	@scripts/install-deps

@@ -108,9 +108,41 @@ static bool usable(struct foothold *f, raddr_t end, size_t room, bool *ret_ours)
         return true;
 }
 
+/* A line of maps that describes private code. */
+static bool is_code_line(const char *line, uint64_t *ret_start, uint64_t *ret_end, uint64_t *ret_inode) {
+        char perms[5];
+
+        return sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64, ret_start, ret_end, perms,
+                      ret_inode) == 4 &&
+               perms[2] == 'x' && perms[3] == 'p' && !strstr(line, "[vsyscall]") &&
+               !strstr(line, "[uprobes]");
+}
+
+static FILE *open_maps(pid_t pid) {
+        _cleanup_close_ int fd = open_in_proc(pid, "maps", O_RDONLY);
+        FILE *maps = fd < 0 ? NULL : fdopen(fd, "re");
+
+        if (maps)
+                TAKE_FD(fd);
+        return maps;
+}
+
+/* For kernels that cannot be asked. */
+static bool is_private_code_by_lines(pid_t pid, raddr_t addr) {
+        _cleanup_fclose_ FILE *maps = open_maps(pid);
+        _cleanup_free_ char *line = NULL;
+        uint64_t start, end, inode;
+        size_t cap = 0;
+
+        while (maps && getline(&line, &cap, maps) > 0)
+                if (is_code_line(line, &start, &end, &inode) && start <= addr && addr < end)
+                        return true;
+        return false;
+}
+
 /*
  * auxv tells where the vDSO was when the program started. What is there now must be private, so that nobody
- * else sees what is written there, and executable. Kernels that cannot be asked are believed.
+ * else sees what is written there, and executable.
  */
 static bool is_private_code(pid_t pid, raddr_t addr) {
         _cleanup_close_ int fd = open_in_proc(pid, "maps", O_RDONLY);
@@ -119,7 +151,7 @@ static bool is_private_code(pid_t pid, raddr_t addr) {
         if (fd < 0)
                 return false;
         if (ioctl(fd, VMA_QUERY, &q) < 0)
-                return errno == ENOTTY;
+                return errno == ENOTTY && is_private_code_by_lines(pid, addr);
         return (q.flags & (VMA_EXECUTABLE | VMA_SHARED)) == VMA_EXECUTABLE;
 }
 
@@ -140,29 +172,18 @@ static bool find_in_vdso(struct foothold *f, pid_t pid, bool *ret_ours) {
 }
 
 /*
- * A line of maps that describes private code. Memory without a file may be filled by a compiler at run
+ * What is zero need not be unused: no more of it than it takes. Memory without a file may be filled by a compiler at run
  * time.
  */
-static bool is_code_line(const char *line, bool with_file, raddr_t *ret_end) {
-        uint64_t start, end, inode;
-        char perms[5];
-
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64, &start, &end, perms, &inode) != 4 ||
-            perms[2] != 'x' || perms[3] != 'p' || strstr(line, "[vsyscall]") || strstr(line, "[uprobes]"))
-                return false;
-        *ret_end = end;
-        return with_file == (inode != 0 || strstr(line, "[vdso]"));
-}
-
-/* What is zero need not be unused: no more of it than it takes. */
 static bool find_in_lines(struct foothold *f, FILE *maps, bool with_file, bool *ret_ours) {
         _cleanup_free_ char *line = NULL;
+        uint64_t start, end, inode;
         size_t cap = 0;
-        raddr_t end;
 
         rewind(maps);
         while (getline(&line, &cap, maps) > 0)
-                if (is_code_line(line, with_file, &end) &&
+                if (is_code_line(line, &start, &end, &inode) &&
+                    with_file == (inode != 0 || strstr(line, "[vdso]")) &&
                     usable(f, end, FOOTHOLD_SLOT_MIN * slot_size(), ret_ours))
                         return true;
         return false;
@@ -170,13 +191,9 @@ static bool find_in_lines(struct foothold *f, FILE *maps, bool with_file, bool *
 
 /* For tasks without a usable vDSO: any private executable mapping that ends in zeroes. */
 static bool find_in_maps(struct foothold *f, pid_t pid, bool *ret_ours) {
-        _cleanup_close_ int fd = open_in_proc(pid, "maps", O_RDONLY);
-        _cleanup_fclose_ FILE *maps = fd < 0 ? NULL : fdopen(fd, "re");
+        _cleanup_fclose_ FILE *maps = open_maps(pid);
 
-        if (!maps)
-                return false;
-        TAKE_FD(fd);
-        return find_in_lines(f, maps, true, ret_ours) || find_in_lines(f, maps, false, ret_ours);
+        return maps && (find_in_lines(f, maps, true, ret_ours) || find_in_lines(f, maps, false, ret_ours));
 }
 
 /*

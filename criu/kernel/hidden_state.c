@@ -35,6 +35,7 @@ enum slot {
         SLOT_IO_URING,
         SLOT_USER_EVENTS = SLOT_IO_URING + REGISTERED_RINGS,
         SLOT_IOPL,
+        SLOT_WORK,
         SLOT_LEVEL,
         SLOT_NUMBER,
         SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
@@ -49,6 +50,7 @@ struct hidden_source {
         uint64_t level; /* of the pid namespace of ckpt */
         int landlock;   /* which word of SLOT_SECURITY; NOT_FOUND */
         bool keyrings;
+        uint64_t dispatch; /* the bit of SLOT_WORK; 0: it cannot be told */
         bool all; /* before Linux 6.1, only all threads of the machine can be read */
 };
 
@@ -87,6 +89,8 @@ static int load_program(const struct bpf *bpf) {
         task_program_read_optional(&p, SLOT_USER_EVENTS, TASK_PROGRAM_TASK, "task_struct", "user_event_mm",
                                    8);
         task_program_read_optional(&p, SLOT_IOPL, TASK_PROGRAM_TASK, "task_struct", "thread.iopl_emul", 8);
+        task_program_read_optional(&p, SLOT_WORK, TASK_PROGRAM_TASK, "task_struct", "thread_info.syscall_work",
+                                   8);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
         return task_program_finish(&p, "ckpt_hidden");
 }
@@ -108,6 +112,7 @@ static struct hidden_state state_of(const struct hidden_source *s, const struct 
                 .tid = (pid_t)r->word[SLOT_NUMBER + s->level],
                 .user_events = r->word[SLOT_USER_EVENTS] != 0,
                 .iopl = r->word[SLOT_IOPL] != 0,
+                .dispatch = (r->word[SLOT_WORK] & s->dispatch) != 0,
         };
 
         for (unsigned int i = 0; i < REGISTERED_RINGS; i++)
@@ -243,6 +248,27 @@ static bool tells_keyrings(const struct hidden_source *s) {
         return default_ring_of(&own) == KEY_REQKEY_DEFL_USER_KEYRING;
 }
 
+/* The bit that comes and goes with it. All system calls are let through meanwhile. */
+static uint64_t find_dispatch(const struct hidden_source *s) {
+        char let_through = 0; /* SYSCALL_DISPATCH_FILTER_ALLOW */
+        struct record before, during, after;
+        uint64_t bit;
+        bool seen;
+
+        if (read_own(s, &before) < 0 ||
+            prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &let_through) < 0)
+                return 0;
+        seen = read_own(s, &during) == 0;
+        if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0) < 0 || !seen ||
+            read_own(s, &after) < 0)
+                return 0;
+        bit = during.word[SLOT_WORK] ^ before.word[SLOT_WORK];
+        return before.word[SLOT_WORK] == after.word[SLOT_WORK] && (during.word[SLOT_WORK] & bit) == bit &&
+                               __builtin_popcountll(bit) == 1
+                       ? bit
+                       : 0;
+}
+
 static void *try_out(void *arg) {
         struct trial *t = arg;
         struct record own;
@@ -257,6 +283,7 @@ static void *try_out(void *arg) {
         t->s->level = own.word[SLOT_LEVEL];
         t->s->keyrings = tells_keyrings(t->s);
         t->s->landlock = find_landlock(t->s);
+        t->s->dispatch = find_dispatch(t->s);
         return NULL;
 }
 
@@ -294,5 +321,5 @@ void hidden_source_free(struct hidden_source **s) {
 }
 
 struct hidden_tells hidden_source_tells(const struct hidden_source *s) {
-        return (struct hidden_tells){ .landlock = s->landlock != NOT_FOUND, .keyrings = s->keyrings };
+        return (struct hidden_tells){ .landlock = s->landlock != NOT_FOUND, .keyrings = s->keyrings, .dispatch = s->dispatch != 0 };
 }

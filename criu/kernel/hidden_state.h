@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * State of threads that no interface shows to others, and mostly not to themselves either: Landlock domains, keyrings, io_uring
- * instances without a descriptor. A BPF iterator over tasks (kernel/bpf.h) copies it from their structures.
+ * instances without a descriptor, and what older kernels do not tell: syscall user dispatch (by ptrace from Linux 6.4 on). A BPF iterator over tasks (kernel/bpf.h) copies it from their structures.
  *
  * Landlock keeps its part of the credentials at a place that no description of types tells. So a thread of ckpt enters a
  * domain, and the word that changes is the one; it also gets keyrings, whose numbers have to be those that are read.
@@ -38,6 +38,7 @@ struct hidden_state {
         bool io_uring;     /* an instance is registered with the thread (IORING_REGISTER_RING_FDS) */
         bool user_events;  /* of tracing (user_events_data) */
         bool iopl;         /* iopl(2) */
+        bool dispatch;     /* its system calls are intercepted (PR_SET_SYSCALL_USER_DISPATCH) */
 };
 DEFINE_VEC(hidden_state_vec, struct hidden_state);
 
@@ -46,7 +47,7 @@ struct hidden_source;
 
 /* What it may be able to tell, each proved for itself. */
 struct hidden_tells {
-        bool landlock, keyrings;
+        bool landlock, keyrings, dispatch;
 };
 
 /*

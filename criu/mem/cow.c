@@ -43,7 +43,7 @@ static int window_at(struct window *w, uint64_t at, uint64_t end, const uint64_t
 
         if (at < w->start || at >= stop) {
                 uint64_t wanted = MAX((end - at) / PAGE_SIZE, (uint64_t)AHEAD),
-                         left = (MEM_END - at) / PAGE_SIZE;
+                         left = ((at < MEM_END ? MEM_END : MEM_END_HIGH) - at) / PAGE_SIZE;
                 size_t n = (size_t)MIN(wanted, left);
 
                 n = MIN(n, (size_t)WINDOW);

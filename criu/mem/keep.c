@@ -128,6 +128,14 @@ static int collect_staying(struct restore_task *t, struct mem_run_vec *ret) {
         return r;
 }
 
+/* Where the memory that it was cloned with ends, at the most. */
+static uint64_t end_of_donors(const struct restore_task *t) {
+        for (t = t->donor; t; t = t->donor)
+                if (t->mem && t->mem->areas.n > 0 && t->mem->areas.v[t->mem->areas.n - 1].end > MEM_END)
+                        return MEM_END_HIGH;
+        return MEM_END;
+}
+
 int mem_add_unmapping(struct restore_task *t, struct compel_batch *b) {
         _cleanup_(mem_run_vec_done) struct mem_run_vec staying = { 0 };
         uint64_t at = 0;
@@ -138,7 +146,7 @@ int mem_add_unmapping(struct restore_task *t, struct compel_batch *b) {
                 at = staying.v[i].end;
         }
         if (r == 0)
-                add_munmap(b, at, MEM_END);
+                add_munmap(b, at, end_of_donors(t));
         for (size_t i = 0; r == 0 && i < t->mem->areas.n; i++)
                 if (t->mem->areas.v[i].kept_end > 0)
                         r = add_dropping(t, b, &t->mem->areas.v[i]);

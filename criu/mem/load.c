@@ -81,7 +81,7 @@ static int judge_run(const struct image_file *file, const Img__Pagemap *e, uint6
                                                             : MEM_RUN_PRESENT;
 
         if (pages == 0 || e->vaddr % PAGE_SIZE != 0 || __builtin_mul_overflow(pages, PAGE_SIZE, &bytes) ||
-            __builtin_add_overflow(e->vaddr, bytes, &end) || end > MEM_END)
+            __builtin_add_overflow(e->vaddr, bytes, &end) || end > MEM_END_HIGH)
                 return damaged_run(file, e, "is impossible", err);
         if (e->vaddr < last_end)
                 return damaged_run(file, e, "is out of order or overlaps the one before", err);
@@ -194,7 +194,27 @@ static enum mem_kind kind_of(const Img__Vma *v) {
 }
 
 static bool is_range(const Img__Vma *v) {
-        return (v->start | v->end) % PAGE_SIZE == 0 && v->start < v->end && v->end <= MEM_END;
+        return (v->start | v->end) % PAGE_SIZE == 0 && v->start < v->end && v->end <= MEM_END_HIGH;
+}
+
+/* Does this machine have five levels of page tables? */
+static bool has_high_memory(void) {
+        void *at = (void *)(uintptr_t)(MEM_END_HIGH - PAGE_SIZE);
+
+        if (mmap(at, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != at)
+                return errno == EEXIST; /* another thread asks just now */
+        munmap(at, PAGE_SIZE);
+        return true;
+}
+
+static int check_height(const struct restore_task *t, const Img__Vma *v, struct ckpt_error *err) {
+        if (v->end <= MEM_END || has_high_memory())
+                return 0;
+        ckpt_error(err, -ENOTSUP,
+                   "pid %d has memory at %#llx, which only machines with five levels of page tables have; "
+                   "nothing was created",
+                   t->pid, (unsigned long long)v->start);
+        return ckpt_error_hint(err, "Restore it on a machine that has la57 in /proc/cpuinfo");
 }
 
 static int check_kind(const struct restore_task *t, const Img__Vma *v, enum mem_kind kind,
@@ -246,6 +266,9 @@ static int check_area(const struct restore_task *t, const Img__Vma *v, uint64_t 
                 return damaged_area(t, v, "has unknown flags", err);
         if (v->has_madv && (v->madv & ~mem_advice_mask()))
                 return damaged_area(t, v, "has unknown advice", err);
+        r = check_height(t, v, err);
+        if (r < 0)
+                return r;
         r = hugetlb_check_area(t, v, err);
         if (r == -EBADMSG)
                 return damaged_area(t, v, "has impossible huge pages", err);

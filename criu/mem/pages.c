@@ -77,6 +77,14 @@ static int sweep_part(struct sweep *s, uint64_t start, uint64_t end, size_t firs
         return r < 0 ? r : sweep_range(s, start, end, PAGE_RUN_FILE);
 }
 
+/* Where the last area ends: mostly below MEM_END, but see there. The kernel's own areas are higher still. */
+static uint64_t end_of_areas(const struct proc_smap_vec *smaps) {
+        for (size_t i = smaps->n; i > 0 && smaps->v[i - 1].vma.end > MEM_END; i--)
+                if (smaps->v[i - 1].vma.end <= MEM_END_HIGH)
+                        return smaps->v[i - 1].vma.end;
+        return MEM_END;
+}
+
 /*
  * Of many areas, those in the upper half first: when another thread reads them at the same time, from the lowest on,
  * the two do not slow each other down by taking turns at the kernel's structures of one area after the other.
@@ -85,7 +93,7 @@ static int sweep_all(struct sweep *s) {
         size_t half = s->smaps->n < MANY_AREAS ? 0 : s->smaps->n / 2, upper;
         uint64_t middle = half > 0 ? s->smaps->v[half].vma.start : 0;
         struct page_run_vec runs = { 0 };
-        int r = sweep_part(s, middle, MEM_END, half, s->smaps->n);
+        int r = sweep_part(s, middle, end_of_areas(s->smaps), half, s->smaps->n);
 
         if (r < 0 || half == 0)
                 return r;

@@ -63,8 +63,12 @@ static inline uint64_t mem_huge_page(uint32_t flags) {
         return shift > 0 ? 1ULL << shift : 0;
 }
 
-/* Areas of the address space of x86-64 with four levels of page tables end here. */
-#define MEM_END 0x7ffffffff000ULL
+/*
+ * Areas of the address space of x86-64 with four levels of page tables end here. With five, too, unless a program asks for
+ * more (an address above it in mmap(2)); then MEM_END_HIGH is the end.
+ */
+#define MEM_END      0x7ffffffff000ULL
+#define MEM_END_HIGH 0xfffffffffff000ULL
 
 /* Does an area of this kind have pages of its own, which pagemap-PID.img describes? */
 static inline bool mem_is_private(enum mem_kind kind) {

@@ -103,7 +103,11 @@ static void check_large(void) {
         CHECK_EQ(ds.msg_qnum, 1);
 }
 
+/* Numbers are counted anew in each namespace: that of the memory is not to be one of the new namespace too. */
 static void set_up_foreign(void) {
+        int first = SYS(shmget(IPC_PRIVATE, PAGE, 0600));
+
+        SYS(shmctl(first, IPC_RMID, NULL));
         attach();
         SYS(shmctl(id, IPC_RMID, NULL));
         leave();

@@ -110,7 +110,7 @@ static void make_areas(void) {
                         (void)madvise(p, PAGE_SIZE, advices[j]);
                 }
         map(PROT_WRITE, MAP_SHARED);
-        map(PROT_EXEC, MAP_PRIVATE | MAP_NORESERVE);
+        map(PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_NORESERVE);
         map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_GROWSDOWN | MAP_STACK);
         (void)mlock(map(PROT_READ | PROT_WRITE, MAP_PRIVATE), PAGE_SIZE);
         (void)mlock2(map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE), PAGE_SIZE, MLOCK_ONFAULT);
@@ -247,34 +247,56 @@ static void make_huge(void) {
         assert_ptr_not_equal(map_huge(), MAP_FAILED);
 }
 
-/* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
-static void test_not_huge(void **state) {
+static int read_flags(void (*make)(void), struct proc_smap_vec *fast, struct proc_smap_vec *slow) {
         _cleanup_(bpf_free) struct bpf *bpf = new_bpf();
         _cleanup_(area_flags_free) struct area_flags *f = open_or_skip(bpf);
-        _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
+        pid_t pid = start_target(make);
+        int r;
+
+        assert_int_equal(proc_open(pid, &dir), 0);
+        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
+        r = area_flags_read(f, pid, &maps, fast);
+        assert_int_equal(proc_smaps_read(&dir, NULL, &buf, slow), 0);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        return r;
+}
+
+/* Huge pages have a size that only smaps tells: their flag is not among what is learnt. */
+static void test_not_huge(void **state) {
+        _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 }, slow = { 0 };
         void *p = map_huge();
-        pid_t pid;
 
         if (p == MAP_FAILED)
                 skip();
         munmap(p, 2 << 20);
-        pid = start_target(make_huge);
-        assert_int_equal(proc_open(pid, &dir), 0);
-        assert_int_equal(proc_maps_read(&dir, &buf, &maps), 0);
-        assert_int_equal(area_flags_read(f, pid, &maps, &fast), -ENODATA);
+        assert_int_equal(read_flags(make_huge, &fast, &slow), -ENODATA);
         assert_int_equal(fast.n, 0);
-        kill(pid, SIGKILL);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* Where the processor has protection keys, what may only be executed has one. */
+static void make_execute_only(void) {
+        map(PROT_EXEC, MAP_PRIVATE);
+}
+
+static void test_not_keys(void **state) {
+        _cleanup_(proc_smap_vec_done) struct proc_smap_vec fast = { 0 }, slow = { 0 };
+        int r = read_flags(make_execute_only, &fast, &slow);
+        bool any = false;
+
+        for (size_t i = 0; i < slow.n; i++)
+                any |= slow.v[i].pkey != 0;
+        assert_int_equal(r, any ? -ENODATA : 0);
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_learn),      cmocka_unit_test(test_learn_all),
                 cmocka_unit_test(test_like_smaps), cmocka_unit_test(test_policies),
-                cmocka_unit_test(test_not_huge),
+                cmocka_unit_test(test_not_huge),   cmocka_unit_test(test_not_keys),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

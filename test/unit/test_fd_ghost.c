@@ -219,12 +219,25 @@ static const struct {
         { spoil_parent_readonly, -ENOENT, "cannot make" },
 };
 
+/* As the tmpfs of Linux 6.1: there it is a file like others. */
+static bool takes_enormous(void) {
+        int fd = open(fx.dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        bool takes = ftruncate(fd, INT64_MAX) == 0;
+
+        close(fd);
+        return takes;
+}
+
 static void test_spoilt(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(spoilt); i++) {
                 int r;
 
                 if (i > 0)
                         setup(state);
+                if (spoilt[i].spoil == spoil_enormous && takes_enormous()) {
+                        teardown(state);
+                        continue;
+                }
                 spoilt[i].spoil();
                 r = restore_set();
                 if (r != spoilt[i].result)

@@ -66,10 +66,11 @@ static int register_ring(void) {
         return 0;
 }
 
-enum what { NOTHING, DOMAIN, SESSION, EMPTY_SESSION, DEFAULT_RING, RING };
+enum what { NOTHING, DOMAIN, SESSION, EMPTY_SESSION, DEFAULT_RING, RING, DISPATCH };
 
 /* A child that has done it when this returns; *ret_result is what came of it. */
 static pid_t start(enum what what, int *ret_result) {
+        static char let_through; /* SYSCALL_DISPATCH_FILTER_ALLOW */
         int ready[2], result = 0;
         pid_t pid;
 
@@ -96,6 +97,9 @@ static pid_t start(enum what what, int *ret_result) {
                 case RING:
                         result = register_ring();
                         break;
+                case DISPATCH:
+                        result = prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &let_through);
+                        break;
                 }
                 (void)!write(ready[1], &result, sizeof(result));
                 for (;;)
@@ -121,6 +125,8 @@ static void check(const struct hidden_source *s, const struct hidden_state *stat
         assert_int_equal(state->io_uring, what == RING && result == 0);
         assert_int_equal(state->default_ring,
                          what == DEFAULT_RING && result >= 0 && hidden_source_tells(s).keyrings);
+        assert_int_equal(state->dispatch,
+                         what == DISPATCH && result == 0 && hidden_source_tells(s).dispatch);
         assert_false(state->user_events);
         assert_false(state->iopl);
         if (what != SESSION && what != EMPTY_SESSION)
@@ -141,7 +147,7 @@ static void test_all(void **state) {
 
         assert_int_equal(bpf_new(&bpf), 0);
         s = open_or_skip(bpf);
-        for (enum what what = NOTHING; what <= RING; what++) {
+        for (enum what what = NOTHING; what <= DISPATCH; what++) {
                 int result;
                 pid_t pid = start(what, &result);
 

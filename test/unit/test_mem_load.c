@@ -168,7 +168,7 @@ static void test_areas(void **state) {
                 ROW(0, end, BASE, -EBADMSG),
                 ROW(0, end, BASE - P(1), -EBADMSG),
                 ROW(0, end, BASE + P(11), -EBADMSG), /* into the next */
-                ROW(3, end, 0x800000000000, -EBADMSG),
+                ROW(3, end, 0x100000000000000, -EBADMSG),
                 ROW(3, end, UINT64_MAX - 4095, -EBADMSG),
                 ROW(3, start, BASE, -EBADMSG),
                 ROW(0, prot, 8, -EBADMSG),

@@ -354,11 +354,23 @@ static void test_full_array(void **state) {
         }
 }
 
+/* The end of user memory: higher with five levels of page tables. */
+static uint64_t top_of_memory(void) {
+        const uint64_t high = 0xfffffffffff000, start = high - PAGE_SIZE;
+        void *p = mmap((void *)start, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+                       0);
+
+        if ((uintptr_t)p != start)
+                return 0x7ffffffff000;
+        munmap(p, PAGE_SIZE);
+        return high;
+}
+
 /* It fails when runs were found already: they are taken back. */
 static void test_fails_late(void **state) {
         const struct fixture *f = *state;
         _cleanup_(page_run_vec_done) struct page_run_vec runs = { 0 };
-        const uint64_t top = 0x7ffffffff000, start = top - (80UL << 20);
+        const uint64_t top = top_of_memory(), start = top - (80UL << 20);
         char *p = mmap((void *)start, PAGE_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
@@ -376,10 +388,11 @@ static void test_fails_late(void **state) {
 static void test_refused(void **state) {
         const struct fixture *f = *state;
         const struct proc_pagemap *both[] = { &f->scan, &f->words };
-        static const uint64_t outside[][2] = {
+        const uint64_t top = top_of_memory();
+        const uint64_t outside[][2] = {
                 { 0xffffffffff600000, 0xffffffffff601000 },
-                { 0x7fffffffe000, 0x800000001000 },
-                { 0x800000000000, 0x800000001000 },
+                { top - PAGE_SIZE, top + 2 * PAGE_SIZE },
+                { top + PAGE_SIZE, top + 2 * PAGE_SIZE },
                 { 0xfffffffffffff000 - PAGE_SIZE, 0xfffffffffffff000 },
                 { 0xffff800000000000, 0xffff800000001000 },
         };
