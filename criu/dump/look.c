@@ -224,6 +224,7 @@ static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct 
                 return 0;
         t->seen_status = &status;
         t->resident = status.vm_rss;
+        t->page_tables = status.vm_pte;
         tree_find_living(t);
         task_facts_look(t);
         /* First of all what its threads do: from then on it is known whether anything can have changed. */

@@ -108,7 +108,8 @@ struct dump_task {
                 *seen_status;    /* the leader's, while it is being looked at; NULL: not read */
         struct task_call *calls; /* look stage: of each of its threads; in the arena; NULL: not known */
         size_t nr_calls;
-        uint64_t resident;          /* bytes of memory when it was looked at */
+        uint64_t resident;          /* bytes of memory when it was looked at ... */
+        uint64_t page_tables;       /* ... and of the tables that say where it is */
         struct proc_smap_vec smaps; /* look stage: flags of the areas; they may be stale after the freeze */
         bool filtered;              /* some thread is, or was, under seccomp: d->tracer traces it */
         int dumpable;               /* PR_GET_DUMPABLE, for mm-PID.img; by task_collect() */

@@ -2,8 +2,8 @@
 /*
  * Huge pages behind images on a tmpfs, whatever it was mounted with: MADV_COLLAPSE (Linux 6.1) on a mapping of the file. A
  * tmpfs takes a lock for each write(2), and most of the time that it holds it goes into one page of 4 KiB after the other.
- * The kernel makes nothing huge of what is wholly empty, so one byte is written first; and nothing is written through the
- * mapping, where a full tmpfs would be a SIGBUS.
+ * The kernel makes nothing huge of what is wholly empty, so one byte is written first. Only where all has become huge may be
+ * written through the mapping: where pages are missing, a full tmpfs would be a SIGBUS.
  */
 #include <errno.h>
 #include <linux/magic.h>
@@ -18,14 +18,10 @@
 
 #define HUGE ((uint64_t)2 << 20)
 
-struct place {
-        char *start;
-        size_t size;
-};
-
-static void place_done(struct place *p) {
-        if (p->start)
-                munmap(p->start, p->size);
+void image_window_close(struct image_window *w) {
+        if (w->map)
+                munmap(w->map, w->map_size);
+        *w = (struct image_window){ 0 };
 }
 
 static bool is_tmpfs(int fd) {
@@ -34,25 +30,32 @@ static bool is_tmpfs(int fd) {
         return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
-static int collapse(int fd, uint64_t offset, size_t size) {
-        _cleanup_(place_done) struct place place = { 0 };
-        char *p = mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static int collapse(int fd, uint64_t offset, uint64_t size, struct image_window *ret) {
+        _cleanup_image_window_ struct image_window w = { .map_size = size + HUGE };
+        char *p = mmap(NULL, w.map_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         if (p == MAP_FAILED)
                 return -errno;
-        place = (struct place){ p, size + HUGE };
+        w.map = p;
         p += -(uintptr_t)p & (HUGE - 1);
         if (mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED ||
             madvise(p, size, MADV_COLLAPSE) < 0)
                 return -errno;
+        w.start = p;
+        w.offset = offset;
+        w.size = size;
+        *ret = w;
+        w = (struct image_window){ 0 };
         return 0;
 }
 
-bool image_pages_make_huge(const struct image_file *file, uint64_t offset, uint64_t size) {
+bool image_pages_make_huge(const struct image_file *file, uint64_t offset, uint64_t size,
+                           struct image_window *ret) {
         uint64_t end = (offset + size) & ~(HUGE - 1);
         int r = 0;
 
         ckpt_assert(file->pages);
+        *ret = (struct image_window){ 0 };
         offset = (offset + HUGE - 1) & ~(HUGE - 1);
         if (offset >= end)
                 return true;
@@ -61,6 +64,6 @@ bool image_pages_make_huge(const struct image_file *file, uint64_t offset, uint6
         for (uint64_t at = offset; r == 0 && at < end; at += HUGE)
                 r = pwrite_full(file->fd, "", 1, (off_t)(at + HUGE - 1));
         if (r == 0)
-                r = collapse(file->fd, offset, end - offset);
+                r = collapse(file->fd, offset, end - offset, ret);
         return r == 0 || r == -EAGAIN; /* a page was in use just then */
 }

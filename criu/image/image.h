@@ -190,12 +190,26 @@ int image_open_pages(struct image_set *set, unsigned long id, struct image_file 
 /* The descriptor of a file of image_open_pages(); stays the file's. */
 int image_file_fd(const struct image_file *file);
 
+/* Part of a pages file as memory: what is written there is in the file. */
+struct image_window {
+        char *start;     /* NULL: there is none */
+        uint64_t offset; /* of `start` in the file */
+        uint64_t size;   /* bytes */
+        char *map;       /* what is mapped: more than the file */
+        uint64_t map_size;
+};
+void image_window_close(struct image_window *w);
+#define _cleanup_image_window_ _cleanup_(image_window_close)
+
 /*
  * Before [offset, offset + size) of a pages file is written, which is then wholly written: let the whole 2 MiB in it be huge
- * pages. On a tmpfs the bytes are then written, and read again, in a third of the time. Only a hint; thread-safe. False: further
- * attempts at this file would be in vain.
+ * pages. On a tmpfs the bytes are then written, and read again, in a third of the time; and not through pwrite(2), but into
+ * *ret, in half of that, where it has a window: all pages of that exist, so that none is missing if the file system is full
+ * by then. (Who shortens the file meanwhile, which only those can who may write to it, ends ckpt by SIGBUS.) Only a hint;
+ * thread-safe. False: further attempts at this file would be in vain. The caller closes *ret.
  */
-bool image_pages_make_huge(const struct image_file *file, uint64_t offset, uint64_t size);
+bool image_pages_make_huge(const struct image_file *file, uint64_t offset, uint64_t size,
+                           struct image_window *ret);
 
 /*
  * Record the digest of chunk `index` of a pages file, from bytes that the caller has at hand while they are

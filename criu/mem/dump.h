@@ -153,7 +153,8 @@ enum mem_kind mem_kind_of(struct dump_task *t, const struct proc_smap *smap);
 struct mem_search {
         struct dump_task *t;
         const struct proc_smap_vec *smaps; /* what it goes by */
-        struct page_run_vec found;
+        struct mem_search_part *parts;     /* of the address space, ascending */
+        size_t nr_parts;
         struct pool_offer offer;
 };
 void mem_search_done(struct mem_search *s);

@@ -1,7 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "mem/runs.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "macro.h"
+
+int mem_runs_reserve(struct mem_run_vec *runs, size_t n) {
+        struct mem_run *v;
+
+        if (n <= runs->cap)
+                return 0;
+        v = reallocarray(runs->v, n, sizeof(*v));
+        if (!v)
+                return -ENOMEM;
+        runs->v = v;
+        runs->cap = n;
+        return 0;
+}
 
 int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort) {
         struct mem_run *last = runs->n > 0 ? &runs->v[runs->n - 1] : NULL;
@@ -14,6 +30,17 @@ int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_
                 return 0;
         }
         return mem_run_vec_push(runs, (struct mem_run){ .start = start, .end = end, .sort = sort });
+}
+
+int mem_runs_insert(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort) {
+        size_t i = mem_runs_find(runs, start);
+
+        ckpt_assert(start < end && !mem_runs_touch(runs, start, end));
+        if (!mem_run_vec_add(runs))
+                return -ENOMEM;
+        memmove(&runs->v[i + 1], &runs->v[i], (runs->n - 1 - i) * sizeof(*runs->v));
+        runs->v[i] = (struct mem_run){ .start = start, .end = end, .sort = sort };
+        return 0;
 }
 
 static uint64_t size_of(const struct mem_run *run) {

@@ -23,11 +23,17 @@ struct mem_run {
 
 DEFINE_VEC(mem_run_vec, struct mem_run);
 
+/* Room for n runs in all. -ENOMEM. */
+int mem_runs_reserve(struct mem_run_vec *runs, size_t n);
+
 /*
  * Append [start, end), or make the last run longer if that ends at start and is of the same sort.
  * -ENOMEM.
  */
 int mem_runs_add(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort);
+
+/* Put [start, end), where no run has a page and which is not empty, between the runs, which are ascending. -ENOMEM. */
+int mem_runs_insert(struct mem_run_vec *runs, uint64_t start, uint64_t end, uint32_t sort);
 
 /* Give the runs their places in a pages file, one behind the other. Returns the number of bytes. */
 uint64_t mem_runs_place(struct mem_run_vec *runs);

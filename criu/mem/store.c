@@ -2,7 +2,8 @@
 /*
  * Pages files. The places of all pages are known before the first is read, so the file is written in chunks
  * of IMAGE_CHUNK_SIZE by as many workers as come to help. Each chunk is read into a buffer
- * (process_vm_readv, up to 1024 runs in a call), hashed while it is in the cache, and written.
+ * (process_vm_readv, up to 1024 runs in a call), hashed while it is in the cache, and written; or, where the file can be had
+ * as memory, read straight into that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,12 +48,14 @@ struct reader {
         struct store *s;
         int mem_fd; /* /proc/PID/mem, opened when needed */
         char *buf;
+        struct image_window window; /* part of the file, or nothing */
         struct iovec remote[IOV_MAX];
         bool shared[IOV_MAX]; /* has other owners */
 };
 
 static void reader_done(struct reader *rd) {
         rd->mem_fd = safe_close(rd->mem_fd);
+        image_window_close(&rd->window);
         free(rd->buf);
 }
 
@@ -125,7 +128,7 @@ static int read_file(struct reader *rd, size_t nr, char *buf) {
 }
 
 /* Bytes [offset, offset + len) of the pages file. */
-static int read_bytes(struct reader *rd, uint64_t offset, size_t len) {
+static int read_bytes(struct reader *rd, uint64_t offset, size_t len, char *buf) {
         const struct mem_run_vec *runs = rd->s->runs;
         size_t i = mem_runs_at_offset(runs, offset), done = 0;
         int r = 0;
@@ -143,29 +146,39 @@ static int read_bytes(struct reader *rd, uint64_t offset, size_t len) {
                         bytes += n;
                 }
                 if (rd->s->source.memory)
-                        r = read_memory(rd, nr, rd->buf + done);
+                        r = read_memory(rd, nr, buf + done);
                 else
-                        r = rd->s->source.task ? read_task(rd, nr, rd->buf + done, bytes)
-                                               : read_file(rd, nr, rd->buf + done);
+                        r = rd->s->source.task ? read_task(rd, nr, buf + done, bytes)
+                                               : read_file(rd, nr, buf + done);
                 done += bytes;
         }
         return r;
+}
+
+/* Where chunks can be put together such that they need not be written. NULL: nowhere. */
+static char *place_in_file(const struct reader *rd, uint64_t offset, size_t len) {
+        const struct image_window *w = &rd->window;
+
+        if (!w->start || offset < w->offset || offset + len > w->offset + w->size)
+                return NULL;
+        return w->start + (offset - w->offset);
 }
 
 static int store_chunk(struct reader *rd, size_t chunk, struct ckpt_error *err) {
         struct store *s = rd->s;
         uint64_t offset = chunk * (uint64_t)CHUNK;
         size_t len = MIN(s->size - offset, (uint64_t)CHUNK);
+        char *place = place_in_file(rd, offset, len), *buf = place ? place : rd->buf;
         struct image_digest digest;
         int r;
 
-        r = read_bytes(rd, offset, len);
+        r = read_bytes(rd, offset, len, buf);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its memory", s->source.name);
-        digest = image_chunk_digest(rd->buf, len);
+        digest = image_chunk_digest(buf, len);
         r = image_pages_chunk(s->file, chunk, &digest);
-        if (r == 0)
-                r = pwrite_full(image_file_fd(s->file), rd->buf, len, (off_t)offset);
+        if (r == 0 && !place)
+                r = pwrite_full(image_file_fd(s->file), buf, len, (off_t)offset);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot write the memory of %s into the images directory",
                                         s->source.name);
@@ -181,10 +194,12 @@ static int store_share(struct reader *rd, size_t first, struct ckpt_error *err) 
         int r = 0;
 
         if (!__atomic_load_n(&s->no_huge, __ATOMIC_RELAXED) &&
-            !image_pages_make_huge(s->file, offset, MIN(s->size, end * (uint64_t)CHUNK) - offset))
+            !image_pages_make_huge(s->file, offset, MIN(s->size, end * (uint64_t)CHUNK) - offset,
+                                   &rd->window))
                 __atomic_store_n(&s->no_huge, true, __ATOMIC_RELAXED);
         for (size_t i = first; r == 0 && i < end; i++)
                 r = store_chunk(rd, i, err);
+        image_window_close(&rd->window);
         return r;
 }
 

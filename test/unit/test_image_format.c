@@ -352,6 +352,19 @@ static void test_threads(void **state __attribute__((unused))) {
                 assert_true(image_dir_has(dir, IMAGE_FS, (i % 2) * 1000 + i / 2));
 }
 
+/* [done, done + len) of `data` to its place in the file: what can be by the window, and what is around it. */
+static void write_around(const struct image_file *pages, const struct image_window *w, const uint8_t *data,
+                         size_t done, size_t len) {
+        size_t before = w->start ? w->offset - done : len, size = w->start ? w->size : 0;
+        size_t after = done + before + size, rest = len - before - size;
+
+        assert_true(!w->start || (w->offset >= done && w->offset + w->size <= done + len));
+        assert_int_equal(pwrite(image_file_fd(pages), data + done, before, (off_t)done), before);
+        if (w->start)
+                memcpy(w->start, data + w->offset, size);
+        assert_int_equal(pwrite(image_file_fd(pages), data + after, rest, (off_t)after), rest);
+}
+
 /* Before the file is written, for parts of any size; what is written counts, and whether it worked is no difference. */
 static void write_huge(const char *parent, bool can) {
         static const size_t parts[] = { 4096, 3 << 20, (2 << 20) - 4096, 8 << 20, 0, (5 << 20) + 4096 };
@@ -362,6 +375,7 @@ static void write_huge(const char *parent, bool can) {
         size_t len = 0, done = 0;
         _cleanup_free_ uint8_t *data = NULL, *back = NULL;
         struct image_file *pages;
+        struct image_window w;
 
         for (size_t i = 0; i < ELEMENTSOF(parts); i++)
                 len += parts[i];
@@ -371,15 +385,17 @@ static void write_huge(const char *parent, bool can) {
                 data[i] = (uint8_t)(i * 5 ^ i >> 12);
         assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
         assert_ok(image_open_pages(set, 1, &pages, &err), &err);
-        assert_true(image_pages_make_huge(pages, 4096, 2 << 20)); /* nothing whole in it */
+        assert_true(image_pages_make_huge(pages, 4096, 2 << 20, &w)); /* nothing whole in it */
+        assert_null(w.start);
         assert_int_equal(lseek(image_file_fd(pages), 0, SEEK_END), 0);
         if (!can)
-                assert_false(image_pages_make_huge(pages, 0, 2 << 20));
+                assert_false(image_pages_make_huge(pages, 0, 2 << 20, &w));
         assert_int_equal(lseek(image_file_fd(pages), 0, SEEK_END), 0);
         for (size_t i = 0; i < ELEMENTSOF(parts); done += parts[i++]) {
-                (void)image_pages_make_huge(pages, done, parts[i]);
+                (void)image_pages_make_huge(pages, done, parts[i], &w);
                 assert_true((size_t)lseek(image_file_fd(pages), 0, SEEK_END) <= done + parts[i]);
-                assert_int_equal(pwrite(image_file_fd(pages), data + done, parts[i], (off_t)done), parts[i]);
+                write_around(pages, &w, data, done, parts[i]);
+                image_window_close(&w);
         }
         assert_ok(image_close(pages, &err), &err);
         assert_ok(image_set_commit(set, &inventory, &err), &err);

@@ -57,6 +57,19 @@ static void test_add(void **state) {
         assert_int_equal(mem_runs_at_offset(&runs, P(6) - 1), 3);
 }
 
+/* Between others, in front of all, behind all; what touches is not merged. */
+static void test_insert(void **state) {
+        _cleanup_runs_ struct mem_run_vec runs = { 0 };
+        const uint64_t want[][3] = { { 1, 2, 0 }, { 3, 4, 0 }, { 4, 6, 1 }, { 6, 7, 0 }, { 9, 10, 0 } };
+
+        assert_int_equal(mem_runs_insert(&runs, P(3), P(4), 0), 0);
+        assert_int_equal(mem_runs_insert(&runs, P(6), P(7), 0), 0);
+        assert_int_equal(mem_runs_insert(&runs, P(9), P(10), 0), 0);
+        assert_int_equal(mem_runs_insert(&runs, P(4), P(6), MEM_SORT_COW), 0);
+        assert_int_equal(mem_runs_insert(&runs, P(1), P(2), 0), 0);
+        assert_runs(&runs, want, 5);
+}
+
 static void assert_piece(const struct mem_run_vec *runs, const struct mem_piece *piece, uint64_t offset,
                          const uint64_t (*want)[2], size_t n) {
         struct iovec iov[8];
@@ -213,9 +226,10 @@ static void test_same_area(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_add),      cmocka_unit_test(test_cut),
-                cmocka_unit_test(test_gaps),     cmocka_unit_test(test_split_cow),
-                cmocka_unit_test(test_find_gap), cmocka_unit_test(test_same_area),
+                cmocka_unit_test(test_add),       cmocka_unit_test(test_insert),
+                cmocka_unit_test(test_cut),       cmocka_unit_test(test_gaps),
+                cmocka_unit_test(test_split_cow), cmocka_unit_test(test_find_gap),
+                cmocka_unit_test(test_same_area),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
