@@ -279,7 +279,7 @@ void fown_look(struct fd_probe *p, struct blockers *b);
 struct restore_file {
         uint32_t id;
         const struct fd_kind *kind;
-        Img__File *msg;    /* owned */
+        Img__File *msg;    /* in the arena of the files */
         uint32_t nr_slots; /* descriptors that still wait for it */
         int fd;            /* in ckpt, while something needs it; -EBADF */
         uint32_t dir_users;
@@ -315,6 +315,7 @@ enum fd_state {
 };
 
 struct restore_files {
+        struct arena arena;     /* what files.img says */
         struct restore_file *v; /* sorted by id */
         size_t n, cap;
         struct blockers *blockers;
