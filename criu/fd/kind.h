@@ -281,6 +281,7 @@ struct restore_file {
         const struct fd_kind *kind;
         Img__File *msg;    /* in the arena of the files */
         uint32_t nr_slots; /* descriptors that still wait for it */
+        uint32_t in_plan;  /* which of the files of the table that is being filled */
         int fd;            /* in ckpt, while something needs it; -EBADF */
         uint32_t dir_users;
         int dir;                      /* O_PATH, of a directory that tasks work in */
