@@ -60,7 +60,8 @@ void foreign_seen_done(struct foreign_seen *seen) {
         foreign_fd_vec_done(&seen->timerfds);
 }
 
-static void note_writer(struct foreign_pipe_vec *holders, uint64_t dev, uint64_t ino, pid_t pid, bool writes) {
+static void note_writer(struct foreign_pipe_vec *holders, uint64_t dev, uint64_t ino, pid_t pid,
+                        bool writes) {
         struct foreign_pipe *f = foreign_pipe_vec_add(holders);
 
         ckpt_assert(f);
@@ -93,8 +94,8 @@ static void scan_maps(struct foreign_seen *seen, const struct proc_dir *dir, enu
                 const struct proc_vma *vma = &maps.v[i];
 
                 if (vma->ino != 0 && (what == MEMFDS ? is_memfd(vma->name) : is_deleted(vma->name)))
-                        note_writer(&seen->holders, (uint64_t)vma->dev_major << 32 | vma->dev_minor, vma->ino,
-                                    dir->pid, vma->shared && vma->prot & PROT_WRITE);
+                        note_writer(&seen->holders, (uint64_t)vma->dev_major << 32 | vma->dev_minor,
+                                    vma->ino, dir->pid, vma->shared && vma->prot & PROT_WRITE);
         }
 }
 
