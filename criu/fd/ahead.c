@@ -52,31 +52,80 @@ void ahead_checked(struct restore *r) {
                 (void)pool_join(r->pool, &err);
 }
 
+/* Files that one thread opens before it looks again what there is to do, and how many of these are taken at a time. */
+enum { UNIT = 84, TAKEN_UNITS = 3 };
+
 struct opening {
         struct restore *restore;
-        struct restore_file **files;
-        const uint32_t *order;
+        struct restore_file *const *files;
+        size_t n;
+        bool first[AHEAD_OPEN_MAX];           /* not there before, among `files` */
+        size_t next;                          /* nobody opens from here on yet; atomic */
+        bool done[AHEAD_OPEN_MAX / UNIT + 1]; /* units; atomic */
+        bool others;                          /* not only plain files are opened */
+
+        /* of the one who takes them */
+        ahead_take take;
+        void *ctx;
+        size_t taken;
+        int result;
+        struct ckpt_error *err;
 };
 
-static void open_part(void *ctx, size_t from, size_t to) {
-        _cleanup_(near_dir_done) struct near_dir near = NEAR_DIR_INIT;
-        const struct opening *o = ctx;
+static bool open_unit(struct opening *o, struct near_dir *near) {
+        size_t from = __atomic_fetch_add(&o->next, UNIT, __ATOMIC_RELAXED);
 
-        for (size_t i = from; i < to; i++) {
-                struct restore_file *file = o->files[o->order[i]];
+        for (size_t i = from; i < o->n && i < from + UNIT; i++) {
+                struct restore_file *file = o->files[i];
 
-                if (!file->kind->ahead)
-                        continue;
-                /* One that is to be sent twice has the first of the threads for it. */
-                if (!__atomic_exchange_n(&file->opened_ahead, true, __ATOMIC_ACQ_REL) &&
-                    (file->fd >= 0 || !file->kind->ahead(o->restore, file, &near)))
-                        __atomic_store_n(&file->opened_ahead, false, __ATOMIC_RELEASE);
+                if (o->first[i])
+                        file->opened_ahead = file->kind->ahead(o->restore, file, near);
+        }
+        if (from >= o->n)
+                return false;
+        __atomic_store_n(&o->done[from / UNIT], true, __ATOMIC_RELEASE);
+        return true;
+}
+
+/* `at_least` of them, at a time. To open one that could not be opened ahead may take looking at others, but plain files. */
+static void take_opened(struct opening *o, size_t at_least) {
+        size_t end = o->taken;
+
+        while (end < o->n && __atomic_load_n(&o->done[end / UNIT], __ATOMIC_ACQUIRE))
+                end = MIN(end + UNIT, o->n);
+        while (o->result == 0 && end - o->taken >= at_least) {
+                size_t to = MIN(end, o->taken + TAKEN_UNITS * UNIT);
+
+                o->result = o->take(o->ctx, o->taken, to, o->err);
+                o->taken = to;
         }
 }
 
-void ahead_open(struct restore *r, struct restore_file **files, const uint32_t *order, size_t n) {
-        struct opening o = { r, files, order };
+static void open_all(void *ctx, bool helper) {
+        _cleanup_(near_dir_done) struct near_dir near = NEAR_DIR_INIT;
+        struct opening *o = ctx;
 
-        if (n >= AHEAD_MIN && r->pool)
-                (void)pool_spread(r->pool, n, open_part, &o);
+        while (open_unit(o, &near))
+                if (!helper && !o->others)
+                        take_opened(o, (size_t)TAKEN_UNITS * UNIT);
+}
+
+int ahead_open(struct restore *r, struct restore_file *const *files, size_t n, ahead_take take, void *ctx,
+               struct ckpt_error *err) {
+        struct opening o = { .restore = r, .files = files, .n = n, .take = take, .ctx = ctx, .err = err };
+
+        ckpt_assert(n <= AHEAD_OPEN_MAX);
+        if (n < AHEAD_MIN || !r->pool)
+                return take(ctx, 0, n, err);
+        for (size_t i = 0; i < n; i++) {
+                o.first[i] = files[i]->fd < 0 && files[i]->kind->ahead && !files[i]->opened_ahead;
+                if (!o.first[i])
+                        continue;
+                files[i]->opened_ahead = true; /* now that it is noted, not a second time */
+                o.others |= files[i]->kind != &fd_kind_reg;
+        }
+        pool_share(r->pool, pool_threads(r->pool) - 1, open_all, &o);
+        if (o.result == 0 && o.taken < n)
+                take_opened(&o, 1);
+        return o.result;
 }

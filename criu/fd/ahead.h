@@ -15,8 +15,15 @@
 void ahead_check(struct restore *r, const Img__RegFile *reg);
 void ahead_checked(struct restore *r);
 
+enum { AHEAD_OPEN_MAX = 1024 };
+
+/* files[from] to files[to - 1] are to be taken now. */
+typedef int (*ahead_take)(void *ctx, size_t from, size_t to, struct ckpt_error *err);
+
 /*
- * Open those of `files[order[i]]`, i < n, that are plain files, or of a kind with ahead(), and not open yet; they are
- * noted as opened_ahead.
+ * Have files[0 .. n) taken, in order and by the calling thread, which may be there several times; n <= AHEAD_OPEN_MAX. Meanwhile
+ * those that are of a kind with ahead(), and not open yet, are opened in several threads, as long as there are many; they are
+ * noted as opened_ahead. Returns what the first call that failed has.
  */
-void ahead_open(struct restore *r, struct restore_file **files, const uint32_t *order, size_t n);
+int ahead_open(struct restore *r, struct restore_file *const *files, size_t n, ahead_take take, void *ctx,
+               struct ckpt_error *err);

@@ -59,9 +59,7 @@ void fd_dump_free(struct dump *d) {
         table_vec_done(&files->fs);
         table_vec_done(&files->vm);
         fs_type_vec_done(&files->fs_types);
-        foreign_pipe_vec_done(&files->foreign);
-        foreign_fd_vec_done(&files->eventfds);
-        foreign_fd_vec_done(&files->timerfds);
+        foreign_seen_done(&files->foreign);
         ancestor_fd_vec_done(&files->ancestors);
         copy_readers_free(files);
         if (files->own)

@@ -20,6 +20,7 @@
 #include "fd/ghost.h"
 #include "fd/memfd.h"
 #include "fd/pipe.h"
+#include "lib/pool.h"
 #include "macro.h"
 #include "proc/maps.h"
 
@@ -38,15 +39,37 @@ static int compare_foreign(const void *a, const void *b) {
         return (x->ino > y->ino) - (x->ino < y->ino);
 }
 
-static void note_writer(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid, bool writes) {
-        struct foreign_pipe *f = foreign_pipe_vec_add(&files->foreign);
+static int compare_holders(const void *a, const void *b) {
+        const struct foreign_pipe *x = a, *y = b;
+        int r = compare_foreign(x, y);
+
+        return r != 0 ? r : (x->pid > y->pid) - (x->pid < y->pid);
+}
+
+static int compare_fds(const void *a, const void *b) {
+        const struct foreign_fd *x = a, *y = b;
+
+        if (x->pid != y->pid)
+                return x->pid < y->pid ? -1 : 1;
+        return (x->fd > y->fd) - (x->fd < y->fd);
+}
+
+void foreign_seen_done(struct foreign_seen *seen) {
+        foreign_pipe_vec_done(&seen->holders);
+        foreign_fd_vec_done(&seen->eventfds);
+        foreign_fd_vec_done(&seen->timerfds);
+}
+
+static void note_writer(struct foreign_pipe_vec *holders, uint64_t dev, uint64_t ino, pid_t pid,
+                        bool writes) {
+        struct foreign_pipe *f = foreign_pipe_vec_add(holders);
 
         ckpt_assert(f);
         *f = (struct foreign_pipe){ .dev = dev, .ino = ino, .pid = pid, .writes = writes };
 }
 
-static void note(struct dump_files *files, uint64_t dev, uint64_t ino, pid_t pid) {
-        note_writer(files, dev, ino, pid, true);
+static void note(struct foreign_pipe_vec *holders, uint64_t dev, uint64_t ino, pid_t pid) {
+        note_writer(holders, dev, ino, pid, true);
 }
 
 static bool is_memfd(const char *name) {
@@ -61,7 +84,7 @@ static bool is_deleted(const char *name) {
         return name[0] == '/' && len > tail && strcmp(name + len - tail, suffix) == 0 && !is_memfd(name);
 }
 
-static void scan_maps(struct dump_files *files, const struct proc_dir *dir, enum what what) {
+static void scan_maps(struct foreign_seen *seen, const struct proc_dir *dir, enum what what) {
         _cleanup_(proc_vma_vec_done) struct proc_vma_vec maps = { 0 };
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
@@ -71,8 +94,8 @@ static void scan_maps(struct dump_files *files, const struct proc_dir *dir, enum
                 const struct proc_vma *vma = &maps.v[i];
 
                 if (vma->ino != 0 && (what == MEMFDS ? is_memfd(vma->name) : is_deleted(vma->name)))
-                        note_writer(files, (uint64_t)vma->dev_major << 32 | vma->dev_minor, vma->ino,
-                                    dir->pid, vma->shared && vma->prot & PROT_WRITE);
+                        note_writer(&seen->holders, (uint64_t)vma->dev_major << 32 | vma->dev_minor,
+                                    vma->ino, dir->pid, vma->shared && vma->prot & PROT_WRITE);
         }
 }
 
@@ -83,12 +106,12 @@ static bool is_writable(int dir, const char *name) {
         return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mode & S_IWUSR;
 }
 
-static void scan_deleted(struct dump_files *files, int dir, const char *name, const char *link, pid_t pid) {
+static void scan_deleted(struct foreign_seen *seen, int dir, const char *name, const char *link, pid_t pid) {
         struct statx st;
 
         if (is_deleted(link) &&
             statx(dir, name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0)
-                note_writer(files, statx_dev(&st), st.stx_ino, pid, is_writable(dir, name));
+                note_writer(&seen->holders, statx_dev(&st), st.stx_ino, pid, is_writable(dir, name));
 }
 
 static void note_fd(struct foreign_fd_vec *fds, pid_t pid, const char *name) {
@@ -96,7 +119,7 @@ static void note_fd(struct foreign_fd_vec *fds, pid_t pid, const char *name) {
 }
 
 /* `name`: in the directory of descriptors `dir` of that process. */
-static void scan_fd(struct dump_files *files, int dir, const char *name, pid_t pid, enum what what) {
+static void scan_fd(struct foreign_seen *seen, int dir, const char *name, pid_t pid, enum what what) {
         char link[PATH_MAX];
         unsigned long long ino;
         struct statx st;
@@ -107,23 +130,23 @@ static void scan_fd(struct dump_files *files, int dir, const char *name, pid_t p
                 return;
         link[n] = 0;
         if (what == PIPES && sscanf(link, "pipe:[%llu]", &ino) == 1)
-                note(files, DEV_PIPE, ino, pid);
+                note(&seen->holders, DEV_PIPE, ino, pid);
         else if (what == PIPES && sscanf(link, "socket:[%llu]", &ino) == 1)
-                note(files, DEV_SOCKET, ino, pid);
+                note(&seen->holders, DEV_SOCKET, ino, pid);
         else if (what == PIPES && strcmp(link, "anon_inode:[eventfd]") == 0)
-                note_fd(&files->eventfds, pid, name);
+                note_fd(&seen->eventfds, pid, name);
         else if (what == TIMERFDS && strcmp(link, "anon_inode:[timerfd]") == 0)
-                note_fd(&files->timerfds, pid, name);
+                note_fd(&seen->timerfds, pid, name);
         else if (what == DELETED)
-                scan_deleted(files, dir, name, link, pid);
+                scan_deleted(seen, dir, name, link, pid);
         else if ((what == FIFOS ? link[0] == '/' : what == MEMFDS && is_memfd(link)) &&
                  statx(dir, name, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &st) == 0 &&
                  (what == MEMFDS || S_ISFIFO(st.stx_mode)))
-                note(files, statx_dev(&st), st.stx_ino, pid);
+                note(&seen->holders, statx_dev(&st), st.stx_ino, pid);
 }
 
 /* All processes of the machine are looked at: as few calls for each as possible. */
-static void scan_fds(struct dump_files *files, int proc, pid_t pid, enum what what) {
+static void scan_fds(struct foreign_seen *seen, int proc, pid_t pid, enum what what) {
         char entries[4096] __attribute__((aligned(__alignof__(struct dirent64))));
         _cleanup_close_ int dir = -EBADF;
         char path[32];
@@ -137,34 +160,85 @@ static void scan_fds(struct dump_files *files, int proc, pid_t pid, enum what wh
 
                         at += entry->d_reclen;
                         if (entry->d_name[0] != '.')
-                                scan_fd(files, dir, entry->d_name, pid, what);
+                                scan_fd(seen, dir, entry->d_name, pid, what);
                 }
 }
 
-static void scan_process(struct dump_files *files, int proc, pid_t pid, enum what what) {
-        scan_fds(files, proc, pid, what);
+static void scan_process(struct foreign_seen *seen, int proc, pid_t pid, enum what what) {
+        scan_fds(seen, proc, pid, what);
         if (what == MEMFDS || what == DELETED) {
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
 
                 if (proc_open(pid, &dir) == 0)
-                        scan_maps(files, &dir, what);
+                        scan_maps(seen, &dir, what);
         }
+}
+
+/* Processes that one thread looks at before it takes more. */
+enum { TAKEN = 8 };
+
+struct scanning {
+        struct dump *d;
+        enum what what;
+        int proc;
+        struct pid_vec pids;
+        size_t next; /* atomic */
+        struct foreign_seen seen;
+        pthread_mutex_t lock; /* of seen */
+};
+
+static void append(struct foreign_fd_vec *to, const struct foreign_fd_vec *from) {
+        for (size_t i = 0; i < from->n; i++)
+                ckpt_assert(foreign_fd_vec_push(to, from->v[i]) == 0);
+}
+
+static void add_seen(struct foreign_seen *to, const struct foreign_seen *from) {
+        for (size_t i = 0; i < from->holders.n; i++)
+                ckpt_assert(foreign_pipe_vec_push(&to->holders, from->holders.v[i]) == 0);
+        append(&to->eventfds, &from->eventfds);
+        append(&to->timerfds, &from->timerfds);
+}
+
+static void scan_some(void *ctx, bool helper __attribute__((unused))) {
+        struct scanning *s = ctx;
+        struct foreign_seen seen = { 0 };
+        size_t from;
+
+        while ((from = __atomic_fetch_add(&s->next, TAKEN, __ATOMIC_RELAXED)) < s->pids.n)
+                for (size_t i = from; i < MIN(s->pids.n, from + TAKEN); i++)
+                        /* ckpt itself will not keep a pipe alive for long. */
+                        if (s->pids.v[i] != getpid() && !dump_find_task(s->d, s->pids.v[i]))
+                                scan_process(&seen, s->proc, s->pids.v[i], s->what);
+        pthread_mutex_lock(&s->lock);
+        add_seen(&s->seen, &seen);
+        pthread_mutex_unlock(&s->lock);
+        foreign_seen_done(&seen);
+}
+
+static void sort_holders(struct foreign_seen *seen) {
+        if (seen->holders.n > 0)
+                qsort(seen->holders.v, seen->holders.n, sizeof(*seen->holders.v), compare_holders);
 }
 
 /* Also what the tree has given birth to since it was read: dump_is_below() tells when it matters. */
 static void scan(struct dump *d, enum what what) {
         _cleanup_close_ int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        struct dump_files *files = dump_files(d);
-        _cleanup_(pid_vec_done) struct pid_vec pids = { 0 };
+        struct scanning s = { .d = d, .what = what, .proc = proc, .lock = PTHREAD_MUTEX_INITIALIZER };
+        struct foreign_seen *foreign = &dump_files(d)->foreign;
 
-        if (proc < 0 || proc_pids(&pids) < 0)
+        if (proc < 0 || proc_pids(&s.pids) < 0)
                 return;
-        for (size_t i = 0; i < pids.n; i++)
-                /* ckpt itself will not keep a pipe alive for long. */
-                if (pids.v[i] != getpid() && !dump_find_task(d, pids.v[i]))
-                        scan_process(files, proc, pids.v[i], what);
-        if (files->foreign.n > 0)
-                qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
+        if (d->pool)
+                pool_share(d->pool, pool_threads(d->pool) - 1, scan_some, &s);
+        else
+                scan_some(&s, false);
+        /* The threads have come upon them in any order. */
+        add_seen(foreign, &s.seen);
+        sort_holders(foreign);
+        if (foreign->timerfds.n > 0)
+                qsort(foreign->timerfds.v, foreign->timerfds.n, sizeof(*foreign->timerfds.v), compare_fds);
+        foreign_seen_done(&s.seen);
+        pid_vec_done(&s.pids);
 }
 
 /*
@@ -185,7 +259,7 @@ static bool is_own_helper(pid_t pid) {
 
 /* `writer`: only who can change it. */
 static pid_t find_any(struct dump *d, uint64_t dev, uint64_t ino, enum what what, bool writer, bool *known) {
-        struct dump_files *files = dump_files(d);
+        const struct foreign_pipe_vec *holders = &dump_files(d)->foreign.holders;
         struct foreign_pipe key = { .dev = dev, .ino = ino };
         const struct foreign_pipe *at, *end;
 
@@ -193,11 +267,11 @@ static pid_t find_any(struct dump *d, uint64_t dev, uint64_t ino, enum what what
                 scan(d, what);
                 *known = true;
         }
-        if (files->foreign.n == 0)
+        if (holders->n == 0)
                 return 0;
-        end = files->foreign.v + files->foreign.n;
-        at = bsearch(&key, files->foreign.v, files->foreign.n, sizeof(key), compare_foreign);
-        while (at && at > files->foreign.v && compare_foreign(at - 1, &key) == 0)
+        end = holders->v + holders->n;
+        at = bsearch(&key, holders->v, holders->n, sizeof(key), compare_foreign);
+        while (at && at > holders->v && compare_foreign(at - 1, &key) == 0)
                 at--;
         for (; at && at < end && compare_foreign(at, &key) == 0; at++)
                 if ((at->writes || !writer) && !dump_is_below(d, at->pid) && !is_own_helper(at->pid))
@@ -210,21 +284,21 @@ static pid_t find_holder(struct dump *d, uint64_t dev, uint64_t ino, enum what w
 }
 
 /* All eventfds have the same inode. What they are in the kernel is known by a number that has to be read of each. */
-static void ask_eventfds(struct dump_files *files) {
+static void ask_eventfds(struct foreign_seen *seen) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
 
-        for (size_t i = 0; i < files->eventfds.n; i++) {
-                const struct foreign_fd *f = &files->eventfds.v[i];
+        for (size_t i = 0; i < seen->eventfds.n; i++) {
+                const struct foreign_fd *f = &seen->eventfds.v[i];
                 _cleanup_proc_dir_ struct proc_dir dir = PROC_DIR_INIT;
                 _cleanup_proc_fdinfo_ struct proc_fdinfo info = { 0 };
 
                 if (proc_open(f->pid, &dir) == 0 && proc_fdinfo_read(&dir, f->fd, &buf, &info) == 0 &&
                     info.kind == PROC_FDINFO_EVENTFD && info.eventfd.id >= 0)
-                        note(files, DEV_EVENTFD, (uint64_t)info.eventfd.id, f->pid);
+                        note(&seen->holders, DEV_EVENTFD, (uint64_t)info.eventfd.id, f->pid);
         }
-        if (files->eventfds.n > 0 && files->foreign.n > 0)
-                qsort(files->foreign.v, files->foreign.n, sizeof(*files->foreign.v), compare_foreign);
-        foreign_fd_vec_done(&files->eventfds);
+        if (seen->eventfds.n > 0)
+                sort_holders(seen);
+        foreign_fd_vec_done(&seen->eventfds);
 }
 
 pid_t eventfd_foreign_holder(const struct fd_probe *p) {
@@ -236,7 +310,7 @@ pid_t eventfd_foreign_holder(const struct fd_probe *p) {
                 scan(p->task->dump, PIPES);
                 files->pipes_known = true;
         }
-        ask_eventfds(files);
+        ask_eventfds(&files->foreign);
         return find_holder(p->task->dump, DEV_EVENTFD, (uint64_t)p->info.eventfd.id, PIPES,
                            &files->pipes_known);
 }
@@ -266,8 +340,8 @@ pid_t timerfd_foreign_holder(const struct fd_probe *p) {
         if (!files->timerfds_known)
                 scan(p->task->dump, TIMERFDS);
         files->timerfds_known = true;
-        for (size_t i = 0; i < files->timerfds.n; i++) {
-                const struct foreign_fd *f = &files->timerfds.v[i];
+        for (size_t i = 0; i < files->foreign.timerfds.n; i++) {
+                const struct foreign_fd *f = &files->foreign.timerfds.v[i];
 
                 if (syscall(SYS_kcmp, p->proc->pid, f->pid, KCMP_FILE, p->fd, f->fd) == 0 &&
                     !dump_is_below(p->task->dump, f->pid) && !is_own_helper(f->pid))

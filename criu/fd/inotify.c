@@ -205,7 +205,7 @@ static int compare_wd(const void *a, const void *b) {
 }
 
 /* Images of other tools may have the handle only, which finds the file as long as it is the same filesystem. */
-static int find_by_image(Img__InotifyWd *wd) {
+static int find_by_image(struct arena *keep, Img__InotifyWd *wd) {
         uint32_t dev_major = wd->s_dev >> 8 & 0xfff,
                  dev_minor = (wd->s_dev & 0xff) | (wd->s_dev >> 12 & ~0xffU);
         struct proc_fhandle handle = { .known = wd->f_handle->bytes > 0, .n = wd->f_handle->bytes };
@@ -222,8 +222,8 @@ static int find_by_image(Img__InotifyWd *wd) {
                 rc = irmap_find(map, &inode, false, &path, &mnt_id);
         if (rc < 0)
                 return rc;
-        wd->f_handle->path = strdup(path);
-        return wd->f_handle->path ? 0 : -ENOMEM;
+        wd->f_handle->path = arena_strdup(keep, path);
+        return 0;
 }
 
 static int check_watch(struct restore *r, const struct restore_file *file, Img__InotifyWd *wd,
@@ -245,7 +245,7 @@ static int check_watch(struct restore *r, const struct restore_file *file, Img__
                 return image_damaged(image, err, "file %u: watch %u is on what is no absolute path",
                                      file->id, wd->wd);
         if (!fh->path) {
-                rc = find_by_image(wd);
+                rc = find_by_image(&r->files->arena, wd);
                 if (rc < 0)
                         blocker_add(
                                 r->files->blockers, "Restore where the dump was made",

@@ -117,6 +117,15 @@ struct foreign_fd {
 };
 DEFINE_VEC(foreign_fd_vec, struct foreign_fd);
 
+/* What was looked for outside of the tree. */
+struct foreign_seen {
+        struct foreign_pipe_vec holders; /* sorted */
+        struct foreign_fd_vec eventfds;  /* seen with the pipes, and not asked yet which they are */
+        struct foreign_fd_vec timerfds;
+};
+
+void foreign_seen_done(struct foreign_seen *seen);
+
 /* A regular file that somebody has open of whom the root descends. */
 struct ancestor_fd {
         pid_t pid;
@@ -142,9 +151,7 @@ struct dump_files {
         struct table_vec vm;      /* ... and for KCMP_VM */
         struct fs_type_vec fs_types;
         bool pipes_known, fifos_known, memfds_known, deleted_known, timerfds_known;
-        struct foreign_pipe_vec foreign; /* sorted */
-        struct foreign_fd_vec eventfds;  /* seen with the pipes, and not asked yet which they are */
-        struct foreign_fd_vec timerfds;
+        struct foreign_seen foreign;
         bool ancestors_known;
         struct ancestor_fd_vec ancestors;
         struct same_fds *same;       /* same.h; in the arena; NULL: none yet */
@@ -279,8 +286,9 @@ void fown_look(struct fd_probe *p, struct blockers *b);
 struct restore_file {
         uint32_t id;
         const struct fd_kind *kind;
-        Img__File *msg;    /* owned */
+        Img__File *msg;    /* in the arena of the files */
         uint32_t nr_slots; /* descriptors that still wait for it */
+        uint32_t in_plan;  /* which of the files of the table that is being filled */
         int fd;            /* in ckpt, while something needs it; -EBADF */
         uint32_t dir_users;
         int dir;                      /* O_PATH, of a directory that tasks work in */
@@ -315,6 +323,7 @@ enum fd_state {
 };
 
 struct restore_files {
+        struct arena arena;     /* what files.img says */
         struct restore_file *v; /* sorted by id */
         size_t n, cap;
         struct blockers *blockers;

@@ -68,7 +68,7 @@ static uint32_t id_in(const ProtobufCMessage *message) {
         return *(const uint32_t *)((const char *)message + field->offset);
 }
 
-/* Takes `msg` over, also when it fails. */
+/* `msg` is in the arena of the files. */
 static int add_file(struct restore *r, struct image_file *image, Img__File *msg, struct ckpt_error *err) {
         const struct fd_kind *kind = fd_kind_by_type(msg->type);
         const struct file_type *type = type_row(msg->type);
@@ -102,7 +102,7 @@ static int add_file(struct restore *r, struct image_file *image, Img__File *msg,
 }
 
 static int take_file(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
-        return add_file(ctx, image, TAKE_PTR(*message), err);
+        return add_file(ctx, image, *message, err);
 }
 
 /* Older images have a file for each type. */
@@ -113,14 +113,11 @@ struct old_files {
 
 static int take_old_file(void *ctx, struct image_file *image, void **message, struct ckpt_error *err) {
         const struct old_files *old = ctx;
-        Img__File *msg = malloc(sizeof(*msg));
+        Img__File *msg = arena_message(&old->restore->files->arena, Img__File, img__file__init);
 
-        ckpt_assert(msg);
-        img__file__init(msg);
         msg->type = old->type->type;
         msg->id = id_in(*message);
         memcpy((char *)msg + old->type->offset, message, sizeof(*message));
-        *message = NULL;
         return add_file(old->restore, image, msg, err);
 }
 
@@ -131,8 +128,8 @@ static int read_old_files(struct restore *r, struct ckpt_error *err) {
                 struct old_files old = { r, &file_types[i] };
 
                 if (old.type->old != IMAGE_KIND_INVALID)
-                        rc = image_each(r->dir, old.type->old, 0, IMAGE_OPTIONAL, old.type->descriptor,
-                                        take_old_file, &old, err);
+                        rc = image_each_kept(r->dir, old.type->old, 0, IMAGE_OPTIONAL, old.type->descriptor,
+                                             &r->files->arena, take_old_file, &old, err);
         }
         return rc;
 }
@@ -176,7 +173,8 @@ int fd_load_files(struct restore *r, struct ckpt_error *err) {
         r->files->blockers = blockers_new();
         rc = ghost_load(r, err);
         if (rc == 0 && image_dir_has(r->dir, IMAGE_FILES, 0))
-                rc = image_each(r->dir, IMAGE_FILES, 0, 0, &img__file__descriptor, take_file, r, err);
+                rc = image_each_kept(r->dir, IMAGE_FILES, 0, 0, &img__file__descriptor, &r->files->arena,
+                                     take_file, r, err);
         else if (rc == 0)
                 rc = read_old_files(r, err);
         if (rc == 0)
@@ -212,9 +210,9 @@ void fd_restore_free(struct restore *r) {
         for (size_t i = 0; i < files->n; i++) {
                 safe_close(files->v[i].fd);
                 safe_close(files->v[i].dir);
-                img__file__free_unpacked(files->v[i].msg, NULL);
         }
         blockers_free(&files->blockers);
+        arena_done(&files->arena);
         free(files->v);
         free(files);
         r->files = NULL;

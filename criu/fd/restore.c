@@ -18,9 +18,6 @@
 #include "restore/inherit.h"
 #include "sock/sock.h"
 
-/* Descriptors that ckpt opens before it closes those that nobody else needs. */
-enum { SEND_AT_ONCE = 1024 };
-
 /* Files that tasks inherit: each makes every clone(2) a little dearer. */
 enum { INHERITED_MAX = 32 };
 
@@ -154,71 +151,80 @@ struct table_plan {
         size_t *last;                /* where in plan.send it comes last */
 };
 
-static int compare_pointers(const void *a, const void *b) {
-        const struct restore_file *x = *(struct restore_file *const *)a,
-                                  *y = *(struct restore_file *const *)b;
-
-        return (x > y) - (x < y);
-}
-
 /* Of the slots that files are to be sent for. */
 static struct table_plan make_plan(const struct restore_slot_vec *slots, struct arena *arena) {
         struct plan_slot *plan_slots = arena_new_array(arena, struct plan_slot, slots->n);
-        struct table_plan p = { .files = arena_new_array(arena, struct restore_file *, slots->n) };
+        struct table_plan p = { .files = arena_new_array(arena, struct restore_file *, slots->n),
+                                .nr_slots = arena_new_array(arena, uint32_t, slots->n) };
         uint32_t n = 0;
 
-        for (size_t i = 0; i < slots->n; i++)
-                p.files[i] = slots->v[i].file;
-        if (slots->n > 0)
-                qsort(p.files, slots->n, sizeof(*p.files), compare_pointers);
-        for (size_t i = 0; i < slots->n; i++)
-                if (n == 0 || p.files[n - 1] != p.files[i])
-                        p.files[n++] = p.files[i];
-        p.nr_slots = arena_new_array(arena, uint32_t, n);
-        p.last = arena_new_array(arena, size_t, n);
         for (size_t i = 0; i < slots->n; i++) {
-                struct restore_file **found =
-                        bsearch(&slots->v[i].file, p.files, n, sizeof(*p.files), compare_pointers);
+                struct restore_file *file = slots->v[i].file;
 
-                plan_slots[i] = (struct plan_slot){ slots->v[i].fd, slots->v[i].cloexec,
-                                                    (uint32_t)(found - p.files) };
-                p.nr_slots[found - p.files]++;
+                if (n == 0 || file->in_plan >= n || p.files[file->in_plan] != file) {
+                        file->in_plan = n++; /* what it has is of another table */
+                        p.files[file->in_plan] = file;
+                }
+                plan_slots[i] = (struct plan_slot){ slots->v[i].fd, slots->v[i].cloexec, file->in_plan };
+                p.nr_slots[file->in_plan]++;
         }
+        p.last = arena_new_array(arena, size_t, n);
         fd_plan_make(plan_slots, slots->n, n, arena, &p.plan);
         for (size_t i = 0; i < p.plan.nr_send; i++)
                 p.last[p.plan.send[i]] = i;
         return p;
 }
 
-/* Opened just before and closed just after: a table may have nearly as many files as ckpt may open. */
-static int send_files(struct restore_task *t, struct compel_batch *b, const struct table_plan *p,
-                      struct ckpt_error *err) {
-        int fds[SEND_AT_ONCE], r;
+struct sending {
+        struct restore_task *task;
+        struct compel_batch *batch;
+        const struct table_plan *plan;
+        size_t at; /* in plan->send, of files[0] */
+        struct restore_file *files[AHEAD_OPEN_MAX];
+        int fds[AHEAD_OPEN_MAX]; /* what they are open as */
+};
 
-        for (size_t at = 0; at < p->plan.nr_send;) {
-                size_t n = MIN(p->plan.nr_send - at, (size_t)SEND_AT_ONCE);
+static int send_opened(void *ctx, size_t from, size_t to, struct ckpt_error *err) {
+        struct sending *s = ctx;
+        const struct table_plan *p = s->plan;
+        int r;
 
-                ahead_open(t->restore, p->files, p->plan.send + at, n);
-                for (size_t i = 0; i < n; i++) {
-                        struct restore_file *file = p->files[p->plan.send[at + i]];
-
-                        r = fd_file_open(t->restore, file, err);
-                        if (r < 0)
-                                return r;
-                        fds[i] = file->fd;
-                }
-                r = restore_send_fds(t, b, fds, n, err);
+        for (size_t i = from; i < to; i++) {
+                r = fd_file_open(s->task->restore, s->files[i], err);
                 if (r < 0)
                         return r;
-                for (size_t i = 0; i < n; i++) {
-                        uint32_t file = p->plan.send[at + i];
-
-                        if (p->last[file] == at + i)
-                                file_served(p->files[file], p->nr_slots[file]);
-                }
-                at += n;
+                s->fds[i] = s->files[i]->fd;
         }
-        return 0;
+        r = s->batch->started ? lane_wait(s->task, err) : 0;
+        if (r == 0)
+                r = restore_send_fds(s->task, s->batch, s->fds + from, to - from, err);
+        for (size_t i = from; r == 0 && i < to; i++) {
+                uint32_t file = p->plan.send[s->at + i];
+
+                if (p->last[file] == s->at + i)
+                        file_served(s->files[i], p->nr_slots[file]);
+        }
+        return r;
+}
+
+/*
+ * Opened just before and closed just after: a table may have nearly as many files as ckpt may open. The task receives some
+ * while the next ones are being opened.
+ */
+static int send_files(struct restore_task *t, struct compel_batch *b, const struct table_plan *p,
+                      struct ckpt_error *err) {
+        struct sending s = { .task = t, .batch = b, .plan = p };
+        int r = 0;
+
+        for (size_t n; r == 0 && s.at < p->plan.nr_send; s.at += n) {
+                n = MIN(p->plan.nr_send - s.at, (size_t)AHEAD_OPEN_MAX);
+                if (s.at > 0)
+                        compel_start(b);
+                for (size_t i = 0; i < n; i++)
+                        s.files[i] = p->files[p->plan.send[s.at + i]];
+                r = ahead_open(t->restore, s.files, n, send_opened, &s, err);
+        }
+        return r;
 }
 
 static void add_ops(struct compel_batch *b, const struct fd_plan *plan) {

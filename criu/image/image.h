@@ -223,6 +223,7 @@ int image_pages_hash(struct image_file *file, size_t first, size_t n, struct ckp
 
 /* ---- Reading ---- */
 
+struct arena;
 struct image_dir;
 
 /*
@@ -290,6 +291,14 @@ typedef int (*image_take)(void *ctx, struct image_file *file, void **message, st
 int image_each(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
                const ProtobufCMessageDescriptor *descriptor, image_take take, void *ctx,
                struct ckpt_error *err);
+
+/*
+ * As image_each(), for thousands of entries that are kept: the messages are in `arena`, so *message is never to be freed by
+ * itself, whether it has been taken or not, and lives as long as the arena.
+ */
+int image_each_kept(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
+                    const ProtobufCMessageDescriptor *descriptor, struct arena *arena, image_take take,
+                    void *ctx, struct ckpt_error *err);
 
 /* As image_read(), but the end of the file is an error. Returns 0 or negative. */
 int image_read_expected(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,

@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "image/internal.h"
+#include "lib/arena.h"
 #include "lib/io.h"
 #include "log.h"
 #include "macro.h"
@@ -227,8 +228,8 @@ int image_read_entry(struct image_file *file, const uint8_t **ret, size_t *ret_l
         return 1;
 }
 
-int image_read(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,
-               struct ckpt_error *err) {
+static int read_message(struct image_file *file, const ProtobufCMessageDescriptor *descriptor,
+                        ProtobufCAllocator *allocator, void *ret, struct ckpt_error *err) {
         unsigned long long at = position(file);
         ProtobufCMessage *message;
         const char *why = NULL;
@@ -243,7 +244,7 @@ int image_read(struct image_file *file, const ProtobufCMessageDescriptor *descri
         if (r < 0)
                 return image_damaged(file, err, "the entry at byte %llu is no '%s': %s", at,
                                      descriptor->short_name, why);
-        message = protobuf_c_message_unpack(descriptor, NULL, len, data);
+        message = protobuf_c_message_unpack(descriptor, allocator, len, data);
         if (!message)
                 return image_damaged(file, err,
                                      "the entry at byte %llu cannot be decoded as '%s' (or memory is short)",
@@ -252,9 +253,15 @@ int image_read(struct image_file *file, const ProtobufCMessageDescriptor *descri
         return 1;
 }
 
-int image_each(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
-               const ProtobufCMessageDescriptor *descriptor, image_take take, void *ctx,
+int image_read(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,
                struct ckpt_error *err) {
+        return read_message(file, descriptor, NULL, ret, err);
+}
+
+/* `allocator`: NULL, or one that frees all by itself. */
+static int each(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
+                const ProtobufCMessageDescriptor *descriptor, ProtobufCAllocator *allocator, image_take take,
+                void *ctx, struct ckpt_error *err) {
         _cleanup_image_file_ struct image_file *file = NULL;
         int r;
 
@@ -262,14 +269,38 @@ int image_each(struct image_dir *dir, enum image_kind kind, unsigned long id, un
         if (r < 0)
                 return r == -ENOENT && (flags & IMAGE_OPTIONAL) ? 0 : r;
         do {
-                _cleanup_image_message_ void *message = NULL;
+                void *message = NULL;
 
-                r = image_read(file, descriptor, &message, err);
+                r = read_message(file, descriptor, allocator, &message, err);
                 if (r <= 0)
                         break;
                 r = take(ctx, file, &message, err);
+                if (!allocator)
+                        image_message_freep(&message);
         } while (r == 0);
         return r;
+}
+
+int image_each(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
+               const ProtobufCMessageDescriptor *descriptor, image_take take, void *ctx,
+               struct ckpt_error *err) {
+        return each(dir, kind, id, flags, descriptor, NULL, take, ctx, err);
+}
+
+static void *alloc_in_arena(void *arena, size_t size) {
+        return arena_alloc(arena, size);
+}
+
+/* The arena has it until all of it goes. */
+static void leave_in_arena(void *arena __attribute__((unused)), void *p __attribute__((unused))) {
+}
+
+int image_each_kept(struct image_dir *dir, enum image_kind kind, unsigned long id, unsigned flags,
+                    const ProtobufCMessageDescriptor *descriptor, struct arena *arena, image_take take,
+                    void *ctx, struct ckpt_error *err) {
+        ProtobufCAllocator allocator = { alloc_in_arena, leave_in_arena, arena };
+
+        return each(dir, kind, id, flags, descriptor, &allocator, take, ctx, err);
 }
 
 int image_read_expected(struct image_file *file, const ProtobufCMessageDescriptor *descriptor, void *ret,

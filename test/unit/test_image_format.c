@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 
 #include "images/fdinfo.pb-c.h"
+#include "lib/arena.h"
 #include "images/fs.pb-c.h"
 #include "images/signals.pb-c.h"
 
@@ -528,14 +529,75 @@ static void test_each(void **state __attribute__((unused))) {
         assert_non_null(strstr(ckpt_error_message(&err), "fdinfo-7.img is missing"));
 }
 
+/* All of them, and the entry of descriptor 2 is taken as well. */
+struct kept {
+        Img__File *v[3];
+        unsigned int n;
+};
+
+static int keep_entry(void *ctx, struct image_file *file __attribute__((unused)), void **message,
+                      struct ckpt_error *err __attribute__((unused))) {
+        struct kept *kept = ctx;
+
+        kept->v[kept->n++] = *message;
+        if (kept->n == 2)
+                *message = NULL;
+        return 0;
+}
+
+static void test_each_kept(void **state __attribute__((unused))) {
+        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
+        _cleanup_dir_ struct test_dir tmp = test_dir_make();
+        _cleanup_image_set_ struct image_set *set = NULL;
+        _cleanup_image_dir_ struct image_dir *dir = NULL;
+        _cleanup_(arena_done) struct arena arena = { 0 };
+        Img__Inventory inventory = IMG__INVENTORY__INIT;
+        Img__RegFile reg = IMG__REG_FILE__INIT;
+        Img__Fown fown = IMG__FOWN__INIT;
+        Img__File entry = IMG__FILE__INIT;
+        struct image_file *file;
+        struct kept kept = { 0 };
+        char name[] = "/file-0";
+
+        entry.type = IMG__FD_TYPES__REG;
+        entry.reg = &reg;
+        reg.fown = &fown;
+        reg.name = name;
+        assert_ok(image_set_create(tmp.fd, NULL, &set, &err), &err);
+        assert_ok(image_open_write(set, IMAGE_FILES, 0, &file, &err), &err);
+        for (unsigned int i = 0; i < 3; i++) {
+                name[sizeof(name) - 2] = (char)('0' + i);
+                entry.id = reg.id = i + 1;
+                assert_ok(image_write(file, &entry.base, &err), &err);
+        }
+        assert_ok(image_close(file, &err), &err);
+        assert_ok(image_set_commit(set, &inventory, &err), &err);
+        assert_ok(image_dir_open(tmp.fd, 1, &dir, &err), &err);
+
+        assert_ok(image_each_kept(dir, IMAGE_FILES, 0, 0, &img__file__descriptor, &arena, keep_entry, &kept,
+                                  &err),
+                  &err);
+        assert_int_equal(kept.n, 3);
+        for (unsigned int i = 0; i < 3; i++) {
+                name[sizeof(name) - 2] = (char)('0' + i);
+                assert_int_equal(kept.v[i]->id, i + 1);
+                assert_string_equal(kept.v[i]->reg->name, name);
+                assert_non_null(kept.v[i]->reg->fown);
+        }
+        assert_ok(image_each_kept(dir, IMAGE_PIPES_DATA, 0, IMAGE_OPTIONAL, &img__pipe_data__descriptor,
+                                  &arena, keep_entry, &kept, &err),
+                  &err);
+        assert_int_equal(kept.n, 3);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_names),      cmocka_unit_test(test_strange_names),
-                cmocka_unit_test(test_every_kind), cmocka_unit_test(test_headers),
-                cmocka_unit_test(test_large),      cmocka_unit_test(test_threads),
-                cmocka_unit_test(test_digest),     cmocka_unit_test(test_misuse),
-                cmocka_unit_test(test_missing),    cmocka_unit_test(test_each),
-                cmocka_unit_test(test_huge),
+                cmocka_unit_test(test_each_kept),     cmocka_unit_test(test_names),
+                cmocka_unit_test(test_strange_names), cmocka_unit_test(test_every_kind),
+                cmocka_unit_test(test_headers),       cmocka_unit_test(test_large),
+                cmocka_unit_test(test_threads),       cmocka_unit_test(test_digest),
+                cmocka_unit_test(test_misuse),        cmocka_unit_test(test_missing),
+                cmocka_unit_test(test_each),          cmocka_unit_test(test_huge),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
