@@ -4,15 +4,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "kernel/task_program.h"
 #include "lib/thread.h"
 #include "macro.h"
+#include "proc/attr.h"
 
 /* What the program writes for each thread. */
 enum slot {
@@ -23,7 +27,9 @@ enum slot {
         SLOT_EXE_INO = SLOT_PLACE + 2 * PROCESS_PLACES_MAX,
         SLOT_NS, /* by enum proc_ns */
         SLOT_NSPROXY = SLOT_NS + PROC_NS_MAX,
-        SLOT_LEVEL,
+        SLOT_SIGNAL,
+        SLOT_VALUE,
+        SLOT_LEVEL = SLOT_VALUE + PROCESS_VALUES_MAX,
         SLOT_NUMBER,
         SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
 };
@@ -37,6 +43,8 @@ struct process_facts {
         int prog_fd;
         uint64_t level; /* of the pid namespace of ckpt */
         struct proc_ns_set own;
+        unsigned int tells; /* bits of enum process_value: those that are proved */
+        int loginuid;       /* of ckpt */
 };
 
 /* ---- the program ---- */
@@ -67,6 +75,20 @@ static const struct {
         { SLOT_NSPROXY, TASK_PROGRAM_TASK, "task_struct", "nsproxy", 8 },
 };
 
+/* Here what is not there is 0, and found out to be nothing. */
+static const struct {
+        unsigned int slot;
+        int from;
+        const char *type, *path;
+        unsigned int size;
+} value_rows[] = {
+        { SLOT_SIGNAL, TASK_PROGRAM_TASK, "task_struct", "signal", 8 },
+        { SLOT_VALUE + PROCESS_OOM_SCORE_ADJ, SLOT_SIGNAL, "signal_struct", "oom_score_adj", 2 },
+        { SLOT_VALUE + PROCESS_COREDUMP_FILTER, SLOT_PART + PROCESS_MEMORY, "mm_struct", "flags", 8 },
+        { SLOT_VALUE + PROCESS_LOGINUID, TASK_PROGRAM_TASK, "task_struct", "loginuid", 4 },
+        { SLOT_VALUE + PROCESS_TIMERS, SLOT_SIGNAL, "signal_struct", "posix_timers", 8 },
+};
+
 static const struct {
         enum proc_ns ns;
         const char *member, *type;
@@ -94,6 +116,9 @@ static int load_program(const struct bpf *bpf) {
                 task_program_read(&p, slot, SLOT_NSPROXY, "nsproxy", namespace_rows[i].member, 8);
                 task_program_read(&p, slot, (int)slot, namespace_rows[i].type, "ns.inum", 4);
         }
+        for (size_t i = 0; i < ELEMENTSOF(value_rows); i++)
+                task_program_read_any(&p, value_rows[i].slot, value_rows[i].from, value_rows[i].type,
+                                      value_rows[i].path, value_rows[i].size);
         /* That of the process itself cannot be read like this: see in_own_namespaces(). */
         task_program_zero(&p, SLOT_NS + PROC_NS_PID);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
@@ -128,6 +153,24 @@ static bool is_complete(const struct process_facts *f, const struct record *r) {
         return r->word[SLOT_NUMBER + f->level] != 0;
 }
 
+/* Where the filter of core dumps is among the flags of an address space. */
+enum { FILTER_SHIFT = 2, FILTER_MASK = 0x1ff };
+
+static int value_of(const struct record *r, enum process_value which) {
+        uint64_t word = r->word[SLOT_VALUE + which];
+
+        switch (which) {
+        case PROCESS_OOM_SCORE_ADJ:
+                return (int16_t)word;
+        case PROCESS_COREDUMP_FILTER:
+                return (int)(word >> FILTER_SHIFT & FILTER_MASK);
+        case PROCESS_TIMERS:
+                return word != 0;
+        default:
+                return (int)word;
+        }
+}
+
 static struct process_fact fact_of(const struct process_facts *f, const struct record *r) {
         struct process_fact fact = {
                 .pid = (pid_t)r->word[SLOT_NUMBER + f->level],
@@ -136,6 +179,12 @@ static struct process_fact fact_of(const struct process_facts *f, const struct r
 
         memcpy(fact.part, &r->word[SLOT_PART], sizeof(fact.part));
         memcpy(fact.place, &r->word[SLOT_PLACE], sizeof(fact.place));
+        fact.known = f->tells;
+        for (enum process_value which = 0; which < PROCESS_VALUES_MAX; which++)
+                fact.value[which] = value_of(r, which);
+        /* Another one might be shown as another number in the user namespace of ckpt. */
+        if (fact.value[PROCESS_LOGINUID] != f->loginuid)
+                fact.known &= ~(1U << PROCESS_LOGINUID);
         return fact;
 }
 
@@ -165,6 +214,13 @@ const struct process_fact *process_facts_find(const struct process_fact_vec *fac
         const struct process_fact key = { .pid = pid };
 
         return facts->n > 0 ? bsearch(&key, facts->v, facts->n, sizeof(key), compare_facts) : NULL;
+}
+
+bool process_fact_value(const struct process_fact *fact, enum process_value which, int *ret) {
+        if (!fact || !(fact->known >> which & 1))
+                return false;
+        *ret = fact->value[which];
+        return true;
 }
 
 /* ---- is it what it should be? ---- */
@@ -264,6 +320,89 @@ static int check_numbers(struct process_facts *f) {
         return -ENODATA;
 }
 
+/* ---- values: before and after a change ---- */
+
+struct values {
+        int v[PROCESS_VALUES_MAX];
+        bool there[PROCESS_VALUES_MAX];
+};
+
+/* As /proc has those of ckpt, of which it is known whether it has a timer. */
+static void read_values(const struct proc_dir *self, bool timer, struct values *ret) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        uint32_t filter = 0;
+        uid_t loginuid = 0;
+
+        ret->there[PROCESS_OOM_SCORE_ADJ] =
+                proc_oom_score_adj_read(self, &buf, &ret->v[PROCESS_OOM_SCORE_ADJ]) == 0;
+        ret->there[PROCESS_COREDUMP_FILTER] = proc_coredump_filter_read(self, &buf, &filter) == 0;
+        ret->v[PROCESS_COREDUMP_FILTER] = (int)filter;
+        ret->there[PROCESS_LOGINUID] = proc_loginuid_read(self, &buf, &loginuid) == 0;
+        ret->v[PROCESS_LOGINUID] = (int)loginuid;
+        ret->there[PROCESS_TIMERS] = true;
+        ret->v[PROCESS_TIMERS] = timer;
+}
+
+static void write_value(const struct proc_dir *self, const char *name, int value) {
+        _cleanup_close_ int fd = openat(self->fd, name, O_WRONLY | O_CLOEXEC);
+
+        if (fd >= 0)
+                (void)!dprintf(fd, "%d", value);
+}
+
+/* Bits of enum process_value: which are what they should be. */
+static unsigned int compare_values(const struct process_facts *f, const struct values *values) {
+        struct process_fact own;
+        unsigned int agree = 0;
+
+        if (read_thread(f, gettid(), &own) < 0)
+                return 0;
+        for (enum process_value which = 0; which < PROCESS_VALUES_MAX; which++)
+                if (values->there[which] && values->v[which] == own.value[which])
+                        agree |= 1U << which;
+        return agree;
+}
+
+/* Those of ckpt itself are others meanwhile; the login uid cannot be. */
+static unsigned int check_changed_values(const struct process_facts *f, const struct proc_dir *self,
+                                         const struct values *before) {
+        int oom = before->v[PROCESS_OOM_SCORE_ADJ], filter = before->v[PROCESS_COREDUMP_FILTER];
+        struct sigevent event = { .sigev_notify = SIGEV_NONE };
+        bool timer;
+        struct values now = { 0 };
+        unsigned int agree;
+        timer_t id;
+
+        if (before->there[PROCESS_OOM_SCORE_ADJ])
+                write_value(self, "oom_score_adj", oom < 1000 ? oom + 1 : oom - 1);
+        if (before->there[PROCESS_COREDUMP_FILTER])
+                write_value(self, "coredump_filter", ~filter & FILTER_MASK);
+        timer = timer_create(CLOCK_MONOTONIC, &event, &id) == 0;
+        read_values(self, timer, &now);
+        agree = compare_values(f, &now);
+        if (timer)
+                timer_delete(id);
+        if (before->there[PROCESS_COREDUMP_FILTER])
+                write_value(self, "coredump_filter", filter);
+        if (before->there[PROCESS_OOM_SCORE_ADJ])
+                write_value(self, "oom_score_adj", oom);
+        for (enum process_value which = 0; which < PROCESS_VALUES_MAX; which++)
+                if (which != PROCESS_LOGINUID && now.v[which] == before->v[which])
+                        agree &= ~(1U << which);
+        return agree;
+}
+
+static unsigned int check_values(struct process_facts *f) {
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        struct values own = { 0 };
+
+        if (proc_open(getpid(), &self) < 0)
+                return 0;
+        read_values(&self, false, &own);
+        f->loginuid = own.v[PROCESS_LOGINUID];
+        return compare_values(f, &own) & check_changed_values(f, &self, &own);
+}
+
 int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
         _cleanup_(process_facts_free) struct process_facts *f = calloc(1, sizeof(*f));
         int r;
@@ -282,6 +421,7 @@ int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
                 r = check_changes(f);
         if (r < 0)
                 return r;
+        f->tells = check_values(f);
         *ret = TAKE_PTR(f);
         return 0;
 }

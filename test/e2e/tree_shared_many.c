@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: timeout=120 */
 /* So many processes that what they have in common is found out for all at once: some work in another directory, share it or
- * the descriptor table with their parent, or run another program. */
+ * the descriptor table with their parent, run another program, or have other values of /proc and a timer. */
 #include "e2e.h"
 
 #include <limits.h>
@@ -9,21 +9,42 @@
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define N_CHILDREN 280
 #define N_PLACES   5
 
-enum kind { PLAIN, ELSEWHERE, SHARES_FS, SHARES_FILES, OTHER_PROGRAM, N_KINDS };
+enum kind { PLAIN, ELSEWHERE, SHARES_FS, SHARES_FILES, OTHER_PROGRAM, OTHER_VALUES, N_KINDS };
+
+static const char *const files[] = { "oom_score_adj", "coredump_filter", "loginuid", "timers" };
+enum { N_FILES = sizeof(files) / sizeof(*files) };
 
 struct child {
         pid_t pid;
         char cwd[PATH_MAX], exe[PATH_MAX];
+        char text[N_FILES][256];
 };
 
 static struct child children[N_CHILDREN];
 
 static enum kind kind_of(int i) {
-        return i < 40 ? (enum kind)(i % N_KINDS) : i % 9 == 0 ? ELSEWHERE : PLAIN;
+        return i < 48 ? (enum kind)(i % N_KINDS) : i % 9 == 0 ? ELSEWHERE : PLAIN;
+}
+
+static void write_own(const char *path, int value) {
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+        CHECK(fd >= 0 && dprintf(fd, "%d", value) > 0, "write %s", path);
+        close(fd);
+}
+
+static void take_values(int i) {
+        struct sigevent event = { .sigev_notify = SIGEV_NONE };
+        timer_t id;
+
+        write_own("/proc/self/oom_score_adj", 500 + i);
+        write_own("/proc/self/coredump_filter", i);
+        CHECK(timer_create(CLOCK_MONOTONIC, &event, &id) == 0, "timer_create");
 }
 
 static void __attribute__((noreturn)) live(int i, int ready) {
@@ -32,6 +53,8 @@ static void __attribute__((noreturn)) live(int i, int ready) {
         snprintf(dir, sizeof(dir), "place%d", i % N_PLACES);
         if (kind_of(i) == ELSEWHERE)
                 CHECK(chdir(dir) == 0, "chdir to %s", dir);
+        if (kind_of(i) == OTHER_VALUES)
+                take_values(i);
         if (kind_of(i) == OTHER_PROGRAM) {
                 /* The end of file of `ready`, which is closed on exec, says that it runs. */
                 execl("/bin/sleep", "sleep", "100000", (char *)NULL);
@@ -65,6 +88,20 @@ static void link_of(pid_t pid, const char *name, char ret[PATH_MAX]) {
         ret[n] = 0;
 }
 
+static void text_of(pid_t pid, const char *name, char ret[256]) {
+        char path[64];
+        ssize_t n;
+        int fd;
+
+        snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 && errno == ENOENT ? 0 : read(fd, ret, 255);
+        CHECK(n >= 0, "read %s", path);
+        ret[n] = 0;
+        if (fd >= 0)
+                close(fd);
+}
+
 static bool shares(pid_t pid, int type) {
         return syscall(SYS_kcmp, getpid(), pid, type, 0, 0) == 0;
 }
@@ -79,6 +116,13 @@ static void check(int i) {
         CHECK(strcmp(link, c->cwd) == 0, "child %d works in %s, not %s", i, link, c->cwd);
         link_of(c->pid, "exe", link);
         CHECK(strcmp(link, c->exe) == 0, "child %d runs %s, not %s", i, link, c->exe);
+        for (int j = 0; j < N_FILES; j++) {
+                char text[256];
+
+                text_of(c->pid, files[j], text);
+                CHECK(strcmp(text, c->text[j]) == 0, "child %d: %s is %s, not %s", i, files[j], text,
+                      c->text[j]);
+        }
 }
 
 int main(int argc, char **argv) {
@@ -101,9 +145,15 @@ int main(int argc, char **argv) {
         for (int i = 0; i < N_CHILDREN; i++) {
                 link_of(children[i].pid, "cwd", children[i].cwd);
                 link_of(children[i].pid, "exe", children[i].exe);
+                for (int j = 0; j < N_FILES; j++)
+                        text_of(children[i].pid, files[j], children[i].text[j]);
                 check(i);
         }
         CHECK(strcmp(children[N_KINDS + ELSEWHERE].cwd, children[0].cwd) != 0, "all are in one place");
+        for (int j = 0; j < N_FILES; j++)
+                CHECK(strcmp(files[j], "loginuid") == 0 ||
+                              strcmp(children[OTHER_VALUES].text[j], children[PLAIN].text[j]) != 0,
+                      "%s is the same in all", files[j]);
         test_ready();
         test_wait();
         /* break: strcat(children[3].cwd, "x"); */

@@ -9,16 +9,19 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "kernel/bpf.h"
 #include "kernel/process_facts.h"
 #include "macro.h"
+#include "proc/attr.h"
 
 static struct process_facts *open_or_skip(struct bpf *bpf) {
         struct process_facts *f = NULL;
@@ -114,6 +117,95 @@ static void test_parts(void **state) {
         assert_null(process_facts_find(&facts, plain));
 }
 
+static int value_of(const struct process_fact *fact, enum process_value which) {
+        int value = 0;
+
+        assert_true(process_fact_value(fact, which, &value));
+        return value;
+}
+
+static void write_own(const char *path, const char *text) {
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+                _exit(1);
+        close(fd);
+}
+
+/* A child with other values than those of this process, when this returns. */
+static pid_t start_other(void) {
+        struct sigevent event = { .sigev_notify = SIGEV_NONE };
+        int ready[2];
+        char byte = 0;
+        timer_t id;
+        pid_t pid;
+
+        assert_int_equal(pipe(ready), 0);
+        pid = fork();
+        if (pid == 0) {
+                write_own("/proc/self/oom_score_adj", "777");
+                write_own("/proc/self/coredump_filter", "0x15");
+                if (timer_create(CLOCK_MONOTONIC, &event, &id) < 0)
+                        _exit(1);
+                (void)!write(ready[1], "y", 1);
+                for (;;)
+                        pause();
+        }
+        close(ready[1]);
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+        close(ready[0]);
+        return pid;
+}
+
+static void test_values(void **state) {
+        _cleanup_(bpf_free) struct bpf *bpf = NULL;
+        _cleanup_(process_facts_free) struct process_facts *f = NULL;
+        _cleanup_(process_fact_vec_done) struct process_fact_vec facts = { 0 };
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        uint32_t filter = 0, filter_then = 0;
+        const struct process_fact *own, *its;
+        int oom = 0, oom_then = 0, value;
+        uid_t loginuid = 0;
+        pid_t other;
+
+        assert_int_equal(proc_open(getpid(), &self), 0);
+        assert_int_equal(proc_oom_score_adj_read(&self, &buf, &oom), 0);
+        assert_int_equal(proc_coredump_filter_read(&self, &buf, &filter), 0);
+        assert_int_equal(bpf_new(&bpf), 0);
+        f = open_or_skip(bpf);
+        /* What was tried is as it was. */
+        assert_int_equal(proc_oom_score_adj_read(&self, &buf, &oom_then), 0);
+        assert_int_equal(proc_coredump_filter_read(&self, &buf, &filter_then), 0);
+        assert_int_equal(oom_then, oom);
+        assert_int_equal(filter_then, filter);
+        other = start_other();
+        assert_int_equal(process_facts_read(f, &facts), 0);
+        own = process_facts_find(&facts, getpid());
+        assert_non_null(own);
+        its = process_facts_find(&facts, other);
+        assert_non_null(its);
+        if (process_fact_value(own, PROCESS_OOM_SCORE_ADJ, &value)) {
+                assert_int_equal(value, oom);
+                assert_int_equal(value_of(its, PROCESS_OOM_SCORE_ADJ), 777);
+        }
+        if (process_fact_value(own, PROCESS_COREDUMP_FILTER, &value)) {
+                assert_int_equal(value, filter);
+                assert_int_equal(value_of(its, PROCESS_COREDUMP_FILTER), 0x15);
+        }
+        if (process_fact_value(own, PROCESS_TIMERS, &value)) {
+                assert_int_equal(value, 0);
+                assert_int_equal(value_of(its, PROCESS_TIMERS), 1);
+        }
+        if (process_fact_value(own, PROCESS_LOGINUID, &value)) {
+                assert_int_equal(proc_loginuid_read(&self, &buf, &loginuid), 0);
+                assert_int_equal((uid_t)value, loginuid);
+                assert_int_equal((uid_t)value_of(its, PROCESS_LOGINUID), loginuid);
+        }
+        assert_false(process_fact_value(NULL, PROCESS_TIMERS, &value));
+        end(other);
+}
+
 static void test_none(void **state) {
         struct process_facts *f = NULL;
 
@@ -122,7 +214,8 @@ static void test_none(void **state) {
 }
 
 int main(void) {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_parts), cmocka_unit_test(test_none) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_parts), cmocka_unit_test(test_values),
+                                            cmocka_unit_test(test_none) };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
