@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,7 +32,12 @@ enum slot {
         SLOT_NSPROXY = SLOT_NS + PROC_NS_MAX,
         SLOT_SIGNAL,
         SLOT_VALUE,
-        SLOT_LEVEL = SLOT_VALUE + PROCESS_VALUES_MAX,
+        SLOT_FDT = SLOT_VALUE + PROCESS_VALUES_MAX,
+        SLOT_FILES,
+        SLOT_FILE,
+        SLOT_LOCKS = SLOT_FILE + PROCESS_FDS,
+        SLOT_CLOEXEC = SLOT_LOCKS + PROCESS_FDS,
+        SLOT_LEVEL,
         SLOT_NUMBER,
         SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
 };
@@ -45,6 +53,7 @@ struct process_facts {
         struct proc_ns_set own;
         unsigned int tells; /* bits of enum process_value: those that are proved */
         int loginuid;       /* of ckpt */
+        bool tells_files;   /* behind descriptors */
 };
 
 /* ---- the program ---- */
@@ -103,6 +112,21 @@ static const struct {
         { PROC_NS_UTS, "uts_ns", "uts_namespace" },
 };
 
+/* The first descriptors; a table has room for 64 at least. */
+static void add_files(struct task_program *p) {
+        task_program_read_any(p, SLOT_FDT, SLOT_PART + PROCESS_FILES, "files_struct", "fdt", 8);
+        task_program_read_any(p, SLOT_CLOEXEC, SLOT_FDT, "fdtable", "close_on_exec", 8);
+        task_program_copy(p, SLOT_CLOEXEC, 1, SLOT_CLOEXEC);
+        task_program_read_any(p, SLOT_FILES, SLOT_FDT, "fdtable", "fd", 8);
+        task_program_copy(p, SLOT_FILE, PROCESS_FDS, SLOT_FILES);
+        for (unsigned int i = 0; i < PROCESS_FDS; i++) {
+                unsigned int slot = SLOT_LOCKS + i;
+
+                task_program_read_any(p, slot, SLOT_FILE + (int)i, "file", "f_inode", 8);
+                task_program_read_any(p, slot, (int)slot, "inode", "i_flctx", 8);
+        }
+}
+
 /* Called with each thread, and at the end without one. */
 static int load_program(const struct bpf *bpf) {
         struct task_program p;
@@ -119,6 +143,7 @@ static int load_program(const struct bpf *bpf) {
         for (size_t i = 0; i < ELEMENTSOF(value_rows); i++)
                 task_program_read_any(&p, value_rows[i].slot, value_rows[i].from, value_rows[i].type,
                                       value_rows[i].path, value_rows[i].size);
+        add_files(&p);
         /* That of the process itself cannot be read like this: see in_own_namespaces(). */
         task_program_zero(&p, SLOT_NS + PROC_NS_PID);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
@@ -171,6 +196,14 @@ static int value_of(const struct record *r, enum process_value which) {
         }
 }
 
+static void take_files(const struct record *r, struct process_fact *ret) {
+        for (unsigned int i = 0; i < PROCESS_FDS; i++) {
+                ret->file[i] = r->word[SLOT_FILE + i];
+                ret->locks |= (unsigned int)(r->word[SLOT_LOCKS + i] != 0) << i;
+        }
+        ret->cloexec = (unsigned int)r->word[SLOT_CLOEXEC];
+}
+
 static struct process_fact fact_of(const struct process_facts *f, const struct record *r) {
         struct process_fact fact = {
                 .pid = (pid_t)r->word[SLOT_NUMBER + f->level],
@@ -185,6 +218,8 @@ static struct process_fact fact_of(const struct process_facts *f, const struct r
         /* Another one might be shown as another number in the user namespace of ckpt. */
         if (fact.value[PROCESS_LOGINUID] != f->loginuid)
                 fact.known &= ~(1U << PROCESS_LOGINUID);
+        if (f->tells_files)
+                take_files(r, &fact);
         return fact;
 }
 
@@ -223,6 +258,10 @@ bool process_fact_value(const struct process_fact *fact, enum process_value whic
         return true;
 }
 
+uint64_t process_fact_file(const struct process_fact *fact, int fd) {
+        return fact && fd >= 0 && fd < PROCESS_FDS ? fact->file[fd] : 0;
+}
+
 /* ---- is it what it should be? ---- */
 
 static int read_thread(const struct process_facts *f, pid_t tid, struct process_fact *ret) {
@@ -248,6 +287,7 @@ struct change {
         const struct process_facts *f;
         struct process_fact leader, now;
         int result;
+        bool files; /* what is told of descriptors is true */
 };
 
 static bool reread(struct change *c) {
@@ -277,24 +317,58 @@ static bool tells_changes(struct change *c) {
                same_place(&c->now, PROCESS_ROOT, &c->leader, PROCESS_ROOT);
 }
 
+/* What is not open may be marked as closed on exec. In a table of its own: 0 and 1 are one file, 2 none, and 3 another one, of which nobody else knows. */
+static bool make_files(int *ret_fd) {
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int other = (int)syscall(SYS_memfd_create, "ckpt", MFD_CLOEXEC);
+        _cleanup_close_ int high = fcntl(null, F_DUPFD_CLOEXEC, PROCESS_FDS);
+        _cleanup_close_ int high_other = fcntl(other, F_DUPFD_CLOEXEC, PROCESS_FDS);
+
+        if (high < 0 || high_other < 0 || dup2(high, 0) < 0 || dup3(high, 1, O_CLOEXEC) < 0 ||
+            dup2(high_other, 3) < 0)
+                return false;
+        if (null < PROCESS_FDS)
+                null = -EBADF; /* it is one of them now */
+        if (other < PROCESS_FDS)
+                other = -EBADF;
+        *ret_fd = 3;
+        return close(2) == 0 || errno == EBADF;
+}
+
+static bool tells_files(struct change *c) {
+        const struct process_fact *now = &c->now;
+        int fd;
+
+        if (!make_files(&fd) || !reread(c) || now->file[0] == 0 || now->file[1] != now->file[0] ||
+            now->file[2] != 0 || now->file[3] == 0 || now->file[3] == now->file[0] ||
+            (now->cloexec & 0xb) != 1U << 1 || now->locks >> fd & 1)
+                return false;
+        return flock(fd, LOCK_EX | LOCK_NB) == 0 && reread(c) && now->locks >> fd & 1;
+}
+
 static void *change(void *arg) {
         struct change *c = arg;
 
         c->result = tells_changes(c) ? 0 : -ENODATA;
+        c->files = c->result == 0 && tells_files(c);
         return NULL;
 }
 
 /* In a thread of its own, because it cannot be undone. */
-static int check_changes(const struct process_facts *f) {
+static int check_changes(struct process_facts *f) {
         struct change c = { .f = f };
         pthread_t thread;
-        int r = read_thread(f, getpid(), &c.leader);
+        int r;
+
+        f->tells_files = true;
+        r = read_thread(f, getpid(), &c.leader);
 
         if (r == 0)
                 r = thread_start(&thread, change, &c);
         if (r < 0)
                 return r;
         pthread_join(thread, NULL);
+        f->tells_files = c.files;
         return c.result;
 }
 
@@ -416,6 +490,14 @@ int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
         f->prog_fd = load_program(bpf);
         if (f->prog_fd < 0)
                 return f->prog_fd;
+        if (f->prog_fd < PROCESS_FDS) { /* where it is changed what is open */
+                int high = fcntl(f->prog_fd, F_DUPFD_CLOEXEC, PROCESS_FDS);
+
+                close(f->prog_fd);
+                f->prog_fd = high < 0 ? -errno : high;
+                if (high < 0)
+                        return f->prog_fd;
+        }
         r = check_numbers(f);
         if (r == 0)
                 r = check_changes(f);

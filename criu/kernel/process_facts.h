@@ -38,6 +38,8 @@ enum process_value {
 };
 
 /* Numbers without meaning, but that equal ones, in one reading and of tasks that live on, say that it is the same. Not 0. */
+enum { PROCESS_FDS = 8 /* descriptors from 0 on */ };
+
 struct process_fact {
         pid_t pid;
         uint64_t part[PROCESS_PARTS_MAX];
@@ -45,6 +47,10 @@ struct process_fact {
         bool same_namespaces; /* it is in those of ckpt, all of them. false: in others, or it is not known */
         unsigned int known;   /* bits of enum process_value */
         int value[PROCESS_VALUES_MAX];
+        uint64_t file
+                [PROCESS_FDS]; /* open file descriptions, as the numbers above; 0: none, or it is not known */
+        unsigned int cloexec;  /* bits: of those descriptors */
+        unsigned int locks;    /* likewise: there may be locks on the file, of whoever */
 };
 DEFINE_VEC(process_fact_vec, struct process_fact);
 
@@ -64,6 +70,9 @@ int process_facts_read(const struct process_facts *f, struct process_fact_vec *r
 
 /* false: `fact` is NULL, or this is not known. */
 bool process_fact_value(const struct process_fact *fact, enum process_value which, int *ret);
+
+/* The open file description behind a descriptor; 0: none, or it is not known. */
+uint64_t process_fact_file(const struct process_fact *fact, int fd);
 
 /* NULL: nothing is known of it. */
 const struct process_fact *process_facts_find(const struct process_fact_vec *facts, pid_t pid);

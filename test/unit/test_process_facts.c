@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -206,6 +208,71 @@ static void test_values(void **state) {
         end(other);
 }
 
+/* A child that has the same file as this process under one number, others otherwise. */
+static pid_t start_with_files(int fd) {
+        int ready[2];
+        char byte = 0;
+        pid_t pid;
+
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        pid = fork();
+        if (pid == 0) {
+                int high = fcntl(ready[1], F_DUPFD_CLOEXEC, 20), own = fcntl(fd, F_DUPFD_CLOEXEC, 20);
+                int other = open("/dev/null", O_RDONLY);
+
+                if (high < 0 || own < 0 || other < 0 || dup2(own, 4) < 0 || dup3(own, 5, O_CLOEXEC) < 0 ||
+                    dup2(other, 6) < 0)
+                        _exit(1);
+                close(7);
+                (void)!write(high, "y", 1);
+                for (;;)
+                        pause();
+        }
+        close(ready[1]);
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+        close(ready[0]);
+        return pid;
+}
+
+static void test_files(void **state) {
+        _cleanup_(bpf_free) struct bpf *bpf = NULL;
+        _cleanup_(process_facts_free) struct process_facts *f = NULL;
+        _cleanup_(process_fact_vec_done) struct process_fact_vec facts = { 0 };
+        _cleanup_close_ int spare = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 4), fd = -EBADF;
+        const struct process_fact *own, *its;
+        pid_t child;
+
+        fd = memfd_create("test", MFD_CLOEXEC);
+        assert_true(spare >= 0 && fd >= 0);
+        fd = dup3(fd, 4, O_CLOEXEC);
+        assert_int_equal(fd, 4);
+        assert_int_equal(bpf_new(&bpf), 0);
+        f = open_or_skip(bpf);
+        child = start_with_files(fd);
+        assert_int_equal(process_facts_read(f, &facts), 0);
+        own = process_facts_find(&facts, getpid());
+        its = process_facts_find(&facts, child);
+        assert_non_null(its);
+        if (process_fact_file(own, fd) == 0)
+                skip();
+        assert_true(process_fact_file(its, 4) == process_fact_file(own, fd));
+        assert_true(process_fact_file(its, 5) == process_fact_file(own, fd));
+        assert_true(process_fact_file(its, 6) != 0);
+        assert_true(process_fact_file(its, 6) != process_fact_file(own, fd));
+        assert_true(process_fact_file(its, 7) == 0);
+        assert_int_equal(its->cloexec >> 4 & 7, 1 << 1);
+        assert_int_equal(own->cloexec >> fd & 1, 1);
+        assert_int_equal(its->locks >> 4 & 3, 0);
+        assert_true(process_fact_file(NULL, 4) == 0 && process_fact_file(its, -1) == 0 &&
+                    process_fact_file(its, PROCESS_FDS) == 0);
+        assert_int_equal(flock(fd, LOCK_EX), 0);
+        assert_int_equal(process_facts_read(f, &facts), 0);
+        its = process_facts_find(&facts, child);
+        assert_non_null(its);
+        assert_int_equal(its->locks >> 4 & 3, 3);
+        end(child);
+}
+
 static void test_none(void **state) {
         struct process_facts *f = NULL;
 
@@ -215,7 +282,7 @@ static void test_none(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = { cmocka_unit_test(test_parts), cmocka_unit_test(test_values),
-                                            cmocka_unit_test(test_none) };
+                                            cmocka_unit_test(test_files), cmocka_unit_test(test_none) };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
