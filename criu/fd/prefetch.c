@@ -102,7 +102,8 @@ static void look_one(struct look_part *p, struct look_raw *raw) {
         const struct work *w = p->work;
         _cleanup_close_ int copy = -EPERM;
 
-        raw->is_same = same_looked(dump_files(w->dump), w->proc->pid, raw->fd, &raw->same);
+        raw->is_same = same_looked(dump_files(w->dump), &(struct same_owner){ .tid = w->proc->pid }, raw->fd,
+                                   &raw->same);
         if (raw->is_same)
                 return;
         if (w->pidfd >= 0 && p->reader) {

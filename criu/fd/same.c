@@ -21,18 +21,20 @@ static struct same_fds *same_of(struct dump_files *files) {
         return files->same;
 }
 
-void same_note_looked(struct dump_files *files, pid_t tid, const struct seen_fd *seen) {
+void same_note_looked(struct dump_files *files, const struct same_owner *owner, const struct seen_fd *seen) {
         if (seen->fd >= SAME_MAX)
                 return;
         pthread_mutex_lock(&files->lock);
-        same_of(files)->looked[seen->fd].tid = tid;
+        same_of(files)->looked[seen->fd].tid = owner->tid;
+        same_of(files)->looked[seen->fd].fact = process_fact_file(owner->fact, seen->fd);
         same_of(files)->looked[seen->fd].seen = *seen;
         /* That task, and its memory with it, may be gone before the others. */
         same_of(files)->looked[seen->fd].seen.link = arena_strdup(&files->arena, seen->link);
         pthread_mutex_unlock(&files->lock);
 }
 
-bool same_looked(struct dump_files *files, pid_t tid, int fd, struct seen_fd *ret) {
+bool same_looked(struct dump_files *files, const struct same_owner *owner, int fd, struct seen_fd *ret) {
+        uint64_t fact = process_fact_file(owner->fact, fd), other_fact = 0;
         pid_t other = 0;
 
         if (fd >= SAME_MAX)
@@ -40,41 +42,53 @@ bool same_looked(struct dump_files *files, pid_t tid, int fd, struct seen_fd *re
         pthread_mutex_lock(&files->lock);
         if (files->same) {
                 other = files->same->looked[fd].tid;
+                other_fact = files->same->looked[fd].fact;
                 *ret = files->same->looked[fd].seen;
         }
         pthread_mutex_unlock(&files->lock);
-        return other > 0 && same_description(tid, other, fd, fd);
+        if (fact != 0 && other_fact != 0)
+                return fact == other_fact;
+        return other > 0 && same_description(owner->tid, other, fd, fd);
 }
 
-bool same_looked_all(struct dump_files *files, pid_t tid, size_t n, struct seen_fd *ret) {
+bool same_looked_all(struct dump_files *files, const struct same_owner *owner, size_t n,
+                     struct seen_fd *ret) {
         unsigned int misses = 0;
         size_t found = 0;
 
         for (int fd = 0; fd < SAME_MAX && found < n && misses < MISSES_MAX; fd++)
-                if (same_looked(files, tid, fd, &ret[found]))
+                if (same_looked(files, owner, fd, &ret[found]))
                         found++;
                 else
                         misses++;
         return found == n;
 }
 
-void same_note_collected(struct dump_files *files, int fd, struct dump_file *file) {
+void same_note_collected(struct dump_files *files, const struct same_owner *owner, int fd,
+                         struct dump_file *file) {
         const struct fd_kind *kind = file->kind;
 
-        if (fd < SAME_MAX && (kind == &fd_kind_reg || (kind->by_inode && !kind->look_twice)))
-                same_of(files)->collected[fd] = file;
+        if (fd < SAME_MAX && (kind == &fd_kind_reg || (kind->by_inode && !kind->look_twice))) {
+                same_of(files)->collected[fd].file = file;
+                same_of(files)->collected[fd].fact = process_fact_file(owner->fact, fd);
+        }
 }
 
-struct dump_file *same_collected(struct dump_files *files, pid_t tid, int fd) {
+struct dump_file *same_collected(struct dump_files *files, const struct same_owner *owner, int fd) {
+        uint64_t fact = process_fact_file(owner->fact, fd), its_fact = 0;
         struct dump_file *file = NULL;
 
         if (fd >= SAME_MAX)
                 return NULL;
         pthread_mutex_lock(&files->lock);
-        if (files->same)
-                file = files->same->collected[fd];
+        if (files->same) {
+                file = files->same->collected[fd].file;
+                its_fact = files->same->collected[fd].fact;
+        }
         pthread_mutex_unlock(&files->lock);
-        return file && same_description(tid, file->tid, fd, file->fd) ? file : NULL;
+        if (fact != 0 && its_fact != 0)
+                return fact == its_fact ? file : NULL;
+        return file && same_description(owner->tid, file->tid, fd, file->fd) ? file : NULL;
 }
 
 /* Of no mount has it a second name. */

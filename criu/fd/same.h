@@ -29,27 +29,42 @@ struct same_inode {
 
 struct same_fds {
         struct {
-                pid_t tid; /* whose it was; 0: nobody's */
+                pid_t tid;     /* whose it was; 0: nobody's */
+                uint64_t fact; /* process_fact_file(); 0: it is not known */
                 struct seen_fd seen;
         } looked[SAME_MAX];
-        struct dump_file *collected[SAME_MAX];
+        struct {
+                struct dump_file *file;
+                uint64_t fact;
+        } collected[SAME_MAX];
         struct same_inode places_looked[SAME_PLACES_MAX], places_collected[SAME_PLACES_MAX];
 };
 
-/* Before the freeze: nothing stands against this descriptor of `tid`, nor will against the same one of others. */
-void same_note_looked(struct dump_files *files, pid_t tid, const struct seen_fd *seen);
+/*
+ * Whose descriptors: of a thread, by /proc and kcmp(2), or, of the task's first one, by what is known (dump/facts.h); `fact` NULL:
+ * nothing is.
+ */
+struct same_owner {
+        pid_t tid;
+        const struct process_fact *fact;
+};
 
-/* Has `tid` such a one under this number? */
-bool same_looked(struct dump_files *files, pid_t tid, int fd, struct seen_fd *ret);
+/* Before the freeze: nothing stands against this descriptor, nor will against the same one of others. */
+void same_note_looked(struct dump_files *files, const struct same_owner *owner, const struct seen_fd *seen);
+
+/* Is there such a one under this number? */
+bool same_looked(struct dump_files *files, const struct same_owner *owner, int fd, struct seen_fd *ret);
 
 /* Is all of its `n` descriptors that? Then ret[0] to ret[n - 1] are filled, by number. */
-bool same_looked_all(struct dump_files *files, pid_t tid, size_t n, struct seen_fd *ret);
+bool same_looked_all(struct dump_files *files, const struct same_owner *owner, size_t n,
+                     struct seen_fd *ret);
 
 /* Frozen: a description that was found under this number. `files` is locked. */
-void same_note_collected(struct dump_files *files, int fd, struct dump_file *file);
+void same_note_collected(struct dump_files *files, const struct same_owner *owner, int fd,
+                         struct dump_file *file);
 
-/* What `tid` has under this number, if that is the one noted, and its kind has nothing more to ask. Else NULL. */
-struct dump_file *same_collected(struct dump_files *files, pid_t tid, int fd);
+/* What is under this number, if that is the one noted, and its kind has nothing more to ask. Else NULL. */
+struct dump_file *same_collected(struct dump_files *files, const struct same_owner *owner, int fd);
 
 /*
  * Likewise where a task works, and what it runs: does p->st, or p->st with p->link if that is known, say that it is the

@@ -29,6 +29,7 @@ static const struct {
 /* Everything that is the same for all probes of a task. */
 struct walk {
         struct dump_task *task;
+        struct same_owner owner;
         struct dump_fds *fds;
         const struct proc_dir *proc;
         struct blockers *blockers;
@@ -72,7 +73,7 @@ static void note_seen(struct walk *w, const struct fd_probe *p, const struct fd_
         s->mnt_id = p->st.stx_mnt_id;
         s->link = p->link;
         if (kind == &fd_kind_reg && clear)
-                same_note_looked(dump_files(w->task->dump), w->proc->pid, s);
+                same_note_looked(dump_files(w->task->dump), &w->owner, s);
 }
 
 static void look_fd(struct walk *w, struct look_raw *raw) {
@@ -165,7 +166,7 @@ static bool look_at_same(struct walk *w) {
         if (proc_fds_count(w->proc, &n) < 0 || n > SAME_MAX)
                 return false;
         w->fds->seen = arena_new_array(&w->task->arena, struct seen_fd, n);
-        if (!same_looked_all(dump_files(w->task->dump), w->proc->pid, n, w->fds->seen))
+        if (!same_looked_all(dump_files(w->task->dump), &w->owner, n, w->fds->seen))
                 return false;
         w->fds->nr_seen = n;
         return true;
@@ -207,6 +208,7 @@ void fd_look(struct dump_task *t) {
         int r;
 
         w.proc = living;
+        w.owner = (struct same_owner){ living->pid, dump_fact_seen(t) };
         w.fds = t->fds = arena_new(&t->arena, struct dump_fds);
         *w.fds = (struct dump_fds){ .task = t };
         if (!may_take(&w))
@@ -309,6 +311,20 @@ static void add_fd(struct walk *w, const struct fd_probe *p, struct dump_file *f
                 (struct dump_fd){ .fd = p->fd, .cloexec = (p->info.flags & O_CLOEXEC) != 0, .file = file };
 }
 
+/* By what is known of many processes: it is the description that others have under this number, without any locks. */
+static bool collect_known(struct walk *w, int fd) {
+        const struct process_fact *fact = w->owner.fact;
+        struct dump_file *file = NULL;
+
+        if (process_fact_file(fact, fd) != 0 && !(fact->locks >> fd & 1))
+                file = same_collected(dump_files(w->task->dump), &w->owner, fd);
+        if (!file)
+                return false;
+        w->fds->v[w->fds->n++] =
+                (struct dump_fd){ .fd = fd, .cloexec = fact->cloexec >> fd & 1, .file = file };
+        return true;
+}
+
 /* `raw` may be NULL. */
 static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ckpt_error *err) {
         _cleanup_fd_probe_ struct fd_probe p = probe_of(w, fd);
@@ -319,12 +335,14 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
         bool there = false;
         int r;
 
+        if (!raw && collect_known(w, fd))
+                return 0;
         if (raw) {
                 r = take_raw(&p, raw, &there);
         } else {
                 r = fd_probe_info(&p);
                 if (r == 0 && p.info.locks.n == 0)
-                        file = same_collected(files, p.proc->pid, fd);
+                        file = same_collected(files, &w->owner, fd);
                 if (file) {
                         add_fd(w, &p, file);
                         return 0;
@@ -351,7 +369,7 @@ static int collect_fd(struct walk *w, int fd, struct collect_raw *raw, struct ck
         pthread_mutex_lock(&files->lock);
         r = find_file(w, &p, kind, &file, err);
         if (r == 0)
-                same_note_collected(files, fd, file);
+                same_note_collected(files, &w->owner, fd, file);
         pthread_mutex_unlock(&files->lock);
         if (r < 0)
                 return r;
@@ -519,6 +537,7 @@ int fd_collect(struct dump_task *t, struct ckpt_error *err) {
         w.fds = t->fds;
         w.fds->task = t;
         w.fds->tid = w.proc->pid;
+        w.owner = (struct same_owner){ w.proc->pid, t->fact };
         r = collect_all(&w, err);
         if (r == 0)
                 r = collect_fs(&w, err);

@@ -4,15 +4,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "kernel/task_program.h"
 #include "lib/thread.h"
 #include "macro.h"
+#include "proc/attr.h"
 
 /* What the program writes for each thread. */
 enum slot {
@@ -23,6 +30,13 @@ enum slot {
         SLOT_EXE_INO = SLOT_PLACE + 2 * PROCESS_PLACES_MAX,
         SLOT_NS, /* by enum proc_ns */
         SLOT_NSPROXY = SLOT_NS + PROC_NS_MAX,
+        SLOT_SIGNAL,
+        SLOT_VALUE,
+        SLOT_FDT = SLOT_VALUE + PROCESS_VALUES_MAX,
+        SLOT_FILES,
+        SLOT_FILE,
+        SLOT_LOCKS = SLOT_FILE + PROCESS_FDS,
+        SLOT_CLOEXEC = SLOT_LOCKS + PROCESS_FDS,
         SLOT_LEVEL,
         SLOT_NUMBER,
         SLOTS = SLOT_NUMBER + TASK_PROGRAM_LEVELS,
@@ -37,6 +51,9 @@ struct process_facts {
         int prog_fd;
         uint64_t level; /* of the pid namespace of ckpt */
         struct proc_ns_set own;
+        unsigned int tells; /* bits of enum process_value: those that are proved */
+        int loginuid;       /* of ckpt */
+        bool tells_files;   /* behind descriptors */
 };
 
 /* ---- the program ---- */
@@ -67,6 +84,20 @@ static const struct {
         { SLOT_NSPROXY, TASK_PROGRAM_TASK, "task_struct", "nsproxy", 8 },
 };
 
+/* Here what is not there is 0, and found out to be nothing. */
+static const struct {
+        unsigned int slot;
+        int from;
+        const char *type, *path;
+        unsigned int size;
+} value_rows[] = {
+        { SLOT_SIGNAL, TASK_PROGRAM_TASK, "task_struct", "signal", 8 },
+        { SLOT_VALUE + PROCESS_OOM_SCORE_ADJ, SLOT_SIGNAL, "signal_struct", "oom_score_adj", 2 },
+        { SLOT_VALUE + PROCESS_COREDUMP_FILTER, SLOT_PART + PROCESS_MEMORY, "mm_struct", "flags", 8 },
+        { SLOT_VALUE + PROCESS_LOGINUID, TASK_PROGRAM_TASK, "task_struct", "loginuid", 4 },
+        { SLOT_VALUE + PROCESS_TIMERS, SLOT_SIGNAL, "signal_struct", "posix_timers", 8 },
+};
+
 static const struct {
         enum proc_ns ns;
         const char *member, *type;
@@ -81,6 +112,21 @@ static const struct {
         { PROC_NS_UTS, "uts_ns", "uts_namespace" },
 };
 
+/* The first descriptors; a table has room for 64 at least. */
+static void add_files(struct task_program *p) {
+        task_program_read_any(p, SLOT_FDT, SLOT_PART + PROCESS_FILES, "files_struct", "fdt", 8);
+        task_program_read_any(p, SLOT_CLOEXEC, SLOT_FDT, "fdtable", "close_on_exec", 8);
+        task_program_copy(p, SLOT_CLOEXEC, 1, SLOT_CLOEXEC);
+        task_program_read_any(p, SLOT_FILES, SLOT_FDT, "fdtable", "fd", 8);
+        task_program_copy(p, SLOT_FILE, PROCESS_FDS, SLOT_FILES);
+        for (unsigned int i = 0; i < PROCESS_FDS; i++) {
+                unsigned int slot = SLOT_LOCKS + i;
+
+                task_program_read_any(p, slot, SLOT_FILE + (int)i, "file", "f_inode", 8);
+                task_program_read_any(p, slot, (int)slot, "inode", "i_flctx", 8);
+        }
+}
+
 /* Called with each thread, and at the end without one. */
 static int load_program(const struct bpf *bpf) {
         struct task_program p;
@@ -94,6 +140,10 @@ static int load_program(const struct bpf *bpf) {
                 task_program_read(&p, slot, SLOT_NSPROXY, "nsproxy", namespace_rows[i].member, 8);
                 task_program_read(&p, slot, (int)slot, namespace_rows[i].type, "ns.inum", 4);
         }
+        for (size_t i = 0; i < ELEMENTSOF(value_rows); i++)
+                task_program_read_any(&p, value_rows[i].slot, value_rows[i].from, value_rows[i].type,
+                                      value_rows[i].path, value_rows[i].size);
+        add_files(&p);
         /* That of the process itself cannot be read like this: see in_own_namespaces(). */
         task_program_zero(&p, SLOT_NS + PROC_NS_PID);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
@@ -128,6 +178,32 @@ static bool is_complete(const struct process_facts *f, const struct record *r) {
         return r->word[SLOT_NUMBER + f->level] != 0;
 }
 
+/* Where the filter of core dumps is among the flags of an address space. */
+enum { FILTER_SHIFT = 2, FILTER_MASK = 0x1ff };
+
+static int value_of(const struct record *r, enum process_value which) {
+        uint64_t word = r->word[SLOT_VALUE + which];
+
+        switch (which) {
+        case PROCESS_OOM_SCORE_ADJ:
+                return (int16_t)word;
+        case PROCESS_COREDUMP_FILTER:
+                return (int)(word >> FILTER_SHIFT & FILTER_MASK);
+        case PROCESS_TIMERS:
+                return word != 0;
+        default:
+                return (int)word;
+        }
+}
+
+static void take_files(const struct record *r, struct process_fact *ret) {
+        for (unsigned int i = 0; i < PROCESS_FDS; i++) {
+                ret->file[i] = r->word[SLOT_FILE + i];
+                ret->locks |= (unsigned int)(r->word[SLOT_LOCKS + i] != 0) << i;
+        }
+        ret->cloexec = (unsigned int)r->word[SLOT_CLOEXEC];
+}
+
 static struct process_fact fact_of(const struct process_facts *f, const struct record *r) {
         struct process_fact fact = {
                 .pid = (pid_t)r->word[SLOT_NUMBER + f->level],
@@ -136,6 +212,14 @@ static struct process_fact fact_of(const struct process_facts *f, const struct r
 
         memcpy(fact.part, &r->word[SLOT_PART], sizeof(fact.part));
         memcpy(fact.place, &r->word[SLOT_PLACE], sizeof(fact.place));
+        fact.known = f->tells;
+        for (enum process_value which = 0; which < PROCESS_VALUES_MAX; which++)
+                fact.value[which] = value_of(r, which);
+        /* Another one might be shown as another number in the user namespace of ckpt. */
+        if (fact.value[PROCESS_LOGINUID] != f->loginuid)
+                fact.known &= ~(1U << PROCESS_LOGINUID);
+        if (f->tells_files)
+                take_files(r, &fact);
         return fact;
 }
 
@@ -167,6 +251,17 @@ const struct process_fact *process_facts_find(const struct process_fact_vec *fac
         return facts->n > 0 ? bsearch(&key, facts->v, facts->n, sizeof(key), compare_facts) : NULL;
 }
 
+bool process_fact_value(const struct process_fact *fact, enum process_value which, int *ret) {
+        if (!fact || !(fact->known >> which & 1))
+                return false;
+        *ret = fact->value[which];
+        return true;
+}
+
+uint64_t process_fact_file(const struct process_fact *fact, int fd) {
+        return fact && fd >= 0 && fd < PROCESS_FDS ? fact->file[fd] : 0;
+}
+
 /* ---- is it what it should be? ---- */
 
 static int read_thread(const struct process_facts *f, pid_t tid, struct process_fact *ret) {
@@ -192,6 +287,7 @@ struct change {
         const struct process_facts *f;
         struct process_fact leader, now;
         int result;
+        bool files; /* what is told of descriptors is true */
 };
 
 static bool reread(struct change *c) {
@@ -221,24 +317,58 @@ static bool tells_changes(struct change *c) {
                same_place(&c->now, PROCESS_ROOT, &c->leader, PROCESS_ROOT);
 }
 
+/* What is not open may be marked as closed on exec. In a table of its own: 0 and 1 are one file, 2 none, and 3 another one, of which nobody else knows. */
+static bool make_files(int *ret_fd) {
+        _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        _cleanup_close_ int other = (int)syscall(SYS_memfd_create, "ckpt", MFD_CLOEXEC);
+        _cleanup_close_ int high = fcntl(null, F_DUPFD_CLOEXEC, PROCESS_FDS);
+        _cleanup_close_ int high_other = fcntl(other, F_DUPFD_CLOEXEC, PROCESS_FDS);
+
+        if (high < 0 || high_other < 0 || dup2(high, 0) < 0 || dup3(high, 1, O_CLOEXEC) < 0 ||
+            dup2(high_other, 3) < 0)
+                return false;
+        if (null < PROCESS_FDS)
+                null = -EBADF; /* it is one of them now */
+        if (other < PROCESS_FDS)
+                other = -EBADF;
+        *ret_fd = 3;
+        return close(2) == 0 || errno == EBADF;
+}
+
+static bool tells_files(struct change *c) {
+        const struct process_fact *now = &c->now;
+        int fd;
+
+        if (!make_files(&fd) || !reread(c) || now->file[0] == 0 || now->file[1] != now->file[0] ||
+            now->file[2] != 0 || now->file[3] == 0 || now->file[3] == now->file[0] ||
+            (now->cloexec & 0xb) != 1U << 1 || now->locks >> fd & 1)
+                return false;
+        return flock(fd, LOCK_EX | LOCK_NB) == 0 && reread(c) && now->locks >> fd & 1;
+}
+
 static void *change(void *arg) {
         struct change *c = arg;
 
         c->result = tells_changes(c) ? 0 : -ENODATA;
+        c->files = c->result == 0 && tells_files(c);
         return NULL;
 }
 
 /* In a thread of its own, because it cannot be undone. */
-static int check_changes(const struct process_facts *f) {
+static int check_changes(struct process_facts *f) {
         struct change c = { .f = f };
         pthread_t thread;
-        int r = read_thread(f, getpid(), &c.leader);
+        int r;
+
+        f->tells_files = true;
+        r = read_thread(f, getpid(), &c.leader);
 
         if (r == 0)
                 r = thread_start(&thread, change, &c);
         if (r < 0)
                 return r;
         pthread_join(thread, NULL);
+        f->tells_files = c.files;
         return c.result;
 }
 
@@ -264,6 +394,89 @@ static int check_numbers(struct process_facts *f) {
         return -ENODATA;
 }
 
+/* ---- values: before and after a change ---- */
+
+struct values {
+        int v[PROCESS_VALUES_MAX];
+        bool there[PROCESS_VALUES_MAX];
+};
+
+/* As /proc has those of ckpt, of which it is known whether it has a timer. */
+static void read_values(const struct proc_dir *self, bool timer, struct values *ret) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        uint32_t filter = 0;
+        uid_t loginuid = 0;
+
+        ret->there[PROCESS_OOM_SCORE_ADJ] =
+                proc_oom_score_adj_read(self, &buf, &ret->v[PROCESS_OOM_SCORE_ADJ]) == 0;
+        ret->there[PROCESS_COREDUMP_FILTER] = proc_coredump_filter_read(self, &buf, &filter) == 0;
+        ret->v[PROCESS_COREDUMP_FILTER] = (int)filter;
+        ret->there[PROCESS_LOGINUID] = proc_loginuid_read(self, &buf, &loginuid) == 0;
+        ret->v[PROCESS_LOGINUID] = (int)loginuid;
+        ret->there[PROCESS_TIMERS] = true;
+        ret->v[PROCESS_TIMERS] = timer;
+}
+
+static void write_value(const struct proc_dir *self, const char *name, int value) {
+        _cleanup_close_ int fd = openat(self->fd, name, O_WRONLY | O_CLOEXEC);
+
+        if (fd >= 0)
+                (void)!dprintf(fd, "%d", value);
+}
+
+/* Bits of enum process_value: which are what they should be. */
+static unsigned int compare_values(const struct process_facts *f, const struct values *values) {
+        struct process_fact own;
+        unsigned int agree = 0;
+
+        if (read_thread(f, gettid(), &own) < 0)
+                return 0;
+        for (enum process_value which = 0; which < PROCESS_VALUES_MAX; which++)
+                if (values->there[which] && values->v[which] == own.value[which])
+                        agree |= 1U << which;
+        return agree;
+}
+
+/* Those of ckpt itself are others meanwhile; the login uid cannot be. */
+static unsigned int check_changed_values(const struct process_facts *f, const struct proc_dir *self,
+                                         const struct values *before) {
+        int oom = before->v[PROCESS_OOM_SCORE_ADJ], filter = before->v[PROCESS_COREDUMP_FILTER];
+        struct sigevent event = { .sigev_notify = SIGEV_NONE };
+        bool timer;
+        struct values now = { 0 };
+        unsigned int agree;
+        timer_t id;
+
+        if (before->there[PROCESS_OOM_SCORE_ADJ])
+                write_value(self, "oom_score_adj", oom < 1000 ? oom + 1 : oom - 1);
+        if (before->there[PROCESS_COREDUMP_FILTER])
+                write_value(self, "coredump_filter", ~filter & FILTER_MASK);
+        timer = timer_create(CLOCK_MONOTONIC, &event, &id) == 0;
+        read_values(self, timer, &now);
+        agree = compare_values(f, &now);
+        if (timer)
+                timer_delete(id);
+        if (before->there[PROCESS_COREDUMP_FILTER])
+                write_value(self, "coredump_filter", filter);
+        if (before->there[PROCESS_OOM_SCORE_ADJ])
+                write_value(self, "oom_score_adj", oom);
+        for (enum process_value which = 0; which < PROCESS_VALUES_MAX; which++)
+                if (which != PROCESS_LOGINUID && now.v[which] == before->v[which])
+                        agree &= ~(1U << which);
+        return agree;
+}
+
+static unsigned int check_values(struct process_facts *f) {
+        _cleanup_proc_dir_ struct proc_dir self = PROC_DIR_INIT;
+        struct values own = { 0 };
+
+        if (proc_open(getpid(), &self) < 0)
+                return 0;
+        read_values(&self, false, &own);
+        f->loginuid = own.v[PROCESS_LOGINUID];
+        return compare_values(f, &own) & check_changed_values(f, &self, &own);
+}
+
 int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
         _cleanup_(process_facts_free) struct process_facts *f = calloc(1, sizeof(*f));
         int r;
@@ -277,11 +490,20 @@ int process_facts_open(struct bpf *bpf, struct process_facts **ret) {
         f->prog_fd = load_program(bpf);
         if (f->prog_fd < 0)
                 return f->prog_fd;
+        if (f->prog_fd < PROCESS_FDS) { /* where it is changed what is open */
+                int high = fcntl(f->prog_fd, F_DUPFD_CLOEXEC, PROCESS_FDS);
+
+                close(f->prog_fd);
+                f->prog_fd = high < 0 ? -errno : high;
+                if (high < 0)
+                        return f->prog_fd;
+        }
         r = check_numbers(f);
         if (r == 0)
                 r = check_changes(f);
         if (r < 0)
                 return r;
+        f->tells = check_values(f);
         *ret = TAKE_PTR(f);
         return 0;
 }

@@ -72,11 +72,21 @@ void task_program_read_first(struct task_program *p, unsigned int word, int from
                 p->failed = true;
 }
 
-void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
-                                const char *path, unsigned int size) {
-        if (!try_read(p, word, from, type, path, size, size))
+static void read_or_zero(struct task_program *p, unsigned int word, int from, const char *type,
+                         const char *path, unsigned int size, unsigned int whole) {
+        if (!try_read(p, word, from, type, path, size, whole))
                 for (unsigned int i = 0; i < (size + 7) / 8; i++)
                         task_program_zero(p, word + i);
+}
+
+void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
+                                const char *path, unsigned int size) {
+        read_or_zero(p, word, from, type, path, size, size);
+}
+
+void task_program_read_any(struct task_program *p, unsigned int word, int from, const char *type,
+                           const char *path, unsigned int size) {
+        read_or_zero(p, word, from, type, path, size, 0);
 }
 
 void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from) {

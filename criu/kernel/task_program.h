@@ -57,6 +57,10 @@ void task_program_read_first(struct task_program *p, unsigned int word, int from
 void task_program_read_optional(struct task_program *p, unsigned int word, int from, const char *type,
                                 const char *path, unsigned int size);
 
+/* The first `size` bytes of a member that may have more, and that not all kernels have. */
+void task_program_read_any(struct task_program *p, unsigned int word, int from, const char *type,
+                           const char *path, unsigned int size);
+
 /* `n` words from `word` on = what is where the word `from` points to, whatever that is; zeroes if some of it is not there. */
 void task_program_copy(struct task_program *p, unsigned int word, unsigned int n, unsigned int from);
 

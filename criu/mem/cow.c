@@ -239,9 +239,9 @@ int mem_mark_cow(struct dump_task *t, struct ckpt_error *err) {
 
         if (!t->mem->has_kin)
                 return 0;
-        r = proc_pagemap_open(&t->proc, true, &c.child.pm);
+        r = proc_pagemap_open_words(&t->proc, &c.child.pm);
         if (r == 0 && parent)
-                r = proc_pagemap_open(&t->parent->proc, true, &c.parent.pm);
+                r = proc_pagemap_open_words(&t->parent->proc, &c.parent.pm);
         if (r == 0)
                 r = compare_all(t, parent, &c);
         if (r < 0)

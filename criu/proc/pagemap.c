@@ -148,6 +148,15 @@ int proc_pagemap_open(const struct proc_dir *dir, bool allow_scan, struct proc_p
         return 0;
 }
 
+int proc_pagemap_open_words(const struct proc_dir *dir, struct proc_pagemap *ret) {
+        int fd = proc_openat(dir, "pagemap", O_RDONLY);
+
+        if (fd < 0)
+                return fd;
+        *ret = (struct proc_pagemap){ .fd = fd };
+        return 0;
+}
+
 void proc_pagemap_close(struct proc_pagemap *pm) {
         pm->fd = safe_close(pm->fd);
         free(pm->buf);

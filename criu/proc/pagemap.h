@@ -54,6 +54,9 @@ struct proc_pagemap {
  */
 int proc_pagemap_open(const struct proc_dir *dir, bool allow_scan, struct proc_pagemap *ret);
 
+/* The same for proc_pagemap_words() alone, without asking what the kernel can tell and without memory for it. */
+int proc_pagemap_open_words(const struct proc_dir *dir, struct proc_pagemap *ret);
+
 void proc_pagemap_close(struct proc_pagemap *pm);
 #define _cleanup_proc_pagemap_ _cleanup_(proc_pagemap_close)
 

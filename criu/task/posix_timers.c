@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernel/process_facts.h"
 #include "kernel/uapi.h"
 #include "log.h"
 #include "macro.h"
@@ -96,9 +97,11 @@ static int read_timers(struct dump_thread *t, struct ckpt_error *err) {
         _cleanup_proc_buf_ struct proc_buf buf = { 0 };
         struct arena *a = &t->task->arena;
         Img__TaskTimers *image;
-        int r;
+        int r = 0, some;
 
-        r = proc_timers_read(&t->task->proc, &buf, &timers);
+        /* Mostly there are none, which may be known. */
+        if (!process_fact_value(t->task->fact, PROCESS_TIMERS, &some) || some)
+                r = proc_timers_read(&t->task->proc, &buf, &timers);
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read its POSIX timers", dump_task_name(t->task));
         if (timers.n > TIMERS_MAX)

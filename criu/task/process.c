@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernel/process_facts.h"
 #include "kernel/uapi.h"
 #include "log.h"
 #include "proc/attr.h"
@@ -166,28 +167,52 @@ const struct task_kind kind_process_late = {
 
 /* ---- files of /proc/PID ---- */
 
-static int files_read(struct dump_thread *t, struct ckpt_error *err) {
-        _cleanup_proc_dir_ struct proc_dir other = PROC_DIR_INIT;
-        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
-        Img__TaskCore *tc = dump_task_core(t);
-        const struct proc_dir *living = &t->task->proc;
-        uint32_t filter;
-        uid_t loginuid;
-        int r, oom;
+static int read_oom_score_adj(struct dump_task *t, struct proc_buf *buf, int *ret) {
+        return process_fact_value(t->fact, PROCESS_OOM_SCORE_ADJ, ret)
+                       ? 0
+                       : proc_oom_score_adj_read(&t->proc, buf, ret);
+}
 
-        r = proc_oom_score_adj_read(&t->task->proc, &buf, &oom);
-        if (r < 0)
-                return ckpt_error_errno(err, r, "%s: cannot read its oom_score_adj",
-                                        dump_task_name(t->task));
-        tc->has_oom_score_adj = true;
-        tc->oom_score_adj = oom;
+static int read_coredump_filter(struct dump_thread *t, struct proc_buf *buf, uint32_t *ret) {
+        _cleanup_proc_dir_ struct proc_dir other = PROC_DIR_INIT;
+        const struct proc_dir *living = &t->task->proc;
+        int r = 0, value;
+
+        if (process_fact_value(t->task->fact, PROCESS_COREDUMP_FILTER, &value)) {
+                *ret = (uint32_t)value;
+                return 0;
+        }
         /* That of a leader that has exited is empty; /proc has every thread under its own number, too. */
         if (living->pid != t->tid) {
                 living = &other;
                 r = proc_open(t->tid, &other);
         }
-        if (r == 0)
-                r = proc_coredump_filter_read(living, &buf, &filter);
+        return r < 0 ? r : proc_coredump_filter_read(living, buf, ret);
+}
+
+static int read_loginuid(struct dump_task *t, struct proc_buf *buf, uid_t *ret) {
+        int value;
+
+        if (!process_fact_value(t->fact, PROCESS_LOGINUID, &value))
+                return proc_loginuid_read(&t->proc, buf, ret);
+        *ret = (uid_t)value;
+        return 0;
+}
+
+static int files_read(struct dump_thread *t, struct ckpt_error *err) {
+        _cleanup_proc_buf_ struct proc_buf buf = { 0 };
+        Img__TaskCore *tc = dump_task_core(t);
+        uint32_t filter;
+        uid_t loginuid;
+        int r, oom;
+
+        r = read_oom_score_adj(t->task, &buf, &oom);
+        if (r < 0)
+                return ckpt_error_errno(err, r, "%s: cannot read its oom_score_adj",
+                                        dump_task_name(t->task));
+        tc->has_oom_score_adj = true;
+        tc->oom_score_adj = oom;
+        r = read_coredump_filter(t, &buf, &filter);
         if (r < 0 && r != -ENOENT)
                 return ckpt_error_errno(err, r, "%s: cannot read its coredump_filter",
                                         dump_task_name(t->task));
@@ -195,7 +220,7 @@ static int files_read(struct dump_thread *t, struct ckpt_error *err) {
                 tc->has_coredump_filter = true;
                 tc->coredump_filter = filter;
         }
-        r = proc_loginuid_read(&t->task->proc, &buf, &loginuid);
+        r = read_loginuid(t->task, &buf, &loginuid);
         if (r < 0 && r != -ENOENT)
                 return ckpt_error_errno(err, r, "%s: cannot read its audit login id",
                                         dump_task_name(t->task));
