@@ -558,7 +558,7 @@ int sock_before_kill(struct dump *d, struct ckpt_error *err) {
         }
         s->left = r == 0 && s->hold;
         if (r == 0)
-                sock_guard_killing(&s->guard);
+                sock_guard_killing(&s->guard, d->guard.fd);
         return r;
 }
 

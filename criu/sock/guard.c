@@ -30,7 +30,7 @@ enum { KILL_WAIT_MS = 3000, SPINS = 2000 };
 struct guard_page {
         int order;             /* a futex: half of the batch to be read, 0 when that is done */
         int busy;              /* 1 + the job whose socket may be in repair mode */
-        int killing;           /* see sock_guard_killing() */
+        int killing, killer;   /* see sock_guard_killing() */
         pthread_mutex_t alive; /* robust, held by the tracer of the tree */
         int locked;            /* the next two are filled in */
         char locks[GUARD_LOCKS][NETLOCK_NAME_MAX];
@@ -134,6 +134,7 @@ static void remove_locks(const struct guard_page *page) {
 
 static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         struct sched_param priority = { .sched_priority = 1 };
+        bool killed;
 
         syscall(SYS_setsid);
         /* Not to be put aside for others while a socket is in repair mode. It works without, if that is refused. */
@@ -141,8 +142,12 @@ static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         while (serve(g))
                 ;
         is_dead(g->self, -1);
-        if (__atomic_load_n(&g->page->locked, __ATOMIC_ACQUIRE) &&
-            (!__atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE) || !is_dead(g->root, KILL_WAIT_MS)))
+        killed = __atomic_load_n(&g->page->killing, __ATOMIC_ACQUIRE);
+        if (killed) {
+                close(g->page->killer);
+                killed = is_dead(g->root, KILL_WAIT_MS);
+        }
+        if (__atomic_load_n(&g->page->locked, __ATOMIC_ACQUIRE) && !killed)
                 remove_locks(g->page);
         _exit(0);
 }
@@ -281,9 +286,11 @@ int sock_guard_await(struct sock_guard *g, struct ckpt_error *err) {
         return r;
 }
 
-void sock_guard_killing(struct sock_guard *g) {
-        if (g->page)
-                __atomic_store_n(&g->page->killing, 1, __ATOMIC_SEQ_CST);
+void sock_guard_killing(struct sock_guard *g, int fd) {
+        if (!g->page)
+                return;
+        g->page->killer = fd;
+        __atomic_store_n(&g->page->killing, 1, __ATOMIC_SEQ_CST);
 }
 
 void sock_guard_disarm(struct sock_guard *g) {

@@ -75,9 +75,10 @@ int sock_guard_await(struct sock_guard *g, struct ckpt_error *err);
 
 /*
  * The tree is about to be killed, with another guard to complete that should ckpt die: the lock now goes only if the
- * tree lives on.
+ * tree lives on. `fd`: by whose end that other guard learns of ckpt's death; this one, which shares ckpt's descriptors, must not
+ * keep it open.
  */
-void sock_guard_killing(struct sock_guard *g);
+void sock_guard_killing(struct sock_guard *g, int fd);
 
 /* From here on ckpt's death is its own affair. Safe on one that is not armed. */
 void sock_guard_disarm(struct sock_guard *g);
