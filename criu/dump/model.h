@@ -38,6 +38,7 @@
 enum dump_peek_use {
         DUMP_PEEK_AIO,       /* AIO requests in flight */
         DUMP_PEEK_ERRORS,    /* of sockets, not told yet */
+        DUMP_PEEK_MPTCP,     /* connections in MPTCP sockets */
         DUMP_PEEK_REUSEPORT, /* programs of SO_REUSEPORT groups */
         DUMP_PEEK_UNIX,      /* clients that wait to be accepted */
         DUMP_PEEK_USES_MAX,

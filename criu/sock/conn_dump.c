@@ -26,13 +26,14 @@ static uint64_t own_netns(void) {
         return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
-static struct dump_socks *new_socks(void) {
+static struct dump_socks *new_socks(const struct dump *d) {
         struct dump_socks *s = calloc(1, sizeof(*s));
 
         ckpt_assert(s);
         s->guard = SOCK_GUARD_INIT;
         s->defaults = sock_defaults_new();
         s->copy.fd = -EBADF;
+        s->mptcp.bpf = d->bpf;
         s->netns = own_netns();
         pthread_mutex_init(&s->copy_lock, NULL);
         return s;
@@ -45,7 +46,7 @@ struct dump_socks *dump_socks(struct dump *d) {
                 return d->socks;
         pthread_mutex_lock(&files->lock);
         if (!d->socks)
-                __atomic_store_n(&d->socks, new_socks(), __ATOMIC_RELEASE);
+                __atomic_store_n(&d->socks, new_socks(d), __ATOMIC_RELEASE);
         pthread_mutex_unlock(&files->lock);
         return d->socks;
 }
@@ -286,11 +287,16 @@ static int save_stream(struct dump *d, const struct inet_conn *c, const struct t
         return r < 0 ? r : image_close(TAKE_PTR(image), err);
 }
 
+/* Nothing tells it of those without changing something, and what is left of the room is for all of them. */
+enum { MPTCP_ROOM = GUARD_ROOM / 16 };
+
 /* What reading it may take of the guard's room: of two ends, what one has sent may have reached the other by then. */
 static size_t room_of(const struct inet_conn *c) {
         int sent = 0, received = 0;
         size_t room = 2 * (size_t)TCP_SEGMENT_MAX;
 
+        if (c->mptcp)
+                return MPTCP_ROOM;
         if (ioctl(c->fd, SIOCOUTQ, &sent) == 0 && sent > 0)
                 room += 2 * (size_t)sent;
         if (ioctl(c->fd, SIOCINQ, &received) == 0 && received > 0)
@@ -390,14 +396,42 @@ static void fill_batch(struct dump_socks *s, struct batch *b, size_t *at) {
                         break;
 }
 
+static const char mptcp_hint[] = "Try again, or turn multipath TCP off (sysctl net.mptcp.enabled=0)";
+
+/* They cannot be put into repair mode, so it does not take the guard to read them. */
+static int read_mptcp(struct dump *d, const struct batch *b,
+                      int (*read)(const struct mptcp_reader *r, int fd, struct tcp_queues *q,
+                                  struct tcp_room *room),
+                      struct ckpt_error *err) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < b->n; i++) {
+                const struct inet_conn *c = b->conns[i];
+
+                if (!c->mptcp)
+                        continue;
+                b->jobs[i].result = r =
+                        read(&d->socks->mptcp, c->fd, &b->jobs[i].q, sock_guard_room(&d->socks->guard));
+                if (r < 0) {
+                        ckpt_error_errno(err, r, "%s: the kernel's memory does not show all of it", c->name);
+                        ckpt_error_hint(err, mptcp_hint);
+                }
+        }
+        return r;
+}
+
 /* All sending halves first: tcp.h says why. The guard is at it; meanwhile `next` is filled. */
 static int read_halves(struct dump *d, struct batch *b, struct batch *next, size_t *at,
                        struct ckpt_error *err) {
         struct sock_guard *guard = &d->socks->guard;
-        int r;
+        int r = read_mptcp(d, b, mptcp_read_sent, err);
 
+        if (r < 0)
+                return r;
         sock_guard_order(guard, GUARD_SENT, b->n);
         r = await_batch(d->socks, b, err);
+        if (r == 0)
+                r = read_mptcp(d, b, mptcp_read_received, err);
         if (r < 0)
                 return r;
         sock_guard_order(guard, GUARD_RECEIVED, b->n);
@@ -432,7 +466,7 @@ static int read_streams(struct dump *d, struct batch *b, bool all_room, struct b
                 const Img__SkOpts *opts = b->conns[i]->isk->opts;
 
                 jobs[i] = (struct guard_job){
-                        .fd = b->conns[i]->fd,
+                        .fd = b->conns[i]->mptcp ? -EBADF : b->conns[i]->fd,
                         .kept = { opts->reuseaddr, sock_opts_number(opts, SOL_SOCKET, SO_PEEK_OFF, -1) },
                         .told = b->conns[i]->told,
                 };
@@ -569,7 +603,7 @@ static void silence_part(void *ctx, size_t from, size_t to) {
         for (size_t i = from; i < to; i++) {
                 struct inet_conn *c = s->conns.v[i];
 
-                if (tcp_is_connection(c->isk->state))
+                if (tcp_is_connection(c->isk->state) && !c->mptcp)
                         c->result = tcp_repair(c->fd, TCP_REPAIR_ON);
         }
 }
@@ -587,6 +621,9 @@ int sock_silence(struct dump *d, struct ckpt_error *err) {
         if (!s || d->opts->tcp_close || s->conns.n == 0)
                 return 0;
         s->silenced = true;
+        for (size_t i = 0; i < s->conns.n; i++)
+                if (s->conns.v[i]->mptcp)
+                        sock_guard_end(&s->guard, s->conns.v[i]->fd);
         r = pool_spread(d->pool, s->conns.n, silence_part, s);
         if (r < 0)
                 return ckpt_error_errno(err, r, "cannot close the connections silently");
@@ -600,8 +637,13 @@ int sock_silence(struct dump *d, struct ckpt_error *err) {
 static void close_part(void *ctx, size_t from, size_t to) {
         const struct dump_socks *s = ctx;
 
-        for (size_t i = from; i < to; i++)
-                s->conns.v[i]->fd = safe_close(s->conns.v[i]->fd);
+        for (size_t i = from; i < to; i++) {
+                struct inet_conn *c = s->conns.v[i];
+
+                if (c->mptcp && tcp_is_connection(c->isk->state) && mptcp_end(c->fd) < 0)
+                        log_debug("%s: it stays in the kernel for a while", c->name);
+                c->fd = safe_close(c->fd);
+        }
 }
 
 void sock_after_kill(struct dump *d) {
@@ -633,7 +675,7 @@ void sock_undo(struct dump *d) {
         if (!s)
                 return;
         for (size_t i = 0; s->silenced && i < s->conns.n; i++)
-                if (tcp_is_connection(s->conns.v[i]->isk->state))
+                if (tcp_is_connection(s->conns.v[i]->isk->state) && !s->conns.v[i]->mptcp)
                         end_repair(s->conns.v[i]);
         s->silenced = s->killed = false;
         if (netlock_hold_end(s->hold, &err) < 0 || (s->left && remove_lock(s->lock, &err) < 0))

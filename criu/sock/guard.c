@@ -22,6 +22,7 @@
 #include "lib/fault.h"
 #include "macro.h"
 #include "sock/lock.h"
+#include "sock/mptcp.h"
 #include "sock/uapi.h"
 
 enum { KILL_WAIT_MS = 3000, SPINS = 2000 };
@@ -37,6 +38,8 @@ struct guard_page {
         int nl;    /* a socket to remove them, -1: none */
         int batch; /* of the two, that which is read */
         size_t n;
+        size_t nr_ends;
+        int ends[GUARD_ENDS_MAX]; /* see sock_guard_end() */
         struct tcp_room room;
         struct guard_job jobs[2][GUARD_JOBS_MAX];
 };
@@ -77,6 +80,8 @@ static void set_hold(const struct sock_guard *g, uint32_t hold) {
 static void read_job(struct guard_page *page, size_t i, int half) {
         struct guard_job *job = &page->jobs[page->batch][i];
 
+        if (job->fd < 0)
+                return;
         __atomic_store_n(&page->busy, (int)i + 1, __ATOMIC_SEQ_CST);
         job->result = half == GUARD_DATAGRAMS ? datagrams_read(job->fd, &job->datagrams, &page->room)
                       : half == GUARD_QUIET
@@ -147,6 +152,7 @@ static bool tree_dies(const struct sock_guard *g) {
 static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         struct sched_param priority = { .sched_priority = 1 };
         bool dies;
+        size_t n;
 
         syscall(SYS_setsid);
         /* Not to be put aside for others while a socket is in repair mode. It works without, if that is refused. */
@@ -157,6 +163,9 @@ static void __attribute__((noreturn)) guard(const struct sock_guard *g) {
         dies = __atomic_load_n(&g->page->killing, __ATOMIC_SEQ_CST) && tree_dies(g);
         if (__atomic_load_n(&g->page->locked, __ATOMIC_ACQUIRE) && !dies)
                 remove_locks(g->page);
+        n = dies ? __atomic_load_n(&g->page->nr_ends, __ATOMIC_ACQUIRE) : 0;
+        for (size_t i = 0; i < n; i++)
+                (void)mptcp_end(g->page->ends[i]);
         _exit(0);
 }
 
@@ -249,6 +258,10 @@ struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room) {
         return page->jobs[page->batch];
 }
 
+struct tcp_room *sock_guard_room(struct sock_guard *g) {
+        return &g->page->room;
+}
+
 static void end_repair(const struct guard_job *job) {
         int reuse = job->kept.reuse, peek_off = job->kept.peek_off;
 
@@ -303,6 +316,15 @@ void sock_guard_killing(struct sock_guard *g) {
                 return;
         __atomic_store_n(&g->page->killing, 1, __ATOMIC_SEQ_CST);
         set_hold(g, 1);
+}
+
+void sock_guard_end(struct sock_guard *g, int fd) {
+        struct guard_page *page = g->page;
+
+        if (!page || page->nr_ends == GUARD_ENDS_MAX)
+                return;
+        page->ends[page->nr_ends] = fd;
+        __atomic_store_n(&page->nr_ends, page->nr_ends + 1, __ATOMIC_RELEASE);
 }
 
 void sock_guard_disarm(struct sock_guard *g) {

@@ -35,7 +35,7 @@ struct sock_guard {
 
 /* A socket to be read, in memory that sock_guard_begin() gives. */
 struct guard_job {
-        int fd;
+        int fd; /* -1: by the caller itself */
         struct tcp_kept kept;
         struct tcp_told told;
         int result;
@@ -69,6 +69,9 @@ int sock_guard_locks(struct sock_guard *g, const char *const locks[GUARD_LOCKS],
  */
 struct guard_job *sock_guard_begin(struct sock_guard *g, bool all_room);
 
+/* What is left of that room; only while nothing is ordered. */
+struct tcp_room *sock_guard_room(struct sock_guard *g);
+
 /*
  * Have that half of the first `n` jobs read, and wait until they are: fills `result` and `q` (tcp_read_sent(),
  * tcp_read_received()) of each; or all of connections that are quiet (tcp_read_quiet(), and when all are read
@@ -82,6 +85,13 @@ int sock_guard_await(struct sock_guard *g, struct ckpt_error *err);
  * tree lives on, and what the tracer holds does not run before that is decided.
  */
 void sock_guard_killing(struct sock_guard *g);
+
+/*
+ * The same of a connection in an MPTCP socket, which repair mode cannot silence: mptcp_end() it if ckpt dies when the tree is
+ * dead. Of more than GUARD_ENDS_MAX, those that are left stay in the kernel for a while then.
+ */
+enum { GUARD_ENDS_MAX = 4096 };
+void sock_guard_end(struct sock_guard *g, int fd);
 
 /* From here on ckpt's death is its own affair. Safe on one that is not armed. */
 void sock_guard_disarm(struct sock_guard *g);

@@ -151,6 +151,12 @@ static bool inet_clear(struct dump *d, int fd) {
                (tcp_is_clear(d->opts, fd, look_at_state(d, fd), events_of(fd), false) && !has_ao(d, fd));
 }
 
+static const char use_tcp_options[] =
+        "Use --tcp-established to carry TCP connections over, or --tcp-close to have them closed";
+static const char no_mptcp[] =
+        "Turn multipath TCP off in the program (Go: GODEBUG=multipathtcp=0) or on this machine (sysctl "
+        "net.mptcp.enabled=0), or use --tcp-close to have such connections closed";
+
 static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
         const struct ckpt_options *opts = p->task->dump->opts;
         Img__InetSk isk = IMG__INET_SK__INIT;
@@ -168,10 +174,7 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                 return;
         inet_describe(&isk, text);
         if (refused)
-                blocker_add(
-                        b,
-                        "Use --tcp-established to carry TCP connections over, or --tcp-close to have them closed",
-                        "%s is %s", fd_probe_name(p), text);
+                blocker_add(b, use_tcp_options, "%s is %s", fd_probe_name(p), text);
         if (ulp[0])
                 blocker_add(b, "Have the program do without it",
                             "%s is %s, in which the kernel speaks the protocol %s", fd_probe_name(p), text,
@@ -188,29 +191,41 @@ static void look_tcp(int fd, struct fd_probe *p, struct blockers *b) {
                         fd_probe_name(p), text);
 }
 
-/*
- * What an MPTCP listener accepts from a client of plain TCP is a plain TCP socket, and carried over as such. A client that
- * has fallen back to TCP is not: nobody can get at the connection inside it. It has no MPTCP_INFO.
- */
-static void look_mptcp(int fd, struct fd_probe *p, struct blockers *b) {
-        const struct ckpt_options *opts = p->task->dump->opts;
-        int state = tcp_state(fd);
-        char text[SOCK_NAME_MAX] = "an MPTCP socket", info[256];
-        Img__InetSk isk = IMG__INET_SK__INIT;
-        socklen_t len = sizeof(info);
+/* An MPTCP socket that has, or had, a peer. Listeners accept plain TCP sockets from clients of plain TCP. */
+static bool has_mptcp_peer(const struct dump *d, int fd, int state) {
+        return !d->opts->tcp_close && state != TCP_LISTEN &&
+               (state != TCP_CLOSE || events_of(fd) & (POLLRDHUP | POLLERR | POLLIN));
+}
 
-        if (state == TCP_LISTEN || (state == TCP_CLOSE && !(events_of(fd) & POLLRDHUP)) || opts->tcp_close)
+static bool can_read_mptcp(struct dump *d) {
+        return dump_peek_for(d, DUMP_PEEK_MPTCP, mptcp_prove, &dump_socks(d)->mptcp) != NULL;
+}
+
+static void look_mptcp(int fd, struct fd_probe *p, struct blockers *b) {
+        struct dump *d = p->task->dump;
+        int state = look_at_state(d, fd);
+        bool fallen = mptcp_fell_back(fd);
+        char text[SOCK_NAME_MAX] = "an MPTCP socket";
+        Img__InetSk isk = IMG__INET_SK__INIT;
+
+        if (!has_mptcp_peer(d, fd, state))
                 return;
         if (read_identity(fd, &p->task->arena, &isk) == 0)
                 inet_describe(&isk, text);
-        blocker_add(
-                b,
-                "Turn multipath TCP off in the program (Go: GODEBUG=multipathtcp=0) or on this machine (sysctl "
-                "net.mptcp.enabled=0), or use --tcp-close to have such connections closed",
-                getsockopt(fd, SOL_MPTCP, MPTCP_INFO, info, &len) == 0
-                        ? "%s is %s, which uses multipath TCP; its state cannot be read"
-                        : "%s is %s, a multipath TCP socket that speaks plain TCP; its state cannot be read",
-                fd_probe_name(p), text);
+        if (state == TCP_SYN_SENT)
+                blocker_add(b, "Try again when it is connected",
+                            "%s is %s, which is connecting, and may or may not come to use multipath TCP",
+                            fd_probe_name(p), text);
+        else if (!fallen)
+                blocker_add(b, no_mptcp, "%s is %s, which uses multipath TCP; its state cannot be read",
+                            fd_probe_name(p), text);
+        else if (state != TCP_CLOSE && !d->opts->tcp_established)
+                blocker_add(b, use_tcp_options, "%s is %s", fd_probe_name(p), text);
+        if (fallen && !can_read_mptcp(d))
+                blocker_add(b, no_mptcp,
+                            "%s is %s, a multipath TCP socket that speaks plain TCP; only BPF can read its "
+                            "state, which it cannot here (`ckpt check --feature bpf_peek`)",
+                            fd_probe_name(p), text);
 }
 
 static const char cork[] =
@@ -357,8 +372,8 @@ static int read_options(struct dump *d, int fd, const struct sock_diag *diag, st
 }
 
 /* `diag` may be NULL. */
-static void add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file *file, Img__InetSk *isk,
-                     const struct sock_diag *diag, const char *name, int fd) {
+static struct inet_conn *add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file *file,
+                                  Img__InetSk *isk, const struct sock_diag *diag, const char *name, int fd) {
         struct dump_socks *s = dump_socks(d);
         struct inet_conn *c = arena_new(&s->arena, struct inet_conn);
         char text[SOCK_NAME_MAX];
@@ -371,6 +386,7 @@ static void add_conn(struct dump *d, struct inet_conn_vec *vec, struct dump_file
                 c->told = (struct tcp_told){ true, diag->segments_in, diag->segments_out, diag->rqueue,
                                              diag->wqueue };
         ckpt_assert(inet_conn_vec_push(vec, c) == 0);
+        return c;
 }
 
 /* Only UDP's datagrams can be put back. */
@@ -449,6 +465,14 @@ static void *inet_ask(struct dump *d, int fd, struct arena *arena, bool *ret_kee
         return isk;
 }
 
+/* An MPTCP socket that was reset does not say that its peer has closed. */
+static short events_of_closed(int fd, const Img__InetSk *isk) {
+        return isk->type == SOCK_STREAM && isk->state == TCP_CLOSE && isk->proto == IPPROTO_TCP &&
+                               mptcp_fell_back(fd)
+                       ? POLLRDHUP
+                       : 0;
+}
+
 /* `fd`: none, where all has been asked. */
 static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__InetSk *isk, bool asked,
                      const char *name, struct ckpt_error *err) {
@@ -468,7 +492,8 @@ static int dump_more(struct dump *d, int fd, const struct sock_diag *diag, Img__
         if (!asked) {
                 r = sock_owner_dump(d, fd, arena, name, &owner, err);
                 if (r == 0)
-                        r = read_more(d, fd, events_of(fd), diag, &owner, arena, isk, name, err);
+                        r = read_more(d, fd, events_of(fd) | events_of_closed(fd, isk), diag, &owner, arena,
+                                      isk, name, err);
         }
         if (r < 0 || isk->type == SOCK_STREAM)
                 return r;
@@ -489,10 +514,16 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         const char *name = fd_probe_name(p);
         const struct sock_diag_table *table = &s->diag;
         const struct sock_diag *diag;
+        bool mptcp;
         int r = p->asked ? 0 : fd < 0 ? fd : read_identity(fd, arena, isk);
 
         if (r < 0)
                 return ckpt_error_errno(err, r, "%s: cannot read this socket", name);
+        mptcp = isk->proto == IPPROTO_MPTCP && has_mptcp_peer(d, fd, (int)isk->state) && mptcp_fell_back(fd);
+        if (mptcp) {
+                isk->proto = IPPROTO_TCP;
+                log_info("%s: an MPTCP socket that speaks plain TCP; it comes back as a TCP socket", name);
+        }
         if (isk->proto == IPPROTO_TCP && isk->type == SOCK_STREAM && s->tcp.asked)
                 table = &s->tcp;
         else
@@ -512,12 +543,13 @@ static int inet_dump(struct dump *d, struct fd_probe *p, struct dump_file *file,
         isk->has_ns_id = true;
         isk->ns_id = sock_ns_id();
         file->msg->isk = isk;
-        diag = sock_diag_find(table, p->st.stx_ino);
+        /* Of an MPTCP socket it tells of the one inside. */
+        diag = mptcp ? NULL : sock_diag_find(table, p->st.stx_ino);
         r = dump_more(d, fd, diag, isk, p->asked != NULL, name, err);
         if (r == 0 && isk->opts->so_reuseport && !inet_is_connection(isk))
                 r = reuseport_dump(d, fd, isk, name, err);
         if (r == 0 && (inet_is_connection(isk) || isk->state == TCP_LISTEN))
-                add_conn(d, &s->conns, file, isk, diag, name, TAKE_FD(fd));
+                add_conn(d, &s->conns, file, isk, diag, name, TAKE_FD(fd))->mptcp = mptcp;
         else if (r == 0 && isk->type != SOCK_STREAM && events_of(fd) & POLLIN)
                 r = add_unread(d, file, isk, name, TAKE_FD(fd));
         return r;

@@ -6,6 +6,7 @@
 #include "sock/diag.h"
 #include "sock/guard.h"
 #include "sock/lock.h"
+#include "sock/mptcp.h"
 #include "sock/opts.h"
 #include "sock/packet.h"
 #include "sock/sock.h"
@@ -34,6 +35,7 @@ struct inet_conn {
         struct inet_conn *peer; /* the other end, when that is in the tree too */
         int result;             /* of silencing it */
         bool saved, in_flight;
+        bool mptcp; /* an MPTCP socket that has fallen back to TCP */
 };
 DEFINE_VEC(inet_conn_vec, struct inet_conn *);
 
@@ -66,6 +68,7 @@ struct dump_socks {
         struct packet_table *packets;
         struct packet_rings *rings; /* af_packet.c; NULL: none */
         struct unix_dump *unix_;    /* unix.h; NULL: none */
+        struct mptcp_reader mptcp;  /* of dump_peek_for() */
         struct inet_conn_vec conns;
         struct reuseport_group_vec reuseport;
         bool no_ao;                  /* this kernel has no TCP-AO; atomic */

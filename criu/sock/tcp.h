@@ -84,6 +84,9 @@ int tcp_read_quiet(int fd, const struct tcp_kept *kept, const struct tcp_told *t
                    struct tcp_room *room);
 int tcp_was_quiet(int fd, const struct tcp_told *told, struct tcp_queues *q);
 
+/* What was negotiated: opt_mask, window scales, and the timestamp of this moment. */
+int tcp_read_options(int fd, Img__TcpStream *msg);
+
 /* The peer may have received more than was sent when we looked: move the mark between sent and unsent. */
 void tcp_match_peer(struct tcp_queues *q, const struct tcp_queues *peer);
 

@@ -58,6 +58,13 @@ static int read_options(int fd, const struct tcp_info *info, Img__TcpStream *msg
         return r;
 }
 
+int tcp_read_options(int fd, Img__TcpStream *msg) {
+        struct tcp_info info;
+        int r = read_info(fd, &info);
+
+        return r < 0 ? r : read_options(fd, &info, msg);
+}
+
 struct sent {
         struct tcp_info info;
         uint32_t seq;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "kernel/peek_skb.h"
 #include "macro.h"
 #include "sock/unix.h"
 
@@ -16,8 +17,6 @@ enum {
         MESSAGE_MAX = 1 << 20,
         GROUPS_MAX = 65536,
         NOBODY = -1,
-        FRAGS_MAX = 64,
-        FRAG_SIZE = 16,
         LONG = 20000, /* bytes that are not in one piece */
 };
 
@@ -135,63 +134,22 @@ static int read_sender(struct peek *p, uint64_t cb, struct unix_peeked *ret) {
         return r;
 }
 
-/* The part that is in the packet's pages. */
-static int read_pages(const struct unix_early_peek *e, uint64_t skb, char *buf, uint64_t len) {
-        uint64_t head = 0, end = 0, info, n = 0, list = 1, frag, page = 0, size = 0, offset = 0, at;
-        struct peek *p = e->peek;
-        int r = e->paged ? peek_number(p, skb, PEEK_sk_buff__head, &head) : -ENODATA;
-
-        if (r == 0)
-                r = peek_number(p, skb, PEEK_sk_buff__end, &end);
-        info = head + end;
-        if (r == 0)
-                r = peek_number(p, info, PEEK_skb_shared_info__nr_frags, &n);
-        if (r == 0)
-                r = peek_number(p, info, PEEK_skb_shared_info__frag_list, &list);
-        if (r == 0)
-                r = list != 0 ? -ENODATA : peek_place(p, info, PEEK_skb_shared_info__frags, &frag);
-        for (uint64_t i = 0; r == 0 && i < n && i < FRAGS_MAX; i++, frag += FRAG_SIZE) {
-                r = peek_number(p, frag, PEEK_skb_frag__netmem, &page);
-                if (r == 0)
-                        r = peek_number(p, frag, PEEK_skb_frag__len, &size);
-                if (r == 0)
-                        r = peek_number(p, frag, PEEK_skb_frag__offset, &offset);
-                if (r == 0 && (size > len || size > PEEK_MAX || offset > MESSAGE_MAX))
-                        r = -ENODATA;
-                if (r == 0)
-                        r = peek_page_address(&e->pages, page, &at);
-                if (r == 0)
-                        r = peek_bytes(p, at + offset, buf, size);
-                if (r < 0)
-                        break;
-                buf += size;
-                len -= size;
-        }
-        return r == 0 && len != 0 ? -ENODATA : r;
-}
-
 static int read_data(const struct unix_early_peek *e, uint64_t skb, struct arena *arena,
                      struct unix_peeked *ret) {
-        uint64_t len = 0, paged = 0, data = 0;
-        struct peek *p = e->peek;
+        const struct peek_skbs skbs = { e->peek, e->paged ? &e->pages : NULL };
+        uint64_t len = 0;
         char *buf;
         int r;
 
-        r = peek_number(p, skb, PEEK_sk_buff__len, &len);
-        if (r == 0)
-                r = peek_number(p, skb, PEEK_sk_buff__data_len, &paged);
-        if (r == 0)
-                r = peek_number(p, skb, PEEK_sk_buff__data, &data);
-        if (r == 0 && (len > MESSAGE_MAX || paged > len))
+        r = peek_skb_length(e->peek, skb, &len);
+        if (r == 0 && len > MESSAGE_MAX)
                 r = -ENODATA;
         if (r < 0)
                 return r;
         buf = arena_alloc(arena, len + 1);
         ret->data = buf;
         ret->len = len;
-        for (uint64_t at = 0; r == 0 && at < len - paged; at += PEEK_MAX)
-                r = peek_bytes(p, data + at, buf + at, MIN((size_t)(len - paged - at), (size_t)PEEK_MAX));
-        return r < 0 || paged == 0 ? r : read_pages(e, skb, buf + (len - paged), paged);
+        return peek_skb_read(&skbs, skb, buf, len);
 }
 
 static int read_message(const struct unix_early_peek *e, uint64_t skb, struct arena *arena,
@@ -215,20 +173,12 @@ static int read_message(const struct unix_early_peek *e, uint64_t skb, struct ar
 }
 
 /* The queue of `sk`: each packet's address to `fn`. */
-static int each_packet(struct peek *p, uint64_t sk, size_t max,
-                       int (*fn)(struct peek *p, uint64_t skb, void *arg), void *arg) {
-        uint64_t head, skb = 0;
-        int r;
+static int each_packet(struct peek *p, uint64_t sk, size_t max, int (*fn)(void *arg, uint64_t skb),
+                       void *arg) {
+        uint64_t head;
+        int r = peek_place(p, sk, PEEK_sock__sk_receive_queue, &head);
 
-        r = peek_place(p, sk, PEEK_sock__sk_receive_queue, &head);
-        if (r == 0)
-                r = peek_number(p, head, PEEK_sk_buff_head__next, &skb);
-        for (size_t i = 0; r == 0 && skb != head; i++) {
-                r = i == max ? -ENODATA : fn(p, skb, arg);
-                if (r == 0)
-                        r = peek_number(p, skb, PEEK_sk_buff__next, &skb);
-        }
-        return r;
+        return r < 0 ? r : peek_skb_each(p, head, max, fn, arg);
 }
 
 struct reading {
@@ -238,7 +188,7 @@ struct reading {
         struct unix_peeked *last;
 };
 
-static int take_message(struct peek *p __attribute__((unused)), uint64_t skb, void *arg) {
+static int take_message(void *arg, uint64_t skb) {
         struct reading *reading = arg;
         struct unix_peeked *m = arena_new(reading->arena, struct unix_peeked);
         int r;
@@ -256,9 +206,10 @@ static int take_message(struct peek *p __attribute__((unused)), uint64_t skb, vo
 }
 
 /* A packet in the listener's queue has the socket that is to be accepted; that one's peer is the client. */
-static int take_client(struct peek *p, uint64_t skb, void *arg) {
+static int take_client(void *arg, uint64_t skb) {
         uint64_t sk = 0, peer = 0, back = 0, urgent = 0;
         struct reading *reading = arg;
+        struct peek *p = reading->peek->peek;
         struct unix_early *e = unix_early_vec_add(reading->clients);
         int r;
 

@@ -5,6 +5,7 @@
  * sock_refusals.py.
  */
 #include <linux/bpf.h>
+#include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -143,6 +144,31 @@ static void check_mptcp(struct kind *k) {
         CHECK(write(k->fd[0], "a", 1) == 1 && read(k->fd[2], &c, 1) == 1 && c == 'a', "%s: %m", k->name);
 }
 
+/* Nobody answers. */
+static void setup_mptcp_connecting(struct kind *k) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sock_filter code[] = { BPF_STMT(BPF_RET | BPF_K, 0) };
+        const struct sock_fprog nothing = { ELEMENTS(code), code };
+        socklen_t len = sizeof(a);
+
+        NEED((k->fd[0] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_MPTCP)) >= 0);
+        NEED((k->fd[1] = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+        CHECK(setsockopt(k->fd[1], SOL_SOCKET, SO_ATTACH_FILTER, &nothing, sizeof(nothing)) == 0,
+              "SO_ATTACH_FILTER: %m");
+        CHECK(bind(k->fd[1], (struct sockaddr *)&a, len) == 0 && listen(k->fd[1], 3) == 0, "listen: %m");
+        CHECK(getsockname(k->fd[1], (struct sockaddr *)&a, &len) == 0, "getsockname: %m");
+        CHECK(connect(k->fd[0], (struct sockaddr *)&a, len) < 0 && errno == EINPROGRESS, "connect: %m");
+}
+
+static void check_mptcp_connecting(struct kind *k) {
+        const int none = 0;
+
+        CHECK(setsockopt(k->fd[1], SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof(none)) == 0,
+              "SO_DETACH_FILTER: %m");
+        CHECK((k->fd[2] = accept(k->fd[1], NULL, NULL)) >= 0, "accept: %m");
+        CHECK(fcntl(k->fd[0], F_SETFL, 0) == 0, "F_SETFL: %m");
+        check_mptcp(k);
+}
 /* Nobody can get at a socket that is only mapped. */
 static void setup_packet_ring(struct kind *k) {
         struct tpacket_req req = { 4096, 2, 2048, 4 };
@@ -180,6 +206,7 @@ static struct kind kinds[] = {
           .a = AF_PACKET,
           .b = SOCK_RAW },
         { .name = "mptcp", .setup = setup_mptcp, .check = check_mptcp, .a = IPPROTO_MPTCP },
+        { .name = "mptcp-connecting", .setup = setup_mptcp_connecting, .check = check_mptcp_connecting },
         { .name = "mptcp-fallback", .setup = setup_mptcp, .check = check_mptcp, .a = IPPROTO_TCP },
         { .name = "netlink-unread", .setup = setup_netlink_unread, .check = check_unread },
         { .name = "connector", .setup = setup_connector, .check = check_there },

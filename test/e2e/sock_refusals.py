@@ -13,7 +13,9 @@ KINDS = {
     'packet-ring': r'memory of a socket that is no packet socket which the tree has open', 'packet-gone': r'network device that is gone',
     'netlink-unread': r'NETLINK_ROUTE.*nobody has read', 'connector': r'NETLINK_CONNECTOR.*events of processes',
     'nflog': r'NETLINK_NETFILTER.*NFLOG', 'ebpf-filter': r'eBPF', 'ebpf-filter-netlink': r'eBPF', 'vsock': r'vsock',
-    'mptcp': r'MPTCP.*uses multipath', 'mptcp-fallback': r'multipath.*speaks plain TCP', 'xdp': r'XDP', 'alg': r'AF_ALG',
+    'mptcp': r'MPTCP.*uses multipath', 'mptcp-fallback': r'MPTCP connection.*Use --tcp-established',
+    'mptcp-connecting': r'is connecting.*may or may not.*multipath.*when it is connected',
+    'xdp': r'XDP', 'alg': r'AF_ALG',
 }
 
 sb = Sandbox.from_env()

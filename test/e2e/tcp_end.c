@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* e2e: helper */
 /*
- * One end of several TCP connections, for scripts: tcp_end COUNTS N ADDRESS PORT [connect]. Sends and checks a
+ * One end of several TCP connections, for scripts: tcp_end COUNTS N ADDRESS PORT [connect|mptcp]. Sends and checks a
  * pattern on all of them at once, and never stops sending until SIGTERM; then it closes its half, reads to the end and
  * exits. COUNTS holds two 64-bit numbers for each connection, sent and received; it has its size from the start.
- * Without `connect` it listens, also for new connections, which are answered with one byte.
+ * With `mptcp` it connects MPTCP sockets; with neither it listens, also for new connections, which are answered with one byte.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -14,6 +14,10 @@
 #include <sys/socket.h>
 
 #include "e2e.h"
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 enum { MAX = 600, CHUNK = 60000 };
 
@@ -134,6 +138,7 @@ int main(int argc, char **argv) {
         struct sockaddr_storage addr;
         int n, listener = -1, counts, one = 1;
         bool connecting = argc > 5;
+        int protocol = connecting && strcmp(argv[5], "mptcp") == 0 ? IPPROTO_MPTCP : 0;
         socklen_t len;
 
         if (argc < 5)
@@ -153,7 +158,8 @@ int main(int argc, char **argv) {
                         die("write the counts", -1);
         }
         for (int i = 0; i < n; i++) {
-                p[i].fd = connecting ? socket(addr.ss_family, SOCK_STREAM, 0) : accept(listener, NULL, NULL);
+                p[i].fd = connecting ? socket(addr.ss_family, SOCK_STREAM, protocol)
+                                     : accept(listener, NULL, NULL);
                 if (p[i].fd < 0 || (connecting && connect(p[i].fd, (struct sockaddr *)&addr, len) < 0) ||
                     fcntl(p[i].fd, F_SETFL, O_NONBLOCK) < 0)
                         die("connect", i);
