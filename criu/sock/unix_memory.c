@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "sock/unix_memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "macro.h"
+#include "sock/unix.h"
+
+enum {
+        PARTS_MAX = 65536,
+        MESSAGE_MAX = 1 << 20,
+        FRAGS_MAX = 64,
+        FRAG_SIZE = 16,
+        RIGHTS_MAX = 253,
+};
+
+int unix_memory_name(struct peek *p, uint64_t sk, struct arena *arena, const char **ret, size_t *ret_len) {
+        union unix_address a = { 0 };
+        uint64_t addr = 0, len = 0, at;
+        int r;
+
+        r = peek_number(p, sk, PEEK_unix_sock__addr, &addr);
+        *ret_len = 0;
+        if (r < 0 || addr == 0)
+                return r;
+        r = peek_number(p, addr, PEEK_unix_address__len, &len);
+        if (r == 0 && (len <= sizeof(sa_family_t) || len > sizeof(a)))
+                r = -ENODATA;
+        if (r == 0)
+                r = peek_place(p, addr, PEEK_unix_address__name, &at);
+        if (r == 0)
+                r = peek_bytes(p, at, &a, len);
+        if (r == 0 && a.any.sa_family != AF_UNIX)
+                r = -ENODATA;
+        if (r < 0)
+                return r;
+        *ret_len = unix_name_length(&a.un, (socklen_t)len);
+        *ret = arena_copy(arena, a.un.sun_path, *ret_len);
+        return 0;
+}
+
+/* ---- messages ---- */
+
+/* SCM_CREDENTIALS, if there are any. */
+static int read_sender(struct peek *p, uint64_t cb, struct unix_peeked *ret) {
+        uint64_t pid = 0, nr = 0, uid = 0, gid = 0;
+        int r;
+
+        r = peek_number(p, cb, PEEK_unix_skb_parms__pid, &pid);
+        if (r < 0 || pid == 0)
+                return r;
+        r = peek_pid_number(p, pid, &nr);
+        if (r == 0)
+                r = peek_wrapped(p, cb, PEEK_unix_skb_parms__uid, sizeof(uid_t), &uid);
+        if (r == 0)
+                r = peek_wrapped(p, cb, PEEK_unix_skb_parms__gid, sizeof(gid_t), &gid);
+        ret->has_cred = r == 0;
+        ret->cred = (struct ucred){ .pid = (pid_t)nr, .uid = (uid_t)uid, .gid = (gid_t)gid };
+        return r;
+}
+
+/* The part that is in the packet's pages. */
+static int read_pages(const struct unix_memory *m, uint64_t skb, char *buf, uint64_t len) {
+        uint64_t head = 0, end = 0, info, n = 0, list = 1, frag, page = 0, size = 0, offset = 0, at;
+        struct peek *p = m->peek;
+        int r = m->paged ? peek_number(p, skb, PEEK_sk_buff__head, &head) : -ENODATA;
+
+        if (r == 0)
+                r = peek_number(p, skb, PEEK_sk_buff__end, &end);
+        info = head + end;
+        if (r == 0)
+                r = peek_number(p, info, PEEK_skb_shared_info__nr_frags, &n);
+        if (r == 0)
+                r = peek_number(p, info, PEEK_skb_shared_info__frag_list, &list);
+        if (r == 0)
+                r = list != 0 ? -ENODATA : peek_place(p, info, PEEK_skb_shared_info__frags, &frag);
+        for (uint64_t i = 0; r == 0 && i < n && i < FRAGS_MAX; i++, frag += FRAG_SIZE) {
+                r = peek_number(p, frag, PEEK_skb_frag__netmem, &page);
+                if (r == 0)
+                        r = peek_number(p, frag, PEEK_skb_frag__len, &size);
+                if (r == 0)
+                        r = peek_number(p, frag, PEEK_skb_frag__offset, &offset);
+                if (r == 0 && (size > len || size > PEEK_MAX || offset > MESSAGE_MAX))
+                        r = -ENODATA;
+                if (r == 0)
+                        r = peek_page_address(&m->pages, page, &at);
+                if (r == 0)
+                        r = peek_bytes(p, at + offset, buf, size);
+                if (r < 0)
+                        break;
+                buf += size;
+                len -= size;
+        }
+        return r == 0 && len != 0 ? -ENODATA : r;
+}
+
+static int read_data(const struct unix_memory *m, uint64_t skb, struct arena *arena,
+                     struct unix_peeked *ret) {
+        uint64_t len = 0, paged = 0, data = 0;
+        struct peek *p = m->peek;
+        char *buf;
+        int r;
+
+        r = peek_number(p, skb, PEEK_sk_buff__len, &len);
+        if (r == 0)
+                r = peek_number(p, skb, PEEK_sk_buff__data_len, &paged);
+        if (r == 0)
+                r = peek_number(p, skb, PEEK_sk_buff__data, &data);
+        if (r == 0 && (len > MESSAGE_MAX || paged > len))
+                r = -ENODATA;
+        if (r < 0)
+                return r;
+        buf = arena_alloc(arena, len + 1);
+        ret->data = buf;
+        ret->len = len;
+        for (uint64_t at = 0; r == 0 && at < len - paged; at += PEEK_MAX)
+                r = peek_bytes(p, data + at, buf + at, MIN((size_t)(len - paged - at), (size_t)PEEK_MAX));
+        return r < 0 || paged == 0 ? r : read_pages(m, skb, buf + (len - paged), paged);
+}
+
+/* Descriptors that came with it: what they refer to. */
+static int read_files(struct peek *p, uint64_t list, struct arena *arena, struct unix_peeked *ret) {
+        uint64_t n = 0, at;
+        int r = peek_number(p, list, PEEK_scm_fp_list__count, &n);
+
+        if (r == 0 && (n == 0 || n > RIGHTS_MAX))
+                r = -ENODATA;
+        if (r == 0)
+                r = peek_place(p, list, PEEK_scm_fp_list__fp, &at);
+        if (r < 0)
+                return r;
+        ret->files = arena_new_array(arena, uint64_t, n);
+        ret->nr_files = n;
+        return peek_bytes(p, at, ret->files, n * sizeof(*ret->files));
+}
+
+/* 0: there is none, or this kernel has no such data. */
+static uint64_t urgent_packet(struct peek *p, uint64_t sk) {
+        uint64_t skb = 0;
+
+        return peek_number(p, sk, PEEK_unix_sock__oob_skb, &skb) == 0 ? skb : 0;
+}
+
+static int read_control(const struct unix_memory *m, uint64_t skb, struct arena *arena,
+                        struct unix_peeked *ret) {
+        struct peek *p = m->peek;
+        uint64_t cb, files = 0;
+        int r = peek_place(p, skb, PEEK_sk_buff__cb, &cb);
+
+        if (r == 0)
+                r = peek_number(p, cb, PEEK_unix_skb_parms__fp, &files);
+        if (r == 0 && files != 0)
+                r = m->rights ? read_files(p, files, arena, ret) : -EOPNOTSUPP;
+        return r < 0 ? r : read_sender(p, cb, ret);
+}
+
+static int read_length(struct peek *p, uint64_t skb, uint64_t *ret_len, uint64_t *ret_consumed) {
+        uint64_t cb, len = 0, consumed = 0;
+        int r = peek_place(p, skb, PEEK_sk_buff__cb, &cb);
+
+        if (r == 0)
+                r = peek_number(p, cb, PEEK_unix_skb_parms__consumed, &consumed);
+        if (r == 0)
+                r = peek_number(p, skb, PEEK_sk_buff__len, &len);
+        if (r == 0 && consumed > len)
+                r = -ENODATA;
+        if (r < 0)
+                return r;
+        *ret_len = len - consumed;
+        *ret_consumed = consumed;
+        return 0;
+}
+
+int unix_memory_message(const struct unix_memory *m, uint64_t sk, uint64_t skb, struct arena *arena,
+                        struct unix_peeked *ret) {
+        uint64_t consumed = 0, len = 0;
+        int r;
+
+        *ret = (struct unix_peeked){ 0 };
+        r = read_length(m->peek, skb, &len, &consumed);
+        if (r == 0 && consumed != 0) /* who would have read of it? */
+                r = -ENODATA;
+        if (r == 0 && skb == urgent_packet(m->peek, sk)) {
+                ret->urgent = UNIX_URGENT_UNREAD;
+                r = !m->urgent ? -EOPNOTSUPP : len != 1 ? -ENODATA : 0;
+        }
+        if (r == 0)
+                r = read_control(m, skb, arena, ret);
+        return r < 0 ? r : read_data(m, skb, arena, ret);
+}
+
+int unix_memory_each(struct peek *p, uint64_t sk, size_t max, int (*fn)(uint64_t skb, void *arg),
+                     void *arg) {
+        uint64_t head, skb = 0;
+        int r;
+
+        r = peek_place(p, sk, PEEK_sock__sk_receive_queue, &head);
+        if (r == 0)
+                r = peek_number(p, head, PEEK_sk_buff_head__next, &skb);
+        for (size_t i = 0; r == 0 && skb != head; i++) {
+                r = i == max ? -ENODATA : fn(skb, arg);
+                if (r == 0)
+                        r = peek_number(p, skb, PEEK_sk_buff__next, &skb);
+        }
+        return r;
+}
+
+/* ---- what a queue consists of ---- */
+
+DEFINE_VEC(unix_part_vec, struct unix_part);
+
+struct dissection {
+        const struct unix_memory *m;
+        struct arena *arena;
+        uint64_t urgent;
+        int type;
+        bool special;
+        struct unix_part_vec parts;
+};
+
+/* Of a packet without data, all that there is of it. Urgent data that was read still has what came with it. */
+static int read_empty(const struct dissection *d, uint64_t skb, enum unix_urgent urgent,
+                      const struct unix_peeked **ret) {
+        struct unix_peeked *empty = arena_new(d->arena, struct unix_peeked);
+        const char *name = NULL;
+        uint64_t from = 0;
+        int r;
+
+        *empty = (struct unix_peeked){ .urgent = urgent };
+        r = read_control(d->m, skb, d->arena, empty);
+        if (r == 0 && d->type == SOCK_DGRAM)
+                r = peek_number(d->m->peek, skb, PEEK_sk_buff__sk, &from);
+        if (r == 0 && from != 0)
+                r = unix_memory_name(d->m->peek, from, d->arena, &name, &empty->sender_len);
+        if (r == 0 && empty->sender_len > 0)
+                memcpy(empty->sender, name, empty->sender_len);
+        if (r == 0)
+                *ret = empty;
+        return r;
+}
+
+static int take_part(uint64_t skb, void *arg) {
+        uint64_t cb, len = 0, consumed = 0, files = 0;
+        struct dissection *d = arg;
+        struct unix_part *part;
+        int r;
+
+        r = read_length(d->m->peek, skb, &len, &consumed);
+        if (r == 0)
+                r = peek_place(d->m->peek, skb, PEEK_sk_buff__cb, &cb);
+        if (r == 0)
+                r = peek_number(d->m->peek, cb, PEEK_unix_skb_parms__fp, &files);
+        if (r < 0)
+                return r;
+        part = unix_part_vec_add(&d->parts);
+        ckpt_assert(part);
+        *part = (struct unix_part){ .len = len, .has_fds = files != 0 };
+        if (skb == d->urgent)
+                part->urgent = UNIX_URGENT_UNREAD;
+        else if (len == 0 && d->type == SOCK_STREAM)
+                part->urgent = UNIX_URGENT_READ;
+        if (len == 0 || skb == d->urgent)
+                d->special = true;
+        return len == 0 ? read_empty(d, skb, part->urgent, &part->empty) : 0;
+}
+
+int unix_memory_parts(const struct unix_memory *m, int fd, int type, struct arena *arena,
+                      const struct unix_part **ret, size_t *ret_n) {
+        struct dissection d = { .m = m, .arena = arena, .type = type };
+        uint64_t sk;
+        int r;
+
+        r = peek_sock(m->peek, fd, &sk);
+        if (r == 0) {
+                d.urgent = type == SOCK_STREAM ? urgent_packet(m->peek, sk) : 0;
+                r = unix_memory_each(m->peek, sk, PARTS_MAX, take_part, &d);
+        }
+        if (r == 0 && d.special && !(type == SOCK_STREAM ? m->urgent : m->empty))
+                r = -EOPNOTSUPP;
+        if (r == 0) {
+                *ret = d.special ? arena_copy(arena, d.parts.v, d.parts.n * sizeof(*d.parts.v)) : NULL;
+                *ret_n = d.special ? d.parts.n : 0;
+        }
+        unix_part_vec_done(&d.parts);
+        return r;
+}
+
+/* ---- is it so? ---- */
+
+struct trial {
+        const struct unix_memory *m;
+        struct arena *arena;
+        uint64_t sk;
+        struct unix_peeked last;
+};
+
+static int take_last(uint64_t skb, void *arg) {
+        struct trial *t = arg;
+
+        return unix_memory_message(t->m, t->sk, skb, t->arena, &t->last);
+}
+
+static bool send_own(int from, const int *fds, size_t n) {
+        char control[CMSG_SPACE(2 * sizeof(int))] __attribute__((aligned(16))) = "";
+        struct iovec iov = { (char *)"x", 1 };
+        struct msghdr msg = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+        };
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+        ckpt_assert(n * sizeof(*fds) <= 2 * sizeof(int));
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n * sizeof(*fds));
+        memcpy(CMSG_DATA(c), fds, n * sizeof(*fds));
+        return sendmsg(from, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+}
+
+/* Are those that ckpt has sent itself the ones that are seen? */
+static bool sees_rights(const struct unix_memory *m) {
+        _cleanup_(arena_done) struct arena arena = { 0 };
+        struct unix_memory with = *m;
+        struct trial t = { .m = &with, .arena = &arena };
+        uint64_t own[2];
+        int pair[2];
+        bool ok;
+
+        with.rights = true;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return false;
+        ok = send_own(pair[0], pair, 2) && peek_file(m->peek, pair[0], &own[0]) == 0 &&
+             peek_file(m->peek, pair[1], &own[1]) == 0 && peek_sock(m->peek, pair[1], &t.sk) == 0 &&
+             unix_memory_each(m->peek, t.sk, 1, take_last, &t) == 0 && t.last.len == 1 &&
+             t.last.nr_files == 2 && memcmp(t.last.files, own, sizeof(own)) == 0;
+        close(pair[0]);
+        close(pair[1]);
+        return ok;
+}
+
+/* Data, an urgent byte that is read, data, one that is not, data. */
+static bool sees_parts(const struct unix_memory *m, const int pair[2], struct arena *arena) {
+        struct unix_memory with = *m;
+        const struct unix_part *v = NULL;
+        size_t n = 0;
+        char c;
+
+        with.urgent = true;
+        return send(pair[0], "ab", 2, MSG_NOSIGNAL) == 2 &&
+               send(pair[0], "c", 1, MSG_OOB | MSG_NOSIGNAL) == 1 && recv(pair[1], &c, 1, MSG_OOB) == 1 &&
+               send(pair[0], "defg", 4, MSG_OOB | MSG_NOSIGNAL) == 4 &&
+               send(pair[0], "hijk", 4, MSG_NOSIGNAL) == 4 &&
+               unix_memory_parts(&with, pair[1], SOCK_STREAM, arena, &v, &n) == 0 && n == 5 &&
+               v[0].len == 2 && v[0].urgent == UNIX_URGENT_NONE && v[1].len == 0 &&
+               v[1].urgent == UNIX_URGENT_READ && v[2].len == 3 && v[2].urgent == UNIX_URGENT_NONE &&
+               v[3].len == 1 && v[3].urgent == UNIX_URGENT_UNREAD && v[4].len == 4 &&
+               v[4].urgent == UNIX_URGENT_NONE;
+}
+
+static bool sees_urgent(const struct unix_memory *m) {
+        _cleanup_(arena_done) struct arena arena = { 0 };
+        int pair[2];
+        bool ok;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return false;
+        ok = sees_parts(m, pair, &arena);
+        /* A kernel without such data has none to be seen. */
+        if (!ok)
+                ok = send(pair[1], "x", 1, MSG_OOB | MSG_NOSIGNAL) < 0 && errno == EOPNOTSUPP;
+        close(pair[0]);
+        close(pair[1]);
+        return ok;
+}
+
+/* A datagram without data behind another, from a socket that has a name. */
+static bool sees_empty(const struct unix_memory *m) {
+        _cleanup_close_ int to = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        _cleanup_close_ int from = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        _cleanup_(arena_done) struct arena arena = { 0 };
+        union unix_address a = { .any.sa_family = AF_UNIX }, own = a;
+        socklen_t len = sizeof(a), own_len = sizeof(own);
+        const struct unix_part *v = NULL;
+        struct unix_memory with = *m;
+        int on = 1;
+        size_t n;
+
+        with.empty = true;
+        return to >= 0 && from >= 0 && setsockopt(to, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0 &&
+               bind(to, &a.any, sizeof(sa_family_t)) == 0 && bind(from, &a.any, sizeof(sa_family_t)) == 0 &&
+               getsockname(to, &a.any, &len) == 0 && getsockname(from, &own.any, &own_len) == 0 &&
+               sendto(from, "x", 1, MSG_NOSIGNAL, &a.any, len) == 1 &&
+               sendto(from, "", 0, MSG_NOSIGNAL, &a.any, len) == 0 &&
+               unix_memory_parts(&with, to, SOCK_DGRAM, &arena, &v, &n) == 0 && n == 2 && v[0].len == 1 &&
+               !v[0].empty && v[1].len == 0 && v[1].empty && v[1].empty->has_cred &&
+               v[1].empty->cred.pid == getpid() &&
+               v[1].empty->sender_len == unix_name_length(&own.un, own_len) &&
+               memcmp(v[1].empty->sender, own.un.sun_path, v[1].empty->sender_len) == 0;
+}
+
+void unix_memory_prove(struct unix_memory *m) {
+        m->rights = sees_rights(m);
+        m->urgent = sees_urgent(m);
+        m->empty = sees_empty(m);
+}
