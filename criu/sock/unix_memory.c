@@ -235,7 +235,7 @@ static int read_empty(const struct dissection *d, uint64_t skb, enum unix_urgent
                 r = peek_number(d->m->peek, skb, PEEK_sk_buff__sk, &from);
         if (r == 0 && from != 0)
                 r = unix_memory_name(d->m->peek, from, d->arena, &name, &empty->sender_len);
-        if (r == 0 && empty->sender_len > 0)
+        if (r == 0 && name)
                 memcpy(empty->sender, name, empty->sender_len);
         if (r == 0)
                 *ret = empty;
