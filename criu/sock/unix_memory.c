@@ -62,6 +62,21 @@ static int read_sender(struct peek *p, uint64_t cb, struct unix_peeked *ret) {
         return r;
 }
 
+/* Older kernels (6.1) have a struct bio_vec there. */
+static int read_frag(struct peek *p, uint64_t frag, uint64_t *ret_page, uint64_t *ret_size,
+                     uint64_t *ret_offset) {
+        int r = peek_number(p, frag, PEEK_skb_frag__netmem, ret_page);
+        bool old = r < 0;
+
+        if (old)
+                r = peek_number(p, frag, PEEK_bio_vec__bv_page, ret_page);
+        if (r == 0)
+                r = peek_number(p, frag, old ? PEEK_bio_vec__bv_len : PEEK_skb_frag__len, ret_size);
+        if (r == 0)
+                r = peek_number(p, frag, old ? PEEK_bio_vec__bv_offset : PEEK_skb_frag__offset, ret_offset);
+        return r;
+}
+
 /* The part that is in the packet's pages. */
 static int read_pages(const struct unix_memory *m, uint64_t skb, char *buf, uint64_t len) {
         uint64_t head = 0, end = 0, info, n = 0, list = 1, frag, page = 0, size = 0, offset = 0, at;
@@ -78,11 +93,7 @@ static int read_pages(const struct unix_memory *m, uint64_t skb, char *buf, uint
         if (r == 0)
                 r = list != 0 ? -ENODATA : peek_place(p, info, PEEK_skb_shared_info__frags, &frag);
         for (uint64_t i = 0; r == 0 && i < n && i < FRAGS_MAX; i++, frag += FRAG_SIZE) {
-                r = peek_number(p, frag, PEEK_skb_frag__netmem, &page);
-                if (r == 0)
-                        r = peek_number(p, frag, PEEK_skb_frag__len, &size);
-                if (r == 0)
-                        r = peek_number(p, frag, PEEK_skb_frag__offset, &offset);
+                r = read_frag(p, frag, &page, &size, &offset);
                 if (r == 0 && (size > len || size > PEEK_MAX || offset > MESSAGE_MAX))
                         r = -ENODATA;
                 if (r == 0)

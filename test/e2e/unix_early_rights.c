@@ -222,7 +222,7 @@ static void check_urgent(struct urgent *u) {
         expect_mark(fd, 0);
         hear(fd, "before1then", 0, NULL, 0);
         expect_mark(fd, 1);
-        hear(fd, "2", MSG_OOB, NULL, 0);
+        hear(fd, "2", MSG_OOB | MSG_PEEK, NULL, 0);
         hear(fd, "behind", 0, NULL, 0);
         fd = SYS(accept(u->listener, NULL, NULL));
         SYS(setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)));
