@@ -228,6 +228,9 @@ struct dissection {
         struct arena *arena;
         uint64_t urgent;
         int type;
+        uint64_t sk;
+        bool skips; /* readers pass over the mark, if that comes first ... */
+        bool any;   /* ... as it does not: there is data before it */
         bool special;
         struct unix_part_vec parts;
 };
@@ -253,6 +256,15 @@ static int read_empty(const struct dissection *d, uint64_t skb, enum unix_urgent
         return r;
 }
 
+static int read_mark(const struct dissection *d, uint64_t skb, const struct unix_peeked **ret) {
+        struct unix_peeked *mark = arena_new(d->arena, struct unix_peeked);
+        int r = unix_memory_message(d->m, d->sk, skb, d->arena, mark);
+
+        if (r == 0)
+                *ret = mark;
+        return r;
+}
+
 static int take_part(uint64_t skb, void *arg) {
         uint64_t cb, len = 0, consumed = 0, files = 0;
         struct dissection *d = arg;
@@ -275,20 +287,28 @@ static int take_part(uint64_t skb, void *arg) {
                 part->urgent = UNIX_URGENT_READ;
         if (len == 0 || skb == d->urgent)
                 d->special = true;
-        return len == 0 ? read_empty(d, skb, part->urgent, &part->empty) : 0;
+        if (len == 0)
+                return read_empty(d, skb, part->urgent, &part->known);
+        if (skb == d->urgent && d->skips && !d->any)
+                return read_mark(d, skb, &part->known);
+        d->any = true;
+        return 0;
 }
 
 int unix_memory_parts(const struct unix_memory *m, int fd, int type, struct arena *arena,
                       const struct unix_part **ret, size_t *ret_n) {
         struct dissection d = { .m = m, .arena = arena, .type = type };
-        uint64_t sk;
-        int r;
+        int r, in_line = 0;
+        socklen_t len = sizeof(in_line);
 
-        r = peek_sock(m->peek, fd, &sk);
-        if (r == 0) {
-                d.urgent = type == SOCK_STREAM ? urgent_packet(m->peek, sk) : 0;
-                r = unix_memory_each(m->peek, sk, PARTS_MAX, take_part, &d);
-        }
+        r = peek_sock(m->peek, fd, &d.sk);
+        if (r == 0 && type == SOCK_STREAM)
+                d.urgent = urgent_packet(m->peek, d.sk);
+        if (r == 0 && d.urgent != 0 && getsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &in_line, &len) < 0)
+                r = -errno;
+        d.skips = m->skips && !in_line;
+        if (r == 0)
+                r = unix_memory_each(m->peek, d.sk, PARTS_MAX, take_part, &d);
         if (r == 0 && d.special && !(type == SOCK_STREAM ? m->urgent : m->empty))
                 r = -EOPNOTSUPP;
         if (r == 0) {
@@ -370,6 +390,23 @@ static bool sees_parts(const struct unix_memory *m, const int pair[2], struct ar
                v[4].urgent == UNIX_URGENT_NONE;
 }
 
+/* What comes first of a mark at the head and what is behind it; behind urgent data that was read, too? '?': it is not clear. */
+static char peeked_first(bool behind_read) {
+        char c = '?', other;
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return c;
+        if ((behind_read && (send(pair[0], "r", 1, MSG_OOB | MSG_NOSIGNAL) != 1 ||
+                             recv(pair[1], &other, 1, MSG_OOB | MSG_DONTWAIT) != 1)) ||
+            send(pair[0], "m", 1, MSG_OOB | MSG_NOSIGNAL) != 1 || send(pair[0], "b", 1, MSG_NOSIGNAL) != 1 ||
+            recv(pair[1], &c, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
+                c = '?';
+        close(pair[0]);
+        close(pair[1]);
+        return c;
+}
+
 static bool sees_urgent(const struct unix_memory *m) {
         _cleanup_(arena_done) struct arena arena = { 0 };
         int pair[2];
@@ -405,14 +442,17 @@ static bool sees_empty(const struct unix_memory *m) {
                sendto(from, "x", 1, MSG_NOSIGNAL, &a.any, len) == 1 &&
                sendto(from, "", 0, MSG_NOSIGNAL, &a.any, len) == 0 &&
                unix_memory_parts(&with, to, SOCK_DGRAM, &arena, &v, &n) == 0 && n == 2 && v[0].len == 1 &&
-               !v[0].empty && v[1].len == 0 && v[1].empty && v[1].empty->has_cred &&
-               v[1].empty->cred.pid == getpid() &&
-               v[1].empty->sender_len == unix_name_length(&own.un, own_len) &&
-               memcmp(v[1].empty->sender, own.un.sun_path, v[1].empty->sender_len) == 0;
+               !v[0].known && v[1].len == 0 && v[1].known && v[1].known->has_cred &&
+               v[1].known->cred.pid == getpid() &&
+               v[1].known->sender_len == unix_name_length(&own.un, own_len) &&
+               memcmp(v[1].known->sender, own.un.sun_path, v[1].known->sender_len) == 0;
 }
 
 void unix_memory_prove(struct unix_memory *m) {
         m->rights = sees_rights(m);
         m->urgent = sees_urgent(m);
+        m->skips = peeked_first(false) == 'b';
+        if (peeked_first(false) != peeked_first(true))
+                m->urgent = false;
         m->empty = sees_empty(m);
 }

@@ -17,7 +17,8 @@ struct unix_memory {
         bool paged;  /* `pages` is known: what is longer than a page can be read too */
         bool rights; /* files are seen */
         bool urgent; /* urgent data is seen, if this kernel has any */
-        bool empty;  /* packets without data are seen, with their senders */
+        bool skips; /* who peeks, and does not have it in line, passes over the mark at the head (not in Linux 6.1) */
+        bool empty; /* packets without data are seen, with their senders */
 };
 
 /* Find out on sockets of ckpt's own whether rights, urgent data and empty packets are seen. m->peek stays the caller's. */

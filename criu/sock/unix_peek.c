@@ -216,7 +216,7 @@ static int peek_stream(struct unix_room *room, struct unix_peek *job) {
         return 0;
 }
 
-/* The same where it is known what it consists of; SO_OOBINLINE is set, so that the urgent byte is read like others. */
+/* The same where it is known what it consists of. */
 static int peek_parts(struct unix_room *room, struct unix_peek *job) {
         size_t offset = 0, full;
 
@@ -225,8 +225,8 @@ static int peek_parts(struct unix_room *room, struct unix_peek *job) {
                 struct unix_peeked p;
                 int r;
 
-                if (part->empty) {
-                        p = *part->empty;
+                if (part->known) {
+                        p = *part->known;
                 } else {
                         r = peek_at(room, job->fd, (int)offset, part->len, &p, &full);
                         if (r < 0)
@@ -238,11 +238,11 @@ static int peek_parts(struct unix_room *room, struct unix_peek *job) {
                                 return -EIO;
                         }
                         p.urgent = part->urgent;
+                        offset += part->len;
                 }
                 r = add(room, job, &p);
                 if (r < 0)
                         return r;
-                offset += part->len;
         }
         return 0;
 }
@@ -325,9 +325,15 @@ static int peek_packet_parts(struct unix_room *room, struct unix_peek *job) {
                 struct unix_peeked p;
                 int r = 1;
 
-                if (part->empty)
-                        p = *part->empty;
-                else
+                if (part->known && part->has_fds) { /* if it can be had, it is kept */
+                        r = peek_full(room, job, offset, &size, &p);
+                        if (r > 0)
+                                close_fds(&p);
+                        r = r < 0 ? r : 1;
+                }
+                if (r > 0 && part->known)
+                        p = *part->known;
+                else if (r > 0)
                         r = peek_full(room, job, offset, &size, &p);
                 if (r < 0)
                         return r;
@@ -348,41 +354,28 @@ struct work {
         size_t n;
         struct unix_room *room;
         pid_t ckpt;
-        int offset, in_line; /* SO_PEEK_OFF and SO_OOBINLINE of the socket of `busy` as they were */
+        int offset; /* SO_PEEK_OFF of the socket of `busy` as it was */
         const struct unix_peek *busy;
         int done;
 };
 
-static int set_in_line(int fd, int on) {
-        return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)) < 0 ? -errno : 0;
-}
-
-/* By parts, and of a stream. */
-static bool is_in_line(const struct unix_peek *job) {
-        return job->parts && job->type == SOCK_STREAM;
-}
-
 static int end_peek(struct work *w) {
         int r = w->busy ? set_offset(w->busy->fd, w->offset) : 0;
-        int other = w->busy && is_in_line(w->busy) ? set_in_line(w->busy->fd, w->in_line) : 0;
 
         w->busy = NULL;
-        return r < 0 ? r : other;
+        return r;
 }
 
 static int peek_one(struct work *w, struct unix_peek *job) {
-        socklen_t len = sizeof(w->offset), in_line_len = sizeof(w->in_line);
-        int r = 0, back;
+        socklen_t len = sizeof(w->offset);
+        int r, back;
 
-        if (getsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &w->offset, &len) < 0 ||
-            getsockopt(job->fd, SOL_SOCKET, SO_OOBINLINE, &w->in_line, &in_line_len) < 0)
+        if (getsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &w->offset, &len) < 0)
                 return -errno;
         __atomic_store_n(&w->busy, job, __ATOMIC_SEQ_CST);
-        if (is_in_line(job))
-                r = set_in_line(job->fd, 1);
-        if (r == 0 && job->type == SOCK_STREAM)
+        if (job->type == SOCK_STREAM)
                 r = job->parts ? peek_parts(w->room, job) : peek_stream(w->room, job);
-        else if (r == 0)
+        else
                 r = job->parts ? peek_packet_parts(w->room, job) : peek_packets(w->room, job);
         back = end_peek(w);
         return r < 0 ? r : back;

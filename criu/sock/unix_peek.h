@@ -42,7 +42,8 @@ struct unix_part {
         size_t len; /* bytes that are unread */
         enum unix_urgent urgent;
         bool has_fds;
-        const struct unix_peeked *empty; /* len 0: all that there is of it, its descriptors as `files` */
+        /* All of it, its descriptors as `files`, where a reader does not come to it: empty, or the mark at the head. */
+        const struct unix_peeked *known;
 };
 
 struct unix_peek {
@@ -67,8 +68,8 @@ struct unix_room {
 };
 
 /*
- * Read the queues of `n` sockets. To get beyond the first message takes SO_PEEK_OFF, to get at urgent data SO_OOBINLINE, which are
- * properties of the socket and so of the program: they are set and put back by a process of its own that ckpt's death does not end. The
+ * Read the queues of `n` sockets. To get beyond the first message takes SO_PEEK_OFF, which is a property of the socket
+ * and so of the program: it is set and put back by a process of its own that ckpt's death does not end. The
  * memory is in *ret until unix_room_done(), also when it fails; so are descriptors, which are the caller's to close.
  */
 int unix_peek(struct unix_peek *jobs, size_t n, struct unix_room *ret, struct ckpt_error *err);

@@ -158,9 +158,9 @@ static int write_queue(struct dump *d, struct image_file *image, const struct un
         if (r == -ENOENT) {
                 ckpt_error(
                         err, -ENOTSUP,
-                        "%s is a unix socket with descriptors in its queue that cannot be read any more, as they "
-                        "came with urgent data that was taken (MSG_OOB) or an empty message that was looked at "
-                        "(MSG_PEEK), and that nobody in the tree has open besides",
+                        "%s is a unix socket with descriptors in its queue that cannot be read, as they came with "
+                        "urgent data (MSG_OOB) or an empty message that was looked at (MSG_PEEK), and that nobody "
+                        "in the tree has open besides",
                         s->name);
                 return ckpt_error_hint(err, "Try again when the program has received it");
         }

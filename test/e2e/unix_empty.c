@@ -94,6 +94,7 @@ static void set_up(struct queue *q, int type) {
         say(q->from, "", q->lost[0]);
         say(q->from, "three", NONE);
         say(q->from, "", NONE);
+        say(q->from, "", q->lost[0]);
         SYS(close(q->lost[0]));
 }
 
@@ -109,6 +110,7 @@ static void check(const struct queue *q) {
         fd = hear(q, "");
         CHECK(fd >= 0 && read(fd, buf, 8) == 4 && memcmp(buf, "deep", 4) == 0, "the other pipe: %m");
         CHECK(hear(q, "three") == NONE && hear(q, "") == NONE, "a descriptor from nowhere");
+        CHECK(hear(q, "") >= 0, "no pipe at the end");
         CHECK(recv(q->to, buf, 8, MSG_DONTWAIT) < 0 && errno == EAGAIN, "there is more");
 }
 
