@@ -41,6 +41,7 @@ enum dump_peek_use {
         DUMP_PEEK_MPTCP,     /* connections in MPTCP sockets */
         DUMP_PEEK_REUSEPORT, /* programs of SO_REUSEPORT groups */
         DUMP_PEEK_UNIX,      /* clients that wait to be accepted */
+        DUMP_PEEK_QUEUES,    /* what queues of unix sockets consist of */
         DUMP_PEEK_USES_MAX,
         _DUMP_PEEK_USES_INVALID = -EINVAL,
 };

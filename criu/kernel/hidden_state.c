@@ -51,7 +51,7 @@ struct hidden_source {
         int landlock;   /* which word of SLOT_SECURITY; NOT_FOUND */
         bool keyrings;
         uint64_t dispatch; /* the bit of SLOT_WORK; 0: it cannot be told */
-        bool all; /* before Linux 6.1, only all threads of the machine can be read */
+        bool all;          /* before Linux 6.1, only all threads of the machine can be read */
 };
 
 /* ---- the program ---- */
@@ -89,8 +89,8 @@ static int load_program(const struct bpf *bpf) {
         task_program_read_optional(&p, SLOT_USER_EVENTS, TASK_PROGRAM_TASK, "task_struct", "user_event_mm",
                                    8);
         task_program_read_optional(&p, SLOT_IOPL, TASK_PROGRAM_TASK, "task_struct", "thread.iopl_emul", 8);
-        task_program_read_optional(&p, SLOT_WORK, TASK_PROGRAM_TASK, "task_struct", "thread_info.syscall_work",
-                                   8);
+        task_program_read_optional(&p, SLOT_WORK, TASK_PROGRAM_TASK, "task_struct",
+                                   "thread_info.syscall_work", 8);
         task_program_numbers(&p, SLOT_LEVEL, SLOT_NUMBER);
         return task_program_finish(&p, "ckpt_hidden");
 }
@@ -321,5 +321,7 @@ void hidden_source_free(struct hidden_source **s) {
 }
 
 struct hidden_tells hidden_source_tells(const struct hidden_source *s) {
-        return (struct hidden_tells){ .landlock = s->landlock != NOT_FOUND, .keyrings = s->keyrings, .dispatch = s->dispatch != 0 };
+        return (struct hidden_tells){ .landlock = s->landlock != NOT_FOUND,
+                                      .keyrings = s->keyrings,
+                                      .dispatch = s->dispatch != 0 };
 }

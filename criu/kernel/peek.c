@@ -15,7 +15,10 @@
 #include "kernel/bpf.h"
 #include "macro.h"
 
-enum { TRIES = 3 };
+enum {
+        TRIES = 3,
+        FILES_MAX = 1 << 24, /* descriptors of a process */
+};
 
 struct peek {
         pthread_mutex_t lock; /* of what the program writes */
@@ -332,6 +335,39 @@ int peek_task(struct peek *p, int proc_fd, uint64_t *ret) {
         if (r == 0)
                 *ret = task - links;
         return r;
+}
+
+int peek_files(struct peek *p, int proc_fd, uint64_t **ret, size_t *ret_n) {
+        uint64_t task, files = 0, table = 0, max = 0, at = 0;
+        _cleanup_free_ uint64_t *v = NULL;
+        int r;
+
+        r = peek_task(p, proc_fd, &task);
+        if (r == 0)
+                r = peek_number(p, task, PEEK_task_struct__files, &files);
+        if (r == 0)
+                r = peek_number(p, files, PEEK_files_struct__fdt, &table);
+        if (r == 0)
+                r = peek_number(p, table, PEEK_fdtable__max_fds, &max);
+        if (r == 0)
+                r = peek_number(p, table, PEEK_fdtable__fd, &at);
+        if (r == 0 && max > FILES_MAX)
+                r = -ENODATA;
+        if (r < 0)
+                return r;
+        v = calloc(max + 1, sizeof(*v));
+        if (!v)
+                return -ENOMEM;
+        for (uint64_t i = 0; r == 0 && i < max; i += PEEK_MAX / sizeof(*v)) {
+                size_t some = MIN((size_t)(max - i), PEEK_MAX / sizeof(*v));
+
+                r = peek_bytes(p, at + i * sizeof(*v), v + i, some * sizeof(*v));
+        }
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(v);
+        *ret_n = max;
+        return 0;
 }
 
 int peek_sock(struct peek *p, int fd, uint64_t *ret) {

@@ -54,6 +54,12 @@ int peek_per_cpu(struct peek *p, uint64_t base, uint64_t addr, unsigned int cpu,
 /* The address of the struct task_struct of a thread or process, by a descriptor of its directory in /proc. */
 int peek_task(struct peek *p, int proc_fd, uint64_t *ret);
 
+/*
+ * What the descriptors of a process refer to, by number: addresses as of peek_file(), 0 where there is none; the caller frees *ret.
+ * `proc_fd` as for peek_task(). Unless the process is stopped, it may be what never was.
+ */
+int peek_files(struct peek *p, int proc_fd, uint64_t **ret, size_t *ret_n);
+
 /* A number of at most 8 bytes that the kernel keeps in a structure of its own, as atomic_t and kuid_t. */
 int peek_wrapped(struct peek *p, uint64_t addr, enum peek_member m, size_t size, uint64_t *ret);
 

@@ -2,6 +2,7 @@
 #include "kernel/peek_skb.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "macro.h"
 
@@ -25,16 +26,26 @@ static int read_piece(struct peek *p, uint64_t addr, uint8_t *buf, size_t size) 
         return r;
 }
 
+/* Where a fragment is. Older kernels (6.1) have a struct bio_vec there. */
+static int find_frag(struct peek *p, uint64_t frag, uint64_t *ret_page, uint64_t *ret_size,
+                     uint64_t *ret_offset) {
+        int r = peek_number(p, frag, PEEK_skb_frag__netmem, ret_page);
+        bool old = r < 0;
+
+        if (old)
+                r = peek_number(p, frag, PEEK_bio_vec__bv_page, ret_page);
+        if (r == 0)
+                r = peek_number(p, frag, old ? PEEK_bio_vec__bv_len : PEEK_skb_frag__len, ret_size);
+        if (r == 0)
+                r = peek_number(p, frag, old ? PEEK_bio_vec__bv_offset : PEEK_skb_frag__offset, ret_offset);
+        return r;
+}
+
 static int read_frag(const struct peek_skbs *s, uint64_t frag, uint8_t *buf, size_t room, uint64_t *ret) {
         uint64_t page = 0, size = 0, offset = 0, at;
         struct peek *p = s->peek;
-        int r;
+        int r = find_frag(p, frag, &page, &size, &offset);
 
-        r = peek_number(p, frag, PEEK_skb_frag__netmem, &page);
-        if (r == 0)
-                r = peek_number(p, frag, PEEK_skb_frag__len, &size);
-        if (r == 0)
-                r = peek_number(p, frag, PEEK_skb_frag__offset, &offset);
         if (r == 0 && (size > room || offset > OFFSET_MAX))
                 r = -ENODATA;
         if (r == 0)

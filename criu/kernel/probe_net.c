@@ -202,6 +202,18 @@ static int child_time_ns(void *arg __attribute__((unused))) {
         return probe_write("/proc/self/timens_offsets", "monotonic 10 0\nboottime 10 0\n");
 }
 
+int probe_unix_oob(struct probe *p __attribute__((unused))) {
+        int pair[2], r = 1;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        if (send(pair[0], "x", 1, MSG_OOB | MSG_NOSIGNAL) < 0)
+                r = errno == EOPNOTSUPP ? 0 : -errno;
+        close(pair[0]);
+        close(pair[1]);
+        return r;
+}
+
 int probe_timens(struct probe *p __attribute__((unused))) {
         return probe_in_child(child_time_ns, NULL);
 }

@@ -9,6 +9,7 @@
 #include "sock/opts.h"
 #include "sock/unix_diag.h"
 #include "sock/unix_early.h"
+#include "sock/unix_rights.h"
 
 enum { UNIX_TEXT_MAX = 200, UNIX_FLAG_OUTSIDE = 1 }; /* uflags */
 
@@ -42,9 +43,12 @@ struct unix_dumped {
         int number; /* while the tree is only looked at: of the task's descriptor; -1: it is in a queue */
         int fd;     /* a copy in ckpt, of one that has something in its queue */
         uint32_t bytes; /* in the queue; of a datagram socket: of the first message */
+        bool pri;       /* there is urgent data in its queue that was not read */
+        bool at_mark;   /* it is at the beginning of the queue, or was */
         const struct unix_early
                 *early; /* of a listener: its clients, where unix_waiting_read() has read them */
         size_t nr_early;
+        bool lost_files; /* ... and it could not, because of descriptors that nobody else has */
 };
 DEFINE_VEC(unix_dumped_vec, struct unix_dumped);
 DEFINE_VEC(unix_fd_vec, int);
@@ -64,10 +68,12 @@ struct unix_dump {
         struct unix_dumped_vec seen; /* by look */
         struct unix_dumped_vec all;  /* by dump */
         struct unix_place_vec places;
-        struct unix_fd_vec kept; /* descriptors from queues that the registry refers to */
-        bool holds;              /* there are descriptors in queues */
-        struct unix_early_peek
-                early; /* clients that were not accepted are read by it, if unix_waiting_seen() */
+        struct unix_fd_vec kept;        /* descriptors from queues that the registry refers to */
+        bool holds;                     /* there are descriptors in queues */
+        struct unix_holder_vec holders; /* when `holders_known`: frozen */
+        bool holders_known;
+        struct unix_memory early; /* clients that were not accepted are read by it, if unix_waiting_seen() */
+        struct unix_memory queues; /* of others, if unix_queues_seen() */
 };
 
 /* Made at the first call. */
@@ -90,6 +96,13 @@ bool unix_any_lost(struct dump *d);
 int unix_dump_path(struct dump *d, struct fd_probe *p, int fd, const struct unix_diag *diag,
                    Img__UnixSk *msg, struct ckpt_error *err);
 
+/* Does the kernel's memory tell what queues consist of? Without it, urgent data cannot be carried over. From any thread. */
+bool unix_queues_seen(struct dump *d);
+
+/* Frozen: find the files of these messages, which have them by address; `stray` has descriptors of ckpt's. -ENOENT: one is nowhere. */
+int unix_find_files(struct dump *d, struct peek *p, const struct unix_peeked *stray,
+                    struct unix_peeked *first);
+
 /* Write to sk-queues.img, *image, opened if need be. Registers descriptors that only queues have, and their queues. */
 int unix_dump_queues(struct dump *d, struct image_file **image, struct ckpt_error *err);
 
@@ -99,11 +112,18 @@ int unix_dump_queues(struct dump *d, struct image_file **image, struct ckpt_erro
  */
 bool unix_waiting_seen(struct dump *d);
 
-/* While the tree is only looked at: is there nothing in what clients of this listener have sent that cannot be carried over? */
-bool unix_waiting_is_plain(struct dump *d, const struct unix_dumped *s);
+/*
+ * While the tree is only looked at: 0 if there is nothing in what clients of this listener have sent that cannot be carried over;
+ * -ENOENT: descriptors that nobody in the tree has; -EOPNOTSUPP: what is not seen here.
+ */
+int unix_waiting_look(struct dump *d, const struct unix_dumped *s);
 
 void unix_waiting_read(struct dump *d);
 int unix_waiting_write(struct dump *d, struct image_file **image, struct ckpt_error *err);
+
+/* One message with what came with it; `early`: of which client of a listener, from 1; 0: it is in the socket's own queue. */
+int unix_write_packet(struct dump *d, struct image_file *image, const struct unix_dumped *s, uint32_t early,
+                      const struct unix_peeked *p, struct ckpt_error *err);
 
 /* ---- restore ---- */
 
@@ -119,6 +139,7 @@ struct unix_early_client {
         int fd;                      /* in its place; -EBADF */
         struct unix_packet *first, *last;
         size_t bytes;
+        bool marked; /* while they are loaded: there was unread urgent data */
 };
 
 struct unix_sock {
@@ -131,6 +152,7 @@ struct unix_sock {
         struct unix_packet *first, *last;
         struct unix_early_client *early; /* of a listener: as many as wait in it; owned */
         size_t bytes;                    /* in its queue */
+        bool marked;                     /* as in unix_early_client */
         size_t most_bytes;               /* in a queue of others that it may have to fill */
         int fd;                          /* until it is open: then it is the file's */
         int node;                        /* O_PATH, of the path that it is bound to; -EBADF */
@@ -153,6 +175,7 @@ struct unix_state {
         size_t nr_stand_ins;
         struct sock_defaults *defaults;
         bool own_fs, filled, done;
+        bool urgent; /* somewhere */
 };
 
 /* NULL: there are no such files. */

@@ -38,8 +38,11 @@ struct unix_dump *unix_dump(struct dump *d) {
 void unix_dump_free(struct unix_dump **u) {
         if (!*u)
                 return;
-        for (size_t i = 0; i < (*u)->all.n; i++)
+        for (size_t i = 0; i < (*u)->all.n; i++) {
                 safe_close((*u)->all.v[i].fd);
+                for (size_t k = 0; k < (*u)->all.v[i].nr_early; k++)
+                        unix_rights_close((*u)->all.v[i].early[k].first);
+        }
         for (size_t i = 0; i < (*u)->kept.n; i++)
                 safe_close((*u)->kept.v[i]);
         unix_table_done(&(*u)->table);
@@ -47,6 +50,7 @@ void unix_dump_free(struct unix_dump **u) {
         unix_dumped_vec_done(&(*u)->all);
         unix_place_vec_done(&(*u)->places);
         unix_fd_vec_done(&(*u)->kept);
+        unix_holder_vec_done(&(*u)->holders);
         free(*u);
         *u = NULL;
 }
@@ -61,10 +65,18 @@ static bool unix_match(struct fd_probe *p) {
 
 /* ---- look ---- */
 
+/* Where urgent data was, too. Of listeners and datagram sockets the kernel says so as well, about other things. */
+static bool is_at_mark(int fd) {
+        int at = 0;
+
+        return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0 && sock_option(fd, SO_TYPE) == SOCK_STREAM &&
+               sock_option(fd, SO_ACCEPTCONN) == 0;
+}
+
 static bool has_urgent(int fd) {
         struct pollfd events = { .fd = fd, .events = POLLPRI };
 
-        return poll(&events, 1, 0) > 0 && events.revents & POLLPRI;
+        return (poll(&events, 1, 0) > 0 && events.revents & POLLPRI) || is_at_mark(fd);
 }
 
 static bool unix_clear(struct dump *d, int fd) {
@@ -78,11 +90,10 @@ static void unix_look(struct fd_probe *p, struct blockers *b) {
 
         if (fd < 0 && !p->clear)
                 return;
-        if (!p->clear && has_urgent(fd))
+        if (!p->clear && has_urgent(fd) && !unix_queues_seen(d))
                 blocker_add(
-                        b, "Try again when the program has read it",
-                        "%s is a unix socket with urgent data (MSG_OOB) that nobody has read, which cannot "
-                        "be carried over",
+                        b, "Try again when the program has read it, or see `ckpt check --feature bpf_peek`",
+                        "%s is a unix socket with urgent data (MSG_OOB): only BPF tells where, and it is not to be had",
                         fd_probe_name(p));
         holder = p->what ? 0 : sock_foreign_holder(d, p->st.stx_ino);
         if (holder > 0)
@@ -95,6 +106,7 @@ static void unix_look(struct fd_probe *p, struct blockers *b) {
                                                                        .ino = (uint32_t)p->st.stx_ino,
                                                                        .name = fd_probe_name(p),
                                                                        .number = p->fd,
+                                                                       .at_mark = fd >= 0 && is_at_mark(fd),
                                                                        .fd = -EBADF }) == 0);
         if (fd >= 0)
                 sock_copy_keep(p, TAKE_FD(fd));
@@ -173,17 +185,19 @@ static void read_peer_name(int fd, struct arena *arena, Img__UnixSk *msg) {
 /* What a copy tells and sock_diag does not. */
 struct unix_asked {
         short events;
+        bool at_mark;
         Img__UnixCred *peer_cred;
         struct sock_owner owner;
         Img__SkOpts *opts;
 };
 
 static int ask_state(int fd, struct arena *arena, struct unix_asked *ret) {
-        struct pollfd events = { .fd = fd, .events = POLLIN };
+        struct pollfd events = { .fd = fd, .events = POLLIN | POLLPRI };
 
         if (poll(&events, 1, 0) < 0)
                 return -errno;
         ret->events = events.revents;
+        ret->at_mark = events.revents & POLLIN && is_at_mark(fd);
         ret->peer_cred = read_peer_cred(fd, arena);
         return 0;
 }
@@ -239,8 +253,11 @@ static int read_state(int fd, const struct unix_diag *diag, const struct unix_as
                 read_peer_name(fd, arena, msg);
         if (diag->state == TCP_LISTEN)
                 return 0;
-        if (msg->type == SOCK_STREAM || diag->rqueue > 0)
-                return diag->rqueue > 0;
+        if (diag->rqueue > 0)
+                return 1;
+        if (msg->type == SOCK_STREAM && asked->at_mark)
+                return 1;
+        /* An empty packet; of a stream, in kernels that do not call that the mark, where urgent data was. */
         return asked->events & POLLIN && !(diag->shutdown & IMG__SK_SHUTDOWN__READ);
 }
 
@@ -271,8 +288,9 @@ static int check_error(const Img__UnixSk *msg, bool queued, const char *name, st
 }
 
 /* Even if all that is always asked has been: what it is bound to, who its peer was, what is in its queue. */
-static bool needs_copy(const struct unix_diag *diag) {
-        return diag->name_len > 0 || (diag->has_peer && diag->peer == 0) || diag->rqueue > 0;
+static bool needs_copy(const struct unix_diag *diag, const struct unix_asked *asked) {
+        return diag->name_len > 0 || (diag->has_peer && diag->peer == 0) || diag->rqueue > 0 ||
+               asked->at_mark;
 }
 
 static int unix_dump_one(struct dump *d, struct fd_probe *p, struct dump_file *file,
@@ -292,9 +310,9 @@ static int unix_dump_one(struct dump *d, struct fd_probe *p, struct dump_file *f
         if (!diag)
                 return ckpt_error(err, -ENOENT, "%s: the kernel's list of unix sockets does not have it",
                                   name);
-        if (p->asked && fd < 0 && needs_copy(diag))
+        if (p->asked && fd < 0 && needs_copy(diag, asked))
                 fd = fd_probe_get(p);
-        if (fd < 0 && (!p->asked || needs_copy(diag)))
+        if (fd < 0 && (!p->asked || needs_copy(diag, asked)))
                 return ckpt_error_errno(err, fd, "%s: cannot read this socket", name);
         r = p->asked ? 0 : ask_state(fd, arena, asked);
         if (r < 0)
@@ -317,6 +335,8 @@ static int unix_dump_one(struct dump *d, struct fd_probe *p, struct dump_file *f
                                                                      .name = name,
                                                                      .fd = queued ? TAKE_FD(fd) : -EBADF,
                                                                      .bytes = diag->rqueue,
+                                                                     .pri = asked->events & POLLPRI,
+                                                                     .at_mark = asked->at_mark,
                                                              }) == 0);
         return 0;
 }

@@ -7,14 +7,12 @@
 #include <unistd.h>
 
 #include "cleanup.h"
-#include "kernel/peek_skb.h"
 #include "macro.h"
 #include "sock/unix.h"
 
 enum {
         CLIENTS_MAX = 65536,
         MESSAGES_MAX = 65536,
-        MESSAGE_MAX = 1 << 20,
         GROUPS_MAX = 65536,
         NOBODY = -1,
         LONG = 20000, /* bytes that are not in one piece */
@@ -72,30 +70,6 @@ static int read_cred(struct peek *p, uint64_t sk, struct arena *arena, Img__Unix
         return 0;
 }
 
-static int read_name(struct peek *p, uint64_t sk, struct arena *arena, struct unix_early *ret) {
-        union unix_address a = { 0 };
-        uint64_t addr = 0, len = 0, at;
-        int r;
-
-        r = peek_number(p, sk, PEEK_unix_sock__addr, &addr);
-        if (r < 0 || addr == 0)
-                return r;
-        r = peek_number(p, addr, PEEK_unix_address__len, &len);
-        if (r == 0 && (len <= sizeof(sa_family_t) || len > sizeof(a)))
-                r = -ENODATA;
-        if (r == 0)
-                r = peek_place(p, addr, PEEK_unix_address__name, &at);
-        if (r == 0)
-                r = peek_bytes(p, at, &a, len);
-        if (r == 0 && a.any.sa_family != AF_UNIX)
-                r = -ENODATA;
-        if (r < 0)
-                return r;
-        ret->name_len = unix_name_length(&a.un, (socklen_t)len);
-        ret->name = arena_copy(arena, a.un.sun_path, ret->name_len);
-        return 0;
-}
-
 /* The inode of a socket; 0: it was closed. */
 static int read_inode(struct peek *p, uint64_t sk, uint32_t *ret) {
         uint64_t sock = 0, ino = 0;
@@ -114,77 +88,11 @@ static int read_inode(struct peek *p, uint64_t sk, uint32_t *ret) {
         return r;
 }
 
-/* ---- what ---- */
-
-/* SCM_CREDENTIALS, if there are any. */
-static int read_sender(struct peek *p, uint64_t cb, struct unix_peeked *ret) {
-        uint64_t pid = 0, nr = 0, uid = 0, gid = 0;
-        int r;
-
-        r = peek_number(p, cb, PEEK_unix_skb_parms__pid, &pid);
-        if (r < 0 || pid == 0)
-                return r;
-        r = peek_pid_number(p, pid, &nr);
-        if (r == 0)
-                r = peek_wrapped(p, cb, PEEK_unix_skb_parms__uid, sizeof(uid_t), &uid);
-        if (r == 0)
-                r = peek_wrapped(p, cb, PEEK_unix_skb_parms__gid, sizeof(gid_t), &gid);
-        ret->has_cred = r == 0;
-        ret->cred = (struct ucred){ .pid = (pid_t)nr, .uid = (uid_t)uid, .gid = (gid_t)gid };
-        return r;
-}
-
-static int read_data(const struct unix_early_peek *e, uint64_t skb, struct arena *arena,
-                     struct unix_peeked *ret) {
-        const struct peek_skbs skbs = { e->peek, e->paged ? &e->pages : NULL };
-        uint64_t len = 0;
-        char *buf;
-        int r;
-
-        r = peek_skb_length(e->peek, skb, &len);
-        if (r == 0 && len > MESSAGE_MAX)
-                r = -ENODATA;
-        if (r < 0)
-                return r;
-        buf = arena_alloc(arena, len + 1);
-        ret->data = buf;
-        ret->len = len;
-        return peek_skb_read(&skbs, skb, buf, len);
-}
-
-static int read_message(const struct unix_early_peek *e, uint64_t skb, struct arena *arena,
-                        struct unix_peeked *ret) {
-        struct peek *p = e->peek;
-        uint64_t cb, fds = 0, consumed = 0;
-        int r;
-
-        r = peek_place(p, skb, PEEK_sk_buff__cb, &cb);
-        if (r == 0)
-                r = peek_number(p, cb, PEEK_unix_skb_parms__fp, &fds);
-        if (r == 0)
-                r = peek_number(p, cb, PEEK_unix_skb_parms__consumed, &consumed);
-        if (r == 0 && fds != 0)
-                r = -EOPNOTSUPP;
-        if (r == 0 && consumed != 0) /* who would have read of it? */
-                r = -ENODATA;
-        if (r == 0)
-                r = read_sender(p, cb, ret);
-        return r < 0 ? r : read_data(e, skb, arena, ret);
-}
-
-/* The queue of `sk`: each packet's address to `fn`. */
-static int each_packet(struct peek *p, uint64_t sk, size_t max, int (*fn)(void *arg, uint64_t skb),
-                       void *arg) {
-        uint64_t head;
-        int r = peek_place(p, sk, PEEK_sock__sk_receive_queue, &head);
-
-        return r < 0 ? r : peek_skb_each(p, head, max, fn, arg);
-}
-
 struct reading {
-        const struct unix_early_peek *peek;
+        const struct unix_memory *memory;
         struct arena *arena;
         struct unix_early_vec *clients;
+        uint64_t sk; /* whose queue it is */
         struct unix_peeked *last;
 };
 
@@ -193,8 +101,7 @@ static int take_message(void *arg, uint64_t skb) {
         struct unix_peeked *m = arena_new(reading->arena, struct unix_peeked);
         int r;
 
-        *m = (struct unix_peeked){ 0 };
-        r = read_message(reading->peek, skb, reading->arena, m);
+        r = unix_memory_message(reading->memory, reading->sk, skb, reading->arena, m);
         if (r < 0)
                 return r;
         if (reading->last)
@@ -207,9 +114,9 @@ static int take_message(void *arg, uint64_t skb) {
 
 /* A packet in the listener's queue has the socket that is to be accepted; that one's peer is the client. */
 static int take_client(void *arg, uint64_t skb) {
-        uint64_t sk = 0, peer = 0, back = 0, urgent = 0;
+        uint64_t sk = 0, peer = 0, back = 0;
         struct reading *reading = arg;
-        struct peek *p = reading->peek->peek;
+        struct peek *p = reading->memory->peek;
         struct unix_early *e = unix_early_vec_add(reading->clients);
         int r;
 
@@ -224,26 +131,23 @@ static int take_client(void *arg, uint64_t skb) {
                 r = peek_number(p, peer, PEEK_unix_sock__peer, &back);
         if (r == 0 && e->ino != 0 && back != sk)
                 r = -ENODATA;
-        /* Not every kernel has such data. */
-        if (r == 0 && peek_number(p, sk, PEEK_unix_sock__oob_skb, &urgent) == 0 && urgent != 0)
-                r = -EOPNOTSUPP;
         if (r == 0)
                 r = read_cred(p, sk, reading->arena, &e->cred);
         if (r == 0)
-                r = read_name(p, peer, reading->arena, e);
-        return r < 0 ? r : each_packet(p, sk, MESSAGES_MAX, take_message, reading);
+                r = unix_memory_name(p, peer, reading->arena, &e->name, &e->name_len);
+        reading->sk = sk;
+        return r < 0 ? r : unix_memory_each(p, sk, MESSAGES_MAX, take_message, reading);
 }
 
-int unix_early_read(const struct unix_early_peek *p, int fd, struct arena *arena,
-                    struct unix_early_vec *ret) {
+int unix_early_read(const struct unix_memory *m, int fd, struct arena *arena, struct unix_early_vec *ret) {
         _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
-        struct reading reading = { .peek = p, .arena = arena, .clients = &clients };
+        struct reading reading = { .memory = m, .arena = arena, .clients = &clients };
         uint64_t sk;
         int r;
 
-        r = peek_sock(p->peek, fd, &sk);
+        r = peek_sock(m->peek, fd, &sk);
         if (r == 0)
-                r = each_packet(p->peek, sk, CLIENTS_MAX, take_client, &reading);
+                r = unix_memory_each(m->peek, sk, CLIENTS_MAX, take_client, &reading);
         if (r < 0)
                 return r;
         *ret = clients;
@@ -266,7 +170,7 @@ static bool is_own(const struct unix_early *e, int fd, const char *text) {
 }
 
 /* Connected, with what each has sent; the second closes its end. */
-static bool try_clients(const struct unix_early_peek *p, int listener, int first, int second) {
+static bool try_clients(const struct unix_memory *p, int listener, int first, int second) {
         _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
         _cleanup_(arena_done) struct arena arena = { 0 };
         union unix_address a = { .any.sa_family = AF_UNIX }, own = { 0 };
@@ -287,7 +191,7 @@ static bool try_clients(const struct unix_early_peek *p, int listener, int first
 }
 
 /* They ask for credentials, so that these are there whatever the kernel adds by itself; that names them, too. */
-static bool prove_short(const struct unix_early_peek *p) {
+static bool prove_short(const struct unix_memory *p) {
         _cleanup_close_ int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         _cleanup_close_ int first = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         int second = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
@@ -301,7 +205,7 @@ static bool prove_short(const struct unix_early_peek *p) {
         return try_clients(p, listener, first, second);
 }
 
-static bool prove_long(const struct unix_early_peek *p) {
+static bool prove_long(const struct unix_memory *p) {
         _cleanup_close_ int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
         _cleanup_close_ int client = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
         _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
@@ -322,12 +226,13 @@ static bool prove_long(const struct unix_early_peek *p) {
 }
 
 bool unix_early_prove(struct peek *peek, void *arg) {
-        struct unix_early_peek *ret = arg;
+        struct unix_memory *ret = arg;
 
-        *ret = (struct unix_early_peek){ .peek = peek };
+        *ret = (struct unix_memory){ .peek = peek };
         if (!prove_short(ret))
                 return false;
         ret->paged = peek_pages_find(peek, &ret->pages) == 0;
         ret->paged = ret->paged && prove_long(ret);
+        unix_memory_prove(ret);
         return true;
 }

@@ -6,17 +6,8 @@
 #pragma once
 
 #include "images/sk-unix.pb-c.h"
-#include "kernel/peek.h"
-#include "kernel/peek_page.h"
 #include "lib/arena.h"
-#include "sock/unix_peek.h"
-
-/* How they are read. */
-struct unix_early_peek {
-        struct peek *peek;
-        struct peek_pages pages;
-        bool paged; /* `pages` is known: what is longer than a page can be read too */
-};
+#include "sock/unix_memory.h"
 
 /* One of them. All of it is in the arena. */
 struct unix_early {
@@ -30,13 +21,10 @@ DEFINE_VEC(unix_early_vec, struct unix_early);
 
 /*
  * All that wait in a listening socket, in order; `fd` is a copy in ckpt, and nothing comes or goes there. -ENODATA: they cannot be
- * read; -EOPNOTSUPP: there are descriptors or urgent data in what they sent.
+ * read; -EOPNOTSUPP: there are descriptors or urgent data in what they sent, and these are not seen here. Of descriptors there is
+ * what they refer to: see unix_rights.h.
  */
-int unix_early_read(const struct unix_early_peek *p, int fd, struct arena *arena,
-                    struct unix_early_vec *ret);
+int unix_early_read(const struct unix_memory *m, int fd, struct arena *arena, struct unix_early_vec *ret);
 
-/*
- * Does it work on clients that are known, ckpt's own? For dump_peek_for(); `arg` is the struct unix_early_peek to be filled, and
- * `peek` stays the caller's.
- */
+/* Does it work on clients that are known, ckpt's own? For dump_peek_for(); `arg` is the struct unix_memory to be filled. */
 bool unix_early_prove(struct peek *peek, void *arg);

@@ -67,8 +67,10 @@ static int send_message(int from, const union unix_address *to, socklen_t to_len
                               .msg_control = c->len > 0 ? (void *)c->buf : NULL,
                               .msg_controllen = c->len };
 
+        int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (p->msg->has_urgent ? MSG_OOB : 0);
+
         while (iov.iov_len > 0 || p->msg->length == 0) {
-                ssize_t n = sendmsg(from, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+                ssize_t n = sendmsg(from, &msg, flags);
 
                 if (n < 0)
                         return -errno;
@@ -130,6 +132,42 @@ static int send_packet(struct restore *r, int from, const union unix_address *to
 
 /* ---- streams and connections of packets ---- */
 
+/* What is left of urgent data that has been read: its place, and descriptors. */
+static int leave_mark(struct restore *r, struct unix_sock *u, int from, const struct unix_packet *p,
+                      const char *what, struct ckpt_error *err) {
+        Img__SkPacket msg = *p->msg;
+        char c = 0;
+        struct unix_packet byte = { .msg = &msg, .data = &c };
+        int rc;
+
+        msg.length = 1;
+        rc = send_packet(r, from, NULL, 0, &byte, what, err);
+        if (rc < 0)
+                return rc;
+        if (recv(unix_fd(u), &c, 1, MSG_OOB | MSG_DONTWAIT) < 0)
+                return ckpt_error_errno(err, -errno,
+                                        "cannot put the mark of urgent data into the queue of %s", what);
+        return 0;
+}
+
+static bool has_urgent(const struct unix_sock *u) {
+        const struct unix_packet *p = u->first;
+
+        while (p && !p->msg->has_urgent)
+                p = p->next;
+        return p;
+}
+
+/* The owner has had his SIGURG. */
+static int without_owner(struct restore *r, struct unix_sock *u, bool without, struct ckpt_error *err) {
+        if (!u->file || u->file->owner_waits || !has_urgent(u))
+                return 0;
+        if (!without)
+                return fown_restore(r->files, u->file, err);
+        return fcntl(unix_fd(u), F_SETOWN, 0) < 0 ? ckpt_error_errno(err, -errno, "cannot release a socket")
+                                                  : 0;
+}
+
 int unix_send_packet(struct restore *r, int from, const struct unix_packet *p, const char *what,
                      struct ckpt_error *err) {
         return send_packet(r, from, NULL, 0, p, what, err);
@@ -145,9 +183,12 @@ static int fill_connection(struct restore *r, struct unix_sock *u, const char *w
         /* The peer has that room already, if it is one of the images. */
         if (!u->peer && setsockopt(from, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
                 setsockopt(from, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        rc = without_owner(r, u, true, err);
         for (const struct unix_packet *p = u->first; rc == 0 && p; p = p->next)
-                rc = send_packet(r, from, NULL, 0, p, what, err);
-        return rc;
+                rc = p->msg->has_urgent && p->msg->urgent == UNIX_URGENT_READ
+                             ? leave_mark(r, u, from, p, what, err)
+                             : send_packet(r, from, NULL, 0, p, what, err);
+        return rc < 0 ? rc : without_owner(r, u, false, err);
 }
 
 /* ---- datagrams ---- */

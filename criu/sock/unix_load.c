@@ -272,7 +272,7 @@ static struct unix_packet **find_end(struct unix_sock *u, const Img__SkPacket *m
                 *ret_bytes = &u->bytes;
                 return u->m->state == TCP_LISTEN ? NULL : u->last ? &u->last->next : &u->first;
         }
-        if (msg->early == 0 || msg->early > u->m->n_waiting || msg->n_scm > 0)
+        if (msg->early == 0 || msg->early > u->m->n_waiting)
                 return NULL;
         e = &u->early[msg->early - 1];
         *ret_bytes = &e->bytes;
@@ -284,11 +284,28 @@ static bool has_sender(const struct unix_sock *u, const Img__SkPacket *msg) {
                (u->m->has_closed && u->m->closed);
 }
 
+/* The mark is unique, and nothing that has been urgent is behind it. */
+static const char *check_urgent(const struct unix_sock *u, const Img__SkPacket *msg, bool *marked) {
+        if (!msg->has_urgent)
+                return u->m->type == SOCK_STREAM && msg->length == 0 ? "a part of a stream is empty" : NULL;
+        if (u->m->type != SOCK_STREAM ||
+            (msg->urgent != UNIX_URGENT_UNREAD && msg->urgent != UNIX_URGENT_READ))
+                return "a message is urgent in a way that it cannot be";
+        if (msg->length != (msg->urgent == UNIX_URGENT_UNREAD) ||
+            (msg->urgent == UNIX_URGENT_READ && msg->has_early))
+                return "urgent data is not one byte, or was read by nobody";
+        if (*marked)
+                return "there is urgent data behind the mark of other urgent data";
+        *marked = msg->urgent == UNIX_URGENT_UNREAD;
+        return NULL;
+}
+
 static int read_packet(struct restore *r, struct image_file *image, Img__SkPacket *msg,
                        struct ckpt_error *err) {
         struct unix_sock *u = unix_by_ino(unix_state(r->files), msg->id_for);
         struct unix_packet *p, **end;
         size_t *bytes = NULL;
+        const char *why;
 
         end = u ? find_end(u, msg, &bytes) : NULL;
         if (!end)
@@ -303,8 +320,11 @@ static int read_packet(struct restore *r, struct image_file *image, Img__SkPacke
         if (!has_sender(u, msg))
                 return image_damaged(image, err, "a message is for the socket %u, which was never connected",
                                      msg->id_for);
-        if (u->m->type == SOCK_STREAM && msg->length == 0)
-                return image_damaged(image, err, "a part of a stream is empty");
+        why = check_urgent(u, msg, msg->has_early ? &u->early[msg->early - 1].marked : &u->marked);
+        if (why)
+                return image_damaged(image, err, "%s", why);
+        if (msg->has_urgent)
+                unix_state(r->files)->urgent = true;
         p = calloc(1, sizeof(*p));
         ckpt_assert(p);
         *end = p;
@@ -346,6 +366,11 @@ int unix_load(struct restore *r, struct ckpt_error *err) {
         if (rc == 0)
                 rc = image_each(r->dir, IMAGE_SK_QUEUES, 0, IMAGE_OPTIONAL, &img__sk_packet__descriptor,
                                 take_packet, r, err);
+        if (rc == 0 && s->urgent && !kernel_has(&r->kernel, KERNEL_UNIX_OOB))
+                blocker_add(
+                        r->files->blockers,
+                        "Restore on a kernel from 5.15 on, built with CONFIG_AF_UNIX_OOB",
+                        "unix sockets of the checkpoint have urgent data (MSG_OOB), which this kernel does not know");
         if (rc == 0)
                 rc = unix_sort_out(s, err);
         for (size_t i = 0; rc == 0 && i < s->n; i++)

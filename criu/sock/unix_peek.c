@@ -43,10 +43,23 @@ static int set_offset(int fd, int offset) {
         return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset)) < 0 ? -errno : 0;
 }
 
+static void close_fds(struct unix_peeked *p) {
+        for (size_t i = 0; i < p->nr_fds; i++)
+                close(p->fds[i]);
+        p->fds = NULL;
+        p->nr_fds = 0;
+}
+
 static int keep_fds(struct unix_room *room, const struct cmsghdr *c, struct unix_peeked *p) {
         size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
         p->fds = take(room, n * sizeof(int));
+        for (size_t i = 0; !p->fds && i < n; i++) {
+                int fd;
+
+                memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+                close(fd);
+        }
         if (!p->fds)
                 return -ENOBUFS;
         memcpy(p->fds, CMSG_DATA(c), n * sizeof(int));
@@ -73,7 +86,11 @@ static int read_control(struct unix_room *room, struct msghdr *msg, struct unix_
                                 close(fd);
                 }
         }
-        return r == 0 && msg->msg_flags & MSG_CTRUNC ? -EMFILE : r;
+        if (r == 0 && msg->msg_flags & MSG_CTRUNC)
+                r = -EMFILE;
+        if (r < 0)
+                close_fds(p);
+        return r;
 }
 
 /* What there is at `offset`, up to `size` bytes. 0: nothing; 1: *p; *ret_full: how long the message is. */
@@ -110,16 +127,14 @@ static int peek_at(struct unix_room *room, int fd, int offset, size_t size, stru
         return r < 0 ? r : 1;
 }
 
-static void close_fds(const struct unix_peeked *p) {
-        for (size_t i = 0; i < p->nr_fds; i++)
-                close(p->fds[i]);
-}
-
-static int add(struct unix_room *room, struct unix_peek *job, const struct unix_peeked *p) {
+/* It has the descriptors then; or they are closed. */
+static int add(struct unix_room *room, struct unix_peek *job, struct unix_peeked *p) {
         struct unix_peeked *copy = take(room, sizeof(*copy));
 
-        if (!copy)
+        if (!copy) {
+                close_fds(p);
                 return -ENOBUFS;
+        }
         *copy = *p;
         copy->next = NULL;
         if (job->last)
@@ -152,37 +167,82 @@ static int find_start(struct unix_room *room, int fd, int offset, size_t len, si
         return *ret < len ? 0 : -EIO;
 }
 
+/* A piece that has descriptors at its end: what is before that has none. */
+static int add_piece(struct unix_room *room, struct unix_peek *job, size_t offset, struct unix_peeked *p) {
+        struct unix_peeked before = *p;
+        size_t start = 0;
+        int r = p->nr_fds > 0 ? find_start(room, job->fd, (int)offset, p->len, &start) : 0;
+
+        if (r == 0 && start > 0) {
+                before.len = start;
+                before.fds = NULL;
+                before.nr_fds = 0;
+                r = add(room, job, &before);
+                p->data += start;
+                p->len -= start;
+        }
+        if (r < 0) {
+                close_fds(p);
+                return r;
+        }
+        return add(room, job, p);
+}
+
 static int peek_stream(struct unix_room *room, struct unix_peek *job) {
         size_t offset = 0, full;
+        bool ended = false;
 
         /* Not beyond its end: there an error that waits for the program would be told, and gone. */
         while (offset < job->total) {
-                struct unix_peeked p, before;
-                size_t start = 0;
+                struct unix_peeked p;
                 /* When there is no room left, the kernel still goes on to the next descriptors. */
                 int r = peek_at(room, job->fd, (int)offset, job->total - offset + 1, &p, &full);
+                size_t len = r > 0 ? p.len : 0;
+                bool plain = r > 0 && !job->no_marks && !p.has_cred;
 
-                if (r <= 0 || p.len == 0)
+                if (r <= 0 || len == 0)
                         return r;
-                if (p.nr_fds > 0) {
-                        r = find_start(room, job->fd, (int)offset, p.len, &start);
-                        if (r < 0)
-                                return r;
-                }
-                before = p;
-                if (start > 0) {
-                        before.len = start;
-                        before.fds = NULL;
-                        before.nr_fds = 0;
-                        r = add(room, job, &before);
-                        p.data += start;
-                        p.len -= start;
-                }
-                if (r >= 0)
-                        r = add(room, job, &p);
+                /* Why did the one before end? It had no descriptors, nor do credentials tell them apart. */
+                ended = ended && plain;
+                plain = plain && p.nr_fds == 0;
+                r = add_piece(room, job, offset, &p);
+                if (r == 0 && ended)
+                        r = -EBADE;
                 if (r < 0)
                         return r;
-                offset += start + p.len;
+                ended = plain;
+                offset += len;
+        }
+        return 0;
+}
+
+/* The same where it is known what it consists of. */
+static int peek_parts(struct unix_room *room, struct unix_peek *job) {
+        size_t offset = 0, full;
+
+        for (size_t i = 0; i < job->nr_parts; i++) {
+                const struct unix_part *part = &job->parts[i];
+                struct unix_peeked p;
+                int r;
+
+                if (part->known) {
+                        p = *part->known;
+                } else {
+                        r = peek_at(room, job->fd, (int)offset, part->len, &p, &full);
+                        if (r < 0)
+                                return r;
+                        if (!part->has_fds) /* they are the next one's */
+                                close_fds(&p);
+                        if (r == 0 || p.len != part->len || (p.nr_fds > 0) != part->has_fds) {
+                                close_fds(&p);
+                                return -EIO;
+                        }
+                        p.urgent = part->urgent;
+                        offset += part->len;
+                }
+                r = add(room, job, &p);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -191,31 +251,102 @@ static int peek_stream(struct unix_room *room, struct unix_peek *job) {
  * Empty messages do not move the offset: the kernel notes that they were peeked at and passes them over next time. At the
  * end of a connection of packets the answer is an empty one for ever.
  */
+static int peek_packet(struct unix_room *room, const struct unix_peek *job, size_t offset, size_t *size,
+                       struct unix_peeked *ret) {
+        for (;;) {
+                char *at = room->at;
+                size_t full;
+                int r = peek_at(room, job->fd, (int)offset, *size, ret, &full);
+
+                if (r <= 0 || full <= *size)
+                        return r;
+                close_fds(ret);
+                room->at = at;
+                *size = full;
+        }
+}
+
 static int peek_packets(struct unix_room *room, struct unix_peek *job) {
-        size_t offset = 0, size = FIRST_TRY, full;
+        size_t offset = 0, size = FIRST_TRY;
 
         for (size_t i = 0; i < MESSAGES_MAX; i++) {
-                char *at = room->at;
                 struct unix_peeked p;
                 int r;
 
                 if (job->eof && offset >= job->total)
                         return 0;
-                r = peek_at(room, job->fd, (int)offset, size, &p, &full);
+                r = peek_packet(room, job, offset, &size, &p);
                 if (r <= 0)
                         return r;
-                if (full > size) {
-                        close_fds(&p);
-                        room->at = at;
-                        size = full;
-                        continue;
-                }
+                offset += p.len;
                 r = add(room, job, &p);
                 if (r < 0)
                         return r;
-                offset += p.len;
         }
         return -ENOBUFS;
+}
+
+/* What came with empty ones is kept: those that had been peeked at before do not come, so nothing tells whose it is. */
+static int add_stray(struct unix_room *room, struct unix_peek *job, struct unix_peeked *p) {
+        struct unix_peeked *copy = p->nr_fds > 0 ? take(room, sizeof(*copy)) : NULL;
+
+        if (!copy) {
+                int r = p->nr_fds > 0 ? -ENOBUFS : 0;
+
+                close_fds(p);
+                return r;
+        }
+        *copy = *p;
+        copy->next = job->stray;
+        job->stray = copy;
+        return 0;
+}
+
+/* The next one that is not empty. */
+static int peek_full(struct unix_room *room, struct unix_peek *job, size_t offset, size_t *size,
+                     struct unix_peeked *ret) {
+        for (size_t i = 0; i <= job->nr_parts; i++) {
+                int r = peek_packet(room, job, offset, size, ret);
+
+                if (r <= 0 || ret->len > 0)
+                        return r;
+                r = add_stray(room, job, ret);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int peek_packet_parts(struct unix_room *room, struct unix_peek *job) {
+        size_t offset = 0, size = FIRST_TRY;
+
+        for (size_t i = 0; i < job->nr_parts; i++) {
+                const struct unix_part *part = &job->parts[i];
+                struct unix_peeked p;
+                int r = 1;
+
+                if (part->known && part->has_fds) { /* if it can be had, it is kept */
+                        r = peek_full(room, job, offset, &size, &p);
+                        if (r > 0)
+                                close_fds(&p);
+                        r = r < 0 ? r : 1;
+                }
+                if (r > 0 && part->known)
+                        p = *part->known;
+                else if (r > 0)
+                        r = peek_full(room, job, offset, &size, &p);
+                if (r < 0)
+                        return r;
+                if (r > 0 && p.len != part->len)
+                        close_fds(&p);
+                if (r == 0 || p.len != part->len)
+                        return -EIO;
+                r = add(room, job, &p);
+                if (r < 0)
+                        return r;
+                offset += part->len;
+        }
+        return 0;
 }
 
 struct work {
@@ -242,7 +373,10 @@ static int peek_one(struct work *w, struct unix_peek *job) {
         if (getsockopt(job->fd, SOL_SOCKET, SO_PEEK_OFF, &w->offset, &len) < 0)
                 return -errno;
         __atomic_store_n(&w->busy, job, __ATOMIC_SEQ_CST);
-        r = job->type == SOCK_STREAM ? peek_stream(w->room, job) : peek_packets(w->room, job);
+        if (job->type == SOCK_STREAM)
+                r = job->parts ? peek_parts(w->room, job) : peek_stream(w->room, job);
+        else
+                r = job->parts ? peek_packet_parts(w->room, job) : peek_packets(w->room, job);
         back = end_peek(w);
         return r < 0 ? r : back;
 }

@@ -133,6 +133,14 @@ static void judge_outside(const struct judge *j, const struct unix_dumped *s, co
                         s->name, describe(j, diag), s->ino, peer->ino);
                 return;
         }
+        if (diag->type == SOCK_STREAM && s->at_mark && diag->rqueue == 0) {
+                blocker_add(
+                        j->b, "Try again when the program has read on",
+                        "%s is a unix socket at the mark of urgent data (MSG_OOB) that came from %s (inode %u), which "
+                        "is outside of the tree: nobody could send it again",
+                        s->name, describe(j, peer), peer->ino);
+                return;
+        }
         if (diag->type != SOCK_DGRAM && diag->rqueue > 0) {
                 blocker_add(
                         j->b, "Try again when the program has read it",
@@ -187,41 +195,67 @@ static void judge_client(const struct judge *j, const struct unix_dumped *s, con
         s->msg->cred = cred;
 }
 
-/* What a client sends before it is accepted lies in a socket that nobody has a descriptor of. */
-static bool is_readable(const struct judge *j, const struct unix_dumped *s) {
-        return s->msg ? s->early != NULL : unix_waiting_seen(j->d) && unix_waiting_is_plain(j->d, s);
+/*
+ * What a client sends before it is accepted lies in a socket that nobody has a descriptor of. 0: it is known; -ENOENT: but not where
+ * descriptors that it sent lead; -EOPNOTSUPP: it is not.
+ */
+static int ask_readable(const struct judge *j, const struct unix_dumped *s) {
+        if (s->msg)
+                return s->early ? 0 : s->lost_files ? -ENOENT : -EOPNOTSUPP;
+        return unix_waiting_seen(j->d) ? unix_waiting_look(j->d, s) : -EOPNOTSUPP;
 }
 
 static void judge_waiting(const struct judge *j, const struct unix_dumped *s, const struct unix_diag *diag,
                           uint32_t ino) {
-        const struct unix_diag *client = unix_diag_find(j->table, ino);
         const char *holder = ino != 0 && !find(j, ino) ? holder_of(j, s, ino) : NULL;
 
-        if (ino == 0 && is_readable(j, s))
-                return;
-        if (ino == 0)
-                blocker_add(
-                        j->b, "Try again when the program has accepted it",
-                        "%s is %s, in which a client waits to be accepted that has closed its end already: what it "
-                        "had sent cannot be read",
-                        s->name, describe(j, diag));
-        else if (holder)
+        if (holder)
                 blocker_add(
                         j->b, "Try again when the program has accepted it",
                         "%s is %s, in which a client%s, outside of the tree, waits to be accepted (inode %u)",
                         s->name, describe(j, diag), holder, ino);
-        else if (client && client->wqueue > 0 && !is_readable(j, s))
+}
+
+static const char *tell_client(const struct judge *j, uint32_t ino) {
+        return ino == 0 ? "a client waits to be accepted that has closed its end already"
+                        : arena_printf(
+                                  &dump_files(j->d)->arena,
+                                  "a client (inode %u) waits to be accepted that has sent something already",
+                                  ino);
+}
+
+/* Of clients that have sent something, or closed, the first is named. */
+static void judge_sent(const struct judge *j, const struct unix_dumped *s, const struct unix_diag *diag,
+                       uint32_t ino) {
+        int r = ask_readable(j, s);
+
+        if (r == -ENOENT)
                 blocker_add(
-                        j->b, "Try again when the program has accepted it",
-                        "%s is %s, in which a client (inode %u) waits to be accepted that has sent something "
-                        "already, which cannot be carried over",
-                        s->name, describe(j, diag), ino);
+                        j->b,
+                        "Try again when the program has accepted it, or have the file kept open by a process",
+                        "%s is %s, in which clients wait to be accepted, and one has sent descriptors of a file that "
+                        "no process of the tree has open any more: those cannot be carried over",
+                        s->name, describe(j, diag));
+        else if (r < 0)
+                blocker_add(j->b, "Try again when the program has accepted it",
+                            "%s is %s, in which %s: what it had sent cannot be read", s->name,
+                            describe(j, diag), tell_client(j, ino));
 }
 
 static void judge_listener(const struct judge *j, const struct unix_dumped *s,
                            const struct unix_diag *diag) {
-        for (uint32_t i = 0; i < diag->nr_waiting; i++)
-                judge_waiting(j, s, diag, diag->waiting[i]);
+        const uint32_t *sent = NULL;
+
+        for (uint32_t i = 0; i < diag->nr_waiting; i++) {
+                uint32_t ino = diag->waiting[i];
+                const struct unix_diag *client = unix_diag_find(j->table, ino);
+
+                judge_waiting(j, s, diag, ino);
+                if (!sent && (ino == 0 || (client && client->wqueue > 0 && find(j, ino))))
+                        sent = &diag->waiting[i];
+        }
+        if (sent)
+                judge_sent(j, s, diag, *sent);
 }
 
 /* Datagram sockets outside that send to one in the tree: of those the kernel does not tell the other end. */

@@ -22,9 +22,30 @@ bool unix_waiting_seen(struct dump *d) {
         return dump_peek_for(d, DUMP_PEEK_UNIX, unix_early_prove, &unix_dump(d)->early) != NULL;
 }
 
+static int look_once(struct dump *d, int fd) {
+        _cleanup_(unix_holder_vec_done) struct unix_holder_vec holders = { 0 };
+        _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
+        const struct unix_memory *m = &unix_dump(d)->early;
+        int r = unix_early_read(m, fd, &dump_files(d)->arena, &clients);
+        bool known = true;
+
+        if (r < 0)
+                return r == -EOPNOTSUPP ? r : 0;
+        for (size_t i = 0; i < clients.n && known; i++)
+                known = unix_holders_have(&holders, clients.v[i].first);
+        if (known) /* there are none */
+                return 0;
+        unix_holders_read(d, m->peek, &holders);
+        for (size_t i = 0; i < clients.n; i++)
+                if (!unix_holders_have(&holders, clients.v[i].first))
+                        return -ENOENT;
+        return 0;
+}
+
 /* The program runs, and what is read while it accepts one of them may be anything: so only what is the same twice counts. */
-bool unix_waiting_is_plain(struct dump *d, const struct unix_dumped *s) {
+int unix_waiting_look(struct dump *d, const struct unix_dumped *s) {
         _cleanup_close_ int pidfd = -EBADF, fd = -EBADF;
+        int r = 0;
         const struct fd_probe probe = {
                 .task = s->task, .proc = dump_living(s->task), .fd = s->number, .pidfd = &pidfd
         };
@@ -33,15 +54,10 @@ bool unix_waiting_is_plain(struct dump *d, const struct unix_dumped *s) {
         if (s->number >= 0)
                 fd = fd_probe_get(&probe);
         if (fd < 0 || fstat(fd, &st) < 0 || (uint32_t)st.st_ino != s->ino)
-                return true;
-        for (int i = 0; i < 2; i++) {
-                _cleanup_(unix_early_vec_done) struct unix_early_vec clients = { 0 };
-
-                if (unix_early_read(&unix_dump(d)->early, fd, &dump_files(d)->arena, &clients) !=
-                    -EOPNOTSUPP)
-                        return true;
-        }
-        return false;
+                return 0;
+        for (int i = 0; i < 2 && (i == 0 || r < 0); i++)
+                r = look_once(d, fd);
+        return r;
 }
 
 /* Those that have sent nothing and are there need nothing of this. */
@@ -97,6 +113,14 @@ static void take_clients(struct dump *d, struct unix_dumped *s, const struct uni
         }
 }
 
+static int find_files(struct dump *d, struct unix_early_vec *clients) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < clients->n; i++)
+                r = unix_find_files(d, unix_dump(d)->early.peek, NULL, clients->v[i].first);
+        return r;
+}
+
 void unix_waiting_read(struct dump *d) {
         struct unix_dump *u = unix_dump(d);
 
@@ -111,35 +135,22 @@ void unix_waiting_read(struct dump *d) {
                         continue;
                 fd = dump_file_get(s->file);
                 r = unix_early_read(&u->early, fd, &dump_files(d)->arena, &clients);
-                if (r == 0 && is_same(&clients, diag))
+                if (r == 0)
+                        r = find_files(d, &clients);
+                s->lost_files = r == -ENOENT;
+                if (r == 0 && !is_same(&clients, diag))
+                        r = -ESTALE;
+                for (size_t k = 0; r < 0 && k < clients.n; k++)
+                        unix_rights_close(clients.v[k].first);
+                if (r == 0)
                         take_clients(d, s, &clients);
                 else
                         log_debug("%s: its clients cannot be read: %s", s->name, strerror(-r));
         }
 }
 
-static int write_message(struct image_file *image, const struct unix_dumped *s, size_t client,
-                         const struct unix_peeked *m, struct ckpt_error *err) {
-        Img__SkPacket packet = IMG__SK_PACKET__INIT;
-        Img__UnixCred cred = IMG__UNIX_CRED__INIT;
-        int r;
-
-        packet.id_for = s->ino;
-        packet.length = (uint32_t)m->len;
-        packet.has_early = true;
-        packet.early = (uint32_t)client + 1;
-        if (m->has_cred) {
-                cred.pid = m->cred.pid;
-                cred.uid = m->cred.uid;
-                cred.gid = m->cred.gid;
-                packet.cred = &cred;
-        }
-        r = image_write(image, &packet.base, err);
-        return r < 0 || m->len == 0 ? r : image_write_raw(image, m->data, m->len, err);
-}
-
 int unix_waiting_write(struct dump *d, struct image_file **image, struct ckpt_error *err) {
-        const struct unix_dump *u = unix_dump(d);
+        struct unix_dump *u = unix_dump(d);
         int r = 0;
 
         for (size_t i = 0; i < u->all.n; i++)
@@ -148,7 +159,8 @@ int unix_waiting_write(struct dump *d, struct image_file **image, struct ckpt_er
                                 if (!*image)
                                         r = image_open_write(d->set, IMAGE_SK_QUEUES, 0, image, err);
                                 if (r == 0)
-                                        r = write_message(*image, &u->all.v[i], k, m, err);
+                                        r = unix_write_packet(d, *image, &u->all.v[i], (uint32_t)k + 1, m,
+                                                              err);
                                 if (r < 0)
                                         return r;
                         }

@@ -147,10 +147,11 @@ static void look_thread(struct dump_task *t, const struct hidden_state *state) {
                             "%s has registered trace events (user_events), which cannot be checkpointed",
                             dump_task_name(t));
         if (state->dispatch)
-                blocker_add(b, NULL,
-                            "%s has its system calls intercepted (PR_SET_SYSCALL_USER_DISPATCH), which cannot be "
-                            "checkpointed",
-                            dump_task_name(t));
+                blocker_add(
+                        b, NULL,
+                        "%s has its system calls intercepted (PR_SET_SYSCALL_USER_DISPATCH), which cannot be "
+                        "checkpointed",
+                        dump_task_name(t));
         if (state->iopl)
                 blocker_add(b, NULL, "%s has access to I/O ports (iopl), which is not supported",
                             dump_task_name(t));

@@ -1,39 +1,44 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* e2e: netns expect=refused a client .* waits to be accepted that has sent something already */
-/* A client of a unix socket that has sent descriptors, or urgent data, before it is accepted: refused before anything is stopped. */
+/* e2e: netns expect=refused clients wait to be accepted, and one has sent descriptors of a file that no process .* has open */
+/*
+ * A client of a unix socket that has sent a descriptor before it was accepted, and closed it then: nobody can get at what it
+ * refers to. Refused before anything is stopped.
+ */
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "e2e.h"
 
-#ifndef URGENT
-enum { URGENT = 0 };
-#endif
-
-static void say_urgently(int client) {
-        if (send(client, "x", 1, MSG_OOB) < 0)
-                test_skip("no urgent data in unix sockets here: %s", strerror(errno));
-}
-
 static void say_with_fd(int client, int fd) {
-        union {
-                struct cmsghdr head;
-                char space[CMSG_SPACE(sizeof(int))];
-        } control = { .head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
-        struct iovec iov = { "x", 1 };
+        char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(16))) = "";
+        struct iovec iov = { (char *)"x", 1 };
         struct msghdr msg = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
         };
 
-        memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+        *(struct cmsghdr *)control = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fd, sizeof(fd));
         SYS(sendmsg(client, &msg, 0));
+}
+
+static int hear_fd(int from) {
+        char c, control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(16))) = "";
+        struct iovec iov = { &c, 1 };
+        struct msghdr msg = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+        };
+        int fd;
+
+        CHECK(recvmsg(from, &msg, 0) == 1 && CMSG_FIRSTHDR(&msg), "it is gone: %m");
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+        return fd;
 }
 
 int main(int argc, char **argv) {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
         socklen_t len = sizeof(a);
-        int fd, client;
-        char text[2] = "";
+        int fd, client, ends[2];
+        char text[4] = "";
 
         test_init(argc, argv);
         fd = SYS(socket(AF_UNIX, SOCK_STREAM, 0));
@@ -42,13 +47,13 @@ int main(int argc, char **argv) {
         SYS(getsockname(fd, (struct sockaddr *)&a, &len));
         client = SYS(socket(AF_UNIX, SOCK_STREAM, 0));
         SYS(connect(client, (struct sockaddr *)&a, len));
-        if (URGENT)
-                say_urgently(client);
-        else
-                say_with_fd(client, fd);
+        SYS(pipe(ends));
+        CHECK(write(ends[1], "yes", 3) == 3, "%m");
+        say_with_fd(client, ends[0]);
+        SYS(close(ends[0]));
         test_ready();
         test_wait();
-        CHECK(recv(SYS(accept(fd, NULL, NULL)), text, 1, URGENT ? MSG_OOB : 0) == 1 && text[0] == 'x',
-              "it is gone: %m");
+        CHECK(read(hear_fd(SYS(accept(fd, NULL, NULL))), text, 3) == 3 && strcmp(text, "yes") == 0,
+              "not the pipe that was sent");
         test_pass();
 }

@@ -4,6 +4,7 @@
  * or waits for that. Driven by unix_outside.py. */
 #include "e2e.h"
 
+#include <poll.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -65,7 +66,7 @@ int main(int argc, char **argv) {
                 a.sun_path[0] = 0;
         if (strcmp(kind, "inherited") == 0)
                 fd = atoi(argv[2]);
-        else if (strcmp(kind, "client") == 0)
+        else if (strcmp(kind, "client") == 0 || strcmp(kind, "marked") == 0)
                 fd = make(SOCK_STREAM, false, true);
         else if (strcmp(kind, "datagram-client") == 0)
                 fd = make(SOCK_DGRAM, false, true);
@@ -73,7 +74,13 @@ int main(int argc, char **argv) {
                 fd = make(SOCK_DGRAM, false, false);
         else
                 fd = make(SOCK_STREAM, true, false);
-        if (strcmp(kind, "unaccepted") == 0) {
+        if (strcmp(kind, "marked") == 0) {
+                struct pollfd p = { .fd = fd, .events = POLLPRI };
+                char c;
+
+                SYS(poll(&p, 1, -1));
+                CHECK(recv(fd, &c, 1, MSG_OOB) == 1 && c == 'u', "receive urgent: %m");
+        } else if (strcmp(kind, "unaccepted") == 0) {
                 other = make(SOCK_STREAM, false, true);
                 say(other, "early");
         } else if (strcmp(kind, "unaccepted-rights") == 0) {

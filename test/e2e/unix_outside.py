@@ -141,23 +141,28 @@ check(client.recv(16) == b'pong', 'no pong')
 finish(pid)
 os.unlink(path)
 
-# What nobody can read; the first two only without BPF.
-pid, images = start('urgent', path)
-refused(pid, images, 'urgent')
+# The mark of urgent data from here, which has been read.
+server = listener(path)
+pid = sb.start([sb.program('unix_end'), 'marked', path], out=f'work/out{count}')
+old = server.accept()[0]
+old.send(b'u', socket.MSG_OOB)
+sb.wait_ready(pid)
+refused(pid, f'img{count}', 'at the mark of urgent data', options=['--ext-unix-sk'])
+sb.signal(pid, signal.SIGTERM)
+answer(old)
 finish(pid)
+server.close()
 os.unlink(path)
+
+# What nobody can read without BPF.
 os.environ['CKPT_FAULT'] = 'kernel-bpf:*=fail'
-for kind, pattern in (('unaccepted', 'sent something'), ('closed', 'closed its end')):
+for kind, pattern in (('unaccepted', 'sent something'), ('closed', 'closed its end'), ('urgent', 'urgent'),
+                      ('unaccepted-rights', 'sent something'), ('unaccepted-urgent', 'sent something')):
     pid, images = start(kind, path)
     refused(pid, images, pattern)
     finish(pid)
     os.unlink(path)
 del os.environ['CKPT_FAULT']
-for kind in ('unaccepted-rights', 'unaccepted-urgent'):
-    pid, images = start(kind, path)
-    refused(pid, images, 'sent something already, which cannot be carried over')
-    finish(pid)
-    os.unlink(path)
 
 # Taken paths.
 pid, images = start('server', path)

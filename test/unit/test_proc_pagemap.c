@@ -357,8 +357,8 @@ static void test_full_array(void **state) {
 /* The end of user memory: higher with five levels of page tables. */
 static uint64_t top_of_memory(void) {
         const uint64_t high = 0xfffffffffff000, start = high - PAGE_SIZE;
-        void *p = mmap((void *)start, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
-                       0);
+        void *p = mmap((void *)start, PAGE_SIZE, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
         if ((uintptr_t)p != start)
                 return 0x7ffffffff000;

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Unix sockets: what the kernel says of them, what is in their queues, and images that make no sense. */
+/* Unix sockets: what the kernel says of them, and images that make no sense. */
 #include "test_fd.h"
 
 #include <linux/rtnetlink.h>
 #include <linux/unix_diag.h>
 #include <netinet/tcp.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "sock/unix.h"
-#include "sock/unix_peek.h"
 
 static struct fd_fixture fx;
 
@@ -121,74 +118,6 @@ static void test_diag_query(void **state) {
         close(s[1]);
 }
 
-/* ---- queues ---- */
-
-static void test_peek(void **state) {
-        static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
-
-        (void)state;
-        for (size_t i = 0; i < 3; i++) {
-                struct unix_peek job = { .type = types[i] };
-                struct unix_room room = { 0 };
-                char buf[16];
-                int s[2], off = -1, before = 2;
-                socklen_t len = sizeof(off);
-                size_t n = 0;
-
-                assert_int_equal(socketpair(AF_UNIX, types[i], 0, s), 0);
-                assert_int_equal(setsockopt(s[1], SOL_SOCKET, SO_PEEK_OFF, &before, sizeof(before)), 0);
-                assert_int_equal(send(s[0], "one", 3, 0), 3);
-                assert_int_equal(send(s[0], "three", 5, 0), 5);
-                job.fd = s[1];
-                job.total = types[i] == SOCK_DGRAM ? 3 : 8;
-                /* twice: nothing has changed */
-                for (int again = 0; again < 2; again++, n = 0) {
-                        job.first = job.last = NULL;
-                        assert_ok(unix_peek(&job, 1, &room, &fx.err), &fx.err);
-                        assert_int_equal(job.result, 0);
-                        for (const struct unix_peeked *p = job.first; p; p = p->next)
-                                n += p->len;
-                        assert_int_equal(n, 8);
-                        assert_memory_equal(job.first->data, "one", 3);
-                        assert_int_equal(job.first == job.last, types[i] == SOCK_STREAM);
-                        unix_room_done(&room);
-                }
-                assert_int_equal(getsockopt(s[1], SOL_SOCKET, SO_PEEK_OFF, &off, &len), 0);
-                assert_int_equal(off, 2);
-                assert_int_equal(recv(s[1], buf, sizeof(buf), MSG_DONTWAIT),
-                                 types[i] == SOCK_STREAM ? 8 : 3);
-                close(s[0]);
-                close(s[1]);
-        }
-}
-
-/* Who reads dies in the midst of it, here because it cannot write where the result belongs. The socket is as it was. */
-static void test_peek_dies(void **state) {
-        struct unix_peek *job =
-                mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        const struct rlimit none = { 0 };
-        struct unix_room room = { 0 };
-        int s[2], off = -1, before = 2;
-        socklen_t len = sizeof(off);
-
-        (void)state;
-        assert_ptr_not_equal(job, MAP_FAILED);
-        setrlimit(RLIMIT_CORE, &none);
-        assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, s), 0);
-        assert_int_equal(setsockopt(s[1], SOL_SOCKET, SO_PEEK_OFF, &before, sizeof(before)), 0);
-        assert_int_equal(send(s[0], "one", 3, 0), 3);
-        *job = (struct unix_peek){ .type = SOCK_DGRAM, .fd = s[1], .total = 3 };
-        assert_int_equal(mprotect(job, PAGE_SIZE, PROT_READ), 0);
-        assert_int_equal(unix_peek(job, 1, &room, &fx.err), -EPIPE);
-        ckpt_error_clear(&fx.err);
-        unix_room_done(&room);
-        assert_int_equal(getsockopt(s[1], SOL_SOCKET, SO_PEEK_OFF, &off, &len), 0);
-        assert_int_equal(off, 2);
-        munmap(job, PAGE_SIZE);
-        close(s[0]);
-        close(s[1]);
-}
-
 /* ---- images ---- */
 
 enum { NR = 3 };
@@ -202,6 +131,8 @@ static uint32_t rights[300], waiting[2], nobody[1]; /* of whom one waits, and ha
 static Img__UnixClient gone, *gone_list[2] = { &gone, &gone };
 static Img__UnixCred cred;
 static const char *bytes;
+static unsigned int packets; /* how often it is written ... */
+static uint32_t last_urgent; /* ... and the last time as this, if not 0 */
 
 static void name(Img__UnixSk *s, const char *text, size_t len) {
         s->name.data = (uint8_t *)text;
@@ -236,6 +167,8 @@ static int setup(void **state) {
         packet.id_for = 101;
         packet.length = 4;
         bytes = "data";
+        packets = 1;
+        last_urgent = 0;
         return 0;
 }
 
@@ -261,8 +194,15 @@ static int load_set(void) {
         }
         assert_ok(image_close(image, &fx.err), &fx.err);
         assert_ok(image_open_write(fx.dump.set, IMAGE_SK_QUEUES, 0, &image, &fx.err), &fx.err);
-        assert_ok(image_write(image, &packet.base, &fx.err), &fx.err);
-        assert_ok(image_write_raw(image, bytes, strlen(bytes), &fx.err), &fx.err);
+        for (unsigned int i = 0; i < packets; i++) {
+                if (i > 0 && last_urgent != 0) {
+                        packet.urgent = last_urgent;
+                        packet.length = 0;
+                        bytes = "";
+                }
+                assert_ok(image_write(image, &packet.base, &fx.err), &fx.err);
+                assert_ok(image_write_raw(image, bytes, strlen(bytes), &fx.err), &fx.err);
+        }
         assert_ok(image_close(image, &fx.err), &fx.err);
         images_commit(&fx);
         return restore_load_all(&fx);
@@ -452,53 +392,77 @@ static void spoil_early_rights(void) {
         packet.n_scm = 1;
         packet.scm = scms;
         scm.n_rights = 1;
-        rights[0] = 1;
+        rights[0] = 55;
 }
 static void spoil_early_missing(void) {
         early_packet(1);
         packet.has_early = false; /* a listener has no queue of its own */
 }
 
+static void make_urgent(uint32_t urgent, uint32_t length) {
+        packet.has_urgent = true;
+        packet.urgent = urgent;
+        packet.length = length;
+        bytes = "data" + 4 - length;
+}
+static void spoil_urgent_zero(void) {
+        make_urgent(0, 1);
+}
+static void spoil_urgent_other(void) {
+        make_urgent(3, 1);
+}
+static void spoil_urgent_long(void) {
+        make_urgent(UNIX_URGENT_UNREAD, 4);
+}
+static void spoil_urgent_empty(void) {
+        make_urgent(UNIX_URGENT_UNREAD, 0);
+}
+static void spoil_urgent_read(void) {
+        make_urgent(UNIX_URGENT_READ, 1);
+}
+static void spoil_urgent_packet(void) {
+        socks[0].type = socks[1].type = SOCK_SEQPACKET;
+        make_urgent(UNIX_URGENT_UNREAD, 1);
+}
+static void spoil_urgent_early(void) {
+        early_packet(1);
+        make_urgent(UNIX_URGENT_READ, 0);
+}
+static void spoil_urgent_twice(void) {
+        make_urgent(UNIX_URGENT_UNREAD, 1);
+        packets = 2;
+}
+static void spoil_urgent_behind(void) {
+        make_urgent(UNIX_URGENT_UNREAD, 1);
+        packets = 2;
+        last_urgent = UNIX_URGENT_READ;
+}
+
 static void (*const spoilers[])(void) = {
-        spoil_gone_few,
-        spoil_gone_many,
-        spoil_gone_name,
-        spoil_gone_cred,
-        spoil_early_none,
-        spoil_early_zero,
-        spoil_early_beyond,
-        spoil_early_rights,
-        spoil_early_missing,
-        spoil_type,
-        spoil_state,
-        spoil_listen,
-        spoil_nameless_listener,
-        spoil_name_long,
-        spoil_name_nul,
-        spoil_name_end,
-        spoil_name_empty,
-        spoil_dir,
-        spoil_no_dir,
-        spoil_root,
-        spoil_backlog,
-        spoil_peer,
-        spoil_peer_own,
-        spoil_peer_type,
-        spoil_same_ino,
-        spoil_waiting,
-        spoil_two_peers,
-        spoil_packet_for,
-        spoil_packet_length,
-        spoil_packet_huge,
-        spoil_packet_empty,
-        spoil_packet_lonely,
-        spoil_scm_type,
-        spoil_scm_two,
-        spoil_rights,
-        spoil_rights_many,
-        spoil_cred,
-        spoil_peer_cred,
-        spoil_sender,
+        spoil_urgent_zero,   spoil_urgent_other,
+        spoil_urgent_long,   spoil_urgent_empty,
+        spoil_urgent_read,   spoil_urgent_packet,
+        spoil_urgent_early,  spoil_urgent_twice,
+        spoil_urgent_behind, spoil_gone_few,
+        spoil_gone_many,     spoil_gone_name,
+        spoil_gone_cred,     spoil_early_none,
+        spoil_early_zero,    spoil_early_beyond,
+        spoil_early_rights,  spoil_early_missing,
+        spoil_type,          spoil_state,
+        spoil_listen,        spoil_nameless_listener,
+        spoil_name_long,     spoil_name_nul,
+        spoil_name_end,      spoil_name_empty,
+        spoil_dir,           spoil_no_dir,
+        spoil_root,          spoil_backlog,
+        spoil_peer,          spoil_peer_own,
+        spoil_peer_type,     spoil_same_ino,
+        spoil_waiting,       spoil_two_peers,
+        spoil_packet_for,    spoil_packet_length,
+        spoil_packet_huge,   spoil_packet_empty,
+        spoil_packet_lonely, spoil_scm_type,
+        spoil_scm_two,       spoil_rights,
+        spoil_rights_many,   spoil_cred,
+        spoil_peer_cred,     spoil_sender,
         spoil_two_binders,
 };
 
@@ -526,6 +490,29 @@ static void test_early(void **state) {
                 fail_msg("%s", ckpt_error_message(&fx.err));
 }
 
+/* With descriptors, too. */
+static void test_early_rights(void **state) {
+        teardown(state);
+        setup(state);
+        early_packet(1);
+        packet.n_scm = 1;
+        packet.scm = scms;
+        scm.n_rights = 1;
+        rights[0] = 1;
+        if (load_set() != 0)
+                fail_msg("%s", ckpt_error_message(&fx.err));
+        assert_int_equal(restore_find_file(fx.restore.files, 1)->nr_slots, 1);
+        scm.n_rights = 0;
+}
+
+/* Urgent data that was read, then such that was not. */
+static void test_urgent(void **state) {
+        (void)state;
+        make_urgent(UNIX_URGENT_READ, 0);
+        packets = 2;
+        assert_ok(load_set(), &fx.err);
+}
+
 /* What waits in it counts as one more that needs the file. */
 static void test_rights(void **state) {
         (void)state;
@@ -543,12 +530,12 @@ int main(void) {
                 cmocka_unit_test(test_diag_parse),
                 cmocka_unit_test(test_diag_hostile),
                 cmocka_unit_test(test_diag_query),
-                cmocka_unit_test(test_peek),
-                cmocka_unit_test(test_peek_dies),
                 cmocka_unit_test_setup_teardown(test_in_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_early, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_early_rights, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_urgent, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
