@@ -181,7 +181,7 @@ static void add_skeleton(struct restore *r, const struct dump_task *t) {
 
 int collect_sharing(struct dump *d, struct ckpt_error *err) {
         _cleanup_error_ struct ckpt_error reason = CKPT_ERROR_INIT;
-        struct restore r = { .run = d->run, .opts = d->opts };
+        struct restore r = { .run = d->run, .opts = d->opts, .naming = PTHREAD_MUTEX_INITIALIZER };
         int ret;
 
         if (!d->shares)

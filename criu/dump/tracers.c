@@ -5,96 +5,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "cleanup.h"
 #include "lib/thread.h"
-#include "macro.h"
 #include "task/kind.h"
 
-enum {
-        TRACERS_MAX = 4, /* more would only wait for each other's locks in the kernel */
-        NOBODY = -1,
-};
-
-/* One of them. */
-struct tracer {
-        struct tracers *s;
-        unsigned int number;
-        pthread_t thread;
-};
-
 struct tracers {
-        pthread_mutex_t lock, starting;
-        pthread_cond_t begin, end;
-        unsigned int n;       /* the main thread included */
-        unsigned int round;   /* counted up with every job */
-        unsigned int working; /* of the others */
-        bool stop;
-        tracers_job job;
-        void *arg;
-        int only; /* the one that has something to do, or NOBODY in particular */
-        int result;
-        struct ckpt_error err;
-        struct tracer v[TRACERS_MAX]; /* the main thread has the first */
+        struct team *team;
+        pthread_mutex_t starting;
 };
-
-/* ---- the threads ---- */
-
-static void note_result(struct tracers *s, int r, struct ckpt_error *err) {
-        if (r < 0 && s->result == 0) {
-                s->result = r;
-                ckpt_error_move(&s->err, err);
-        }
-}
-
-/* With the lock held, which it gives up for the job. */
-static void do_part(struct tracers *s, unsigned int tracer) {
-        _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
-        int r = 0;
-
-        pthread_mutex_unlock(&s->lock);
-        if (s->only == NOBODY || s->only == (int)tracer)
-                r = s->job(s->arg, tracer, &err);
-        pthread_mutex_lock(&s->lock);
-        note_result(s, r, &err);
-}
-
-static void *trace(void *arg) {
-        const struct tracer *tracer = arg;
-        struct tracers *s = tracer->s;
-        unsigned int seen = 0;
-
-        pthread_mutex_lock(&s->lock);
-        while (!s->stop) {
-                if (seen == s->round) {
-                        pthread_cond_wait(&s->begin, &s->lock);
-                        continue;
-                }
-                seen = s->round;
-                do_part(s, tracer->number);
-                if (--s->working == 0)
-                        pthread_cond_signal(&s->end);
-        }
-        pthread_mutex_unlock(&s->lock);
-        return NULL;
-}
-
-static int start_one(struct tracers *s) {
-        struct tracer *tracer = &s->v[s->n];
-        int r;
-
-        *tracer = (struct tracer){ .s = s, .number = s->n };
-        r = thread_start(&tracer->thread, trace, tracer);
-        if (r == 0)
-                s->n++;
-        return r;
-}
-
-static void start_threads(struct tracers *s, unsigned int n) {
-        int r = 0;
-
-        while (r == 0 && s->n < n)
-                r = start_one(s);
-}
 
 static bool is_large(const struct dump *d) {
         for (size_t i = 0; i < d->nr_tasks; i++)
@@ -104,22 +21,18 @@ static bool is_large(const struct dump *d) {
 }
 
 int tracers_start(struct dump *d, struct ckpt_error *err) {
-        unsigned int n = MIN(thread_cpus(), (unsigned int)TRACERS_MAX);
+        unsigned int n = thread_cpus();
         struct tracers *s;
 
         /* The guard of the connections is told of the death of one tracer, before that lets go of what it traced. */
         if (d->tracers || n < 2 || !is_large(d) || d->opts->tcp_established)
                 return 0;
         s = calloc(1, sizeof(*s));
-        if (!s)
+        if (!s || team_create(n, &s->team) < 0) {
+                free(s);
                 return ckpt_error_errno(err, -ENOMEM, "cannot start threads that trace the tree");
-        pthread_mutex_init(&s->lock, NULL);
+        }
         pthread_mutex_init(&s->starting, NULL);
-        pthread_cond_init(&s->begin, NULL);
-        pthread_cond_init(&s->end, NULL);
-        s->n = 1;
-        /* As many as there may be: the main thread can do it alone. */
-        start_threads(s, n);
         d->tracers = s;
         return 0;
 }
@@ -129,59 +42,28 @@ void tracers_free(struct dump *d) {
 
         if (!s)
                 return;
-        pthread_mutex_lock(&s->lock);
-        s->stop = true;
-        pthread_cond_broadcast(&s->begin);
-        pthread_mutex_unlock(&s->lock);
-        for (unsigned int i = 1; i < s->n; i++)
-                pthread_join(s->v[i].thread, NULL);
-        pthread_mutex_destroy(&s->lock);
+        team_free(&s->team);
         pthread_mutex_destroy(&s->starting);
-        pthread_cond_destroy(&s->begin);
-        pthread_cond_destroy(&s->end);
-        ckpt_error_clear(&s->err);
         free(s);
         d->tracers = NULL;
 }
 
 unsigned int tracers_count(const struct dump *d) {
-        return d->tracers ? d->tracers->n : 1;
+        return d->tracers ? team_size(d->tracers->team) : 1;
 }
 
 pthread_mutex_t *tracers_starting(const struct dump *d) {
         return tracers_count(d) > 1 ? &d->tracers->starting : NULL;
 }
 
-static int run(struct tracers *s, int only, tracers_job job, void *arg, struct ckpt_error *err) {
-        int r;
-
-        pthread_mutex_lock(&s->lock);
-        s->job = job;
-        s->arg = arg;
-        s->only = only;
-        s->round++;
-        s->working = s->n - 1;
-        pthread_cond_broadcast(&s->begin);
-        do_part(s, 0);
-        while (s->working > 0)
-                pthread_cond_wait(&s->end, &s->lock);
-        r = s->result;
-        s->result = 0;
-        ckpt_error_move(err, &s->err);
-        pthread_mutex_unlock(&s->lock);
-        return r;
+int tracers_run(struct dump *d, team_job job, void *arg, struct ckpt_error *err) {
+        return team_run(d->tracers ? d->tracers->team : NULL, TEAM_ALL, job, arg, err);
 }
 
-int tracers_run(struct dump *d, tracers_job job, void *arg, struct ckpt_error *err) {
-        return tracers_count(d) > 1 ? run(d->tracers, NOBODY, job, arg, err) : job(arg, 0, err);
-}
+int tracers_run_at(const struct dump_thread *t, team_job job, void *arg, struct ckpt_error *err) {
+        const struct tracers *s = t->task->dump->tracers;
 
-int tracers_run_at(const struct dump_thread *t, tracers_job job, void *arg, struct ckpt_error *err) {
-        unsigned int tracer = tracers_of(t);
-
-        if (tracer == 0)
-                return job(arg, 0, err);
-        return run(t->task->dump->tracers, (int)tracer, job, arg, err);
+        return team_run(s ? s->team : NULL, (int)tracers_of(t), job, arg, err);
 }
 
 /* ---- whose is what ---- */

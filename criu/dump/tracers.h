@@ -12,12 +12,10 @@
 #include <pthread.h>
 
 #include "dump/model.h"
+#include "lib/team.h"
 
 /* Below this many processes, or threads of one process, there is nothing to share. */
 enum { TRACERS_MIN_SHARE = 32, TRACERS_MIN_THREADS = 64 };
-
-/* What tracer number `tracer` does of a stage. 0 or a negative errno with *err filled. */
-typedef int (*tracers_job)(void *arg, unsigned int tracer, struct ckpt_error *err);
 
 /* Start tracers if the tree is large and there are CPUs for them, unless they are there. */
 int tracers_start(struct dump *d, struct ckpt_error *err);
@@ -39,11 +37,11 @@ void tracers_assign(struct dump *d, struct dump_task **tasks, size_t n);
 /* Who traces it, or will. */
 unsigned int tracers_of(const struct dump_thread *t);
 
-/* Have all of them do their part, and wait for all. Returns, and moves to *err, the first failure. */
-int tracers_run(struct dump *d, tracers_job job, void *arg, struct ckpt_error *err);
+/* Have all of them, by their numbers, do their part, and wait for all. Returns, and moves to *err, the first failure. */
+int tracers_run(struct dump *d, team_job job, void *arg, struct ckpt_error *err);
 
 /* Have the one do it, in whose hands this thread is. */
-int tracers_run_at(const struct dump_thread *t, tracers_job job, void *arg, struct ckpt_error *err);
+int tracers_run_at(const struct dump_thread *t, team_job job, void *arg, struct ckpt_error *err);
 
 /* Let all threads of these processes go on. */
 void tracers_release(struct dump *d, struct dump_task **tasks, size_t n);

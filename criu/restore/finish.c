@@ -16,6 +16,7 @@
 #include "image/wire_values.h"
 #include "lib/fault.h"
 #include "lib/kill_guard.h"
+#include "lib/thread.h"
 #include "log.h"
 #include "macro.h"
 #include "mem/mem.h"
@@ -27,6 +28,9 @@
 
 enum { STOP_TIMEOUT_MS = 10000 };
 
+/* Below this many processes, or threads of one process, there is nothing to share. */
+enum { SHARE_TASKS = 32, SHARE_THREADS = 64 };
+
 typedef int (*thread_fn)(struct restore_thread *th, struct ckpt_error *err);
 
 /* Call fn for every thread of a task that is to live; stops at the first error. */
@@ -35,15 +39,6 @@ static int for_each_living(struct restore_task *t, thread_fn fn, struct ckpt_err
 
         for (size_t j = t->leader_dead ? 1 : 0; ret == 0 && j < t->nr_threads; j++)
                 ret = fn(&t->threads[j], err);
-        return ret;
-}
-
-static int for_each_thread(struct restore *r, thread_fn fn, struct ckpt_error *err) {
-        int ret = 0;
-
-        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
-                if (r->tasks[i]->kind == RESTORE_TASK_LIVE)
-                        ret = for_each_living(r->tasks[i], fn, err);
         return ret;
 }
 
@@ -78,6 +73,81 @@ static void end_dead_leaders(struct restore *r) {
                         nanosleep(&pause, NULL);
         }
 }
+
+static bool to_be_stopped(const struct restore_task *t) {
+        return t->kind == RESTORE_TASK_LIVE &&
+               (t->restore->opts->leave_stopped || t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED);
+}
+
+/* ---- who traces what ---- */
+
+static bool is_large(const struct restore *r) {
+        for (size_t i = 0; i < r->nr_tasks; i++)
+                if (r->tasks[i]->nr_threads >= SHARE_THREADS)
+                        return true;
+        return r->nr_tasks >= SHARE_TASKS;
+}
+
+/* Threads with filters have been attached to by the main thread. */
+static int start_tracers(struct restore *r, struct ckpt_error *err) {
+        unsigned int cpus = thread_cpus();
+
+        if (cpus < 2 || r->seccomp || !is_large(r))
+                return 0;
+        return team_create(cpus, &r->tracers) < 0
+                       ? ckpt_error_errno(err, -ENOMEM, "cannot start threads that stop the tree")
+                       : 0;
+}
+
+/* Of a process that several share, the main thread has the one that makes its last system call. */
+static unsigned int tracer_of(const struct restore_thread *th) {
+        struct restore_task *t = th->task;
+        unsigned int n = team_size(t->restore->tracers);
+
+        if (to_be_stopped(t))
+                return 0;
+        if (t->nr_threads < SHARE_THREADS)
+                return (unsigned int)t->pid % n;
+        return th == first_living(t) ? 0 : (unsigned int)th->tid % n;
+}
+
+/* Something to be done to all threads, of the tasks that are to be stopped or of those that are not. */
+struct sharing {
+        struct restore *r;
+        bool stopped;
+        thread_fn fn;
+};
+
+static int thread_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
+        const struct sharing *s = arg;
+        int ret = 0;
+
+        for (size_t i = 0; i < s->r->nr_tasks; i++) {
+                struct restore_task *t = s->r->tasks[i];
+
+                if (t->kind != RESTORE_TASK_LIVE || to_be_stopped(t) != s->stopped)
+                        continue;
+                for (size_t j = t->leader_dead ? 1 : 0; ret == 0 && j < t->nr_threads; j++)
+                        if (tracer_of(&t->threads[j]) == tracer)
+                                ret = s->fn(&t->threads[j], err);
+        }
+        return ret;
+}
+
+/* By whoever traces them. */
+static int for_threads(struct restore *r, bool stopped, thread_fn fn, struct ckpt_error *err) {
+        struct sharing s = { .r = r, .stopped = stopped, .fn = fn };
+
+        return team_run(stopped ? NULL : r->tracers, TEAM_ALL, thread_part, &s, err);
+}
+
+static int for_each_thread(struct restore *r, thread_fn fn, struct ckpt_error *err) {
+        int ret = for_threads(r, true, fn, err);
+
+        return ret < 0 ? ret : for_threads(r, false, fn, err);
+}
+
+/* ---- stopping ---- */
 
 static int start_interrupted_call(struct restore_thread *th, struct ckpt_error *err) {
         return syscall_must_reissue(th) ? syscall_start(th, err) : 0;
@@ -134,43 +204,44 @@ static int end_unmapping(struct restore_task *t, struct ckpt_error *err) {
         return r < 0 ? ckpt_error_errno(err, r, "%s: cannot unmap the agent", restore_task_name(t)) : 0;
 }
 
-static bool to_be_stopped(const struct restore_task *t) {
-        return t->kind == RESTORE_TASK_LIVE &&
-               (t->restore->opts->leave_stopped || t->threads[0].core->tc->task_state == WIRE_TASK_STOPPED);
-}
-
 /* Seize all threads of all tasks that are to be stopped, or of those that are not, before the first is waited for. */
 static int stop_for_good(struct restore *r, bool stopped, struct ckpt_error *err) {
         int ret = 0;
 
-        for (int pass = 0; pass < 3; pass++)
-                for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                        struct restore_task *t = r->tasks[i];
+        for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++)
+                if (r->tasks[i]->kind == RESTORE_TASK_LIVE && to_be_stopped(r->tasks[i]) == stopped)
+                        ret = for_each_living(r->tasks[i], start_interrupted_call, err);
+        if (ret == 0)
+                ret = for_threads(r, stopped, seize, err);
+        if (ret == 0)
+                ret = for_threads(r, stopped, wait_stop, err);
+        return ret;
+}
 
-                        if (t->kind != RESTORE_TASK_LIVE || to_be_stopped(t) != stopped)
+static int unmap_part(void *arg, unsigned int tracer, struct ckpt_error *err) {
+        static int (*const steps[])(struct restore_task *,
+                                    struct ckpt_error *) = { start_unmapping, do_unmapping, end_unmapping };
+        const struct sharing *sh = arg;
+        int ret = 0;
+
+        for (size_t s = 0; ret == 0 && s < ELEMENTSOF(steps); s++)
+                for (size_t i = 0; ret == 0 && i < sh->r->nr_tasks; i++) {
+                        struct restore_task *t = sh->r->tasks[i];
+
+                        if (t->kind != RESTORE_TASK_LIVE || to_be_stopped(t) != sh->stopped ||
+                            tracer_of(first_living(t)) != tracer)
                                 continue;
-                        if (pass == 0)
-                                ret = for_each_living(t, start_interrupted_call, err);
-                        else
-                                ret = for_each_living(t, pass == 1 ? seize : wait_stop, err);
+                        ret = steps[s](t, err);
+                        if (ret == 0 && s == 2 && i == sh->r->nr_tasks / 2)
+                                ret = fault_point_error(FAULT_RESTORE_FINISH_HALF, err);
                 }
         return ret;
 }
 
 static int unmap_hosts(struct restore *r, bool stopped, struct ckpt_error *err) {
-        static int (*const steps[])(struct restore_task *,
-                                    struct ckpt_error *) = { start_unmapping, do_unmapping, end_unmapping };
-        int ret = 0;
+        struct sharing s = { .r = r, .stopped = stopped };
 
-        for (size_t s = 0; ret == 0 && s < ELEMENTSOF(steps); s++)
-                for (size_t i = 0; ret == 0 && i < r->nr_tasks; i++) {
-                        if (r->tasks[i]->kind != RESTORE_TASK_LIVE || to_be_stopped(r->tasks[i]) != stopped)
-                                continue;
-                        ret = steps[s](r->tasks[i], err);
-                        if (ret == 0 && s == 2 && i == r->nr_tasks / 2)
-                                ret = fault_point_error(FAULT_RESTORE_FINISH_HALF, err);
-                }
-        return ret;
+        return team_run(stopped ? NULL : r->tracers, TEAM_ALL, unmap_part, &s, err);
 }
 
 static int job_stop(struct restore_task *t, struct ckpt_error *err) {
@@ -240,6 +311,8 @@ int finish(struct restore *r, struct ckpt_error *err) {
                 end_dead_leaders(r);
         if (ret == 0)
                 ret = stop_stopped(r, err);
+        if (ret == 0)
+                ret = start_tracers(r, err);
         if (ret == 0)
                 ret = stop_for_good(r, false, err);
         if (ret == 0)

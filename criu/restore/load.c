@@ -33,7 +33,10 @@ const char *restore_task_name(struct restore_task *t) {
 
         if (t->nr_threads > 0 && t->threads[0].core && t->threads[0].core->tc)
                 comm = t->threads[0].core->tc->comm;
-        return arena_printf(&t->arena, "pid %d (%s)", t->pid, comm);
+        pthread_mutex_lock(&t->restore->naming);
+        comm = arena_printf(&t->arena, "pid %d (%s)", t->pid, comm);
+        pthread_mutex_unlock(&t->restore->naming);
+        return comm;
 }
 
 static void free_task(struct restore_task *t) {

@@ -2,10 +2,11 @@
 /*
  * A tree being restored. The load stage fills it from the images and checks all of it, then the
  * stages of restore.c make it real. Only the main thread works on it, except that loading it, opening its files and
- * filling its memory use the pool.
+ * filling its memory use the pool, and that in the end threads of ckpt share what is to be traced.
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -20,6 +21,7 @@
 #include "kernel/probe.h"
 #include "lib/arena.h"
 #include "lib/pool.h"
+#include "lib/team.h"
 
 struct restore;
 struct restore_task;
@@ -111,7 +113,10 @@ struct restore {
         struct restore_ipc *ipc;         /* ns/ipc.c; NULL: the tree shares ckpt's IPC namespace */
         struct compel_host *host;
         struct restore_stats stats;
-        size_t xstate_size; /* of the area that ptrace(2) takes; 0: not known yet */
+        size_t xstate_size; /* of the area that ptrace(2) takes; 0: not known yet; atomic */
+        struct team
+                *tracers; /* in the finish stage of a large tree; NULL: the main thread traces it alone */
+        pthread_mutex_t naming; /* around the arenas of tasks, by those who have to name them */
         struct arena arena;
         struct task_self *self; /* made by task/ when first needed; free(3) it */
         /*
@@ -125,7 +130,7 @@ struct restore {
 
 struct restore_task *restore_find_task(const struct restore *r, pid_t pid);
 
-/* "pid 812 (redis-server)"; in the task's arena. */
+/* "pid 812 (redis-server)"; in the task's arena. From any thread that knows of no other use of it. */
 const char *restore_task_name(struct restore_task *t);
 
 static inline struct compel_batch *task_lane(struct restore_task *t) {

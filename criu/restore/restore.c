@@ -141,6 +141,7 @@ static void release(struct restore *r) {
         fd_restore_free(r);
         inherit_done(r);
         ipc_restore_free(r);
+        team_free(&r->tracers);
         load_free(r);
         seccomp_load_free(r);
         compel_host_free(&r->host);
@@ -152,7 +153,7 @@ static void release(struct restore *r) {
 }
 
 int restore_run(struct ckpt_run *run) {
-        struct restore r = { .run = run, .opts = run->opts, .transport = -EBADF };
+        struct restore r = { .run = run, .opts = run->opts, .transport = -EBADF, .naming = PTHREAD_MUTEX_INITIALIZER };
         uint64_t start = clock_us(CLOCK_MONOTONIC);
         int ret;
 

@@ -92,19 +92,20 @@ static int regs_check(struct restore_thread *t, struct ckpt_error *err) {
 
 static int set_xstate(struct restore_thread *t, struct ckpt_error *err) {
         const struct xstate_layout *layout = &task_self_of_restore(t->task->restore)->xstate;
+        size_t *ours = &t->task->restore->xstate_size;
         _Alignas(16) char area[XSTATE_SIZE_MAX];
         size_t size = sizeof(area);
         int r;
 
         /* The kernel takes nothing but the size that it gives, which is the same for all. */
-        if (t->task->restore->xstate_size == 0) {
+        if (__atomic_load_n(ours, __ATOMIC_RELAXED) == 0) {
                 r = compel_get_xstate(&t->stop, area, &size);
                 if (r < 0)
                         return ckpt_error_errno(err, r, "%s: cannot read its extended registers",
                                                 restore_thread_name(t));
-                t->task->restore->xstate_size = size;
+                __atomic_store_n(ours, size, __ATOMIC_RELAXED);
         }
-        size = t->task->restore->xstate_size;
+        size = __atomic_load_n(ours, __ATOMIC_RELAXED);
         r = xstate_from_image(layout, t->core->thread_info->fpregs, area, size, err);
         if (r < 0)
                 return ckpt_error_prefix(err, "%s", restore_thread_name(t));

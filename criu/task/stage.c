@@ -24,9 +24,15 @@ const char *dump_thread_name(const struct dump_thread *t) {
 }
 
 const char *restore_thread_name(const struct restore_thread *t) {
+        const char *name;
+
         if (t->tid == t->task->pid)
                 return restore_task_name(t->task);
-        return arena_printf(&t->task->arena, "%s, thread %d", restore_task_name(t->task), t->tid);
+        name = restore_task_name(t->task);
+        pthread_mutex_lock(&t->task->restore->naming);
+        name = arena_printf(&t->task->arena, "%s, thread %d", name, t->tid);
+        pthread_mutex_unlock(&t->task->restore->naming);
+        return name;
 }
 
 int task_write_proc(pid_t pid, const char *name, const char *value) {

@@ -339,7 +339,8 @@ static void test_numa(void **state) {
                 _cleanup_error_ struct ckpt_error err = CKPT_ERROR_INIT;
                 Img__ThreadCore core = IMG__THREAD_CORE__INIT;
                 Img__Core image = { .thread_core = &core };
-                struct restore_task task = { .pid = 100, .nr_threads = 1 };
+                struct restore restore = { .naming = PTHREAD_MUTEX_INITIALIZER };
+                struct restore_task task = { .restore = &restore, .pid = 100, .nr_threads = 1 };
                 struct restore_thread t = { .task = &task, .tid = 100, .core = &image };
 
                 core.has_mempolicy = core.has_mempolicy_nodes = true;
