@@ -221,6 +221,9 @@ static int set_window(int fd, const Img__TcpStream *msg, uint32_t rcv_nxt) {
                 window.rcv_wup--;
                 window.rcv_wnd++;
         }
+        /* What came last, beyond a window that was closed for lack of memory: not taken, and sent again. */
+        if (tcp_distance(window.snd_wl1, rcv_nxt + window.rcv_wnd) > 0)
+                window.snd_wl1 = rcv_nxt + window.rcv_wnd;
         return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof(window)) < 0 ? -errno : 0;
 }
 
