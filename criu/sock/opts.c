@@ -236,11 +236,13 @@ static char *home_of(const struct row *row, const struct sock_opts *o) {
         return NULL;
 }
 
-static Img__SkOption *make_other(const struct row *row, const struct value *v, struct arena *arena) {
+static Img__SkOption *make_other(const struct row *row, const struct value *v, bool is_default,
+                                 struct arena *arena) {
         Img__SkOption *o = arena_message(arena, Img__SkOption, img__sk_option__init);
 
         o->level = row->level;
         o->name = row->name;
+        o->has_is_default = o->is_default = is_default;
         if (row->size) {
                 o->has_data = true;
                 o->data.len = v->size;
@@ -277,7 +279,7 @@ static void read_table(int fd, struct arena *arena, const struct defaults_of *of
                         *(protobuf_c_boolean *)(home + row->has) = true;
                         *(uint32_t *)(home + row->value) = (uint32_t)v.number;
                 } else if (row->size ? v.size > 0 : v.number != 0 || !fresh->known || fresh->number != 0)
-                        others[n++] = make_other(row, &v, arena);
+                        others[n++] = make_other(row, &v, same_value(row, &v, fresh), arena);
         }
         o->sk->n_others = n;
         o->sk->others = arena_copy(arena, others, n * sizeof(*others));
@@ -598,15 +600,21 @@ static int restore_rows(int fd, const struct sock_opts *opts, const struct defau
         sort_others(opts->sk, &others);
         for (size_t i = 0; r == 0 && i < of->n_rows; i++) {
                 const struct row *row = &table[of->rows[i]];
+                const struct value *fresh = &of->values[of->rows[i]];
+                const Img__SkOption *o = others.of[of->rows[i]];
                 struct value v, own = { 0 };
 
                 if (row->when != when)
                         continue;
-                v = recorded(row, opts, others.of[of->rows[i]]);
+                v = recorded(row, opts, o);
                 if (!of->known && v.known)
                         get_value(fd, row, &own);
-                if (v.known &&
-                    (set_always(row) || !same_value(row, &v, of->known ? &of->values[of->rows[i]] : &own)))
+                if (!of->known)
+                        fresh = &own;
+                /* An older kernel knows nothing of it, and the program has never asked for it. */
+                if (!fresh->known && o && o->is_default)
+                        continue;
+                if (v.known && (set_always(row) || !same_value(row, &v, fresh)))
                         r = set_value(fd, row, &v, what, err);
         }
         return r;

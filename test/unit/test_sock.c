@@ -408,6 +408,33 @@ static void test_opts_check(void **state) {
         assert_int_equal(sock_opts_check(&opts, &why), -EBADMSG);
 }
 
+/* Netlink sockets have no SO_PEEK_OFF, as older kernels have not all options. */
+static void test_opts_of_newer(void **state) {
+        const struct sock_kind kind = { .domain = AF_NETLINK, .type = SOCK_RAW, .protocol = NETLINK_ROUTE };
+        Img__SkOption o = IMG__SK_OPTION__INIT, *list[] = { &o };
+        struct sock_defaults *defaults = sock_defaults_new();
+        struct ckpt_error err = CKPT_ERROR_INIT;
+        Img__SkOpts sk = IMG__SK_OPTS__INIT;
+        struct sock_opts opts = { .sk = &sk };
+        int fd = socket(kind.domain, kind.type | SOCK_CLOEXEC, kind.protocol);
+
+        (void)state;
+        assert_true(fd >= 0);
+        sk.n_others = 1;
+        sk.others = list;
+        sk.so_sndbuf = sk.so_rcvbuf = 8192;
+        o.level = SOL_SOCKET;
+        o.name = SO_PEEK_OFF;
+        o.has_number = true;
+        o.number = -1;
+        assert_true(sock_opts_restore(fd, &kind, &opts, SOCK_WHEN_LAST, 0, defaults, "it", &err) < 0);
+        ckpt_error_clear(&err);
+        o.has_is_default = o.is_default = true;
+        assert_int_equal(sock_opts_restore(fd, &kind, &opts, SOCK_WHEN_LAST, 0, defaults, "it", &err), 0);
+        close(fd);
+        sock_defaults_free(&defaults);
+}
+
 static void test_reuseport_check(void **state) {
         Img__SkReuseport g = IMG__SK_REUSEPORT__INIT;
         Img__InetSk m = IMG__INET_SK__INIT;
@@ -642,6 +669,7 @@ int main(void) {
                 cmocka_unit_test(test_stream_check),
                 cmocka_unit_test(test_match_peer),
                 cmocka_unit_test(test_opts_check),
+                cmocka_unit_test(test_opts_of_newer),
                 cmocka_unit_test(test_raw_list),
                 cmocka_unit_test(test_datagrams_check),
                 cmocka_unit_test(test_reuseport_check),
