@@ -549,12 +549,11 @@ static void test_sched(void **state) {
         assert_int_equal(proc_sched_parse("", 0, &ns), -EBADMSG);
         r = proc_sched_read(&dir, &buf, &ns);
         if (r == 0) {
-                /* That clock stands still while the machine takes time for itself. */
+                /* That clock stands still while the machine takes time for itself, and each CPU has one: it may have gone back. */
                 for (later = ns; later == ns;) {
                         usleep(1);
                         assert_int_equal(proc_sched_read(&dir, &buf, &later), 0);
                 }
-                assert_true(later > ns);
         } else
                 assert_int_equal(r, -ENOENT);
         hostile_check(parse_sched, text, strlen(text), false);
