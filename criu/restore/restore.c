@@ -153,7 +153,9 @@ static void release(struct restore *r) {
 }
 
 int restore_run(struct ckpt_run *run) {
-        struct restore r = { .run = run, .opts = run->opts, .transport = -EBADF, .naming = PTHREAD_MUTEX_INITIALIZER };
+        struct restore r = {
+                .run = run, .opts = run->opts, .transport = -EBADF, .naming = PTHREAD_MUTEX_INITIALIZER
+        };
         uint64_t start = clock_us(CLOCK_MONOTONIC);
         int ret;
 
