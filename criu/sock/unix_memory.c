@@ -168,8 +168,9 @@ struct dissection {
         uint64_t urgent;
         int type;
         uint64_t sk;
-        bool skips; /* readers pass over the mark, if that comes first ... */
-        bool any;   /* ... as it does not: there is data before it */
+        bool in_line; /* readers get the mark like other data ... */
+        bool any;     /* ... as they do if there is data before it */
+        bool ended;   /* they do not get beyond it */
         bool special;
         struct unix_part_vec parts;
 };
@@ -195,12 +196,12 @@ static int read_empty(const struct dissection *d, uint64_t skb, enum unix_urgent
         return r;
 }
 
-static int read_mark(const struct dissection *d, uint64_t skb, const struct unix_peeked **ret) {
-        struct unix_peeked *mark = arena_new(d->arena, struct unix_peeked);
-        int r = unix_memory_message(d->m, d->sk, skb, d->arena, mark);
+static int read_known(const struct dissection *d, uint64_t skb, const struct unix_peeked **ret) {
+        struct unix_peeked *known = arena_new(d->arena, struct unix_peeked);
+        int r = unix_memory_message(d->m, d->sk, skb, d->arena, known);
 
         if (r == 0)
-                *ret = mark;
+                *ret = known;
         return r;
 }
 
@@ -228,10 +229,15 @@ static int take_part(void *arg, uint64_t skb) {
                 d->special = true;
         if (len == 0)
                 return read_empty(d, skb, part->urgent, &part->known);
-        if (skb == d->urgent && d->skips && !d->any)
-                return read_mark(d, skb, &part->known);
+        if (skb == d->urgent && !d->in_line && !d->any) {
+                enum unix_at_mark there = d->m->at_mark[d->parts.n > 1];
+
+                d->ended = there == UNIX_AT_MARK_NOTHING;
+                if (there != UNIX_AT_MARK_BYTE)
+                        return read_known(d, skb, &part->known);
+        }
         d->any = true;
-        return 0;
+        return d->ended ? read_known(d, skb, &part->known) : 0;
 }
 
 int unix_memory_parts(const struct unix_memory *m, int fd, int type, struct arena *arena,
@@ -245,7 +251,7 @@ int unix_memory_parts(const struct unix_memory *m, int fd, int type, struct aren
                 d.urgent = urgent_packet(m->peek, d.sk);
         if (r == 0 && d.urgent != 0 && getsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &in_line, &len) < 0)
                 r = -errno;
-        d.skips = m->skips && !in_line;
+        d.in_line = in_line;
         if (r == 0)
                 r = unix_memory_each(m->peek, d.sk, PARTS_MAX, take_part, &d);
         if (r == 0 && d.special && !(type == SOCK_STREAM ? m->urgent : m->empty))
@@ -329,21 +335,19 @@ static bool sees_parts(const struct unix_memory *m, const int pair[2], struct ar
                v[4].urgent == UNIX_URGENT_NONE;
 }
 
-/* What comes first of a mark at the head and what is behind it; behind urgent data that was read, too? '?': it is not clear. */
-static char peeked_first(bool behind_read) {
-        char c = '?', other;
+static enum unix_at_mark peek_at_mark(bool behind_read) {
+        char c = 0, other;
         int pair[2];
 
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-                return c;
-        if ((behind_read && (send(pair[0], "r", 1, MSG_OOB | MSG_NOSIGNAL) != 1 ||
-                             recv(pair[1], &other, 1, MSG_OOB | MSG_DONTWAIT) != 1)) ||
-            send(pair[0], "m", 1, MSG_OOB | MSG_NOSIGNAL) != 1 || send(pair[0], "b", 1, MSG_NOSIGNAL) != 1 ||
-            recv(pair[1], &c, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
-                c = '?';
+                return UNIX_AT_MARK_NOTHING;
+        if ((!behind_read || (send(pair[0], "r", 1, MSG_OOB | MSG_NOSIGNAL) == 1 &&
+                              recv(pair[1], &other, 1, MSG_OOB | MSG_DONTWAIT) == 1)) &&
+            send(pair[0], "m", 1, MSG_OOB | MSG_NOSIGNAL) == 1 && send(pair[0], "b", 1, MSG_NOSIGNAL) == 1)
+                (void)!recv(pair[1], &c, 1, MSG_PEEK | MSG_DONTWAIT);
         close(pair[0]);
         close(pair[1]);
-        return c;
+        return c == 'm' ? UNIX_AT_MARK_BYTE : c == 'b' ? UNIX_AT_MARK_BEHIND : UNIX_AT_MARK_NOTHING;
 }
 
 static bool sees_urgent(const struct unix_memory *m) {
@@ -390,8 +394,7 @@ static bool sees_empty(const struct unix_memory *m) {
 void unix_memory_prove(struct unix_memory *m) {
         m->rights = sees_rights(m);
         m->urgent = sees_urgent(m);
-        m->skips = peeked_first(false) == 'b';
-        if (peeked_first(false) != peeked_first(true))
-                m->urgent = false;
+        m->at_mark[0] = peek_at_mark(false);
+        m->at_mark[1] = peek_at_mark(true);
         m->empty = sees_empty(m);
 }

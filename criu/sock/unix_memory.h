@@ -5,10 +5,20 @@
  */
 #pragma once
 
+#include <errno.h>
+
 #include "kernel/peek.h"
 #include "kernel/peek_page.h"
 #include "lib/arena.h"
 #include "sock/unix_peek.h"
+
+enum unix_at_mark {
+        UNIX_AT_MARK_NOTHING, /* late versions of Linux 6.1 */
+        UNIX_AT_MARK_BYTE,
+        UNIX_AT_MARK_BEHIND, /* it is passed over */
+        UNIX_AT_MARK_MAX,
+        _UNIX_AT_MARK_INVALID = -EINVAL,
+};
 
 /* How it is read, and what of it has been proved. */
 struct unix_memory {
@@ -17,7 +27,8 @@ struct unix_memory {
         bool paged;  /* `pages` is known: what is longer than a page can be read too */
         bool rights; /* files are seen */
         bool urgent; /* urgent data is seen, if this kernel has any */
-        bool skips; /* who peeks, and does not have it in line, passes over the mark at the head (not in Linux 6.1) */
+        /* What comes to who peeks at a mark at the head that is not in line; or if only urgent data that was read is before it. */
+        enum unix_at_mark at_mark[2];
         bool empty; /* packets without data are seen, with their senders */
 };
 

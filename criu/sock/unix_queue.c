@@ -131,9 +131,9 @@ static int find_parts(struct dump *d, const struct unix_dumped *s, struct unix_p
                 job->no_marks = true;
                 return 0;
         }
-        if (unix_queues_seen(d))
-                r = unix_memory_parts(&u->queues, s->fd, (int)s->msg->type, &dump_files(d)->arena,
-                                      &job->parts, &job->nr_parts);
+        if (unix_queues_seen(d)) /* some kernels take more: messages, however long */
+                r = unix_memory_parts(special && unix_waiting_seen(d) ? &u->early : &u->queues, s->fd,
+                                      (int)s->msg->type, &dump_files(d)->arena, &job->parts, &job->nr_parts);
         job->no_marks = r == 0;
         return special && !job->parts ? urgent_error(s, err) : 0;
 }
