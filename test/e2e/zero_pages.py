@@ -9,7 +9,7 @@ from _scenario import Program, Sandbox, check
 MIB = 1 << 20
 sb = Sandbox.from_env()
 
-for name, most, least in (('mem_zero', 2 * MIB, 0), ('mem_sparse', 6 * MIB, 4 * MIB)):
+for name, most, least in (('mem_zero', 2 * MIB, 0), ('mem_sparse', 14 * MIB, 12 * MIB)):
     program = Program(sb, name)
     check(program.wait_ready(), name)
     sb.dump(program.pid, name)
