@@ -15,6 +15,7 @@
 #include "images/fs.pb-c.h"
 #include "lib/fault.h"
 #include "macro.h"
+#include "task/facts.h"
 
 enum { FLAG_LARGEFILE = 0100000 };
 
@@ -143,7 +144,7 @@ static bool has_own(struct dump_task *t, const struct proc_dir *living, pid_t ti
 static void look_threads(struct dump_task *t, const struct proc_dir *living) {
         const struct pid_vec *tids = dump_tids(t);
 
-        for (size_t i = 0; i < tids->n; i++) {
+        for (size_t i = 0; i < tids->n && !t->seen_sharing; i++) {
                 if (tids->v[i] == living->pid)
                         continue;
                 if (has_own(t, living, tids->v[i], KCMP_FILES))
@@ -430,6 +431,14 @@ static int collect_fs(struct walk *w, struct ckpt_error *err) {
         return r < 0 ? r : read_umask(w->task, &w->fds->umask, err);
 }
 
+static bool shares_tables(const struct dump_task *t, pid_t tid) {
+        pid_t first = t->threads[0].tid;
+
+        return task_facts_same_tables(t, first, tid) ||
+               (syscall(SYS_kcmp, first, tid, KCMP_FILES, 0, 0) == 0 &&
+                syscall(SYS_kcmp, first, tid, KCMP_FS, 0, 0) == 0);
+}
+
 /* Who shares what. The kernel's order makes a search of it. */
 static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         struct dump_task *t = w->task;
@@ -462,8 +471,7 @@ static int collect_sharing(struct walk *w, struct ckpt_error *err) {
         if (same_files || same_fs)
                 __atomic_store_n(&t->dump->shares, true, __ATOMIC_RELAXED);
         for (size_t i = 1; i < t->nr_threads; i++)
-                if (syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FILES, 0, 0) != 0 ||
-                    syscall(SYS_kcmp, t->threads[0].tid, t->threads[i].tid, KCMP_FS, 0, 0) != 0)
+                if (!shares_tables(t, t->threads[i].tid))
                         return ckpt_error(
                                 err, -ENOTSUP,
                                 "%s: thread %d has a descriptor table or a working directory of its own, "

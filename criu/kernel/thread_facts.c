@@ -28,6 +28,8 @@ enum slot {
         SLOT_PENDING,
         SLOT_SECCOMP,
         SLOT_AREAS,
+        SLOT_FILES,
+        SLOT_FS,
         SLOT_FEATURES,
         SLOT_LEVEL,
         SLOT_NUMBER,
@@ -51,13 +53,22 @@ static void add_words(struct task_program *p) {
                 const char *path;
                 unsigned int size;
         } rows[] = {
-                { LIKE_WORK, "thread_info.flags", 8 },      { LIKE_FLAGS, "flags", 4 },
-                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },   { LIKE_PERSONALITY, "personality", 4 },
-                { LIKE_SLACK, "timer_slack_ns", 8 },        { LIKE_PDEATH, "pdeath_signal", 4 },
-                { SLOT_TID_ADDRESS, "clear_child_tid", 8 }, { SLOT_SS_SP, "sas_ss_sp", 8 },
-                { SLOT_SS_SIZE, "sas_ss_size", 8 },         { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
-                { SLOT_NAMESPACES, "nsproxy", 8 },          { SLOT_COMM, "comm", 16 },
-                { SLOT_CREDENTIALS, "real_cred", 8 },       { SLOT_PENDING, "pending.signal", 8 },
+                { LIKE_WORK, "thread_info.flags", 8 },
+                { LIKE_FLAGS, "flags", 4 },
+                { LIKE_ATOMIC_FLAGS, "atomic_flags", 8 },
+                { LIKE_PERSONALITY, "personality", 4 },
+                { LIKE_SLACK, "timer_slack_ns", 8 },
+                { LIKE_PDEATH, "pdeath_signal", 4 },
+                { SLOT_TID_ADDRESS, "clear_child_tid", 8 },
+                { SLOT_SS_SP, "sas_ss_sp", 8 },
+                { SLOT_SS_SIZE, "sas_ss_size", 8 },
+                { SLOT_SS_FLAGS, "sas_ss_flags", 4 },
+                { SLOT_NAMESPACES, "nsproxy", 8 },
+                { SLOT_COMM, "comm", 16 },
+                { SLOT_CREDENTIALS, "real_cred", 8 },
+                { SLOT_PENDING, "pending.signal", 8 },
+                { SLOT_FILES, "files", 8 },
+                { SLOT_FS, "fs", 8 },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++)
@@ -113,6 +124,8 @@ static int take_record(void *arg, const void *record) {
         fact->pending = r->word[SLOT_PENDING];
         fact->seccomp = r->word[SLOT_SECCOMP];
         fact->areas = r->word[SLOT_AREAS];
+        fact->files = r->word[SLOT_FILES];
+        fact->fs = r->word[SLOT_FS];
         fact->features = r->word[SLOT_FEATURES];
         memcpy(fact->likeness, r->word, sizeof(fact->likeness));
         return 0;
@@ -147,6 +160,10 @@ const struct thread_fact *thread_facts_find(const struct thread_fact_vec *facts,
 
 bool thread_facts_alike(const struct thread_fact *a, const struct thread_fact *b) {
         return memcmp(a->likeness, b->likeness, sizeof(a->likeness)) == 0;
+}
+
+bool thread_facts_same_tables(const struct thread_fact *a, const struct thread_fact *b) {
+        return a->files == b->files && a->files != 0 && a->fs == b->fs && a->fs != 0;
 }
 
 bool thread_facts_same_rights(const struct thread_fact *a, const struct thread_fact *b) {

@@ -32,6 +32,8 @@ struct thread_fact {
                 namespaces; /* threads of which it is the same are in the same ones; but it tells nothing of user namespaces */
         uint64_t
                 credentials; /* threads of which it is the same have the same ones (credentials(7), capabilities(7)) */
+        uint64_t files,
+                fs; /* threads of which they are the same share a descriptor table, a working directory; 0: none */
         uint64_t pending; /* signals that wait for this thread; bit n - 1 is signal n */
         uint64_t seccomp; /* as PR_GET_SECCOMP tells it */
         /* Of the process: as long as it is the same, no memory area has got other flags. 0: it is not known. */
@@ -60,6 +62,9 @@ int thread_facts_read(const struct thread_facts *f, pid_t pid, struct thread_fac
 const struct thread_fact *thread_facts_find(const struct thread_fact_vec *facts, pid_t tid);
 
 bool thread_facts_alike(const struct thread_fact *a, const struct thread_fact *b);
+
+/* Do they share a descriptor table, and a working directory with all that goes with it? As kcmp(2) tells. */
+bool thread_facts_same_tables(const struct thread_fact *a, const struct thread_fact *b);
 
 /* Have they the same credentials, no_new_privs and mode of seccomp? */
 bool thread_facts_same_rights(const struct thread_fact *a, const struct thread_fact *b);

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/kcmp.h>
 #include <linux/mempolicy.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -301,6 +302,50 @@ static int check_namespaces(const struct thread_facts *f) {
         return r;
 }
 
+/* ---- tables ---- */
+
+/* Of the first thread, and of this one. */
+static int read_tables(const struct thread_facts *f, struct thread_fact *ret_first,
+                       struct thread_fact *ret_own) {
+        _cleanup_(thread_fact_vec_done) struct thread_fact_vec facts = { 0 };
+        int r = thread_facts_read(f, getpid(), &facts);
+        const struct thread_fact *first = thread_facts_find(&facts, getpid()),
+                                 *own = thread_facts_find(&facts, gettid());
+
+        if (r < 0 || !first || !own)
+                return r < 0 ? r : -ENODATA;
+        *ret_first = *first;
+        *ret_own = *own;
+        return 0;
+}
+
+static bool tables_agree(const struct thread_fact *first, const struct thread_fact *own) {
+        long files = syscall(SYS_kcmp, first->tid, own->tid, KCMP_FILES, 0, 0),
+             fs = syscall(SYS_kcmp, first->tid, own->tid, KCMP_FS, 0, 0);
+
+        return files >= 0 && fs >= 0 && first->files != 0 && own->files != 0 && first->fs != 0 &&
+               own->fs != 0 && (first->files == own->files) == (files == 0) &&
+               (first->fs == own->fs) == (fs == 0) &&
+               thread_facts_same_tables(first, own) == (files == 0 && fs == 0);
+}
+
+/* The last of all: it leaves what it shares with ckpt, for good. The table that it gets goes with it. */
+static int check_tables(const struct thread_facts *f) {
+        static const int steps[] = { 0, CLONE_FS, CLONE_FILES };
+        struct thread_fact before, first, own;
+        int r = read_tables(f, &before, &own);
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(steps); i++) {
+                if (unshare(steps[i]) < 0)
+                        return -ENODATA;
+                r = read_tables(f, &first, &own);
+                if (r == 0 && (!tables_agree(&first, &own) || !thread_facts_same_tables(&first, &before) ||
+                               (own.fs == first.fs) != (i < 1) || (own.files == first.files) != (i < 2)))
+                        r = -ENODATA;
+        }
+        return r;
+}
+
 /* ---- bits ---- */
 
 static int set_tsc(unsigned long value) {
@@ -444,6 +489,8 @@ static void *check(void *arg) {
                 c->result = check_areas(c->f);
         if (c->result == 0)
                 c->result = check_rights(c->f);
+        if (c->result == 0)
+                c->result = check_tables(c->f);
         return NULL;
 }
 

@@ -89,9 +89,17 @@ static void read_facts(struct dump_task *t, size_t nr_threads) {
                 log_debug("%s: all its threads are asked (%s)", dump_task_name(t), strerror(-r));
 }
 
+static bool have_one_table(const struct dump_task *t) {
+        for (size_t i = 0; i < t->facts.n; i++)
+                if (!thread_facts_same_tables(&t->facts.v[i], &t->facts.v[0]))
+                        return false;
+        return t->facts.n > 0;
+}
+
 void task_facts_look(struct dump_task *t) {
         read_facts(t, t->stat.num_threads > 0 ? (size_t)t->stat.num_threads : 0);
         t->seen_areas = t->facts.n > 0 ? t->facts.v[0].areas : 0;
+        t->seen_sharing = have_one_table(t);
 }
 
 void task_facts_read(struct dump_task *t) {
@@ -103,6 +111,12 @@ bool task_facts_same_namespaces(const struct dump_task *t, pid_t a, pid_t b) {
         const struct thread_fact *x = thread_facts_find(&t->facts, a), *y = thread_facts_find(&t->facts, b);
 
         return x && y && x->namespaces == y->namespaces && x->namespaces != 0;
+}
+
+bool task_facts_same_tables(const struct dump_task *t, pid_t a, pid_t b) {
+        const struct thread_fact *x = thread_facts_find(&t->facts, a), *y = thread_facts_find(&t->facts, b);
+
+        return x && y && thread_facts_same_tables(x, y);
 }
 
 bool task_facts_same_status(const struct dump_task *t, pid_t a, pid_t b) {

@@ -23,6 +23,9 @@ void task_facts_look(struct dump_task *t);
 bool task_facts_same_namespaces(const struct dump_task *t, pid_t a, pid_t b); /* but for that of users */
 bool task_facts_same_status(const struct dump_task *t, pid_t a, pid_t b); /* seccomp, features of the CPU */
 
+/* Frozen, facts have been read: do threads `a` and `b` share a descriptor table and a working directory? false: it is not known. */
+bool task_facts_same_tables(const struct dump_task *t, pid_t a, pid_t b);
+
 /* The task is frozen, and nobody has visited it yet: t->facts, what BPF tells of its threads, if it has many. */
 void task_facts_read(struct dump_task *t);
 

@@ -2,6 +2,7 @@
 /* kernel/thread_facts.h: what is read of threads that tell themselves what they have. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -52,6 +53,9 @@ static void *tell(void *arg) {
         }
         if (r == 0 && t->number % 3 == 1)
                 r = prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+        /* One with a descriptor table of its own, one with a working directory. */
+        if (t->number == 4 || t->number == 5)
+                r |= unshare(t->number == 4 ? CLONE_FILES : CLONE_FS);
         if (t->number == 3 || t->number == 6)
                 r |= prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         t->failed = r != 0;
@@ -91,6 +95,9 @@ static void check_rights(const struct thread_fact_vec *facts, const struct told 
                 assert_int_equal(fact->pending, i % 3 == 1 ? PENDING : 0);
                 assert_int_equal(thread_facts_same_rights(first, fact), i % 3 != 1 && i != 3 && i != 6);
                 assert_int_equal(fact->areas, first->areas);
+                assert_int_equal(thread_facts_same_tables(first, fact), i != 4 && i != 5);
+                assert_int_equal(fact->files == first->files, i != 4);
+                assert_int_equal(fact->fs == first->fs, i != 5);
         }
         assert_true(thread_facts_same_rights(thread_facts_find(facts, told[3].tid),
                                              thread_facts_find(facts, told[6].tid)));
