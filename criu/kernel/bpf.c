@@ -15,7 +15,6 @@
 #include "macro.h"
 
 enum {
-        NAME_SIZE = 64,
         READ_SIZE = 32 << 10,
 };
 
@@ -91,11 +90,9 @@ int bpf_load_iterator(const struct bpf *b, const char *target, const char *name,
                                 .insns = (uintptr_t)insns,
                                 .insn_cnt = (uint32_t)n,
                                 .license = (uintptr_t) "GPL" };
-        char hook[NAME_SIZE];
 
-        snprintf(hook, sizeof(hook), "bpf_iter_%s", target);
         snprintf(attr.prog_name, sizeof(attr.prog_name), "%s", name);
-        attr.attach_btf_id = btf_function(b->types, hook);
+        attr.attach_btf_id = btf_hook(b->types, target);
         return attr.attach_btf_id == 0 ? -ENOSYS : bpf_call(BPF_PROG_LOAD, &attr);
 }
 

@@ -18,78 +18,113 @@
 
 enum { DEPTH_MAX = 6, SIZE_MAX_MIB = 64, NAME_SIZE = 64 };
 
+/* Of every MARK_EVERY-th type it is known where it begins; the others are found by walking on from there. */
+enum { MARK_EVERY = 32 };
+
 DEFINE_VEC(type_vec, const struct btf_type *);
+
+/* What programs are attached to that iterate. The names of all functions are too many to be gone through for each. */
+#define HOOK "bpf_iter_"
+
+struct hook {
+        uint32_t id;
+        const char *name;
+};
+
+DEFINE_VEC(hook_vec, struct hook);
 
 struct reader {
         const char *types, *types_end, *strings;
         size_t strings_size;
-        struct type_vec by_id; /* [0] is void: NULL */
+        uint32_t n;              /* types, with number 0, which is void */
+        struct type_vec marks;   /* [0]: type 1 */
+        struct hook_vec hooks;   /* functions whose names begin with HOOK */
+        struct type_vec structs; /* those that are looked for by name, so that the rest is not touched */
 };
 
-/* Bytes behind the head of a type; -1: no such kind. */
-static int64_t tail_of(const struct btf_type *t) {
-        size_t n = BTF_INFO_VLEN(t->info);
+/* Bytes behind the head of a type, in all and for each of what it consists of. */
+static const struct tail {
+        bool known;
+        uint8_t all, each;
+} tails[32] = {
+        [BTF_KIND_INT] = { true, 4, 0 },
+        [BTF_KIND_PTR] = { true, 0, 0 },
+        [BTF_KIND_ARRAY] = { true, sizeof(struct btf_array), 0 },
+        [BTF_KIND_STRUCT] = { true, 0, sizeof(struct btf_member) },
+        [BTF_KIND_UNION] = { true, 0, sizeof(struct btf_member) },
+        [BTF_KIND_ENUM] = { true, 0, sizeof(struct btf_enum) },
+        [BTF_KIND_FWD] = { true, 0, 0 },
+        [BTF_KIND_TYPEDEF] = { true, 0, 0 },
+        [BTF_KIND_VOLATILE] = { true, 0, 0 },
+        [BTF_KIND_CONST] = { true, 0, 0 },
+        [BTF_KIND_RESTRICT] = { true, 0, 0 },
+        [BTF_KIND_FUNC] = { true, 0, 0 },
+        [BTF_KIND_FUNC_PROTO] = { true, 0, sizeof(struct btf_param) },
+        [BTF_KIND_VAR] = { true, 4, 0 },
+        [BTF_KIND_DATASEC] = { true, 0, sizeof(struct btf_var_secinfo) },
+        [BTF_KIND_FLOAT] = { true, 0, 0 },
+        [BTF_KIND_DECL_TAG] = { true, 4, 0 },
+        [BTF_KIND_TYPE_TAG] = { true, 0, 0 },
+        [BTF_KIND_ENUM64] = { true, 0, sizeof(struct btf_enum64) },
+};
 
-        switch (BTF_INFO_KIND(t->info)) {
-        case BTF_KIND_INT:
-        case BTF_KIND_VAR:
-        case BTF_KIND_DECL_TAG:
-                return 4;
-        case BTF_KIND_ARRAY:
-                return sizeof(struct btf_array);
-        case BTF_KIND_STRUCT:
-        case BTF_KIND_UNION:
-                return (int64_t)(n * sizeof(struct btf_member));
-        case BTF_KIND_ENUM:
-                return (int64_t)(n * sizeof(struct btf_enum));
-        case BTF_KIND_ENUM64:
-                return (int64_t)(n * sizeof(struct btf_enum64));
-        case BTF_KIND_FUNC_PROTO:
-                return (int64_t)(n * sizeof(struct btf_param));
-        case BTF_KIND_DATASEC:
-                return (int64_t)(n * sizeof(struct btf_var_secinfo));
-        case BTF_KIND_PTR:
-        case BTF_KIND_FWD:
-        case BTF_KIND_TYPEDEF:
-        case BTF_KIND_VOLATILE:
-        case BTF_KIND_CONST:
-        case BTF_KIND_RESTRICT:
-        case BTF_KIND_FUNC:
-        case BTF_KIND_FLOAT:
-        case BTF_KIND_TYPE_TAG:
-                return 0;
-        default:
-                return -1;
-        }
+/* The type behind, if this one is of a known kind. */
+static const struct btf_type *next_type(const struct btf_type *t) {
+        const struct tail *tail = &tails[BTF_INFO_KIND(t->info)];
+
+        return (const void *)((const char *)(t + 1) + tail->all +
+                              (size_t)BTF_INFO_VLEN(t->info) * tail->each);
 }
 
 static const char *name_at(const struct reader *r, uint32_t offset) {
         return offset < r->strings_size ? r->strings + offset : "";
 }
 
+static int note_type(struct reader *r, const struct btf_type *t, uint32_t id) {
+        const char *name;
+
+        switch (BTF_INFO_KIND(t->info)) {
+        case BTF_KIND_STRUCT:
+                return type_vec_push(&r->structs, t);
+        case BTF_KIND_FUNC:
+                name = name_at(r, t->name_off);
+                return strncmp(name, HOOK, strlen(HOOK)) == 0
+                               ? hook_vec_push(&r->hooks, (struct hook){ id, name })
+                               : 0;
+        default:
+                return 0;
+        }
+}
+
 static int list_types(struct reader *r) {
         const char *p = r->types;
+        uint32_t n = 0;
 
-        if (type_vec_push(&r->by_id, NULL) < 0)
-                return -ENOMEM;
         while (p < r->types_end) {
                 const struct btf_type *t = (const void *)p;
-                int64_t tail;
+                size_t left = (size_t)(r->types_end - p);
 
-                if ((size_t)(r->types_end - p) < sizeof(*t))
+                if (left < sizeof(*t) || !tails[BTF_INFO_KIND(t->info)].known)
                         return -EBADMSG;
-                tail = tail_of(t);
-                if (tail < 0 || (size_t)(r->types_end - p) - sizeof(*t) < (size_t)tail)
+                p = (const void *)next_type(t);
+                if (left < (size_t)(p - (const char *)t))
                         return -EBADMSG;
-                if (type_vec_push(&r->by_id, t) < 0)
+                if ((n++ % MARK_EVERY == 0 && type_vec_push(&r->marks, t) < 0) || note_type(r, t, n) < 0)
                         return -ENOMEM;
-                p += sizeof(*t) + (size_t)tail;
         }
+        r->n = n + 1;
         return 0;
 }
 
 static const struct btf_type *type_of(const struct reader *r, uint32_t id) {
-        return id < r->by_id.n ? r->by_id.v[id] : NULL;
+        const struct btf_type *t;
+
+        if (id == 0 || id >= r->n)
+                return NULL;
+        t = r->marks.v[(id - 1) / MARK_EVERY];
+        for (uint32_t i = (id - 1) % MARK_EVERY; i > 0; i--)
+                t = next_type(t);
+        return t;
 }
 
 static bool is_composite(const struct btf_type *t) {
@@ -175,7 +210,9 @@ static void take_struct(const struct reader *r, const struct btf_type *t, const 
 /* ---- one description ---- */
 
 static void reader_done(struct reader *r) {
-        type_vec_done(&r->by_id);
+        type_vec_done(&r->marks);
+        hook_vec_done(&r->hooks);
+        type_vec_done(&r->structs);
 }
 
 static int read_types(const void *data, size_t size, struct reader *ret) {
@@ -227,36 +264,23 @@ static int read_text(struct text *ret) {
 
 /* ---- opening ---- */
 
-DEFINE_VEC(id_vec, uint32_t);
-
 struct btf_types {
         struct text text; /* empty: of the caller */
         struct reader reader;
-        struct id_vec structs; /* the types that are looked for by name, so that the rest is not touched */
 };
 
 void btf_close(struct btf_types **t) {
         if (!*t)
                 return;
-        id_vec_done(&(*t)->structs);
         reader_done(&(*t)->reader);
         text_done(&(*t)->text);
         free(*t);
         *t = NULL;
 }
 
-static int parse(struct btf_types *t, const void *data, size_t size) {
-        int r = read_types(data, size, &t->reader);
-
-        for (size_t id = 1; r == 0 && id < t->reader.by_id.n; id++)
-                if (BTF_INFO_KIND(t->reader.by_id.v[id]->info) == BTF_KIND_STRUCT)
-                        r = id_vec_push(&t->structs, (uint32_t)id);
-        return r;
-}
-
 int btf_parse(const void *data, size_t size, struct btf_types **ret) {
         _cleanup_(btf_close) struct btf_types *t = calloc(1, sizeof(*t));
-        int r = t ? parse(t, data, size) : -ENOMEM;
+        int r = t ? read_types(data, size, &t->reader) : -ENOMEM;
 
         if (r == 0)
                 *ret = TAKE_PTR(t);
@@ -268,7 +292,7 @@ int btf_open(struct btf_types **ret) {
         int r = t ? read_text(&t->text) : -ENOMEM;
 
         if (r == 0)
-                r = parse(t, t->text.data, t->text.size);
+                r = read_types(t->text.data, t->text.size, &t->reader);
         if (r == 0)
                 *ret = TAKE_PTR(t);
         return r;
@@ -284,8 +308,8 @@ int btf_find_offsets(const struct btf_types *t, const struct btf_wanted *wanted,
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 ret[i] = (struct btf_place){ .offset = -1 };
-        for (size_t i = 0; i < t->structs.n; i++)
-                take_struct(&t->reader, t->reader.by_id.v[t->structs.v[i]], wanted, n, known, ret);
+        for (size_t i = 0; i < t->reader.structs.n; i++)
+                take_struct(&t->reader, t->reader.structs.v[i], wanted, n, known, ret);
         return 0;
 }
 
@@ -296,8 +320,8 @@ static bool has_name(const struct reader *r, const struct btf_type *t, const cha
 }
 
 static const struct btf_type *find_struct(const struct btf_types *t, const char *name) {
-        for (size_t i = 0; i < t->structs.n; i++) {
-                const struct btf_type *type = t->reader.by_id.v[t->structs.v[i]];
+        for (size_t i = 0; i < t->reader.structs.n; i++) {
+                const struct btf_type *type = t->reader.structs.v[i];
 
                 if (has_name(&t->reader, type, name))
                         return type;
@@ -355,12 +379,9 @@ size_t btf_struct_size(const struct btf_types *t, const char *type) {
         return found ? found->size : 0;
 }
 
-uint32_t btf_function(const struct btf_types *t, const char *name) {
-        for (size_t id = 1; id < t->reader.by_id.n; id++) {
-                const struct btf_type *type = t->reader.by_id.v[id];
-
-                if (BTF_INFO_KIND(type->info) == BTF_KIND_FUNC && has_name(&t->reader, type, name))
-                        return (uint32_t)id;
-        }
+uint32_t btf_hook(const struct btf_types *t, const char *target) {
+        for (size_t i = 0; i < t->reader.hooks.n; i++)
+                if (strcmp(t->reader.hooks.v[i].name + strlen(HOOK), target) == 0)
+                        return t->reader.hooks.v[i].id;
         return 0;
 }

@@ -49,5 +49,5 @@ bool btf_member(const struct btf_types *t, const char *type, const char *path, u
 /* Size of `struct type` in bytes; 0: there is none. */
 size_t btf_struct_size(const struct btf_types *t, const char *type);
 
-/* The number by which programs refer to a function of the kernel; 0: there is none. */
-uint32_t btf_function(const struct btf_types *t, const char *name);
+/* The number of the function that programs are attached to which iterate over `target`; 0: there is none. */
+uint32_t btf_hook(const struct btf_types *t, const char *target);
