@@ -202,8 +202,8 @@ static void look_killable(struct dump_task *t) {
 static int look_rest(void *arg, struct ckpt_error *err __attribute__((unused))) {
         struct dump_task *t = arg;
 
-        mem_look(t);
         fd_look(t);
+        mem_look(t);
         return 0;
 }
 
@@ -227,6 +227,7 @@ static int look_task(struct dump_task *t, const struct proc_ns_set *own, struct 
         t->page_tables = status.vm_pte;
         tree_find_living(t);
         task_facts_look(t);
+        mem_look_ahead(t);
         /* First of all what its threads do: from then on it is known whether anything can have changed. */
         task_look(t);
         read_namespaces(t, dump_fact_seen(t), own, &t->ns);

@@ -106,6 +106,8 @@ struct dump_task {
         struct proc_buf maps_buf; /* names of `smaps` */
         struct pid_vec tids;      /* look stage, by dump_tids() */
         uint64_t seen_areas; /* look stage, before the areas were read: thread_fact.areas; 0: not known */
+        bool areas_ahead;    /* look stage: read by areas_offer, perhaps before the threads were looked at */
+        struct pool_offer areas_offer; /* mem_look_ahead() */
         bool seen_sharing; /* look stage: all threads share a descriptor table and a working directory; false: not known */
         const struct proc_status
                 *seen_status;    /* the leader's, while it is being looked at; NULL: not read */

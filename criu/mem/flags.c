@@ -140,7 +140,8 @@ static int read_anew(struct dump_task *t, struct ckpt_error *err) {
 }
 
 bool mem_areas_stand(const struct dump_task *t) {
-        return task_facts_same_areas(t) || task_stood_still(t);
+        /* Read ahead of what the threads did, it is not known how long they had stood still. */
+        return task_facts_same_areas(t) || (!t->areas_ahead && task_stood_still(t));
 }
 
 int mem_current_areas(struct dump_task *t, const struct proc_smap_vec **ret, struct ckpt_error *err) {

@@ -306,11 +306,24 @@ static void look_class(struct dump_task *t) {
                             "%s is a 32-bit program, which cannot be checkpointed yet", dump_task_name(t));
 }
 
-static void look_at(struct dump_task *t) {
-        int r;
+static int read_ahead(void *arg, struct ckpt_error *err __attribute__((unused))) {
+        struct dump_task *t = arg;
+        struct proc_dir dir = t->proc;
+
+        dir.fd = dump_living(t)->fd;
+        return mem_read_areas(t, &dir, &t->maps_buf, &t->smaps);
+}
+
+void mem_look_ahead(struct dump_task *t) {
+        t->areas_ahead = t->seen_areas != 0 && t->dump->aside &&
+                         pool_offer(t->dump->aside, read_ahead, t, &t->areas_offer) == 0;
+}
+
+/* `read`: whether the areas have been read already. */
+static void look_at(struct dump_task *t, int read) {
+        int r = t->areas_ahead ? read : mem_read_areas(t, &t->proc, &t->maps_buf, &t->smaps);
 
         look_class(t);
-        r = mem_read_areas(t, &t->proc, &t->maps_buf, &t->smaps);
         if (r < 0) {
                 if (r != -ESRCH)
                         blocker_add(t->dump->blockers, "Run ckpt as root",
@@ -322,13 +335,16 @@ static void look_at(struct dump_task *t) {
 }
 
 void mem_look_tree(struct dump *d) {
+        for (size_t i = 0; i < d->nr_tasks; i++)
+                pool_withdraw(&d->tasks[i]->areas_offer);
         aio_look_tree(d);
 }
 
 void mem_look(struct dump_task *t) {
+        int read = t->areas_ahead ? pool_claim(&t->areas_offer, NULL) : 0;
         struct proc_dir leader = t->proc;
 
         t->proc.fd = dump_living(t)->fd;
-        look_at(t);
+        look_at(t, read);
         t->proc = leader;
 }

@@ -13,10 +13,16 @@
 /* Before the first mem_look(). From then on tasks may be looked at and collected by several threads. */
 void mem_look_init(struct dump *d);
 
+/*
+ * In front of mem_look(), while other things of the task are looked at: offer the pool to read t->smaps, if it will be known
+ * whether areas have changed since (t->seen_areas).
+ */
+void mem_look_ahead(struct dump_task *t);
+
 /* Before the freeze: read t->smaps (slow for large processes), add blockers. */
 void mem_look(struct dump_task *t);
 
-/* When all tasks have been looked at: what several of them have to do with. Adds blockers. */
+/* When all tasks have been looked at, or it was given up: what several of them have to do with. Adds blockers. */
 void mem_look_tree(struct dump *d);
 
 /* Frozen: the areas as they are now (t->mem), shared anonymous memory registered, mapped files and the exe

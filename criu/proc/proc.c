@@ -273,11 +273,11 @@ static int list_pids(int fd, bool leader_first, pid_t leader, struct pid_vec *re
         return 0;
 }
 
-/* Each thread is a link of the directory: a process that has one has its leader. */
-static bool is_single_threaded(const struct proc_dir *dir) {
+/* Each is a link of the directory. 0: not told. */
+static size_t count_threads(const struct proc_dir *dir) {
         struct stat st;
 
-        return fstatat(dir->fd, "task", &st, 0) == 0 && st.st_nlink == 2 + 1;
+        return fstatat(dir->fd, "task", &st, 0) == 0 && st.st_nlink > 2 ? st.st_nlink - 2 : 0;
 }
 
 int proc_tids(const struct proc_dir *dir, struct pid_vec *ret) {
@@ -285,7 +285,7 @@ int proc_tids(const struct proc_dir *dir, struct pid_vec *ret) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (is_single_threaded(dir)) {
+        if (count_threads(dir) == 1) { /* which is the leader */
                 r = pid_vec_push(&tids, dir->pid);
         } else {
                 fd = proc_openat(dir, "task", O_RDONLY | O_DIRECTORY);
@@ -395,11 +395,13 @@ static int children_of_threads(const struct proc_dir *dir, const struct pid_vec 
 
 int proc_children(const struct proc_dir *dir, struct pid_vec *ret) {
         _cleanup_(pid_vec_done) struct pid_vec tids = { 0 }, all = { 0 };
-        int r = proc_tids(dir, &tids);
+        size_t n = count_threads(dir);
+        int r;
 
-        /* Two files for each process are less than one for each thread. */
-        if (r == 0 && tids.n >= MANY_THREADS && proc_pids(&all) == 0 && 3 * all.n < tids.n)
+        /* Two files for each process are less than one for each thread; and a list of those takes time, too. */
+        if (n >= MANY_THREADS && proc_pids(&all) == 0 && 3 * all.n < n)
                 return children_among(dir, &all, ret);
+        r = proc_tids(dir, &tids);
         return r < 0 ? r : children_of_threads(dir, &tids, ret);
 }
 
