@@ -153,6 +153,43 @@ static void test_offsets(void **state) {
         }
 }
 
+/* Types far behind others, and what iterators attach to. */
+static void test_many(void **state) {
+        enum { N = 100, LAST = N + 1 };
+        static const char names[] = "\0bpf_iter_one\0bpf_iter_two\0holder\0far\0one"; /* and its NUL */
+        static const struct btf_wanted far[] = { { "holder", "far" } };
+        struct {
+                struct btf_header head;
+                uint32_t ints[N][4], holder[3 + 3], hooks[2][3];
+                char names[sizeof(names)];
+        } many = { .holder = { 27, INFO(BTF_KIND_STRUCT, 1), 8, 34, N, 32 },
+                   .hooks = { { 1, INFO(BTF_KIND_FUNC, 0), 1 }, { 14, INFO(BTF_KIND_FUNC, 0), 1 } } };
+        _cleanup_(btf_close) struct btf_types *t = NULL;
+        struct btf_place place;
+
+        (void)state;
+        for (uint32_t i = 0; i < N; i++) {
+                many.ints[i][1] = INFO(BTF_KIND_INT, 0);
+                many.ints[i][2] = i == N - 1 ? 2 : 4;
+        }
+        many.head = (struct btf_header){ .magic = BTF_MAGIC,
+                                         .version = 1,
+                                         .hdr_len = sizeof(many.head),
+                                         .type_len = sizeof(many.ints) + sizeof(many.holder) +
+                                                     sizeof(many.hooks),
+                                         .str_len = sizeof(names) };
+        many.head.str_off = many.head.type_len;
+        memcpy(many.names, names, sizeof(names));
+        assert_int_equal(btf_parse(&many, sizeof(many), &t), 0);
+        assert_int_equal(btf_find_offsets(t, far, 1, &place), 0);
+        assert_int_equal(place.offset, 4);
+        assert_int_equal(place.size, 2);
+        assert_int_equal(btf_hook(t, "one"), LAST + 1);
+        assert_int_equal(btf_hook(t, "two"), LAST + 2);
+        assert_int_equal(btf_hook(t, "on"), 0);
+        assert_int_equal(btf_hook(t, ""), 0);
+}
+
 /* Every word of it wrong in turn, and every length: it is read whole or not, and nothing beyond it. */
 static void test_damaged(void **state) {
         struct btf_place places[ELEMENTSOF(wanted)];
@@ -256,8 +293,8 @@ static void test_pages(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_offsets), cmocka_unit_test(test_damaged), cmocka_unit_test(test_peek),
-                cmocka_unit_test(test_task),    cmocka_unit_test(test_pages),
+                cmocka_unit_test(test_offsets), cmocka_unit_test(test_many), cmocka_unit_test(test_damaged),
+                cmocka_unit_test(test_peek),    cmocka_unit_test(test_task), cmocka_unit_test(test_pages),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
