@@ -83,6 +83,13 @@ def resets(pid='self'):
     return counter('OutRsts', pid) + counter('EstabResets', pid)
 
 
+def terminate(sb, *pids):
+    """Ends that take a FIN for a failure before they are asked to end themselves: all are asked before the first of them runs."""
+    for sig in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+        for pid in pids:
+            sb.signal(pid, sig)
+
+
 class OtherMachine:
     """A network namespace with a process to keep it, connected to this one: 10.9.0.1 and fd09::1 are here, .2 and
     ::2 there."""
@@ -101,6 +108,11 @@ class OtherMachine:
         os.read(r, 1)
         os.close(r)
         sb.bystanders.add(self.pid)
+        # A machine may have BBR, which after a gap can wait a minute with what it knows to be lost.
+        algorithm = '/proc/sys/net/ipv4/tcp_congestion_control'
+        with open(algorithm, 'w') as f:
+            f.write('reno')
+        subprocess.run(self.enter(['/bin/sh', '-c', f'echo reno > {algorithm}']), check=True)
         ip('link', 'add', 'veth-a', 'type', 'veth', 'peer', 'name', 'veth-b')
         ip('link', 'set', 'veth-b', 'netns', str(self.pid))
         ip('addr', 'add', '10.9.0.1/24', 'dev', 'veth-a')

@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 
-from _net import Counts, OtherMachine, check_on_terminal, counter, iptables, legacy_locks, locks
+from _net import Counts, OtherMachine, check_on_terminal, counter, iptables, legacy_locks, locks, terminate
 from _scenario import Sandbox, check, read
 
 LEGACY = 'network-nftables=fail'
@@ -63,8 +63,7 @@ class Pair:
         check(there.resets() == 0 and counter('OutRsts') == 0, f'{what}: resets')
 
     def finish(self):
-        sb.signal(self.client, signal.SIGTERM)
-        sb.signal(self.server, signal.SIGTERM)
+        terminate(sb, self.client, self.server)
         check(sb.wait_exit(self.server) == 0 and sb.wait_exit(self.client) == 0, 'a server or client failed')
 
 

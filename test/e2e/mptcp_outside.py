@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 
-from _net import Counts, OtherMachine, locks
+from _net import Counts, OtherMachine, locks, terminate
 from _scenario import Sandbox, check, number, read, skip
 
 MEGABYTE = 1 << 20
@@ -69,8 +69,7 @@ class Streams:
         self.flow(f'the restore from {images}')
 
     def end(self):
-        sb.signal(self.server, signal.SIGTERM)
-        sb.signal(self.client, signal.SIGTERM)
+        terminate(sb, self.server, self.client)
         check(sb.wait_exit(self.client) == 0, 'the client failed', text(self.out))
         check(sb.wait_exit(self.server) == 0, 'the server failed', text(self.out_there))
         check([s for s, _ in self.here.read()] == self.away.received() and

@@ -5,10 +5,9 @@
 by three runs of ckpt side by side, away for 30 s with megabytes under way, and restored side by side. Each run has a lock
 of its own and leaves the others' alone, no RST ever leaves, no byte is wrong, no rule is left."""
 import os
-import signal
 import time
 
-from _net import Counts, OtherMachine, counter, locks
+from _net import Counts, OtherMachine, counter, locks, terminate
 from _scenario import Sandbox, check, number, read
 
 MEGABYTE = 1 << 20
@@ -44,8 +43,7 @@ class Case:
             all(r > g + MEGABYTE for r, g in zip(self.away.received(), self.got))
 
     def finish(self):
-        for pid, name in ((self.client, f'out-{self.port}'), (self.server, f'work/out-{self.port}')):
-            sb.signal(pid, signal.SIGTERM)
+        terminate(sb, self.client, self.server)
         for pid, name in ((self.client, f'out-{self.port}'), (self.server, f'work/out-{self.port}')):
             check(sb.wait_exit(pid) == 0, f'{self.address}: {name} failed', read(sb.path(name), b'').decode())
         check([s for s, _ in self.here.read()] == self.away.received() and

@@ -8,7 +8,7 @@ import re
 import signal
 import time
 
-from _net import Counts, OtherMachine, counter, locks
+from _net import Counts, OtherMachine, counter, locks, terminate
 from _scenario import Sandbox, check, number, read
 
 MEGABYTE = 1 << 20
@@ -107,7 +107,6 @@ for n in range(number('ROUNDS', 1)):
     sb.restore('img', '--tcp-established', expect_pid=server)
     check(locks() == [], f'locks after the restore: {locks()}')
     flows('the restore')
-sb.signal(client, signal.SIGTERM)
-sb.signal(server, signal.SIGTERM)
+terminate(sb, client, server)
 check(sb.wait_exit(server) == 0, 'the server failed', text('work/out-server'))
 check(sb.wait_exit(client) == 0, 'the client failed', text('out-client'))

@@ -5,18 +5,17 @@
 --skip-in-flight, --network-lock. Two runs side by side keep to their own locks. crit reads the images."""
 import json
 import os
-import signal
 import socket
 import subprocess
 
 
-from _net import Counts, OtherMachine, locks
+from _net import Counts, OtherMachine, locks, terminate
 from _scenario import Sandbox, check, one_clear_line, read
 
 sb = Sandbox.from_env()
 there = OtherMachine(sb)
 HEAD = '''
-import os, signal, socket, time
+import os, socket, time
 def ready():
     open('ready', 'w').close()
 def go():
@@ -163,6 +162,5 @@ marks = [c.least() for _, _, c, _ in pairs]
 sb.wait_for(lambda: all(c.least() > m + 100000 for (_, _, c, _), m in zip(pairs, marks)), 'all streams to flow')
 check(there.resets() == 0, f'resets: {there.resets()}')
 for server, client, _, _ in pairs:
-    sb.signal(client, signal.SIGTERM)
-    sb.signal(server, signal.SIGTERM)
+    terminate(sb, client, server)
     check(sb.wait_exit(server) == 0 and sb.wait_exit(client) == 0, 'a server or client failed')

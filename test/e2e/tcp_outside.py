@@ -4,10 +4,9 @@
 """A server whose clients are on another machine and never stop sending: dumped, a gap, restored, twice. No RST ever
 leaves, no byte is wrong, all that waits is delivered, and no rule is left."""
 import os
-import signal
 import time
 
-from _net import Counts, OtherMachine, counter, locks
+from _net import Counts, OtherMachine, counter, locks, terminate
 from _scenario import SLOWNESS, Sandbox, check, number, read
 
 MEGABYTE = 1 << 20
@@ -54,8 +53,7 @@ for address, peer, port in (('10.9.0.1', '10.9.0.1', '7001'), ('fd09::1', 'fd09:
         check(took < 5 * SLOWNESS, f'{address}: what waited took {took:.2f} s to arrive: a peer that has backed off is not woken')
         check(counter('OutRsts') == 0 and there.resets() == 0,
               f'resets: sent {counter("OutRsts")}, there {there.resets()}')
-    sb.signal(client, signal.SIGTERM)
-    sb.signal(server, signal.SIGTERM)
+    terminate(sb, client, server)
     check(sb.wait_exit(server) == 0, 'the server failed', text(f'work/out-{port}'))
     check(sb.wait_exit(client) == 0, 'the client failed', text(f'client-{port}'))
     check([s for s, _ in here.read()] == away.received() and [s for s, _ in away.read()] == here.received(),

@@ -7,13 +7,12 @@ whose timestamps are odd does not switch microseconds on."""
 import ctypes
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
 
 from _images import make_foreign
-from _net import Counts, OtherMachine, counter, locks
+from _net import Counts, OtherMachine, counter, locks, terminate
 from _scenario import Sandbox, check, read
 
 MEGABYTE = 1 << 20
@@ -109,8 +108,7 @@ def case(name, port, options, without):
         # What the client takes for the server's window: with a scale that nobody told it of, it is a part of that.
         sb.wait_for(lambda: all(int.from_bytes(info[228:232], 'little') > 60000 for info in infos(client)),
                     f'{name}: the windows to be as large as before', 5)
-    sb.signal(client, signal.SIGTERM)
-    sb.signal(server, signal.SIGTERM)
+    terminate(sb, client, server)
     check(sb.wait_exit(server) == 0, f'{name}: the server failed', text(f'work/out-{name}'))
     check(sb.wait_exit(client) == 0, f'{name}: the client failed', text(f'client-out-{name}'))
     check(counter('OutRsts') == 0 and there.resets() == 0, f'{name}: resets')
