@@ -272,6 +272,9 @@ int dump_queued_fd(struct dump_task *t, int fd, uint32_t *ret_id, bool *ret_keep
 /* Fill `ret` from a descriptor in ckpt. `flags` are those of the file; *ret_outside: the owner is not in the tree. */
 int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside);
 
+/* Whether the owner of what `fd` is a copy of is in the tree, or nobody. As `clear` of a kind. */
+bool fown_is_clear(struct dump *d, int fd);
+
 /*
  * The same for a descriptor of a task, which may have been asked in advance. `fd`: a copy of it in ckpt, or negative; one
  * is made then if it is needed. An owner outside is an error.

@@ -61,6 +61,13 @@ int fown_dump(struct dump *d, int fd, Img__Fown *ret, pid_t *ret_outside) {
         return 0;
 }
 
+bool fown_is_clear(struct dump *d, int fd) {
+        struct f_owner_ex owner = { 0 };
+
+        return fcntl(fd, F_GETOWN_EX, &owner) == 0 &&
+               (owner.pid == 0 || is_inside(d, owner.type, owner.pid));
+}
+
 int fown_dump_probe(struct fd_probe *p, int fd, Img__Fown *ret, struct ckpt_error *err) {
         _cleanup_close_ int copy = -EBADF;
         pid_t outside = p->fown_outside;

@@ -16,14 +16,6 @@ enum {
         SET_BY_FCNTL = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME,
 };
 
-/* Whom does it send signals to, if anybody? */
-static bool pipe_clear(struct dump *d, int fd) {
-        Img__Fown fown = IMG__FOWN__INIT;
-        pid_t outside = 0;
-
-        return fown_dump(d, fd, &fown, &outside) == 0 && outside == 0;
-}
-
 static bool pipe_match(struct fd_probe *p) {
         return S_ISFIFO(p->st.stx_mode);
 }
@@ -225,7 +217,7 @@ const struct fd_kind fd_kind_pipe = {
         .name = "pipe",
         .by_inode = true,
         .link = "pipe:[",
-        .clear = pipe_clear,
+        .clear = fown_is_clear,
         .match = pipe_match,
         .look = pipe_look,
         .dump = pipe_dump,

@@ -83,10 +83,10 @@ static void __attribute__((noreturn)) guard(int sock, int pidfd, int *killed) {
         char byte = 1;
 
         /* Above both, then down: neither number may be overwritten before it is used. */
-        sock = (int)syscall(SYS_fcntl, sock, F_DUPFD, 64);
-        pidfd = (int)syscall(SYS_fcntl, pidfd, F_DUPFD, 64);
-        dup2(sock, SOCK);
-        dup2(pidfd, PIDFD);
+        sock = (int)syscall(SYS_fcntl, sock, F_DUPFD, PIDFD + 1);
+        pidfd = (int)syscall(SYS_fcntl, pidfd, F_DUPFD, PIDFD + 1);
+        if (dup2(sock, SOCK) < 0 || dup2(pidfd, PIDFD) < 0)
+                _exit(1);
         syscall(SYS_close_range, 0, SOCK - 1, 0);
         syscall(SYS_close_range, PIDFD + 1, ~0U, 0);
         setsid();
@@ -102,6 +102,14 @@ static void __attribute__((noreturn)) guard(int sock, int pidfd, int *killed) {
         _exit(0);
 }
 
+static int not_started(int *killed, struct ckpt_error *err) {
+        int r = -errno;
+
+        if (killed != MAP_FAILED)
+                munmap(killed, sizeof(*killed));
+        return ckpt_error_errno(err, r, "cannot start the process that watches over the last step");
+}
+
 int kill_guard_start(struct kill_guard *ret, struct ckpt_error *err) {
         _cleanup_close_ int ours = -EBADF, theirs = -EBADF, pidfd = -EBADF;
         int *killed = mmap(NULL, sizeof(*killed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -112,8 +120,7 @@ int kill_guard_start(struct kill_guard *ret, struct ckpt_error *err) {
         pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
         if (killed == MAP_FAILED || pidfd < 0 ||
             socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-                return ckpt_error_errno(err, -errno,
-                                        "cannot start the process that watches over the last step");
+                return not_started(killed, err);
         ours = pair[0];
         theirs = pair[1];
         sigfillset(&all);
@@ -123,8 +130,7 @@ int kill_guard_start(struct kill_guard *ret, struct ckpt_error *err) {
                 guard(theirs, pidfd, killed);
         pthread_sigmask(SIG_SETMASK, &saved, NULL);
         if (pid < 0)
-                return ckpt_error_errno(err, -errno,
-                                        "cannot start the process that watches over the last step");
+                return not_started(killed, err);
         *ret = (struct kill_guard){ .pid = pid, .fd = TAKE_FD(ours), .killed = killed };
         return 0;
 }
