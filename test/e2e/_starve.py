@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A CPU on which nothing but ckpt gets anywhere, so that whatever is true only once a task has run is not true yet when ckpt
-has ended. For scenario scripts."""
+has ended. For scenario scripts, which have to be `serial`: others would starve, too."""
 import os
 import signal
 import time

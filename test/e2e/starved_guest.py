@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-# e2e: timeout=120
+# e2e: timeout=120 serial
 """ckpt is killed while a thread of the tree that was sent into the agent has not got a CPU yet. It gets there later than the
 thread that is to unmap the agent would like to wait, and has to find it."""
 import os

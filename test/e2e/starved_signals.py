@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-# e2e: timeout=120
+# e2e: timeout=120 serial
 """Signals to ckpt when it is too late to turn back, while it waits for what needs a CPU: it still ends only when the tree that
 was dumped, or its own helper process, has ended."""
 import os

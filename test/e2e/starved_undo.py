@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-# e2e: timeout=120
+# e2e: timeout=120 serial
 """A restore that fails has left no process when ckpt has ended, however slowly they die."""
 import os
 import signal

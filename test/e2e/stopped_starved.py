@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-# e2e: timeout=120
+# e2e: timeout=120 serial
 """That a tree is stopped is true when ckpt ends, not when the tree next gets a CPU: it gets next to none here, below a
 program that never rests."""
 import os
